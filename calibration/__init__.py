@@ -1,0 +1,1 @@
+"""Quantization: calibration sets, range estimators, sensitivity search."""

@@ -1,0 +1,1 @@
+"""From a PyTorch model to ONNX graphs and a `.plan` file."""

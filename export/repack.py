@@ -1,0 +1,60 @@
+"""A smaller plan out of an existing portable one; needs neither PyTorch nor ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from xdecoder_rt.errors import BuildError
+from xdecoder_rt.manifest import Manifest, size_key
+from xdecoder_rt.plan import Plan, write_plan
+
+
+def repack_portable(
+    source: Path, output: Path, sizes: Sequence[tuple[int, int]] | None = None
+) -> Manifest:
+    """Write a portable plan anew, with all or some of its input sizes.
+
+    Every member's digest is verified on the way.
+
+    Args:
+        source: a portable plan.
+        output: the plan to write.
+        sizes: the input sizes to keep; None keeps all.
+
+    Raises:
+        PlanError: the source is not a sound plan.
+        BuildError: it is not portable, or lacks a size that was asked for.
+    """
+    with Plan.open(source, verify=True) as plan:
+        manifest = plan.manifest
+        if manifest.backend != "portable":
+            raise BuildError(
+                f"{source} is a {manifest.backend} plan",
+                expected="a portable plan, from which others can be built",
+            )
+        kept = tuple(manifest.input.sizes if sizes is None else sizes)
+        absent = [size_key(size) for size in kept if size not in manifest.input.sizes]
+        if absent or not kept:
+            held = ", ".join(size_key(size) for size in manifest.input.sizes)
+            raise BuildError(
+                f"{source} has no graphs for {', '.join(absent) or 'no size at all'}",
+                expected=f"some of its own sizes: {held}",
+                fix="Build from the checkpoint to add a size",
+            )
+        keys = {size_key(size) for size in kept}
+        graphs = manifest.graphs
+
+        def some(members: Mapping[str, str]) -> dict[str, str]:
+            return {key: member for key, member in members.items() if key in keys}
+
+        slimmer = replace(
+            graphs, vision=some(graphs.vision), decode=some(graphs.decode), mask=some(graphs.mask)
+        )
+        dropped = set(graphs.members()) - set(slimmer.members())
+        members: dict[str, bytes | memoryview] = {
+            name: plan.view(name) for name in plan.names if name not in dropped
+        }
+        updated = replace(manifest, graphs=slimmer, input=replace(manifest.input, sizes=kept))
+        return write_plan(output, updated, members)

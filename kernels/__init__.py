@@ -1,0 +1,1 @@
+"""Masked cross-attention: reference, ONNX form and GPU kernels."""

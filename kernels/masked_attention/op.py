@@ -1,0 +1,47 @@
+"""``xdecoder_rt::masked_attention``: one named operator, so that a graph shows one node.
+
+Exporters map the node (:mod:`xdecoder_rt.export.masked_attention` decomposes it for ONNX
+Runtime); eager PyTorch runs the implementation below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xdecoder_rt.kernels.masked_attention import reference
+
+
+@torch.library.custom_op("xdecoder_rt::masked_attention", mutates_args=())
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor
+) -> Tensor:
+    """Masked cross-attention; see :func:`reference.masked_attention` for shapes."""
+    visible = reference.open_positions(mask_embedding, mask_features)[:, None]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible).contiguous()
+
+
+@masked_attention.register_fake
+def _(
+    query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor
+) -> Tensor:
+    return torch.empty_like(query, memory_format=torch.contiguous_format)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    query, key, value, mask_embedding, mask_features = ctx.saved_tensors
+    leaves = [t.detach().requires_grad_() for t in (query, key, value)]
+    with torch.enable_grad():
+        out = reference.masked_attention(*leaves, mask_embedding, mask_features)
+    # The mask is a threshold: its factors get no gradient.
+    return (*torch.autograd.grad(out, leaves, gradient), None, None)
+
+
+masked_attention.register_autograd(_backward, setup_context=_setup_context)

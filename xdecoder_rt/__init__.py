@@ -1,0 +1,72 @@
+"""X-Decoder on edge devices: one plan file, one engine, open-vocabulary segmentation.
+
+    import xdecoder_rt
+
+    with xdecoder_rt.Engine("model.plan") as engine:
+        result = engine.segment(image, ["mug", "table", "robot arm"])
+    result.draw(image).save("mug.png")
+
+Names are imported when they are first used, so that ``import xdecoder_rt`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xdecoder_rt.engine import Engine as Engine
+    from xdecoder_rt.errors import ArgumentError as ArgumentError
+    from xdecoder_rt.errors import BackendError as BackendError
+    from xdecoder_rt.errors import BuildError as BuildError
+    from xdecoder_rt.errors import CheckpointError as CheckpointError
+    from xdecoder_rt.errors import DatasetError as DatasetError
+    from xdecoder_rt.errors import ImageError as ImageError
+    from xdecoder_rt.errors import MissingExtraError as MissingExtraError
+    from xdecoder_rt.errors import PlanError as PlanError
+    from xdecoder_rt.errors import PlanVersionError as PlanVersionError
+    from xdecoder_rt.errors import VocabularyError as VocabularyError
+    from xdecoder_rt.errors import XDecoderError as XDecoderError
+    from xdecoder_rt.plan import Plan as Plan
+    from xdecoder_rt.results import Answer as Answer
+    from xdecoder_rt.results import Caption as Caption
+    from xdecoder_rt.results import Output as Output
+    from xdecoder_rt.results import Reference as Reference
+    from xdecoder_rt.results import Segmentation as Segmentation
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "Engine": "engine",
+    "Plan": "plan",
+    "Answer": "results",
+    "Caption": "results",
+    "Output": "results",
+    "Reference": "results",
+    "Segmentation": "results",
+    "ArgumentError": "errors",
+    "BackendError": "errors",
+    "BuildError": "errors",
+    "CheckpointError": "errors",
+    "DatasetError": "errors",
+    "ImageError": "errors",
+    "MissingExtraError": "errors",
+    "PlanError": "errors",
+    "PlanVersionError": "errors",
+    "VocabularyError": "errors",
+    "XDecoderError": "errors",
+}
+
+__all__ = ["__version__", *_MODULE_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,66 @@
+"""Backends by name, and the choice among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xdecoder_rt.backends.base import Backend, Graph, Value
+from xdecoder_rt.errors import BackendError
+from xdecoder_rt.manifest import Manifest
+
+__all__ = ["Backend", "Graph", "Value", "open_backend"]
+
+PORTABLE = ("onnxruntime", "openvino")
+
+
+def open_backend(
+    manifest: Manifest,
+    name: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    cache_dir: Path | None = None,
+) -> Backend:
+    """Open the backend for a plan.
+
+    Args:
+        manifest: the plan's.
+        name: ``onnxruntime`` or ``openvino``; None chooses. In fp32 ONNX Runtime is as fast and
+            lighter; for lower precisions OpenVINO is faster, where it is installed.
+        device: ``cpu`` or None.
+        threads: threads of one call.
+        cache_dir: where compiled models may be kept.
+
+    Raises:
+        BackendError: no such backend or device, or not for this plan.
+        MissingExtraError: the backend's package is not installed.
+    """
+    if manifest.backend != "portable":
+        raise BackendError(
+            f"This plan is for the backend {manifest.backend!r}, which this release cannot run",
+            expected="a portable plan",
+            fix="Build one with: xdecoder-rt build --backend portable",
+        )
+    if device not in (None, "cpu"):
+        raise BackendError(
+            f"A portable plan cannot run on device {device!r}", expected="'cpu' or None"
+        )
+    if name is None:
+        name = "onnxruntime" if manifest.precision == "fp32" or not _has_openvino() else "openvino"
+    if name == "onnxruntime":
+        from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(threads)
+    if name == "openvino":
+        from xdecoder_rt.backends.openvino import OpenVINOBackend
+
+        return OpenVINOBackend(threads, manifest.precision, cache_dir)
+    raise BackendError(
+        f"There is no backend {name!r} for a portable plan",
+        expected=" or ".join(repr(choice) for choice in PORTABLE),
+    )
+
+
+def _has_openvino() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("openvino") is not None

@@ -1,0 +1,80 @@
+"""Portable plans on the CPU with ONNX Runtime: the default, and the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from xdecoder_rt.backends.base import Array, Graph, Value
+from xdecoder_rt.errors import BackendError
+
+
+class OnnxRuntimeGraph:
+    """One session; ONNX Runtime allows concurrent runs of it."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
+        """Run the graph; outputs stay in ONNX Runtime's memory."""
+        values = {
+            name: value if isinstance(value, ort.OrtValue) else _wrap(value)
+            for name, value in feeds.items()
+        }
+        results = self._session.run_with_ort_values(self._outputs, values)
+        return dict(zip(self._outputs, results, strict=True))
+
+
+class OnnxRuntimeBackend:
+    """ONNX Runtime's CPU execution provider.
+
+    Args:
+        threads: threads of one call; None leaves the choice to ONNX Runtime.
+    """
+
+    name = "onnxruntime"
+    device = "cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.version = str(ort.__version__)
+        self._options = ort.SessionOptions()
+        self._options.log_severity_level = 3
+        if threads is not None:
+            self._options.intra_op_num_threads = threads
+        # A frame goes through several sessions: threads of one that spin for more work would take
+        # the cores from the next.
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    def load(self, name: str, model: memoryview) -> Graph:
+        """Create a session for a serialized ONNX model.
+
+        Raises:
+            BackendError: ONNX Runtime refuses the model.
+        """
+        try:
+            session = ort.InferenceSession(
+                bytes(model), self._options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no base class but Exception
+            raise BackendError(
+                f"ONNX Runtime {self.version} cannot load the {name} graph ({error})",
+                expected="a graph of opset 18 made of standard operators",
+                fix="Build the plan again, or update onnxruntime",
+            ) from error
+        return OnnxRuntimeGraph(session)
+
+    def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
+        """Copy a value out of ONNX Runtime's memory."""
+        array: np.ndarray[Any, Any] = value.numpy()
+        return array
+
+    def close(self) -> None:
+        """Sessions end with the graphs that hold them."""
+
+
+def _wrap(array: Array) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

@@ -1,0 +1,134 @@
+"""Every exception that xdecoder_rt raises on purpose.
+
+All of them derive from `XDecoderError`, so one ``except`` catches what bad input can cause.
+Each message is one line that says what was wrong, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "BuildError",
+    "CheckpointError",
+    "DatasetError",
+    "ImageError",
+    "MissingExtraError",
+    "PlanError",
+    "PlanVersionError",
+    "VocabularyError",
+    "XDecoderError",
+    "require",
+    "shown",
+]
+
+
+def _sentence(text: str) -> str:
+    """`text` on one line, ending with a full stop."""
+    line = " ".join(text.split())
+    return line if line.endswith((".", "!", "?")) else line + "."
+
+
+class XDecoderError(Exception):
+    """Base of all errors of this package.
+
+    Args:
+        what: what was wrong, as a sentence ("The image is empty").
+        expected: what would have been right, to be read after "Expected".
+        fix: what the reader can do, as an imperative, to be read after "Fix:".
+    """
+
+    def __init__(self, what: str, *, expected: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.expected = expected
+        self.fix = fix
+
+    def __str__(self) -> str:
+        """The message in one line: what. Expected …. Fix: …."""
+        parts = [_sentence(self.what)]
+        if self.expected:
+            parts.append(_sentence(f"Expected {self.expected}"))
+        if self.fix:
+            parts.append(_sentence(f"Fix: {self.fix}"))
+        return " ".join(parts)
+
+
+class PlanError(XDecoderError):
+    """A file that is not a usable plan.
+
+    Not a plan at all, truncated, altered, naming members that are absent, oversized or outside
+    the archive, or a bare TensorRT engine or ONNX graph.
+    """
+
+
+class PlanVersionError(PlanError):
+    """A plan written in a format version that this release does not read."""
+
+
+class BackendError(XDecoderError):
+    """A backend that is unknown, absent, or cannot run this plan on this machine."""
+
+
+class MissingExtraError(XDecoderError, ImportError):
+    """An optional dependency that is not installed; the message names the extra to install."""
+
+
+class ImageError(XDecoderError, ValueError):
+    """An image that cannot be read or has the wrong shape, type or content."""
+
+
+class VocabularyError(XDecoderError, ValueError):
+    """A vocabulary, phrase or question that cannot be encoded."""
+
+
+class CheckpointError(XDecoderError):
+    """A checkpoint that is corrupt or does not hold the tensors that the model needs."""
+
+
+class DatasetError(XDecoderError, ValueError):
+    """A data set on disk (labelled folder, COCO files) that contradicts its format."""
+
+
+class BuildError(XDecoderError):
+    """An export or engine build that could not be completed."""
+
+
+class ArgumentError(XDecoderError, ValueError):
+    """A function argument outside its allowed values."""
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A printable, bounded representation of untrusted `value` for an error message.
+
+    Control characters and newlines come out escaped, and at most `limit` characters are shown.
+    """
+    # Slice before repr: the value may be a megabyte long.
+    text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+    text = text.encode("ascii", "backslashreplace").decode() if not text.isprintable() else text
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Imports the optional dependency `module`, or says which extra brings it.
+
+    Args:
+        module: dotted name of the module to import.
+        extra: the extra of xdecoder_rt that installs it.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: `module` is not installed or one of its own imports is missing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"The module {module!r} could not be imported ({error})",
+            fix=f'pip install "xdecoder_rt[{extra}]"',
+        ) from error

@@ -1,0 +1,117 @@
+"""Decoding the image files of a data set, with errors that name the file.
+
+Pixels are taken as they are stored: an orientation tag is not applied, because label maps are
+drawn on the stored pixels (COCO's convention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xdecoder_rt.errors import DatasetError
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _PALETTE = 0, 3  # PNG colour types with one 8-bit sample a pixel
+_RGB_MODES = frozenset({"L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Decode a photograph to H x W x 3 uint8 RGB; grey is repeated, an alpha channel dropped.
+
+    Raises:
+        DatasetError: if the file is missing, broken, or has more than 8 bits a channel.
+    """
+    with _opened(path) as image:
+        if image.mode not in _RGB_MODES:
+            raise DatasetError(
+                f"{path} has pixels of mode {image.mode!r}", expected="8-bit grey or colour"
+            )
+        return np.array(image.convert("RGB"))
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width from a file's header, without decoding it.
+
+    Raises:
+        DatasetError: if the file is missing or not an image.
+    """
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+def read_id_png(path: Path) -> NDArray[np.uint8]:
+    """Decode a one-channel 8-bit PNG to H x W uint8; of a palette PNG, the indices.
+
+    Raises:
+        DatasetError: if the file is missing, broken, or not such a PNG.
+    """
+    # Pillow rescales grey of fewer than 8 bits silently, so the header is read here.
+    try:
+        with path.open("rb") as file:
+            header = file.read(26)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+    if len(header) < 26 or not header.startswith(_PNG_SIGNATURE):
+        raise DatasetError(f"{path} is not a PNG file", expected="a one-channel 8-bit PNG")
+    depth, colour_type = header[24], header[25]
+    if depth != 8 or colour_type not in (_GREY, _PALETTE):
+        raise DatasetError(
+            f"{path} is a PNG of {depth} bits and colour type {colour_type}",
+            expected="one channel of 8 bits (colour type 0 or 3)",
+        )
+    with _opened(path) as image:
+        return np.array(image)
+
+
+def read_rgb_png_ids(path: Path) -> NDArray[np.int32]:
+    """Decode COCO's panoptic PNG to H x W int32 ids, R + 256 G + 65536 B.
+
+    Raises:
+        DatasetError: if the file is missing, broken, or not an 8-bit RGB PNG.
+    """
+    with _opened(path) as image:
+        if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
+            raise DatasetError(
+                f"{path} is {image.format} of mode {image.mode!r}", expected="an 8-bit RGB PNG"
+            )
+        rgb = np.asarray(image.convert("RGB"))
+    ids = rgb[..., 2].astype(np.int32)
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= rgb[..., channel]
+    return ids
+
+
+def check_same_size(ids: NDArray[np.integer[Any]], panoptic: Path, image: Path) -> None:
+    """Check that a map read from `panoptic` has the size in the header of `image`.
+
+    Raises:
+        DatasetError: if it has not, or the image cannot be read.
+    """
+    size = read_size(image)
+    if ids.shape != size:
+        raise DatasetError(
+            f"{panoptic} is {ids.shape} and its image {image} is {size} (height, width)",
+            expected="the same size",
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise DatasetError(f"{path} does not exist") from None
+    except DatasetError:
+        raise
+    # Pillow's decoders raise any of these on broken data (SyntaxError from PNG chunks).
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path} cannot be decoded: {error}") from error

@@ -1,0 +1,225 @@
+"""Panoptic quality (PQ, SQ, RQ) by COCO's definition.
+
+Kirillov et al., "Panoptic Segmentation", CVPR 2019, section 4, with the treatment of unlabelled
+("void") pixels and of crowds of the reference implementation, `panopticapi/evaluation.py`:
+
+- a predicted and a true segment of one class match if their IoU exceeds 0.5, where the union
+  leaves out the predicted segment's void pixels; void in the *prediction* is not left out;
+- an unmatched prediction is a false positive, unless more than half of it lies on void or on a
+  crowd of its class; an unmatched true segment is a false negative, unless it is a crowd;
+- the scores are averaged over the classes with a match or an error.
+
+The pixels of a stuff class are one segment, as in the paper's section 3: ids that divide them are
+ignored (COCO's files never divide them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdecoder_rt.errors import ArgumentError
+
+_VOID = 0
+
+
+@dataclass(frozen=True)
+class ClassQuality:
+    """The panoptic quality of one class.
+
+    Attributes:
+        pq: Panoptic quality, 0 to 100: `sq * rq / 100`.
+        sq: Segmentation quality, 0 to 100: the mean IoU of the matched segments; 0 if none.
+        rq: Recognition quality, 0 to 100: the F1 score of detection.
+        tp: The number of matched segments.
+        fp: The number of false positives.
+        fn: The number of false negatives.
+        isthing: Whether the class is of things.
+    """
+
+    pq: float
+    sq: float
+    rq: float
+    tp: int
+    fp: int
+    fn: int
+    isthing: bool
+
+
+@dataclass(frozen=True)
+class PanopticScores:
+    """Panoptic quality averaged over classes, 0 to 100.
+
+    Attributes:
+        pq: Mean panoptic quality.
+        sq: Mean segmentation quality.
+        rq: Mean recognition quality.
+        per_class: The classes averaged, by label, in the vocabulary's order.
+    """
+
+    pq: float
+    sq: float
+    rq: float
+    per_class: dict[str, ClassQuality]
+
+    @classmethod
+    def average(cls, per_class: Mapping[str, ClassQuality]) -> PanopticScores:
+        """The scores of some classes, each with the same weight.
+
+        Raises:
+            ArgumentError: if there is no class.
+        """
+        if not per_class:
+            raise ArgumentError(
+                "There is no segment to score", expected="a true or predicted segment"
+            )
+        pq, sq, rq = np.mean([(c.pq, c.sq, c.rq) for c in per_class.values()], axis=0).tolist()
+        return cls(pq, sq, rq, dict(per_class))
+
+
+class PanopticQuality:
+    """Counts matches and errors over images; two of them merge into one.
+
+    Args:
+        vocabulary: The labels of the classes.
+        stuff: Those of the vocabulary that are stuff.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], stuff: Collection[str] = ()) -> None:
+        self.vocabulary = tuple(vocabulary)
+        self._isthing = np.array([label not in stuff for label in self.vocabulary], dtype=bool)
+        classes = len(self.vocabulary)
+        self._iou = np.zeros(classes)
+        self._tp = np.zeros(classes, dtype=np.int64)
+        self._fp = np.zeros(classes, dtype=np.int64)
+        self._fn = np.zeros(classes, dtype=np.int64)
+
+    def update(
+        self,
+        truth: NDArray[np.integer[Any]],
+        truth_classes: Mapping[int, int],
+        prediction: NDArray[np.integer[Any]],
+        predicted_classes: Mapping[int, int],
+        *,
+        crowds: Collection[int] = (),
+    ) -> None:
+        """Count one image.
+
+        Args:
+            truth: H x W ids of the true segments, 0 = unlabelled.
+            truth_classes: The index in the vocabulary of each true segment's class, by id.
+            prediction: H x W ids of the predicted segments, 0 = none.
+            predicted_classes: The same of the predicted segments.
+            crowds: The ids of the true segments that are crowds.
+
+        Raises:
+            ArgumentError: if the sizes differ, an id of a map has no class or a class no such id,
+                or a class is not in the vocabulary.
+        """
+        if truth.ndim != 2 or truth.shape != prediction.shape:
+            raise ArgumentError(
+                f"The true map is {truth.shape} and the predicted one {prediction.shape}",
+                expected="two maps of one height and width",
+            )
+        true_row, true_class, crowd = self._rows(truth, truth_classes, crowds, "true")
+        predicted_row, predicted_class, _ = self._rows(
+            prediction, predicted_classes, (), "predicted"
+        )
+        shape = (len(true_class) + 1, len(predicted_class) + 1)
+        pairs = true_row * shape[1] + predicted_row
+        overlap = np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+
+        true_area = overlap.sum(axis=1)[1:]
+        predicted_area = overlap.sum(axis=0)[1:]
+        on_void = overlap[0, 1:]
+        intersection = overlap[1:, 1:]
+        union = true_area[:, None] + (predicted_area - on_void)[None, :] - intersection
+        iou = intersection / union
+        same_class = true_class[:, None] == predicted_class[None, :]
+        # At most one match a row and a column: two would overlap.
+        match = (iou > 0.5) & same_class & ~crowd[:, None]
+        matched = np.flatnonzero(match.any(axis=1))
+        np.add.at(self._iou, true_class[matched], iou[match])
+        np.add.at(self._tp, true_class[matched], 1)
+        np.add.at(self._fn, true_class[~match.any(axis=1) & ~crowd], 1)
+        ignored = on_void + (intersection * (same_class & crowd[:, None])).sum(axis=0)
+        false = ~match.any(axis=0) & (ignored / predicted_area <= 0.5)
+        np.add.at(self._fp, predicted_class[false], 1)
+
+    def merge(self, other: PanopticQuality) -> None:
+        """Add the images that another accumulator counted.
+
+        Raises:
+            ArgumentError: if its classes are not the same.
+        """
+        if self.vocabulary != other.vocabulary or (self._isthing != other._isthing).any():
+            raise ArgumentError("The two accumulators do not have the same classes")
+        self._iou += other._iou
+        self._tp += other._tp
+        self._fp += other._fp
+        self._fn += other._fn
+
+    def compute(self) -> PanopticScores:
+        """The scores over all images counted.
+
+        Raises:
+            ArgumentError: if no segment was counted.
+        """
+        per_class = {}
+        for i in np.flatnonzero(self._tp + self._fp + self._fn):
+            tp, fp, fn = int(self._tp[i]), int(self._fp[i]), int(self._fn[i])
+            sq = 100 * float(self._iou[i]) / tp if tp else 0.0
+            rq = 100 * tp / (tp + fp / 2 + fn / 2)
+            per_class[self.vocabulary[i]] = ClassQuality(
+                sq * rq / 100, sq, rq, tp, fp, fn, bool(self._isthing[i])
+            )
+        return PanopticScores.average(per_class)
+
+    def _rows(
+        self,
+        ids: NDArray[np.integer[Any]],
+        classes: Mapping[int, int],
+        crowds: Collection[int],
+        which: str,
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+        """Number the segments of a map from 1, a stuff class once; 0 stays void.
+
+        Returns:
+            H x W numbers, and for each number from 1 its class and whether it is a crowd.
+        """
+        known = np.array(sorted({_VOID, *classes}), dtype=np.int64)
+        place = np.searchsorted(known, ids).clip(max=len(known) - 1)
+        if (known[place] != ids).any():
+            unknown = np.unique(ids[known[place] != ids])
+            raise ArgumentError(f"The {which} map has ids without a class: {unknown[:10].tolist()}")
+        absent = np.bincount(place.ravel(), minlength=len(known)) == 0
+        absent[0] = False
+        if absent.any():
+            raise ArgumentError(
+                f"The {which} map has no pixel of the segments {known[absent][:10].tolist()}"
+            )
+        row_of: dict[tuple[int, int], int] = {}  # (class, id of a thing or crowd, or 0) -> row
+        rows, row_class, row_crowd = [_VOID], [], []
+        for id_ in known[1:].tolist():
+            class_ = classes[id_]
+            if not 0 <= class_ < len(self.vocabulary):
+                raise ArgumentError(
+                    f"The {which} segment {id_} has the class {class_}",
+                    expected=f"0 to {len(self.vocabulary) - 1}",
+                )
+            crowd = id_ in crowds
+            key = (class_, id_ if crowd or self._isthing[class_] else _VOID)
+            if key not in row_of:
+                row_of[key] = len(row_of) + 1
+                row_class.append(class_)
+                row_crowd.append(crowd)
+            rows.append(row_of[key])
+        return (
+            np.array(rows, dtype=np.intp)[place],
+            np.array(row_class, dtype=np.intp),
+            np.array(row_crowd, dtype=bool),
+        )

@@ -1,0 +1,343 @@
+"""Images in: reading, and the letterbox that fits them into a network input.
+
+Everything here is 8-bit RGB and Pillow's resampling; normalisation is part of the vision graph.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from xdecoder_rt.errors import ArgumentError, ImageError, shown
+
+__all__ = [
+    "ImageSource",
+    "Letterbox",
+    "choose_size",
+    "letterbox",
+    "load_image",
+    "resize_shorter_side",
+]
+
+ImageSource: TypeAlias = "npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str]"
+
+# Decoders are attack surface: only the formats of photographs, none that runs another program.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO")
+_PIXELS_LIMIT = 1 << 27
+_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
+    """An image from an array, a Pillow image or a file, as 8-bit RGB.
+
+    Grey becomes RGB with three equal channels. Transparency is composited over black: a fully
+    transparent pixel has no colour of its own, and opaque images are unaffected. The EXIF
+    orientation of a *file* is applied, so that pixels are where a viewer shows them; a Pillow image
+    is taken as its `size` says. Of an animation the first frame is read. The input is never
+    modified; an array that already is what is needed comes back itself, not as a copy.
+
+    Args:
+        source: ``HxWx3`` RGB, ``HxW`` or ``HxWx1`` grey, or ``HxWx4`` RGBA array of uint8; a Pillow
+            image of 8 bits per channel; or the path of a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM
+            file of at most 134 million pixels.
+
+    Returns:
+        uint8 ``[H, W, 3]``, RGB, contiguous.
+
+    Raises:
+        ImageError: none of the above, empty, unreadable or truncated; the message says which, and
+            for arrays of other types how to convert them.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(np.asarray(source))
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, "The Pillow image")
+    if isinstance(source, str | os.PathLike):
+        return _from_file(source)
+    raise ImageError(
+        f"An image of type {type(source).__name__} was given",
+        expected="a NumPy array, a Pillow image or a path",
+        fix="convert a tensor with image.cpu().numpy()",
+    )
+
+
+def _from_array(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ImageError(
+            f"The image array has the shape {list(array.shape)}",
+            expected="[height, width, 3] (RGB), [height, width] (grey) or [height, width, 4]",
+            fix=_shape_advice(array),
+        )
+    if array.size == 0:
+        raise ImageError(
+            f"The image array is empty: its shape is {list(array.shape)}",
+            expected="at least one pixel",
+        )
+    if array.dtype != np.uint8:
+        raise ImageError(
+            f"The image array is of type {array.dtype}",
+            expected="uint8, 0 to 255",
+            fix=_dtype_advice(array),
+        )
+    pixels = array.astype(np.uint8, copy=False)
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if pixels.shape[2] == 4:
+        return _over_black(pixels)
+    return np.ascontiguousarray(pixels)
+
+
+def _over_black(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Composites ``[H, W, 4]`` over black: colour times alpha, rounded to nearest."""
+    alpha = rgba[:, :, 3]
+    if alpha.min() == 255:
+        return np.ascontiguousarray(rgba[:, :, :3])
+    product = rgba[:, :, :3].astype(np.uint16) * alpha[:, :, None] + np.uint16(127)
+    return (product // np.uint16(255)).astype(np.uint8)
+
+
+def _shape_advice(array: npt.NDArray[np.generic]) -> str | None:
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        return "channels first to channels last: image.transpose(1, 2, 0)"
+    if array.ndim == 4:
+        return "a batch is given as a list of images: list(images)"
+    return None
+
+
+def _dtype_advice(array: npt.NDArray[np.generic]) -> str:
+    if array.dtype == np.bool_:
+        return "image.astype(np.uint8) * 255"
+    if np.issubdtype(array.dtype, np.floating):
+        values = array.astype(np.float64)
+        if not np.isfinite(values).all():
+            return "replace NaN and infinity first: np.nan_to_num(image), then convert to uint8"
+        if values.min() >= 0 and values.max() <= 1:
+            return "from 0..1: (image * 255).round().astype(np.uint8)"
+        return "from 0..255: image.round().clip(0, 255).astype(np.uint8)"
+    if array.dtype == np.uint16:
+        return "from 16 bits: (image >> 8).astype(np.uint8)"
+    return "image.clip(0, 255).astype(np.uint8)"
+
+
+def _from_pillow(image: Image.Image, what: str) -> npt.NDArray[np.uint8]:
+    if image.mode not in _MODES:
+        raise ImageError(
+            f"{what} is of mode {image.mode!r}",
+            expected="8 bits per channel: RGB, RGBA or L",
+            fix="scale its values to 0..255 and convert it to 'L' or 'RGB'",
+        )
+    if image.width == 0 or image.height == 0:
+        raise ImageError(f"{what} is empty: its size is {image.size}", expected="at least 1x1")
+    try:
+        has_alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
+        if image.mode == "RGBa":
+            # Premultiplied: compositing over black has been done already.
+            return np.array(image, dtype=np.uint8)[:, :, :3].copy()
+        converted = image.convert("RGBA" if has_alpha else "RGB")
+        return _from_array(np.array(converted, dtype=np.uint8))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises what its decoders raise
+        raise ImageError(f"{what} cannot be decoded: {error}") from error
+
+
+def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    name = shown(os.fspath(path), 200)
+    try:
+        with Image.open(Path(path), formats=_FORMATS) as image:
+            if image.width * image.height > _PIXELS_LIMIT:
+                raise ImageError(
+                    f"The image {name} has {image.width} x {image.height} pixels",
+                    expected=f"at most {_PIXELS_LIMIT:,}",
+                    fix="crop or shrink it first",
+                )
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _from_pillow(upright, f"The image {name}")
+    except (ImageError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no image {name}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name} is not an image of a known format", expected="one of " + ", ".join(_FORMATS)
+        ) from error
+    except Exception as error:  # a hostile file makes Pillow's decoders raise almost anything
+        raise ImageError(f"The image {name} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where an image lies in a network input: scaled, at the top left, padded right and below.
+
+    All sizes are (height, width) in pixels.
+
+    Attributes:
+        source: of the original image.
+        target: of the network input.
+        valid: of the scaled image inside the target, at least 1 x 1.
+    """
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    valid: tuple[int, int]
+
+    @classmethod
+    def fit(cls, source: tuple[int, int], target: tuple[int, int]) -> Letterbox:
+        """The largest letterbox of the source's aspect ratio inside `target`.
+
+        The side that limits fills the target exactly; the other is rounded to the nearest pixel
+        (half up) and is at least 1. Smaller images are enlarged.
+
+        Raises:
+            ArgumentError: a side is below 1.
+        """
+        if min(*source, *target) < 1:
+            raise ArgumentError(
+                f"An image of {source} cannot be fitted into {target}",
+                expected="heights and widths of at least 1",
+            )
+        height, width = source
+        # Integers throughout: equal aspect ratios must come out equal.
+        if target[0] * width <= target[1] * height:
+            valid = (target[0], max(1, (2 * width * target[0] + height) // (2 * height)))
+        else:
+            valid = (max(1, (2 * height * target[1] + width) // (2 * width)), target[1])
+        return cls(source, target, valid)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the input per pixel of the source, vertically and horizontally.
+
+        The two differ by the rounding of `valid` only; the inversion uses each on its own axis and
+        is therefore exact.
+        """
+        return self.valid[0] / self.source[0], self.valid[1] / self.source[1]
+
+    @property
+    def padding(self) -> float:
+        """The share of the target that is padding, 0 to 1."""
+        return 1 - (self.valid[0] * self.valid[1]) / (self.target[0] * self.target[1])
+
+    def to_source(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Points of the input in the original image's pixels.
+
+        Coordinates are continuous: the first pixel spans 0 to 1, so that corners of boxes map
+        exactly.
+
+        Args:
+            points: ``[..., 2]``, each (x, y); boxes xyxy as ``[..., 2, 2]``.
+
+        Returns:
+            float64 of the same shape, clipped to the image.
+        """
+        y, x = self.scale
+        mapped = np.asarray(points, dtype=np.float64) / (x, y)
+        return mapped.clip(0.0, (self.source[1], self.source[0]))
+
+    def to_target(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The inverse of `to_source`: points of the original image in the input's pixels."""
+        y, x = self.scale
+        mapped: npt.NDArray[np.float64] = np.asarray(points, dtype=np.float64) * (x, y)
+        return mapped
+
+
+def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The input size for an image: the least padding, then the least down-scaling.
+
+    Paddings within one percent of the input count as equal (rounding makes them differ), and
+    among sizes that need no down-scaling the smallest wins.
+
+    Args:
+        source: (height, width) of the image.
+        sizes: (height, width) of the inputs to choose from.
+
+    Returns:
+        One of `sizes`.
+
+    Raises:
+        ArgumentError: there are no sizes.
+    """
+    if not sizes:
+        raise ArgumentError("There are no input sizes to choose from")
+
+    def cost(size: tuple[int, int]) -> tuple[int, float, int]:
+        box = Letterbox.fit(source, size)
+        return round(100 * box.padding), max(1.0, 1 / min(box.scale)), size[0] * size[1]
+
+    return min(sizes, key=cost)
+
+
+def letterbox(
+    image: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: str = "bilinear"
+) -> tuple[npt.NDArray[np.uint8], Letterbox]:
+    """Scales an image into a network input without changing its aspect ratio.
+
+    Args:
+        image: uint8 ``[h, w, 3]``; see `load_image`. Not modified.
+        size: (height, width) of the input.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, as Pillow does them: antialiased, the
+            filter's support growing with the down-scaling.
+
+    Returns:
+        uint8 ``[height, width, 3]``, new, with zeros beyond the valid area; and its geometry.
+
+    Raises:
+        ArgumentError: the interpolation is unknown or a side is below 1.
+    """
+    box = Letterbox.fit((image.shape[0], image.shape[1]), size)
+    scaled = _resize(image, box.valid, interpolation)
+    if box.valid == box.target:
+        # Pillow's buffer is read-only, and the caller's own image must not be handed out.
+        return np.array(scaled), box
+    padded = np.zeros((*size, 3), dtype=np.uint8)
+    padded[: box.valid[0], : box.valid[1]] = scaled
+    return padded, box
+
+
+def resize_shorter_side(image: npt.NDArray[np.uint8], short: int) -> npt.NDArray[np.uint8]:
+    """The original's demo resize: Pillow bicubic, the shorter side becomes `short`.
+
+    Args:
+        image: uint8 ``[h, w, 3]``.
+        short: length of the shorter side afterwards; the longer one is
+            ``int(short * longer / shorter)``, with no upper limit.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+
+    Raises:
+        ArgumentError: `short` is below 1.
+    """
+    if short < 1:
+        raise ArgumentError(f"The shorter side cannot be {short}", expected="at least 1")
+    height, width = image.shape[:2]
+    if height <= width:
+        size = (short, int(short * width / height))
+    else:
+        size = (int(short * height / width), short)
+    return np.array(_resize(image, size, "bicubic"))
+
+
+def _resize(
+    image: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: str
+) -> npt.NDArray[np.uint8]:
+    if interpolation not in _RESAMPLING:
+        raise ArgumentError(
+            f"The interpolation {shown(interpolation)} is unknown",
+            expected="one of " + ", ".join(map(repr, _RESAMPLING)),
+        )
+    if image.shape[:2] == size:
+        return image
+    resized = Image.fromarray(image).resize((size[1], size[0]), _RESAMPLING[interpolation])
+    return np.asarray(resized)

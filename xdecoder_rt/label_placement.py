@@ -1,0 +1,129 @@
+"""Finding places for labels on a picture: inside their segments, apart from one another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LabelPlacer", "Place"]
+
+_GRID_CELLS = 160
+_HIDES_THINGS = 2.0
+_FAR_FROM_CENTRE = 0.35
+_SMALL = 2.5
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a label goes, in pixels.
+
+    Attributes:
+        x: its left edge.
+        y: its top edge.
+        anchor: for a label beside its segment, the (x, y) of the segment that a line should lead
+            to; None for one inside.
+    """
+
+    x: int
+    y: int
+    anchor: tuple[int, int] | None
+
+
+class LabelPlacer:
+    """Gives each label a rectangle that no other label has.
+
+    The picture is looked at on a coarse grid; sums over all positions of a rectangle come from one
+    integral image each.
+
+    Args:
+        indices: int ``[H, W]``, 0 for nothing, k for the k-th segment.
+        is_quiet: per segment, whether it is background, which labels may hide.
+    """
+
+    def __init__(self, indices: npt.NDArray[np.int32], is_quiet: Sequence[bool]) -> None:
+        self._cell = max(1, math.ceil(max(indices.shape) / _GRID_CELLS))
+        self._size = indices.shape
+        middle = self._cell // 2
+        self._grid = indices[middle :: self._cell, middle :: self._cell]
+        areas = np.bincount(self._grid.ravel(), minlength=len(is_quiet) + 1)
+        shown = ~np.array([True, *is_quiet])
+        # Per cell, the share of its thing that it is: hiding a corner of a table costs little,
+        # hiding a mug costs a mug.
+        self._shares = np.where(shown, 1 / np.maximum(areas, 1), 0.0)[self._grid]
+        self._taken = np.zeros(self._grid.shape, dtype=bool)
+
+    def take(self, segment: int, plate: tuple[int, int]) -> Place | None:
+        """Chooses and occupies a place.
+
+        A segment larger than its label carries it inside, near its centre; a smaller one has it
+        beside, so as not to be hidden.
+
+        Args:
+            segment: the segment's index in the map, from 1.
+            plate: width and height of the label in pixels.
+
+        Returns:
+            The place, or None if there is no free one.
+        """
+        columns, rows = (math.ceil(side / self._cell) for side in plate)
+        own = self._grid == segment
+        if not own.any() or rows > own.shape[0] or columns > own.shape[1]:
+            return None
+        cells = rows * columns
+        is_small = own.sum() < _SMALL * cells
+        if is_small:
+            covered = np.zeros((own.shape[0] - rows + 1, own.shape[1] - columns + 1))
+            hidden = _box_sums(np.where(own, 1 / own.sum(), self._shares), rows, columns)
+        else:
+            covered = _box_sums(own, rows, columns) / cells
+            hidden = _box_sums(np.where(own, 0.0, self._shares), rows, columns)
+        distance = _distances(own, covered.shape, rows, columns)
+        score = covered - _HIDES_THINGS * hidden - _FAR_FROM_CENTRE * distance
+        score[_box_sums(self._taken, rows, columns) > 0] = -np.inf
+        row, column = np.unravel_index(int(score.argmax()), score.shape)
+        if not np.isfinite(score[row, column]):
+            return None
+        self._taken[row : row + rows, column : column + columns] = True
+        return Place(
+            x=min(int(column) * self._cell, self._size[1] - plate[0]),
+            y=min(int(row) * self._cell, self._size[0] - plate[1]),
+            anchor=self._middle(own) if is_small else None,
+        )
+
+    def _middle(self, own: npt.NDArray[np.bool_]) -> tuple[int, int]:
+        """The pixel (x, y) of the segment that is nearest to its centre of mass."""
+        ys, xs = np.nonzero(own)
+        nearest = int(np.hypot(ys - ys.mean(), xs - xs.mean()).argmin())
+        half = self._cell // 2
+        return int(xs[nearest]) * self._cell + half, int(ys[nearest]) * self._cell + half
+
+
+def _box_sums(values: npt.NDArray[np.bool_] | _Floats, rows: int, columns: int) -> _Floats:
+    """Sum over the ``rows x columns`` box at every position where it lies inside."""
+    integral = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
+    integral[1:, 1:] = values.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    sums: _Floats = (
+        integral[rows:, columns:]
+        - integral[:-rows, columns:]
+        - integral[rows:, :-columns]
+        + integral[:-rows, :-columns]
+    )
+    return sums
+
+
+def _distances(
+    own: npt.NDArray[np.bool_], shape: tuple[int, ...], rows: int, columns: int
+) -> _Floats:
+    """How far each box's centre is from the segment's, in units of the segment's extent."""
+    ys, xs = np.nonzero(own)
+    extent = max(math.sqrt(len(ys)), rows, columns)
+    down = np.arange(shape[0])[:, None] + rows / 2 - ys.mean()
+    across = np.arange(shape[1])[None, :] + columns / 2 - xs.mean()
+    distances: _Floats = np.hypot(down, across) / extent
+    return distances

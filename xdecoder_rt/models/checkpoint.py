@@ -1,0 +1,140 @@
+"""Checkpoints of our own: safetensors, with the configuration in the header."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from xdecoder_rt.errors import CheckpointError, require
+from xdecoder_rt.models.config import ModelConfig
+from xdecoder_rt.models.xdecoder import XDecoder
+
+FORMAT = "xdecoder_rt checkpoint 1"
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read every tensor and the header's text of a safetensors file.
+
+    Raises:
+        CheckpointError: there is no such file, or it is not whole.
+    """
+    safetensors = require("safetensors", "export")
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"There is no checkpoint at {path}", expected="a .safetensors file"
+        )
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_header(path: str | Path) -> dict[str, str]:
+    """The text in a safetensors file's header, read alone; empty where there is none.
+
+    Raises:
+        CheckpointError: the file is not safetensors.
+    """
+    safetensors = require("safetensors", "export")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(Path(path), error) from error
+
+
+def save_checkpoint(
+    path: str | Path, model: XDecoder, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a model: matrices in fp16, vectors (norms, biases, statistics) in fp32.
+
+    The file appears whole or not at all.
+
+    Args:
+        path: where to write.
+        model: what to write.
+        metadata: further text for the header.
+
+    Raises:
+        CheckpointError: a weight is not finite, in fp16 either.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, value in model.state_dict().items():
+        stored = value.detach().cpu().contiguous()
+        if stored.is_floating_point():
+            stored = stored.to(torch.float16 if stored.ndim >= 2 else torch.float32)
+            if not torch.isfinite(stored).all():
+                raise CheckpointError(
+                    f"{name} holds values that are not finite in {stored.dtype}",
+                    expected="finite weights of at most 65504",
+                    fix="Train again with a lower learning rate",
+                )
+        tensors[name] = stored
+    header = {**(metadata or {}), "format": FORMAT, "config": model.config.to_json()}
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=header)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | Path) -> XDecoder:
+    """Build the model that a checkpoint of ours describes and load its weights (fp32, eval mode).
+
+    Raises:
+        CheckpointError: the file is missing, broken, not ours, or does not fit its configuration.
+    """
+    tensors, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not an xdecoder_rt checkpoint",
+            expected=f"the header entry format = {FORMAT!r}",
+            fix="For a published X-Decoder file use load_published or build --published",
+        )
+    model = XDecoder(ModelConfig.from_json(header.get("config", "")))
+    load_exactly(model, tensors, str(path))
+    return model.eval()
+
+
+def load_exactly(model: XDecoder, tensors: dict[str, Tensor], source: str) -> None:
+    """Load tensors into a model, refusing missing, unexpected and wrong-shaped ones by name.
+
+    Raises:
+        CheckpointError: naming every offender.
+    """
+    wanted = model.state_dict()
+    problems = [f"missing {name}" for name in wanted if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in wanted]
+    problems += [
+        f"{name} has shape {list(value.shape)}, not {list(wanted[name].shape)}"
+        for name, value in tensors.items()
+        if name in wanted and value.shape != wanted[name].shape
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{source} does not fit the model: " + "; ".join(problems),
+            expected=f"exactly the {len(wanted)} tensors of {model.config.name}",
+        )
+    model.load_state_dict(
+        {k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=True
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is not a readable safetensors file ({error})",
+        expected="a complete .safetensors checkpoint",
+        fix="Copy or download it again",
+    )

@@ -1,0 +1,273 @@
+"""Configuration of an X-Decoder: one architecture, two families.
+
+*Published* models (FocalNet-T and -L, width 512) load the original authors' weights; *compact*
+models are made for INT8 on small computers. Both are the same modules with other numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from xdecoder_rt.errors import CheckpointError
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """What turns pixels into maps at strides 4, 8, 16 and 32.
+
+    Attributes:
+        kind: ``focal_dw`` (Focal-T), ``focal`` (Focal-L), ``efficientnet_lite0`` or ``timm``.
+        timm_name: the model's name for ``kind="timm"``.
+        embed_dim: FocalNet's stem width; stage ``i`` has ``embed_dim * 2**i`` channels.
+        depths: FocalNet's blocks per stage.
+        focal_levels: FocalNet's focal levels per stage.
+        focal_windows: FocalNet's smallest window per stage.
+        mlp_ratio: FocalNet's feed-forward expansion.
+    """
+
+    kind: str
+    timm_name: str = ""
+    embed_dim: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    focal_levels: tuple[int, ...] = (3, 3, 3, 3)
+    focal_windows: tuple[int, ...] = (3, 3, 3, 3)
+    mlp_ratio: float = 4.0
+
+
+@dataclass(frozen=True)
+class PixelDecoderConfig:
+    """The feature pyramid between backbone and decoder.
+
+    Attributes:
+        dim: width of the maps at strides 32, 16 and 8.
+        mask_level_dim: width of the stride-4 map (the published models use ``dim``).
+        mask_dim: channels of the mask features.
+        mask_kernel: kernel of the last, linear mask convolution; 0 when the stride-4 map itself is
+            the mask features (then ``mask_dim == mask_level_dim``).
+        norm: ``group`` (GroupNorm of 32 groups) or ``batch`` (folds into the convolution).
+        transformer_layers: encoder layers on the stride-32 map.
+        heads: attention heads of those layers.
+        feedforward_dim: hidden width of those layers.
+    """
+
+    dim: int = 512
+    mask_level_dim: int = 512
+    mask_dim: int = 512
+    mask_kernel: int = 3
+    norm: str = "group"
+    transformer_layers: int = 6
+    heads: int = 8
+    feedforward_dim: int = 2048
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The query decoder (paper section 3.2).
+
+    Attributes:
+        num_queries: all latent queries; the last is the class (image) token.
+        hidden_dim: query width.
+        heads: attention heads.
+        feedforward_dim: hidden width of the feed-forward blocks.
+        layers: decoder layers; layer ``i`` attends to level ``i % 3``.
+        class_token_is_mask: whether the class token takes part in masks and classes
+            (the published models count it; compact ones need not).
+    """
+
+    num_queries: int = 101
+    hidden_dim: int = 512
+    heads: int = 8
+    feedforward_dim: int = 2048
+    layers: int = 9
+    class_token_is_mask: bool = True
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The causal text encoder over CLIP's byte-pair tokens.
+
+    Attributes:
+        width: transformer width.
+        heads: attention heads.
+        layers: transformer layers.
+        context_length: positions, start and end tokens included.
+        token_rank: rank of a factorised token table (``vocabulary x rank`` times
+            ``rank x width``); 0 for a plain table.
+        vocabulary_size: rows of the token table.
+    """
+
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+    context_length: int = 77
+    token_rank: int = 0
+    vocabulary_size: int = 49408
+
+
+@dataclass(frozen=True)
+class PostprocessConfig:
+    """Thresholds of the output rules; see :mod:`xdecoder_rt.postprocess`.
+
+    Attributes:
+        object_mask_threshold: least softmax score of a kept query, 0..1.
+        overlap_threshold: least share of its own mask that a panoptic segment must own, 0..1.
+        instance_topk: candidates that instance output looks at.
+    """
+
+    object_mask_threshold: float = 0.8
+    overlap_threshold: float = 0.8
+    instance_topk: int = 100
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build an :class:`~xdecoder_rt.models.XDecoder`.
+
+    Attributes:
+        name: short name, written into plans.
+        family: ``published`` or ``compact``.
+        proj_dim: width of the space that images and texts share.
+        pixel_mean: per-channel mean on the 0..255 scale, RGB.
+        pixel_std: per-channel standard deviation on the 0..255 scale, RGB.
+        templates: ``published`` (81 prompts) or ``compact``; see :mod:`xdecoder_rt.templates`.
+    """
+
+    name: str
+    family: str
+    backbone: BackboneConfig
+    pixel_decoder: PixelDecoderConfig = field(default_factory=PixelDecoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    proj_dim: int = 512
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+    templates: str = "published"
+
+    @property
+    def num_queries(self) -> int:
+        """All latent queries, the class token included."""
+        return self.decoder.num_queries
+
+    @property
+    def mask_dim(self) -> int:
+        """Channels of mask embeddings and mask features."""
+        return self.pixel_decoder.mask_dim
+
+    @property
+    def context_length(self) -> int:
+        """Token positions of the text encoder."""
+        return self.text.context_length
+
+    def to_json(self) -> str:
+        """The configuration as JSON text; :meth:`from_json` reads it back."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            CheckpointError: the text is not such a configuration.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            parts = {
+                "backbone": BackboneConfig,
+                "pixel_decoder": PixelDecoderConfig,
+                "decoder": DecoderConfig,
+                "text": TextConfig,
+                "postprocess": PostprocessConfig,
+            }
+            for key, kind in parts.items():
+                raw[key] = kind(**_tuples(raw[key]))
+            return cls(**_tuples(raw))
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(
+                f"The checkpoint's configuration cannot be read ({error})",
+                expected="the configuration that xdecoder_rt writes into its own checkpoints",
+                fix="Use a checkpoint written by this or an older version of xdecoder_rt",
+            ) from error
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
+    """The compact family's default: EfficientNet-Lite0 and a narrow decoder.
+
+    Widths and depths were chosen by measured INT8 time; ``docs/candidates.md`` has the table.
+
+    Args:
+        name: the model's name.
+        changes: other top-level fields of :class:`ModelConfig`.
+    """
+    settings: dict[str, Any] = {
+        "backbone": BackboneConfig(kind="efficientnet_lite0"),
+        "pixel_decoder": PixelDecoderConfig(
+            dim=96,
+            mask_level_dim=64,
+            mask_dim=64,
+            mask_kernel=0,
+            norm="batch",
+            transformer_layers=2,
+            heads=3,
+            feedforward_dim=384,
+        ),
+        "decoder": DecoderConfig(
+            num_queries=65,
+            hidden_dim=192,
+            heads=3,
+            feedforward_dim=768,
+            layers=6,
+            class_token_is_mask=False,
+        ),
+        "text": TextConfig(width=256, heads=8, layers=3, context_length=77, token_rank=48),
+        "postprocess": PostprocessConfig(object_mask_threshold=0.5, overlap_threshold=0.6),
+        "proj_dim": 192,
+        # EfficientNet-Lite was trained on (x - 127) / 128.
+        "pixel_mean": (127.0, 127.0, 127.0),
+        "pixel_std": (128.0, 128.0, 128.0),
+        "templates": "compact",
+    }
+    settings.update(changes)
+    return ModelConfig(name=name, family="compact", **settings)
+
+
+def published_config(size: str) -> ModelConfig:
+    """The configuration of a published checkpoint.
+
+    Args:
+        size: ``tiny`` (Focal-T, 101 queries) or ``large`` (Focal-L, 201 queries).
+
+    Raises:
+        CheckpointError: another size.
+    """
+    if size == "tiny":
+        backbone = BackboneConfig(kind="focal_dw")
+        queries = 101
+    elif size == "large":
+        backbone = BackboneConfig(
+            kind="focal",
+            embed_dim=192,
+            depths=(2, 2, 18, 2),
+            focal_levels=(4, 4, 4, 4),
+        )
+        queries = 201
+    else:
+        raise CheckpointError(
+            f"There is no published X-Decoder of size {size!r}", expected="'tiny' or 'large'"
+        )
+    return ModelConfig(
+        name=f"xdecoder-focal-{size}",
+        family="published",
+        backbone=backbone,
+        decoder=DecoderConfig(num_queries=queries),
+    )

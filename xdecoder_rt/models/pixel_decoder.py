@@ -1,0 +1,146 @@
+"""The pixel decoder: a transformer on the coarsest map, then a feature pyramid.
+
+Source: MaskFormer's ``TransformerEncoderPixelDecoder``, as X-Decoder uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xdecoder_rt.models.attention import Attention, attend, sine_position
+from xdecoder_rt.models.config import PixelDecoderConfig
+
+GROUPS = 32
+
+
+@dataclass
+class PixelFeatures:
+    """What the pixel decoder makes of one batch.
+
+    Attributes:
+        encoded: ``[B, dim, H/32, W/32]``, the coarsest map after the transformer.
+        levels: maps for the decoder, strides 32, 16, 8 in this order, ``[B, dim, h, w]``.
+        mask_map: ``[B, mask_level_dim, H/4, W/4]``, the map before the mask convolution.
+    """
+
+    encoded: Tensor
+    levels: list[Tensor]
+    mask_map: Tensor
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm transformer layer; the position joins queries and keys only."""
+
+    def __init__(self, dim: int, heads: int, feedforward_dim: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(dim, heads)
+        self.linear1 = nn.Linear(dim, feedforward_dim)
+        self.linear2 = nn.Linear(feedforward_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """``[B, N, dim] -> [B, N, dim]`` with ``position`` ``[N, dim]``."""
+        placed = x + position
+        attention = self.self_attn
+        mixed = attend(attention.queries(placed), attention.keys(placed), attention.values(x))
+        x = self.norm1(x + attention.merge(mixed))
+        normed: Tensor = self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        return normed
+
+
+def _norm(kind: str, dim: int) -> nn.Module:
+    return nn.GroupNorm(GROUPS, dim) if kind == "group" else nn.BatchNorm2d(dim)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, normalisation, and ReLU where asked."""
+
+    def __init__(self, in_dim: int, out_dim: int, kernel: int, norm: str, activate: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, out_dim, kernel, padding=kernel // 2, bias=False)
+        self.norm = _norm(norm, out_dim)
+        self.activate = activate
+        nn.init.kaiming_uniform_(self.conv.weight, a=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W] -> [B, C', H, W]``."""
+        y: Tensor = self.norm(self.conv(x))
+        return F.relu(y) if self.activate else y
+
+
+class PixelDecoder(nn.Module):
+    """Four backbone maps in, three decoder levels and the mask map out.
+
+    Args:
+        config: widths and depths.
+        in_channels: channels of the backbone's maps, finest first.
+    """
+
+    def __init__(self, config: PixelDecoderConfig, in_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.config = config
+        dim, mask_level_dim, norm = config.dim, config.mask_level_dim, config.norm
+        self.input_proj = nn.Conv2d(in_channels[3], dim, 1)
+        nn.init.kaiming_uniform_(self.input_proj.weight, a=1)
+        nn.init.zeros_(self.input_proj.bias)
+        self.encoder = nn.ModuleList(
+            EncoderLayer(dim, config.heads, config.feedforward_dim)
+            for _ in range(config.transformer_layers)
+        )
+        # Index i is the level of the backbone's map i: 0 is stride 4, 3 is stride 32.
+        self.lateral = nn.ModuleList(
+            ConvNorm(channels, mask_level_dim if i == 0 else dim, 1, norm, activate=False)
+            for i, channels in enumerate(in_channels[:3])
+        )
+        self.output = nn.ModuleList(
+            ConvNorm(width, width, 3, norm, activate=True)
+            for width in (mask_level_dim, dim, dim, dim)
+        )
+        # A narrower stride-4 map needs its input narrowed, at stride 8 where that is cheap.
+        self.narrow = (
+            ConvNorm(dim, mask_level_dim, 1, norm, activate=False)
+            if mask_level_dim != dim
+            else nn.Identity()
+        )
+        self.mask_conv: nn.Module = nn.Identity()
+        if config.mask_kernel:
+            kernel = config.mask_kernel
+            self.mask_conv = nn.Conv2d(
+                mask_level_dim, config.mask_dim, kernel, padding=kernel // 2
+            )
+            nn.init.kaiming_uniform_(self.mask_conv.weight, a=1)
+            nn.init.zeros_(self.mask_conv.bias)
+
+    def forward(self, maps: list[Tensor]) -> PixelFeatures:
+        """Fuse the backbone's maps (finest first)."""
+        x = self.input_proj(maps[3])
+        height, width = x.shape[-2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        position = sine_position(height, width, x.shape[1], x.device).flatten(1).T
+        for layer in self.encoder:
+            tokens = layer(tokens, position.to(tokens.dtype))
+        encoded = tokens.transpose(1, 2).unflatten(2, (height, width))
+        y = self.output[3](encoded)
+        levels = [y]
+        for i in (2, 1, 0):
+            coarse = self.narrow(y) if i == 0 else y
+            upsampled = F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+            y = self.output[i](self.lateral[i](maps[i]) + upsampled)
+            levels.append(y)
+        return PixelFeatures(encoded, levels[:3], levels[3])
+
+    def mask_features(self, mask_map: Tensor) -> Tensor:
+        """``[B, mask_level_dim, H/4, W/4] -> [B, mask_dim, H/4, W/4]``, linear."""
+        features: Tensor = self.mask_conv(mask_map)
+        return features
+
+
+def position_of(level: Tensor) -> Tensor:
+    """Sine position of a map, flattened: ``[h * w, dim]``."""
+    height, width = level.shape[-2:]
+    position = sine_position(height, width, level.shape[1], level.device)
+    return position.flatten(1).T.to(level.dtype)

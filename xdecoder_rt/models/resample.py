@@ -1,0 +1,28 @@
+"""Antialiased bicubic resizing as two products with constant matrices.
+
+``R_h X R_w^T`` equals ``torch.nn.functional.interpolate(mode="bicubic", antialias=True)`` up to
+rounding, and unlike ONNX's antialiased ``Resize`` every runtime computes it the same.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from xdecoder_rt.resample import bicubic_matrix
+
+
+@lru_cache(maxsize=256)
+def _matrix(source: int, target: int) -> Tensor:
+    # A plain tensor even when first asked for under inference_mode: training reuses the cache.
+    with torch.inference_mode(False):
+        return torch.from_numpy(bicubic_matrix(source, target)).to(torch.float32)
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``[B, C, h, w]`` to ``[B, C, H, W]``, differentiable in ``x``."""
+    rows = _matrix(x.shape[-2], size[0]).to(device=x.device, dtype=x.dtype)
+    columns = _matrix(x.shape[-1], size[1]).to(device=x.device, dtype=x.dtype)
+    return torch.matmul(rows, torch.matmul(x, columns.T))

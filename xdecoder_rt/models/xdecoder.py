@@ -1,0 +1,104 @@
+"""X-Decoder: backbone, pixel decoder, query decoder and text encoder under one name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xdecoder_rt.models.backbones import build_backbone
+from xdecoder_rt.models.config import ModelConfig
+from xdecoder_rt.models.decoder import Decoder, LayerPrediction, LevelMemory, unit
+from xdecoder_rt.models.pixel_decoder import PixelDecoder, PixelFeatures
+from xdecoder_rt.models.resample import resize
+from xdecoder_rt.models.text_encoder import TextEncoder
+
+
+@dataclass
+class Prediction:
+    """What the model says of a batch of images.
+
+    Attributes:
+        mask_features: ``[B, mask_dim, H/4, W/4]``.
+        layers: one prediction before the first decoder layer and one after each.
+    """
+
+    mask_features: Tensor
+    layers: list[LayerPrediction]
+
+
+class XDecoder(nn.Module):
+    """The whole network, in the form that training and export share.
+
+    Args:
+        config: sizes; see :func:`~xdecoder_rt.models.compact_config` and
+            :func:`~xdecoder_rt.models.published_config`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone: Any = build_backbone(config.backbone)
+        channels = self.backbone.out_channels
+        self.pixel_decoder = PixelDecoder(config.pixel_decoder, channels)
+        self.decoder = Decoder(config)
+        self.text_encoder = TextEncoder(config.text, config.proj_dim)
+        # Projects the mean of the coarsest backbone map into the space of texts (retrieval).
+        self.backbone_proj = nn.Parameter(
+            torch.randn(channels[3], config.proj_dim) * channels[3] ** -0.5
+        )
+
+    def encode_text(self, token_ids: Tensor) -> Tensor:
+        """``[T, L]`` int64 to ``[T, proj_dim]``, unnormalised, read at the first end token."""
+        return self.text_encoder.pooled(token_ids)
+
+    def memories(self, features: PixelFeatures, mask_features: Tensor) -> list[LevelMemory]:
+        """Keys, values and shrunk mask features of the three levels."""
+        return [
+            self.decoder.remember(i, level, resize(mask_features, _size(level)))
+            for i, level in enumerate(features.levels)
+        ]
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Decode normalised, padded images ``[B, 3, H, W]``, sides multiples of 32."""
+        features: PixelFeatures = self.pixel_decoder(self.backbone(images))
+        mask_features = self.pixel_decoder.mask_features(features.mask_map)
+        # The levels' masks are thresholded: nothing of them is differentiable.
+        layers = self.decoder(self.memories(features, mask_features.detach()))
+        return Prediction(mask_features, layers)
+
+    def class_logits(self, class_embedding: Tensor, text_table: Tensor) -> Tensor:
+        """Scaled cosine of queries and names: ``[B, Q, D], [K, D] -> [B, Q, K]``.
+
+        Args:
+            class_embedding: unnormalised.
+            text_table: rows of unit length.
+        """
+        scale = self.text_encoder.logit_scale.exp()
+        return unit(class_embedding) @ text_table.T * scale
+
+    def parameter_groups(
+        self, lr: float, backbone_lr_scale: float, weight_decay: float
+    ) -> list[dict[str, Any]]:
+        """Groups for AdamW: the backbone slower; norms, biases and embeddings undecayed."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                decays = parameter.ndim >= 2 and not name.endswith(
+                    ("query_feat", "query_embed", "level_embed", "token_embedding.weight")
+                )
+                groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": lr * (backbone_lr_scale if in_backbone else 1.0),
+                "weight_decay": weight_decay if decays else 0.0,
+            }
+            for (in_backbone, decays), parameters in groups.items()
+        ]
+
+
+def _size(level: Tensor) -> tuple[int, int]:
+    return level.shape[-2], level.shape[-1]

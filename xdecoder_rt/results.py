@@ -1,0 +1,310 @@
+"""What the calls of an `Engine` give back.
+
+Every array is in the pixels of the image that was asked about, at its original size and upright as
+`xdecoder_rt.image.load_image` gives it: ``segmentation[y, x]`` belongs to ``image[y, x]``. Boxes
+are (left, top, right, bottom) in pixels, the right and bottom edges exclusive, so that a box's
+width is ``right - left``. All results exist for "nothing found" too, with empty lists and arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from xdecoder_rt import drawing
+from xdecoder_rt.errors import ArgumentError, require
+from xdecoder_rt.image import ImageSource
+from xdecoder_rt.rle import encode_mask
+
+__all__ = ["Answer", "Caption", "Output", "Reference", "Segmentation", "box_of_mask"]
+
+
+def box_of_mask(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """The tight box of a mask.
+
+    Args:
+        mask: bool ``[H, W]``.
+
+    Returns:
+        float32 ``[4]``: left, top, right, bottom (exclusive); zeros for an empty mask.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return np.zeros(4, dtype=np.float32)
+    return np.array(
+        [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1],
+        dtype=np.float32,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labelled segments of one image.
+
+    Attributes:
+        task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
+        segmentation: int32 ``[H, W]``. Panoptic and instance: segment ids, 0 where there is none
+            (where instances overlap, the one with the highest score). Semantic: index into the
+            vocabulary, -1 where there is none.
+        segments_info: one dict per segment, with `id` (its value in `segmentation`), `label_id`
+            (index into the vocabulary), `label`, `score`, `area` (pixels) and `isthing`.
+        masks: instance only, bool ``[N, H, W]``; may overlap; in the order of `segments_info`.
+        scores: instance only, float32 ``[N]``.
+        label_ids: instance only, int32 ``[N]``.
+        boxes: instance only, float32 ``[N, 4]``, xyxy.
+    """
+
+    segmentation: npt.NDArray[np.int32]
+    segments_info: list[dict[str, Any]]
+    task: str = "panoptic"
+    masks: npt.NDArray[np.bool_] | None = None
+    scores: npt.NDArray[np.float32] | None = None
+    label_ids: npt.NDArray[np.int32] | None = None
+    boxes: npt.NDArray[np.float32] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image that this belongs to."""
+        return self.segmentation.shape[0], self.segmentation.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.segments_info)
+
+    def mask(self, index: int) -> npt.NDArray[np.bool_]:
+        """The mask of the segment ``segments_info[index]``, bool ``[H, W]``."""
+        mask: npt.NDArray[np.bool_]
+        if self.masks is not None:
+            mask = self.masks[index]
+        else:
+            mask = self.segmentation == self.segments_info[index]["id"]
+        return mask
+
+    def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
+        """Draws the segments over their image.
+
+        Args:
+            image: the image that was segmented, in any form that `load_image` takes.
+            font: path of a TrueType font for labels in scripts that the built-in font lacks.
+
+        Returns:
+            A new RGB image of the same size.
+
+        Raises:
+            ImageError: `image` cannot be read or is of another size.
+        """
+        ids = [info["id"] for info in self.segments_info]
+        regions = [
+            drawing.Region(
+                info["label"], info["score"], info["label_id"], is_quiet=not info["isthing"]
+            )
+            for info in self.segments_info
+        ]
+        return drawing.draw_map(image, drawing.index_map(self.segmentation, ids), regions, font)
+
+    def to_supervision(self) -> Any:
+        """The segments as ``supervision.Detections``, with ``data["class_name"]``.
+
+        Raises:
+            MissingExtraError: the package supervision is not installed.
+        """
+        supervision = require("supervision", "supervision")
+        if not self.segments_info:
+            return supervision.Detections.empty()
+        masks = np.stack([self.mask(index) for index in range(len(self))])
+        return supervision.Detections(
+            xyxy=self._boxes(masks),
+            mask=masks,
+            confidence=np.array([info["score"] for info in self.segments_info], np.float32),
+            class_id=np.array([info["label_id"] for info in self.segments_info], int),
+            data={"class_name": np.array([info["label"] for info in self.segments_info])},
+        )
+
+    def to_coco(
+        self, image_id: int | str = 0, category_ids: Mapping[str, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """The segments as COCO annotations with compressed run-length masks.
+
+        Args:
+            image_id: the image's id in the data set.
+            category_ids: category id of each label; by default the index into the vocabulary.
+
+        Returns:
+            One dict per segment: `id`, `image_id`, `category_id`, `segmentation` (``size`` and
+            ``counts``), `area`, `bbox` (x, y, width, height), `score`, `iscrowd`, `isthing`.
+
+        Raises:
+            ArgumentError: a label is missing in `category_ids`.
+        """
+        annotations = []
+        for index, info in enumerate(self.segments_info):
+            if category_ids is not None and info["label"] not in category_ids:
+                raise ArgumentError(
+                    f"The label {info['label']!r} has no category id",
+                    expected="category_ids to hold every label of the vocabulary",
+                )
+            mask = self.mask(index)
+            left, top, right, bottom = (float(edge) for edge in box_of_mask(mask))
+            label = info["label"]
+            annotations.append(
+                {
+                    "id": int(info["id"]),
+                    "image_id": image_id,
+                    "category_id": int(category_ids[label] if category_ids else info["label_id"]),
+                    "segmentation": encode_mask(mask),
+                    "area": int(mask.sum()),
+                    "bbox": [left, top, right - left, bottom - top],
+                    "score": float(info["score"]),
+                    "iscrowd": 0,
+                    "isthing": bool(info["isthing"]),
+                }
+            )
+        return annotations
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for ``json.dumps``, masks run-length encoded."""
+        height, width = self.size
+        segments = [
+            {
+                "id": int(info["id"]),
+                "label_id": int(info["label_id"]),
+                "label": str(info["label"]),
+                "score": float(info["score"]),
+                "area": int(info["area"]),
+                "isthing": bool(info["isthing"]),
+                "box": [float(edge) for edge in box_of_mask(self.mask(index))],
+                "mask": encode_mask(self.mask(index)),
+            }
+            for index, info in enumerate(self.segments_info)
+        ]
+        return {"task": self.task, "height": height, "width": width, "segments": segments}
+
+    def _boxes(self, masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        return (
+            self.boxes
+            if self.boxes is not None
+            else np.stack([box_of_mask(mask) for mask in masks])
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a phrase refers to.
+
+    Attributes:
+        phrase: as it was asked.
+        mask: bool ``[H, W]``; may be empty.
+        score: how well it matches, 0 to 1.
+        box: float32 ``[4]``, xyxy around the mask; zeros if that is empty.
+    """
+
+    phrase: str
+    mask: npt.NDArray[np.bool_]
+    score: float
+    box: npt.NDArray[np.float32]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image that this belongs to."""
+        return self.mask.shape[0], self.mask.shape[1]
+
+    def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
+        """Draws the mask over its image; see `Segmentation.draw`."""
+        return drawing.draw_masks(image, [self.mask], [self._region(0)], font)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for ``json.dumps``, the mask run-length encoded."""
+        return {
+            "phrase": self.phrase,
+            "score": float(self.score),
+            "box": [float(edge) for edge in self.box],
+            "mask": encode_mask(self.mask),
+        }
+
+    def _region(self, index: int) -> drawing.Region:
+        return drawing.Region(self.phrase, self.score, index)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence about an image.
+
+    Attributes:
+        text: the sentence.
+        score: mean log-probability per token, at most 0.
+    """
+
+    text: str
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for ``json.dumps``."""
+        return {"text": self.text, "score": float(self.score)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question.
+
+    Attributes:
+        text: the best answer.
+        score: its probability among the choices, 0 to 1.
+        scores: the same for every choice.
+    """
+
+    text: str
+    score: float
+    scores: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for ``json.dumps``."""
+        scores = {choice: float(score) for choice, score in self.scores.items()}
+        return {"text": self.text, "score": float(self.score), "scores": scores}
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """The results of one fused call, each None where it was not asked for.
+
+    Attributes:
+        segment: segments of the vocabulary.
+        refer: one entry per phrase, in their order.
+        caption: a sentence.
+        answer: the answer to the question.
+        embed: float32 ``[proj_dim]``, the image's unit embedding.
+    """
+
+    segment: Segmentation | None = None
+    refer: Sequence[Reference] | None = None
+    caption: Caption | None = None
+    answer: Answer | None = None
+    embed: npt.NDArray[np.float32] | None = None
+
+    def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
+        """Draws the segments, and over them what the phrases refer to.
+
+        See `Segmentation.draw`. Without either, the image comes back as it is.
+        """
+        drawn = self.segment.draw(image, font=font) if self.segment else None
+        if self.refer:
+            regions = [reference._region(index) for index, reference in enumerate(self.refer)]
+            masks = [reference.mask for reference in self.refer]
+            return drawing.draw_masks(drawn if drawn is not None else image, masks, regions, font)
+        return drawn if drawn is not None else drawing.as_image(image)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was asked for, as plain values for ``json.dumps``."""
+        result: dict[str, Any] = {}
+        for name in ("segment", "caption", "answer"):
+            value = getattr(self, name)
+            if value is not None:
+                result[name] = value.to_dict()
+        if self.refer is not None:
+            result["refer"] = [reference.to_dict() for reference in self.refer]
+        if self.embed is not None:
+            result["embed"] = [float(value) for value in self.embed]
+        return result

@@ -1,0 +1,92 @@
+"""COCO's run-length encoding of masks, in NumPy.
+
+A mask is read column by column; the runs of zeros and ones alternate, zeros first. The compressed
+form writes each run as the difference from the run two before it, in groups of five bits, lowest
+first, as printable characters (``rleToString`` in ``common/maskApi.c`` of
+https://github.com/cocodataset/cocoapi).
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import ArgumentError
+
+__all__ = ["RunLengths", "decode_mask", "encode_mask"]
+
+_CHUNK_BITS = 5
+_CHUNK_MASK = 0x1F
+_SIGN_BIT = 0x10
+_MORE_BIT = 0x20
+_FIRST_CHARACTER = 48
+
+
+class RunLengths(TypedDict):
+    """A mask in COCO's compressed form: ``size`` is [height, width]."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_mask(mask: npt.NDArray[np.bool_]) -> RunLengths:
+    """Encodes a boolean mask ``[H, W]``."""
+    flat = np.asarray(mask, dtype=bool).ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts_with_one = flat.size > 0 and bool(flat[0])
+    bounds = np.concatenate([[0] * (2 if starts_with_one else 1), changes, [flat.size]])
+    counts = np.diff(bounds)
+    return {"size": [int(side) for side in mask.shape], "counts": _compress(counts)}
+
+
+def decode_mask(encoded: RunLengths) -> npt.NDArray[np.bool_]:
+    """The boolean mask ``[H, W]`` of `encoded`.
+
+    Raises:
+        ArgumentError: the runs do not add up to the size.
+    """
+    height, width = encoded["size"]
+    counts = _expand(encoded["counts"])
+    if (counts < 0).any() or counts.sum() != height * width:
+        raise ArgumentError(
+            f"The runs of a mask add up to {counts.sum():,} pixels",
+            expected=f"{height * width:,} ({height} x {width})",
+        )
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(height, width, order="F")
+
+
+def _compress(counts: npt.NDArray[np.int64]) -> str:
+    """All runs at once: one pass per five-bit group of the longest."""
+    rest = counts.astype(np.int64)
+    rest[3:] -= counts[1:-2]
+    groups: list[npt.NDArray[np.int64]] = []
+    more = np.ones(len(rest), dtype=bool)
+    while more.any():
+        group = rest & _CHUNK_MASK
+        rest = rest >> _CHUNK_BITS
+        # The last group's top bit is the sign of the whole.
+        unfinished = np.where(group & _SIGN_BIT, rest != -1, rest != 0)
+        character = group + np.where(unfinished, _MORE_BIT, 0) + _FIRST_CHARACTER
+        groups.append(np.where(more, character, 0))
+        more &= unfinished
+    table = np.stack(groups, axis=1) if groups else np.zeros((0, 1), dtype=np.int64)
+    return table[table > 0].astype(np.uint8).tobytes().decode("ascii")
+
+
+def _expand(text: str) -> npt.NDArray[np.int64]:
+    counts: list[int] = []
+    value, shift = 0, 0
+    for character in text:
+        group = ord(character) - _FIRST_CHARACTER
+        value |= (group & _CHUNK_MASK) << shift
+        shift += _CHUNK_BITS
+        if group & _MORE_BIT:
+            continue
+        if group & _SIGN_BIT:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value, shift = 0, 0
+    return np.array(counts, dtype=np.int64)

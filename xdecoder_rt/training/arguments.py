@@ -1,0 +1,117 @@
+"""The command line of training; imports no framework."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from xdecoder_rt.training.config import PRECISIONS, SCHEDULES, LossWeights, SourceSpec, TrainConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of training to a parser."""
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "data",
+        nargs="+",
+        metavar="DATA[=WEIGHT]",
+        help="labelled folder, or COCO's annotations/panoptic_*.json; WEIGHT is its share of the "
+        "samples against the others' (default 1)",
+    )
+    data.add_argument(
+        "--validation",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="DATA",
+        help="held-out data to measure during training",
+    )
+    data.add_argument("--size", type=int, help="side of the square training images, in pixels")
+    data.add_argument("--batch-size", type=int, help="images a step (a process, under torchrun)")
+    data.add_argument("--workers", type=int, help="data loading processes; 0: none of their own")
+    data.add_argument("--vocabulary-size", type=int, help="names each step classifies against")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("-o", "--out", type=Path, default=Path("runs/train"), help="folder of the run")
+    length = run.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int, help="length of the run in steps")
+    length.add_argument(
+        "--minutes",
+        type=float,
+        help="length of the run in minutes; the learning rate reaches its end when they are used "
+        "up, however fast the machine is, and interruptions do not count",
+    )
+    run.add_argument("--init", type=Path, help="checkpoint to start from (fine-tuning)")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --out, if any")
+    run.add_argument("--seed", type=int)
+    run.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    run.add_argument("--precision", choices=PRECISIONS)
+    run.add_argument("--threads", type=int, help="CPU threads of the training process")
+    run.add_argument("--checkpoint-minutes", type=float, help="minutes between saved states")
+    run.add_argument("--validate-every", type=int, help="steps between validations; 0: at the end")
+    run.add_argument("--validation-items", type=int, help="images of each held-out set; 0: all")
+    run.add_argument("--log-every", type=int, help="steps between lines of metrics")
+    run.add_argument(
+        "--no-progress", dest="progress", action="store_false", help="show no progress bar"
+    )
+
+    optimiser = parser.add_argument_group("optimiser")
+    optimiser.add_argument("--lr", type=float, help="peak learning rate")
+    optimiser.add_argument("--backbone-lr-scale", type=float, help="factor for the backbone")
+    optimiser.add_argument("--weight-decay", type=float)
+    optimiser.add_argument("--warmup-steps", type=int)
+    optimiser.add_argument("--schedule", choices=SCHEDULES)
+    optimiser.add_argument("--clip-norm", type=float, help="largest gradient norm; 0: no clipping")
+    optimiser.add_argument("--ema-decay", type=float, help="decay of the averaged weights")
+    optimiser.add_argument(
+        "--train-norm",
+        dest="freeze_norm",
+        action="store_false",
+        help="update the backbone's batch normalisation statistics",
+    )
+
+    losses = parser.add_argument_group("losses")
+    losses.add_argument("--points", type=int, help="points a mask's loss is taken on")
+    losses.add_argument("--matching-points", type=int, help="points the matching looks at")
+    for name in ("classification", "mask", "dice", "image", "void"):
+        losses.add_argument(f"--{name}-weight", type=float, help=f"weight of the {name} term")
+    _show_defaults(parser)
+
+
+def config_from_args(args: argparse.Namespace) -> TrainConfig:
+    """The settings that a command line asks for.
+
+    Args:
+        args: what a parser with :func:`add_arguments` has parsed.
+
+    Raises:
+        ArgumentError: a value is out of range.
+    """
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    weights = {
+        name.removesuffix("_weight"): given.pop(name)
+        for name in list(given)
+        if name.endswith("_weight")
+    }
+    known = TrainConfig.__dataclass_fields__
+    return TrainConfig(
+        sources=tuple(SourceSpec.parse(text) for text in args.data),
+        validation=tuple(given.pop("validation")),
+        losses=LossWeights(**weights),
+        **{name: value for name, value in given.items() if name in known},
+    )
+
+
+def _show_defaults(parser: argparse.ArgumentParser) -> None:
+    """Put the defaults of `TrainConfig` and `LossWeights` into the help texts, from one place."""
+    fields = TrainConfig.__dataclass_fields__
+    weights = LossWeights()
+    for action in parser._actions:
+        if action.dest.endswith("_weight"):
+            default: object = getattr(weights, action.dest.removesuffix("_weight"))
+        elif action.dest in fields and action.nargs != 0 and action.default is None:
+            default = fields[action.dest].default
+        else:
+            continue
+        if default is not None:
+            action.help = f"{action.help or ''} (default {default})".strip()

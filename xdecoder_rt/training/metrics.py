@@ -1,0 +1,71 @@
+"""The record of a run: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from xdecoder_rt.atomic import atomic_writer
+
+Record = dict[str, Any]
+LOSSES = ("total", "classification", "mask", "dice", "image")
+VALIDATION = "validation/"
+"""Beginning of the keys that a validation writes."""
+
+
+def is_validation(record: Record) -> bool:
+    """Whether a record is a validation's."""
+    return any(key.startswith(VALIDATION) for key in record)
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """The records of a file, in order; none where there is no file.
+
+    A last line cut off by a crash is left out.
+    """
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
+    return records
+
+
+class MetricsLog:
+    """Appends records to a file.
+
+    Args:
+        path: the file.
+        last_step: records of later steps are dropped: a resumed run repeats them.
+        writes: whether this process keeps the file; the others of a run only remember.
+
+    Attributes:
+        records: all records, in order.
+    """
+
+    def __init__(self, path: Path, last_step: int, writes: bool = True) -> None:
+        self.path = path
+        self.writes = writes
+        self.records: list[Record] = []
+        if not writes:
+            return
+        self.records = [r for r in read_metrics(path) if r["step"] <= last_step]
+        with atomic_writer(path) as file:
+            file.write("".join(map(_line, self.records)).encode())
+
+    def append(self, record: Record) -> None:
+        """Write one record; it must have an integer ``step``."""
+        self.records.append(record)
+        if self.writes:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"

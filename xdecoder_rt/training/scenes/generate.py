@@ -1,0 +1,185 @@
+"""Writing labelled folders of generated scenes, with several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import numpy as np
+
+from xdecoder_rt.errors import ArgumentError, require
+from xdecoder_rt.evaluation.labelled_folder import LabelledFolder, LabelledFolderWriter, Phrase
+from xdecoder_rt.training.scenes import language
+from xdecoder_rt.training.scenes.scene import Scene, scene_generator
+
+__all__ = ["DOMAINS", "SPLITS", "Domain", "Split", "generate"]
+
+Domain = Literal["clipart", "workcell"]
+Split = Literal["train", "val", "novel"]
+DOMAINS: tuple[Domain, ...] = ("clipart", "workcell")
+SPLITS: tuple[Split, ...] = ("train", "val", "novel")
+
+_ATTEMPTS = 8  # scenes without any labelled thing are drawn again, this often
+
+
+class Studio(Protocol):
+    """Draws the scenes of one domain and split.
+
+    Attributes:
+        vocabulary: Every label its scenes may have.
+        stuff: Those that are stuff.
+    """
+
+    vocabulary: tuple[str, ...]
+    stuff: frozenset[str]
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
+        """One scene, (height, width) or a usual size."""
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a worker process needs to know to draw any scene of the folder."""
+
+    domain: Domain
+    split: Split
+    seed: int
+    size: tuple[int, int] | None
+    clipart_dir: Path | None
+    cache_dir: Path
+
+    def studio(self) -> Studio:
+        if self.domain == "clipart":
+            from xdecoder_rt.training.scenes.clipart import clipart_studio
+
+            return clipart_studio(self.split, self.clipart_dir, self.cache_dir)
+        from xdecoder_rt.training.scenes.workcell import workcell_studio
+
+        return workcell_studio(self.split)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    scene: Scene
+    phrases: tuple[Phrase, ...]
+    captions: tuple[str, ...]
+
+
+class _Worker:
+    """Draws scenes by number; made once in each process."""
+
+    current: _Worker | None = None
+
+    def __init__(self, order: _Order) -> None:
+        self.order = order
+        self.studio = order.studio()
+
+    def draw(self, index: int) -> _Drawn:
+        order, stuff = self.order, self.studio.stuff
+        rng = scene_generator(order.domain, order.split, order.seed, index)
+        for _ in range(_ATTEMPTS):
+            scene = self.studio.draw(rng, order.size)
+            if any(label not in stuff for label in scene.labels.values()):
+                break
+        return _Drawn(scene, language.phrases(scene, stuff, rng),
+                      language.captions(scene, stuff, rng))
+
+
+def _start(order: _Order) -> None:
+    _Worker.current = _Worker(order)
+
+
+def _draw(index: int) -> _Drawn:
+    return cast(_Worker, _Worker.current).draw(index)
+
+
+def generate(
+    domain: str,
+    out: str | Path,
+    count: int,
+    *,
+    split: str = "train",
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    workers: int | None = None,
+    clipart_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> LabelledFolder:
+    """Draw labelled scenes into a new labelled folder.
+
+    Scene i of a seed is the same whatever the number of processes. `annotations.json` is written
+    last: a folder without it is unfinished, and running the same command again starts it over.
+
+    Args:
+        domain: "clipart" (drawings over textures) or "workcell" (rendered robot scenes).
+        out: The folder; it must not have an `annotations.json` yet.
+        count: How many scenes.
+        split: "train"; "val", the names of training with unseen drawings and arrangements; or
+            "novel", things whose names training never uses.
+        seed: Another seed gives other scenes.
+        size: (height, width) of every scene; None varies it, at most 448 pixels a side.
+        workers: Processes; None takes one a processor core.
+        clipart_dir: Folder of the `openclipart-svg` drawings; None takes where Debian puts them.
+        cache_dir: Where rendered drawings are kept; None takes `xdecoder_rt/sprites` in the
+            user's cache folder.
+        progress: Show a progress bar on standard error.
+
+    Returns:
+        The folder, opened.
+
+    Raises:
+        ArgumentError: an argument is outside its range.
+        DatasetError: the folder cannot be written or has been written, or there are no drawings.
+        MissingExtraError: pybullet or resvg_py is not installed.
+    """
+    if domain not in DOMAINS:
+        raise ArgumentError(f"unknown domain {domain!r}", expected=" or ".join(DOMAINS))
+    if split not in SPLITS:
+        raise ArgumentError(f"unknown split {split!r}", expected=", ".join(SPLITS))
+    if count < 1:
+        raise ArgumentError(f"count is {count}", expected="at least 1 scene")
+    if size is not None and not all(64 <= side <= 4096 for side in size):
+        raise ArgumentError(f"size is {size}", expected="height and width from 64 to 4096 pixels")
+    processes = min(workers or os.cpu_count() or 1, count)
+    if processes < 1:
+        raise ArgumentError(f"workers is {workers}", expected="at least 1 process")
+    order = _Order(
+        cast(Domain, domain), cast(Split, split), seed, size,
+        None if clipart_dir is None else Path(clipart_dir),
+        _default_cache() if cache_dir is None else Path(cache_dir),
+    )
+    worker = _Worker(order)  # fails here, not in a child, when something is missing
+    studio = worker.studio
+    with LabelledFolderWriter(out, studio.vocabulary, studio.stuff, image_format="jpeg") as writer:
+        for drawn in _shown(_drawn(worker, count, processes), count, f"{domain} {split}", progress):
+            writer.add(drawn.scene.image, drawn.scene.ids, drawn.scene.labels,
+                       phrases=drawn.phrases, captions=drawn.captions)
+    return LabelledFolder.open(out, verify=False)
+
+
+def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[_Drawn]:
+    if processes == 1:
+        yield from map(worker.draw, range(count))
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, _start, (worker.order,)) as pool:
+        yield from pool.imap(_draw, range(count), chunksize=4)
+
+
+def _shown(
+    scenes: Iterator[_Drawn], count: int, title: str, progress: bool
+) -> Iterator[_Drawn]:
+    if not progress:
+        return scenes
+    tqdm = require("tqdm", "scenes")
+    return cast("Iterator[_Drawn]", iter(tqdm.tqdm(scenes, total=count, desc=title, unit="scene")))
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "xdecoder_rt" / "sprites"

@@ -1,0 +1,74 @@
+"""What one generated scene is, and where its randomness comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SIZES", "Scene", "choose_size", "scene_generator", "unit_hash"]
+
+SIZES: tuple[tuple[int, int], ...] = (
+    (336, 448), (336, 448), (360, 448), (320, 448), (384, 448), (256, 448), (448, 448), (448, 336),
+)
+"""The (height, width) that scenes get when no size is asked for; one is drawn per scene."""
+
+MIN_VISIBLE = 100
+"""A segment with fewer visible pixels than this is left unlabelled: nobody could name it."""
+
+
+@dataclass
+class Scene:
+    """A picture and its labels.
+
+    Attributes:
+        image: uint8 RGB [h, w, 3].
+        ids: uint8 [h, w]; 0 is unlabelled.
+        labels: Label of each id in `ids`.
+        colours: Colour word of a segment id, where one is certain.
+    """
+
+    image: NDArray[np.uint8]
+    ids: NDArray[np.uint8]
+    labels: dict[int, str]
+    colours: dict[int, str] = field(default_factory=dict)
+
+    def drop_small(self, minimum: int = MIN_VISIBLE) -> None:
+        """Unlabel segments with fewer than `minimum` visible pixels, and renumber from 1."""
+        counts = np.bincount(self.ids.ravel(), minlength=256)
+        table = np.zeros(256, np.uint8)
+        labels: dict[int, str] = {}
+        colours: dict[int, str] = {}
+        for old, label in sorted(self.labels.items()):
+            if counts[old] >= minimum:
+                new = len(labels) + 1
+                table[old] = new
+                labels[new] = label
+                if old in self.colours:
+                    colours[new] = self.colours[old]
+        self.ids = table[self.ids]
+        self.labels, self.colours = labels, colours
+
+
+def scene_generator(domain: str, split: str, seed: int, index: int) -> np.random.Generator:
+    """The random generator of one scene.
+
+    It depends on nothing but the arguments, so a scene is the same whichever process draws it.
+    """
+    digest = hashlib.sha256(f"{domain}/{split}/{seed}/{index}".encode()).digest()
+    words = np.frombuffer(digest, dtype="<u4").tolist()
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+
+
+def choose_size(rng: np.random.Generator, size: tuple[int, int] | None) -> tuple[int, int]:
+    """`size`, or one of `SIZES` at random: (height, width)."""
+    drawn = SIZES[int(rng.integers(len(SIZES)))]
+    return drawn if size is None else size
+
+
+def unit_hash(text: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the text alone: for splits that never change."""
+    digest = hashlib.sha256(f"{salt}:{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,81 @@
+"""How far a run has come, and what learning rate that means.
+
+The schedule is a function of progress from 0 to 1. Counting steps, progress is the share of steps
+done. Under a time budget the number of steps is not known: after each step the rest of the
+schedule is divided by the number of steps that still fit, so the rate reaches its end with the
+last step that does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_SPEED_DECAY = 0.97
+_POLY_POWER = 0.9
+
+
+@dataclass
+class Progress:
+    """Position of a run in its schedule; its fields are saved and restored.
+
+    Attributes:
+        step: steps done.
+        fraction: progress at which the next step's rate is read, 0 to 1.
+        seconds: time used, interruptions not counted.
+        step_seconds: running mean of the time from one step's end to the next's, validation and
+            saving included; 0 before the first.
+    """
+
+    step: int = 0
+    fraction: float = 0.0
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+
+    def advance_to_step_limit(self, seconds: float, steps: int) -> None:
+        """Count a step of a run of `steps` steps."""
+        self._count(seconds)
+        self.fraction = min(1.0, self.step / steps)
+
+    def advance_to_time_limit(self, seconds: float, budget: float, reserve: float = 0.0) -> None:
+        """Count a step of a run that may take `budget` seconds.
+
+        Args:
+            seconds: time the step took.
+            budget: time of the whole run.
+            reserve: time to leave at the end, for the last validation and saving.
+        """
+        self._count(seconds)
+        self.fraction += (1 - self.fraction) / (self.steps_left(budget - reserve) + 1)
+
+    def steps_left(self, budget: float) -> int:
+        """Steps that still fit into a budget at the speed measured."""
+        return max(0, int((budget - self.seconds) / max(self.step_seconds, 1e-9)))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule has ended."""
+        return self.fraction >= 1.0 - 1e-9
+
+    def _count(self, seconds: float) -> None:
+        self.step += 1
+        self.seconds += seconds
+        # The weight of the first steps makes the running mean a plain mean at first.
+        keep = min(_SPEED_DECAY, 1 - 1 / self.step)
+        self.step_seconds = keep * self.step_seconds + (1 - keep) * seconds
+
+
+def rate_factor(progress: Progress, warmup_steps: int, schedule: str) -> float:
+    """What the peak learning rate is multiplied by in the next step.
+
+    Args:
+        progress: where the run is.
+        warmup_steps: steps of linear warm-up.
+        schedule: ``cosine`` or ``poly``.
+    """
+    warm = min(1.0, (progress.step + 1) / (warmup_steps + 1))
+    left = max(0.0, 1 - progress.fraction)
+    decay = (
+        0.5 * (1 + math.cos(math.pi * (1 - left))) if schedule == "cosine" else left**_POLY_POWER
+    )
+    return warm * decay

@@ -1,0 +1,130 @@
+"""The names that one training step classifies against.
+
+A batch is asked for the names that are on its images and for random others of the training
+vocabulary, each in one randomly drawn sentence, so that the text encoder learns with the rest and
+no class head is tied to a list of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xdecoder_rt.templates import COMPACT_TEMPLATES, prompts
+
+BACKGROUND = "background"
+_VOCABULARY_STREAM = 4
+
+
+@dataclass(frozen=True)
+class BatchVocabulary:
+    """Names of one step and their sentences.
+
+    Attributes:
+        names: K distinct names, those on the images first.
+        sentences: K + 1 texts for the text encoder; the last stands for void.
+    """
+
+    names: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+    def indices(self, labels: Sequence[Sequence[str]], width: int) -> Tensor:
+        """Vocabulary index of each image's targets: ``[B, width]`` int64, -1 beyond its targets."""
+        place = {name: index for index, name in enumerate(self.names)}
+        rows = torch.full((len(labels), width), -1, dtype=torch.int64)
+        for row, names in zip(rows, labels, strict=True):
+            row[: len(names)] = torch.tensor([place[name] for name in names], dtype=torch.int64)
+        return rows
+
+
+class VocabularySampler:
+    """Adds random names to those of a batch.
+
+    Random names come from the vocabularies of the batch's own sources, in proportion to how many
+    images each has in the batch: an image is to be told apart from what could have been on it.
+
+    Args:
+        vocabularies: the names of each source.
+        size: names a step, when the batch itself has fewer.
+        seed: seed of the draws.
+        templates: sentences, each with one ``{}``.
+    """
+
+    def __init__(
+        self,
+        vocabularies: Sequence[Sequence[str]],
+        size: int,
+        seed: int,
+        templates: Sequence[str] = COMPACT_TEMPLATES,
+    ) -> None:
+        self.vocabularies = tuple(tuple(names) for names in vocabularies)
+        self.size = size
+        self.seed = seed
+        self.templates = tuple(templates)
+
+    def sample(
+        self, labels: Sequence[Sequence[str]], sources: Sequence[int], step: int, rank: int = 0
+    ) -> BatchVocabulary:
+        """The vocabulary of one step; the same arguments give the same.
+
+        Args:
+            labels: the names of each image's targets.
+            sources: the source of each image.
+            step: number of the step.
+            rank: number of the process, so that processes draw different names.
+        """
+        rng = np.random.default_rng((_VOCABULARY_STREAM, self.seed, step, rank))
+        names = list(dict.fromkeys(name for image in labels for name in image))
+        names += self._others(set(names), sources, self.size - len(names), rng)
+        drawn = rng.integers(len(self.templates), size=len(names) + 1)
+        sentences = [
+            prompts(name, [self.templates[int(index)]])[0]
+            for name, index in zip([*names, BACKGROUND], drawn, strict=True)
+        ]
+        return BatchVocabulary(tuple(names), tuple(sentences))
+
+    def _others(
+        self, known: set[str], sources: Sequence[int], count: int, rng: np.random.Generator
+    ) -> list[str]:
+        """Up to `count` names not in `known`, without repetition."""
+        queues = {
+            source: iter([self.vocabularies[source][i] for i in order])
+            for source in sorted(set(sources))
+            for order in [rng.permutation(len(self.vocabularies[source]))]
+        }
+        turns = list(rng.permutation(np.asarray(sources)))
+        others: list[str] = []
+        while len(others) < count and queues:
+            source = int(turns[len(others) % len(turns)])
+            # A source whose names are used up leaves its turns to the rest.
+            queue = queues.get(source) or next(iter(queues.values()))
+            name = next((n for n in queue if n not in known), None)
+            if name is None:
+                queues = {s: q for s, q in queues.items() if q is not queue}
+                continue
+            known.add(name)
+            others.append(name)
+        return others
+
+
+def trimmed_tokens(
+    tokenizer: Callable[[Sequence[str]], NDArray[np.int64]], sentences: Sequence[str]
+) -> Tensor:
+    """Token ids up to the last end token of any sentence: ``[T, L]`` int64.
+
+    The text encoder is causal and read at the first end token, so what follows costs time and
+    changes nothing.
+
+    Args:
+        tokenizer: texts to ids padded with the end token.
+        sentences: T texts.
+    """
+    ids = tokenizer(sentences)
+    # Rows are filled up with the end token, which is each row's last.
+    lengths = (ids != ids[:, -1:]).sum(axis=1) + 1
+    return torch.from_numpy(ids[:, : int(lengths.max())])
