@@ -9,13 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.export.costs import macs, parameters, weights_digest
 from xdecoder_rt.export.onnx_graphs import (
     MAX_BATCH,
     ExportedGraph,
     export_image_graphs,
     export_text_graph,
 )
-from xdecoder_rt.export.statistics import macs, parameters, weights_digest
 from xdecoder_rt.export.verify import check_against_torch
 from xdecoder_rt.manifest import (
     DecoderInfo,

@@ -3,6 +3,9 @@
 
 import sys
 
+# Only the installed package is meant: this folder's modules are parts of it.
+sys.path.pop(0)
+
 try:
     from xdecoder_rt.cli import main
 except ImportError as error:

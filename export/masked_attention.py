@@ -19,9 +19,7 @@ from xdecoder_rt.kernels.masked_attention import masked_attention
 BLOCKED = -10000.0
 
 
-def decomposed(
-    query: Any, key: Any, value: Any, mask_embedding: Any, mask_features: Any
-) -> Any:
+def decomposed(query: Any, key: Any, value: Any, mask_embedding: Any, mask_features: Any) -> Any:
     """The operator's ONNX form; shapes as in the reference of the kernel."""
     logits = op.MatMul(mask_embedding, mask_features)
     zero = op.CastLike(op.Constant(value_float=0.0), logits)

@@ -69,9 +69,9 @@ def export_image_graphs(model: XDecoder, size: tuple[int, int]) -> list[Exported
     memories = {name: memory[name] for name in decode.inputs}
     masks = {"mask_embedding": decoded[1], "mask_map": memory["mask_map"]}
     return [
-        _export("vision", vision, frames, ({0: batch}, {0: batch})),
-        _export("decode", decode, memories, (tuple({0: batch} for _ in memories),)),
-        _export("mask", mask, masks, ({0: batch, 1: kept}, {0: batch})),
+        export_graph("vision", vision, frames, ({0: batch}, {0: batch})),
+        export_graph("decode", decode, memories, (tuple({0: batch} for _ in memories),)),
+        export_graph("mask", mask, masks, ({0: batch, 1: kept}, {0: batch})),
     ]
 
 
@@ -82,12 +82,23 @@ def export_text_graph(model: XDecoder) -> ExportedGraph:
     token_ids = torch.full((3, 7), 49407)
     token_ids[:, 0] = 49406
     token_ids[:, 1:3] = torch.tensor([[320, 1929], [2368, 320], [518, 1615]])
-    return _export("text", TextGraph(model), {"token_ids": token_ids}, ({0: texts, 1: length},))
+    return export_graph("text", TextGraph(model), {"token_ids": token_ids}, ({0: texts, 1: length},))
 
 
-def _export(
+def export_graph(
     name: str, module: nn.Module, example: dict[str, Tensor], dynamic_shapes: tuple[object, ...]
 ) -> ExportedGraph:
+    """Export, simplify and check one module.
+
+    Args:
+        name: of the graph.
+        module: its ``outputs`` attribute names what it returns.
+        example: inputs to trace it with, by name and in order.
+        dynamic_shapes: which of their dimensions are symbolic, as ``torch.export`` takes it.
+
+    Raises:
+        BuildError: the simplified graph computes something else.
+    """
     with _quiet():
         program = torch.onnx.export(
             module.eval(),

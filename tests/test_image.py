@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -186,6 +186,7 @@ SIZES = st.tuples(SIDES, SIDES)
 
 
 @given(source=SIZES, target=SIZES)
+@settings(deadline=None)
 def test_a_letterbox_keeps_the_aspect_ratio_to_half_a_pixel(source, target):
     box = Letterbox.fit(source, target)
     assert 1 <= box.valid[0] <= target[0] and 1 <= box.valid[1] <= target[1]
@@ -198,6 +199,7 @@ def test_a_letterbox_keeps_the_aspect_ratio_to_half_a_pixel(source, target):
 
 
 @given(source=SIZES, target=SIZES, corner=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+@settings(deadline=None)
 def test_points_and_box_corners_invert_exactly(source, target, corner):
     box = Letterbox.fit(source, target)
     point = np.array(corner) * (source[1], source[0])

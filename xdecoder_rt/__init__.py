@@ -11,6 +11,8 @@ Names are imported when they are first used, so that ``import xdecoder_rt`` cost
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,24 @@ _MODULE_OF = {
 }
 
 __all__ = ["__version__", *_MODULE_OF]
+
+
+def _installed(path: list[str]) -> list[str]:
+    """Where the installed package is, for a checkout whose own folder was found first.
+
+    ``python -m xdecoder_rt.…`` inside a checkout finds the checkout's folder, which has neither
+    the compiled parts nor the folders that are installed beside its modules.
+    """
+    if len(path) > 1 or os.path.isdir(os.path.join(path[0], "kernels")):
+        return path
+    for entry in sys.path:
+        folder = os.path.join(entry or os.getcwd(), __name__)
+        if os.path.isdir(os.path.join(folder, "kernels")):
+            return [folder]
+    raise ImportError("xdecoder_rt is not installed: run 'pip install .' in its checkout")
+
+
+__path__ = _installed(list(__path__))
 
 
 def __getattr__(name: str) -> Any:

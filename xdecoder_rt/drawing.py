@@ -26,7 +26,8 @@ _FIRST_HUE = 255.0
 _LIGHTNESSES = (0.72, 0.62, 0.80)
 _CHROMA = 0.16
 _THING_ALPHA, _STUFF_ALPHA = 0.46, 0.26
-_OUTLINE_ALPHA, _STUFF_OUTLINE_ALPHA = 1.0, 0.55
+_STUFF_OUTLINE_ALPHA = 0.55
+_OUTLINE_LIGHTER = 0.35
 _TILE_ROWS = 256
 _LABEL_LIMIT = 40
 _SMALLEST_LABELLED = 4e-4  # share of the image
@@ -191,25 +192,27 @@ def _blend(
     colours: Sequence[tuple[int, int, int]],
 ) -> npt.NDArray[np.uint8]:
     """Fill and outline, a band of rows at a time to keep memory small."""
+    count = len(regions) + 1
     quiet = np.array([True] + [region.is_quiet for region in regions])
-    palette = np.array([(0, 0, 0), *colours], dtype=np.float32)
-    fill = np.where(quiet, _STUFF_ALPHA, _THING_ALPHA).astype(np.float32)
-    fill[0] = 0.0
-    line = np.where(quiet, _STUFF_OUTLINE_ALPHA, _OUTLINE_ALPHA).astype(np.float32)
-    line[0] = 0.0
+    fill = np.where(quiet, _STUFF_ALPHA, _THING_ALPHA)
+    line = np.where(quiet, _STUFF_OUTLINE_ALPHA, 1.0)
+    fill[0] = line[0] = 0.0
+    palette = np.array([(0, 0, 0), *colours], dtype=np.float64)
     # Lines are lighter than the fill, so that they stand out on it.
-    line_palette = palette + (255.0 - palette) * 0.35
+    light = palette + (255 - palette) * _OUTLINE_LIGHTER
+    # In 256ths, so that blending is integer arithmetic: entries from `count` on are the lines.
+    alpha = np.rint(256 * np.concatenate([fill, line]))
+    paint = np.rint(alpha[:, None] * np.concatenate([palette, light])).astype(np.uint16)
+    keep = (256 - alpha).astype(np.uint16)[:, None]
     width = max(1, round(min(indices.shape) / 320))
     result = np.empty_like(pixels)
     for rows in _tiles(len(indices)):
         top, bottom = max(0, rows.start - width), min(len(indices), rows.stop + width)
         margin = rows.start - top
         edge = _edges(indices[top:bottom], width)[margin : margin + _TILE_ROWS]
-        index = indices[rows]
-        alpha = np.where(edge, line[index], fill[index])[:, :, None]
-        paint = np.where(edge[:, :, None], line_palette[index], palette[index])
-        under = pixels[rows].astype(np.float32)
-        result[rows] = np.rint(under + (paint - under) * alpha).astype(np.uint8)
+        index = indices[rows] + count * edge
+        blended = pixels[rows] * keep[index] + paint[index]
+        result[rows] = blended >> 8
     return result
 
 
@@ -268,8 +271,8 @@ def _draw_labels(
             left, top, right, bottom = label.plate
             start = ((left + right) / 2, (top + bottom) / 2)
             draw.line((start, label.anchor), fill=label.shade, width=max(1, size // 8))
-            radius = max(1.0, size / 8)
-            draw.circle(label.anchor, radius, fill=label.shade)
+            (x, y), radius = label.anchor, max(1, size // 8)
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=label.shade)
     for label in labels:
         draw.rounded_rectangle(label.plate, radius=max(2, size // 4), fill=label.shade)
         draw.text(label.text_at, label.text, font=label.font, fill=_text_colour(label.shade))

@@ -10,28 +10,26 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt import postprocess
 from xdecoder_rt.backends import Graph, Value, open_backend
 from xdecoder_rt.errors import ArgumentError, shown
 from xdecoder_rt.image import ImageSource, choose_size, letterbox, load_image
 from xdecoder_rt.manifest import size_key
 from xdecoder_rt.plan import Plan
 from xdecoder_rt.results import Segmentation
+from xdecoder_rt.segmentation import RULES, word_logits
 from xdecoder_rt.state import Decoded, ImageState
-from xdecoder_rt.text import TextEncoder, unit
+from xdecoder_rt.text import TextEncoder
 from xdecoder_rt.text_cache import TextCache, default_directory
 from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.vocabulary import Vocabulary, check_text
 
 Words = Sequence[str | Sequence[str]]
-Image = ImageSource | ImageState
-
-SEGMENTATION_TASKS = ("panoptic", "semantic", "instance")
+Image: TypeAlias = "ImageSource | ImageState"
 
 
 class Engine:
@@ -67,6 +65,7 @@ class Engine:
         directory = default_directory() if cache_dir is None else Path(cache_dir)
         self._plan = Plan.open(path)
         self.manifest = self._plan.manifest
+        self._threads = threads or os.cpu_count() or 1
         self._lock = threading.Lock()
         self._graphs: dict[str, Graph] = {}
         try:
@@ -135,10 +134,10 @@ class Engine:
             VocabularyError: the vocabulary is empty, duplicated or unreadable.
             ArgumentError: an unknown task, or the engine is closed.
         """
-        if task not in SEGMENTATION_TASKS:
+        if task not in RULES:
             raise ArgumentError(
                 f"There is no segmentation task {shown(task)}",
-                expected=", ".join(repr(name) for name in SEGMENTATION_TASKS),
+                expected=", ".join(repr(name) for name in RULES),
             )
         words = Vocabulary.parse(vocabulary, stuff)
         if isinstance(image, list | tuple):
@@ -194,6 +193,27 @@ class Engine:
     ) -> None:
         self.close()
 
+    def _segment(self, image: Image, words: Vocabulary, task: str) -> Segmentation:
+        state = image if isinstance(image, ImageState) else self.encode(image)
+        decoded = state.decoded
+        queries = self.manifest.decoder.num_queries
+        if not self.manifest.decoder.class_token_is_mask:
+            queries -= 1
+        logits = word_logits(
+            decoded.class_embedding[:queries],
+            self._text.class_table(words),
+            self.manifest.decoder.logit_scale,
+            words,
+        )
+        return RULES[task](
+            logits,
+            lambda kept: self._masks(state, kept),
+            state.letterbox,
+            words,
+            self.manifest.postprocess,
+            self._threads,
+        )
+
     def _open_text(self, directory: Path | None) -> TextEncoder:
         info = self.manifest.text
         members = self.manifest.members
@@ -220,13 +240,13 @@ class Engine:
             raise ArgumentError("The engine is closed", fix="Open a new one")
 
     def _decode(self, member: str, memory: Mapping[str, Value]) -> Decoded:
-        names = [f"{kind}_{i}" for i in range(3) for kind in ("keys", "values", "mask_features")]
-        values = self._graph(member)({name: memory[name] for name in names})
+        graph = self._graph(member)
+        values = graph({name: memory[name] for name in graph.inputs})
         class_embedding = self.backend.to_numpy(values["class_embedding"])[0]
         mask_embedding = self.backend.to_numpy(values["mask_embedding"])[0]
-        return Decoded(unit(class_embedding), mask_embedding)
+        return Decoded(class_embedding, mask_embedding)
 
-    def _masks(self, state: ImageState, queries: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    def _masks(self, state: ImageState, queries: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Mask logits of some queries: float32 ``[K, H/4, W/4]``."""
         chosen = state.decoded.mask_embedding[queries][None]
         mask = self._graph(self.manifest.graphs.mask[size_key(state.letterbox.target)])

@@ -45,7 +45,7 @@ class Axis:
     @property
     def taps(self) -> int:
         """Number of source values that one output reads."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     @cached_property
     def tap_rows(self) -> npt.NDArray[np.float32]:
@@ -80,12 +80,14 @@ class Axis:
 
 
 def _banded(source: int, first: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> Axis:
-    """An `Axis` of the narrowest band that holds all non-zero weights."""
+    """An `Axis` of the narrowest band that holds all non-zero weights and never steps back."""
     used = weights != 0
-    start = used.argmax(axis=1)
-    stop = weights.shape[1] - used[:, ::-1].argmax(axis=1)
+    start = first + used.argmax(axis=1)
+    stop = first + weights.shape[1] - used[:, ::-1].argmax(axis=1)
+    # A row that falls on a sample has one weight, and its neighbours may begin before it.
+    start = np.minimum.accumulate(start[::-1])[::-1]
     taps = int((stop - start).max())
-    narrow = np.minimum(first + start, source - taps)
+    narrow = np.minimum(start, source - taps)
     offsets = narrow[:, None] + np.arange(taps) - first[:, None]
     inside = (offsets >= 0) & (offsets < weights.shape[1])
     rows = np.arange(len(first))[:, None]

@@ -1,4 +1,4 @@
-"""An image that has been looked at: what its vision and decode passes left for further questions."""
+"""An image that has been looked at: what vision and decode left for further questions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Decoded:
     """The latent queries' answers, which depend on the image alone.
 
     Attributes:
-        class_embedding: float32 ``[Q, proj_dim]``, unit rows; the last is the class token's.
+        class_embedding: float32 ``[Q, proj_dim]``, unnormalised; the last is the class token's.
         mask_embedding: float32 ``[Q, mask_dim]``.
     """
 

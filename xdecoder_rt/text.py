@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends.base import Backend, Graph
+from xdecoder_rt.backends.base import Array, Backend, Value
 from xdecoder_rt.manifest import TextInfo
 from xdecoder_rt.templates import prompts
 from xdecoder_rt.text_cache import TextCache
@@ -35,7 +35,7 @@ class TextEncoder:
     Args:
         info: the plan's text section.
         tokenizer: the plan's.
-        graph: the text graph.
+        graph: runs the text graph, loading it on first need.
         backend: what ran it.
         cache: where embeddings are kept.
     """
@@ -44,7 +44,7 @@ class TextEncoder:
         self,
         info: TextInfo,
         tokenizer: ClipTokenizer,
-        graph: Graph,
+        graph: Callable[[Mapping[str, Array]], dict[str, Value]],
         backend: Backend,
         cache: TextCache,
     ) -> None:

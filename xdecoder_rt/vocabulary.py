@@ -65,7 +65,9 @@ class Vocabulary:
             labels.append(texts[starts[-1]])
         _refuse_duplicates(texts)
         if isinstance(stuff, str):
-            raise VocabularyError(f"stuff is the string {shown(stuff)}", expected="a list of labels")
+            raise VocabularyError(
+                f"stuff is the string {shown(stuff)}", expected="a list of labels"
+            )
         unknown = [label for label in stuff if label not in set(labels)]
         if unknown:
             raise VocabularyError(
@@ -107,6 +109,6 @@ def _refuse_duplicates(texts: Sequence[str]) -> None:
             raise VocabularyError(
                 f"{shown(text)} is in the vocabulary twice",
                 expected="each word once",
-                fix="Remove one; words that mean the same may share a group: ['mug', ['sofa', 'couch']]",
+                fix="Remove one; synonyms may share a group: ['mug', ['sofa', 'couch']]",
             )
         seen.add(text)

@@ -17,7 +17,13 @@ Value = Any
 
 
 class Graph(Protocol):
-    """A compiled graph. Calls may come from many threads."""
+    """A compiled graph. Calls may come from many threads.
+
+    Attributes:
+        inputs: names of what it takes.
+    """
+
+    inputs: tuple[str, ...]
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
         """Run the graph on arrays or on values of the same backend; returns every output."""

@@ -17,6 +17,7 @@ class OnnxRuntimeGraph:
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
+        self.inputs = tuple(port.name for port in session.get_inputs())
         self._outputs = [output.name for output in session.get_outputs()]
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:

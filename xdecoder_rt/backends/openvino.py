@@ -21,6 +21,7 @@ class OpenVINOGraph:
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
+        self.inputs = tuple(port.get_any_name() for port in compiled.inputs)
         self._outputs = [port.get_any_name() for port in compiled.outputs]
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

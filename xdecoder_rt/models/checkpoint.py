@@ -25,12 +25,10 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     safetensors = require("safetensors", "export")
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(
-            f"There is no checkpoint at {path}", expected="a .safetensors file"
-        )
+        raise CheckpointError(f"There is no checkpoint at {path}", expected="a .safetensors file")
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -127,9 +125,7 @@ def load_exactly(model: XDecoder, tensors: dict[str, Tensor], source: str) -> No
             f"{source} does not fit the model: " + "; ".join(problems),
             expected=f"exactly the {len(wanted)} tensors of {model.config.name}",
         )
-    model.load_state_dict(
-        {k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=True
-    )
+    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=True)
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

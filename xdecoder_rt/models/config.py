@@ -29,6 +29,9 @@ class BackboneConfig:
         focal_levels: FocalNet's focal levels per stage.
         focal_windows: FocalNet's smallest window per stage.
         mlp_ratio: FocalNet's feed-forward expansion.
+        patch_norm: whether FocalNet's stem ends in a LayerNorm.
+        layer_scale: whether FocalNet's branches are scaled per channel.
+        scale_modulator: whether FocalNet divides its modulator by the number of contexts.
     """
 
     kind: str
@@ -38,6 +41,9 @@ class BackboneConfig:
     focal_levels: tuple[int, ...] = (3, 3, 3, 3)
     focal_windows: tuple[int, ...] = (3, 3, 3, 3)
     mlp_ratio: float = 4.0
+    patch_norm: bool = True
+    layer_scale: bool = True
+    scale_modulator: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,9 @@ class DecoderConfig:
         layers: decoder layers; layer ``i`` attends to level ``i % 3``.
         class_token_is_mask: whether the class token takes part in masks and classes
             (the published models count it; compact ones need not).
+        input_projection: whether levels are projected to ``hidden_dim`` before the layers read
+            them (the original does so where the widths differ); without it keys and values are
+            made from the levels' own width.
     """
 
     num_queries: int = 101
@@ -86,6 +95,7 @@ class DecoderConfig:
     feedforward_dim: int = 2048
     layers: int = 9
     class_token_is_mask: bool = True
+    input_projection: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ The exact rewrites of this module (each tested against :mod:`xdecoder_rt.models.
 * mask features are shrunk once per level and multiplied at the level's own resolution, because
   resizing and the product with mask embeddings commute;
 * a position is blocked where its mask logit is negative: no sigmoid;
-* keys and values of a level are one product for all layers that read it, with position and level
-  embedding folded in as constants of the shape.
+* keys and values are projected once an image, with position and level embedding folded in as
+  constants of the shape.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ UNIT_EPS = 1e-7
 
 
 @dataclass
-class LevelMemory:
-    """What the decoder needs of one level, for every layer that reads it.
+class ImageMemory:
+    """What the decoder needs of an image; it depends on the image alone.
 
     Attributes:
-        keys: ``[B, n, heads, head_dim, N]`` for the level's ``n`` layers.
-        values: ``[B, n, heads, N, head_dim]``.
-        mask_features: ``[B, mask_dim, N]``, shrunk to the level's size.
+        keys: one ``[B, heads, head_dim, N]`` a layer, N the size of the level that it reads.
+        values: one ``[B, heads, N, head_dim]`` a layer.
+        mask_features: one ``[B, mask_dim, N]`` a level, shrunk to the level's size.
     """
 
-    keys: Tensor
-    values: Tensor
-    mask_features: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask_features: list[Tensor]
 
 
 @dataclass
@@ -71,11 +71,9 @@ class CrossAttentionLayer(nn.Module):
         mask_embedding: Tensor,
         mask_features: Tensor,
     ) -> Tensor:
-        """``[B, Q, dim] -> [B, Q, dim]``; key and value are split heads, see :class:`LevelMemory`."""
+        """``[B, Q, dim] -> [B, Q, dim]``; heads split as in :class:`ImageMemory`."""
         query = self.attn.queries(x + position)
-        mixed = masked_attention(
-            query, key.transpose(-1, -2), value, mask_embedding, mask_features
-        )
+        mixed = masked_attention(query, key.transpose(-1, -2), value, mask_embedding, mask_features)
         out: Tensor = self.norm(x + self.attn.merge(mixed))
         return out
 
@@ -91,9 +89,7 @@ class SelfAttentionLayer(nn.Module):
     def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         """``[B, Q, dim] -> [B, Q, dim]`` with an additive mask ``[Q, Q]``."""
         placed = x + position
-        mixed = attend(
-            self.attn.queries(placed), self.attn.keys(placed), self.attn.values(x), mask
-        )
+        mixed = attend(self.attn.queries(placed), self.attn.keys(placed), self.attn.values(x), mask)
         out: Tensor = self.norm(x + self.attn.merge(mixed))
         return out
 
@@ -121,6 +117,12 @@ class Decoder(nn.Module):
         shape = config.decoder
         dim, memory_dim = shape.hidden_dim, config.pixel_decoder.dim
         self.num_queries = shape.num_queries
+        self.input_proj = nn.ModuleList(
+            nn.Conv2d(memory_dim, dim, 1) if shape.input_projection else nn.Identity()
+            for _ in range(LEVELS)
+        )
+        if shape.input_projection:
+            memory_dim = dim
         self.query_feat = nn.Parameter(torch.randn(shape.num_queries, dim))
         self.query_embed = nn.Parameter(torch.randn(shape.num_queries, dim))
         self.level_embed = nn.Parameter(torch.randn(LEVELS, memory_dim))
@@ -150,29 +152,34 @@ class Decoder(nn.Module):
         mask = torch.zeros(count, count, device=self.query_feat.device)
         return mask.masked_fill(blocked, float("-inf"))
 
-    def remember(self, level: int, feature: Tensor, mask_features: Tensor) -> LevelMemory:
-        """Project one level for all layers that read it.
+    def project(self, levels: list[Tensor]) -> list[Tensor]:
+        """The pixel decoder's levels in the width that keys and values are made from."""
+        return [proj(level) for proj, level in zip(self.input_proj, levels, strict=True)]
+
+    def remember(self, levels: list[Tensor], mask_features: list[Tensor]) -> ImageMemory:
+        """Project keys and values of every layer.
 
         Args:
-            level: 0 for stride 32, 1 for 16, 2 for 8.
-            feature: ``[B, memory_dim, h, w]``.
-            mask_features: ``[B, mask_dim, h, w]``, already shrunk.
+            levels: ``[B, C, h, w]`` at strides 32, 16 and 8, as the pixel decoder makes them.
+            mask_features: ``[B, mask_dim, h, w]``, shrunk to the same sizes.
         """
-        readers = [layer.attn for layer in self.cross][level::LEVELS]
-        heads, head_dim = readers[0].heads, readers[0].head_dim
-        key_weight = torch.cat([a.weights()[1] for a in readers])
-        key_bias = torch.cat([a.biases()[1] for a in readers])
-        value_weight = torch.cat([a.weights()[2] for a in readers])
-        value_bias = torch.cat([a.biases()[2] for a in readers])
-        embed = self.level_embed[level]
-        # These depend on the shape alone; an exporter folds them into constants.
-        key_constant = key_weight @ (position_of(feature) + embed).T + key_bias[:, None]
-        value_constant = value_weight @ embed + value_bias
-        tokens = feature.flatten(2)
-        keys = (key_weight @ tokens + key_constant).unflatten(1, (len(readers), heads, head_dim))
-        values = tokens.transpose(1, 2) @ value_weight.T + value_constant
-        values = values.unflatten(2, (len(readers), heads, head_dim)).permute(0, 2, 3, 1, 4)
-        return LevelMemory(keys, values, mask_features.flatten(2))
+        levels = self.project(levels)
+        tokens = [level.flatten(2) for level in levels]
+        positions = [position_of(level) for level in levels]
+        keys, values = [], []
+        for i, cross in enumerate(self.cross):
+            level, attention = i % LEVELS, cross.attn
+            _, key_weight, value_weight = attention.weights()
+            _, key_bias, value_bias = attention.biases()
+            embed = self.level_embed[level]
+            # What depends on the shape alone an exporter folds into a constant.
+            key_constant = key_weight @ (positions[level] + embed).T + key_bias[:, None]
+            value_constant = value_weight @ embed + value_bias
+            heads = (attention.heads, attention.head_dim)
+            keys.append((key_weight @ tokens[level] + key_constant).unflatten(1, heads))
+            value = tokens[level].transpose(1, 2) @ value_weight.T + value_constant
+            values.append(value.unflatten(2, heads).transpose(1, 2))
+        return ImageMemory(keys, values, [m.flatten(2) for m in mask_features])
 
     def normed(self, x: Tensor) -> Tensor:
         """Normalise states and recompute the class token from the objects.
@@ -197,23 +204,20 @@ class Decoder(nn.Module):
         normed = self.normed(x)
         return LayerPrediction(self.mask_embedding(normed), normed @ self.class_embed)
 
-    def forward(self, memories: list[LevelMemory]) -> list[LayerPrediction]:
+    def forward(self, memory: ImageMemory) -> list[LayerPrediction]:
         """Decode the latent queries: a prediction before the first layer and after each."""
-        batch = memories[0].keys.shape[0]
-        x = self.query_feat.expand(batch, -1, -1)
+        x = self.query_feat.expand(memory.keys[0].shape[0], -1, -1)
         mask = self.self_attention_mask().to(x.dtype)
         predictions = [self.predict(x)]
         for i, cross in enumerate(self.cross):
-            memory = memories[i % LEVELS]
-            reader = i // LEVELS
             # The threshold passes no gradient, so neither factor of the mask needs one.
             x = cross(
                 x,
                 self.query_embed,
-                memory.keys[:, reader],
-                memory.values[:, reader],
+                memory.keys[i],
+                memory.values[i],
                 predictions[-1].mask_embedding.detach(),
-                memory.mask_features.detach(),
+                memory.mask_features[i % LEVELS].detach(),
             )
             x = self.self_attention[i](x, self.query_embed, mask)
             x = self.ffn[i](x)

@@ -29,7 +29,7 @@ _STEM = 32
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's ``SAME``: with stride 2, more at the bottom and right."""
+    """A convolution padded as TensorFlow's ``SAME``: strided, more at the far sides."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve a map whose sides are multiples of the stride."""
@@ -76,7 +76,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0: ``[B, 3, H, W] ->`` maps of 24, 40, 112, 320 channels, strides 4 to 32."""
+    """EfficientNet-Lite0: ``[B, 3, H, W]`` to 24, 40, 112, 320 channels at strides 4 to 32."""
 
     out_channels = (24, 40, 112, 320)
 

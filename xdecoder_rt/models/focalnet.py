@@ -21,10 +21,11 @@ class FocalModulation(nn.Module):
     Shapes: ``[B, H, W, C] -> [B, H, W, C]``.
     """
 
-    def __init__(self, dim: int, levels: int, window: int) -> None:
+    def __init__(self, dim: int, levels: int, window: int, scale: bool) -> None:
         super().__init__()
         self.dim = dim
         self.levels = levels
+        self.divisor = levels + 1 if scale else 1
         self.f = nn.Linear(dim, 2 * dim + levels + 1)
         self.h = nn.Conv2d(dim, dim, 1)
         self.proj = nn.Linear(dim, dim)
@@ -43,7 +44,7 @@ class FocalModulation(nn.Module):
             context = F.gelu(layer(context))
             total = total + context * gates[:, level : level + 1]
         overall = F.gelu(context.mean(dim=(2, 3), keepdim=True))
-        total = (total + overall * gates[:, self.levels :]) / (self.levels + 1)
+        total = (total + overall * gates[:, self.levels :]) / self.divisor
         modulated: Tensor = self.proj((query * self.h(total)).permute(0, 2, 3, 1))
         return modulated
 
@@ -54,21 +55,25 @@ class FocalBlock(nn.Module):
     Shapes: ``[B, H, W, C] -> [B, H, W, C]``.
     """
 
-    def __init__(self, dim: int, levels: int, window: int, mlp_ratio: float, depthwise: bool):
+    def __init__(self, config: BackboneConfig, stage: int) -> None:
         super().__init__()
-        self.depthwise = depthwise
-        if depthwise:
+        dim = config.embed_dim * 2**stage
+        hidden = int(dim * config.mlp_ratio)
+        self.depthwise = config.kind == "focal_dw"
+        if self.depthwise:
             self.dw1 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
             self.dw2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.modulation = FocalModulation(dim, levels, window)
+        self.modulation = FocalModulation(
+            dim, config.focal_levels[stage], config.focal_windows[stage], config.scale_modulator
+        )
         self.mlp = nn.Sequential()
-        self.mlp.add_module("fc1", nn.Linear(dim, int(dim * mlp_ratio)))
+        self.mlp.add_module("fc1", nn.Linear(dim, hidden))
         self.mlp.add_module("act", nn.GELU())
-        self.mlp.add_module("fc2", nn.Linear(int(dim * mlp_ratio), dim))
-        self.gamma_1 = nn.Parameter(torch.full((dim,), 1e-4))
-        self.gamma_2 = nn.Parameter(torch.full((dim,), 1e-4))
+        self.mlp.add_module("fc2", nn.Linear(hidden, dim))
+        self.gamma_1 = _layer_scale(dim) if config.layer_scale else 1.0
+        self.gamma_2 = _layer_scale(dim) if config.layer_scale else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block on a channels-last map."""
@@ -85,10 +90,12 @@ class FocalBlock(nn.Module):
 class PatchEmbed(nn.Module):
     """Strided convolution and LayerNorm: ``[B, C, H, W] -> [B, H/s, W/s, C']``."""
 
-    def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int, padding: int) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, kernel: int, stride: int, padding: int, norm: bool = True
+    ) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_dim, out_dim, kernel, stride=stride, padding=padding)
-        self.norm = nn.LayerNorm(out_dim)
+        self.norm = nn.LayerNorm(out_dim) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Shrink the map."""
@@ -102,16 +109,7 @@ class FocalStage(nn.Module):
     def __init__(self, config: BackboneConfig, stage: int) -> None:
         super().__init__()
         dim = config.embed_dim * 2**stage
-        self.blocks = nn.ModuleList(
-            FocalBlock(
-                dim,
-                config.focal_levels[stage],
-                config.focal_windows[stage],
-                config.mlp_ratio,
-                depthwise=config.kind == "focal_dw",
-            )
-            for _ in range(config.depths[stage])
-        )
+        self.blocks = nn.ModuleList(FocalBlock(config, stage) for _ in range(config.depths[stage]))
         last = stage == len(config.depths) - 1
         self.downsample = None if last else PatchEmbed(dim, 2 * dim, 3, 2, 1)
 
@@ -123,7 +121,7 @@ class FocalNet(nn.Module):
         super().__init__()
         self.out_channels = tuple(config.embed_dim * 2**i for i in range(4))
         stem_padding = 3 if config.kind == "focal_dw" else 2
-        self.patch_embed = PatchEmbed(3, config.embed_dim, 7, 4, stem_padding)
+        self.patch_embed = PatchEmbed(3, config.embed_dim, 7, 4, stem_padding, config.patch_norm)
         self.layers = nn.ModuleList(FocalStage(config, i) for i in range(4))
         for i, channels in enumerate(self.out_channels):
             self.add_module(f"norm{i}", nn.LayerNorm(channels))
@@ -144,6 +142,10 @@ class FocalNet(nn.Module):
 
 def _depthwise(dim: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=False)
+
+
+def _layer_scale(dim: int) -> nn.Parameter:
+    return nn.Parameter(torch.full((dim,), 1e-4))
 
 
 def _channels_last(conv: nn.Module, x: Tensor) -> Tensor:

@@ -109,9 +109,7 @@ class PixelDecoder(nn.Module):
         self.mask_conv: nn.Module = nn.Identity()
         if config.mask_kernel:
             kernel = config.mask_kernel
-            self.mask_conv = nn.Conv2d(
-                mask_level_dim, config.mask_dim, kernel, padding=kernel // 2
-            )
+            self.mask_conv = nn.Conv2d(mask_level_dim, config.mask_dim, kernel, padding=kernel // 2)
             nn.init.kaiming_uniform_(self.mask_conv.weight, a=1)
             nn.init.zeros_(self.mask_conv.bias)
 

@@ -47,13 +47,14 @@ def plain_forward(model: XDecoder, images: Tensor) -> PlainOutput:
     features: PixelFeatures = model.pixel_decoder(backbone)
     mask_features = model.pixel_decoder.mask_features(features.mask_map)
     decoder = model.decoder
+    levels = decoder.project(features.levels)
     x = decoder.query_feat.expand(images.shape[0], -1, -1)
     self_mask = decoder.self_attention_mask()
     layers = [decoder.predict(x)]
     mask_logits = [_mask_logits(layers[-1], mask_features)]
     blocked = []
     for i in range(len(decoder.cross)):
-        level = features.levels[i % LEVELS]
+        level = levels[i % LEVELS]
         shrunk = F.interpolate(
             mask_logits[-1], level.shape[-2:], mode="bicubic", antialias=True, align_corners=False
         )

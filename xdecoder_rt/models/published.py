@@ -38,6 +38,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (_PREDICTOR + r"transformer_cross_attention_layers\.", "decoder.cross."),
     (_PREDICTOR + r"transformer_ffn_layers\.", "decoder.ffn."),
     (_PREDICTOR + r"(query_feat|query_embed|level_embed)\.weight$", r"decoder.\1"),
+    (_PREDICTOR + r"input_proj\.", "decoder.input_proj."),
     (_PREDICTOR + r"pos_embed_caping\.weight$", "decoder.caption_position"),
     (_PREDICTOR + r"caping_embed$", "decoder.caption_embed"),
     (_PREDICTOR + r"class_embed$", "decoder.class_embed"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xdecoder_rt.models.backbones import build_backbone
 from xdecoder_rt.models.config import ModelConfig
-from xdecoder_rt.models.decoder import Decoder, LayerPrediction, LevelMemory, unit
+from xdecoder_rt.models.decoder import Decoder, ImageMemory, LayerPrediction, unit
 from xdecoder_rt.models.pixel_decoder import PixelDecoder, PixelFeatures
 from xdecoder_rt.models.resample import resize
 from xdecoder_rt.models.text_encoder import TextEncoder
@@ -54,19 +54,19 @@ class XDecoder(nn.Module):
         """``[T, L]`` int64 to ``[T, proj_dim]``, unnormalised, read at the first end token."""
         return self.text_encoder.pooled(token_ids)
 
-    def memories(self, features: PixelFeatures, mask_features: Tensor) -> list[LevelMemory]:
-        """Keys, values and shrunk mask features of the three levels."""
-        return [
-            self.decoder.remember(i, level, resize(mask_features, _size(level)))
-            for i, level in enumerate(features.levels)
+    def remember(self, features: PixelFeatures, mask_features: Tensor) -> ImageMemory:
+        """Keys and values of every layer, and mask features shrunk to the three levels."""
+        shrunk = [
+            resize(mask_features, (level.shape[-2], level.shape[-1])) for level in features.levels
         ]
+        return self.decoder.remember(features.levels, shrunk)
 
     def forward(self, images: Tensor) -> Prediction:
         """Decode normalised, padded images ``[B, 3, H, W]``, sides multiples of 32."""
         features: PixelFeatures = self.pixel_decoder(self.backbone(images))
         mask_features = self.pixel_decoder.mask_features(features.mask_map)
         # The levels' masks are thresholded: nothing of them is differentiable.
-        layers = self.decoder(self.memories(features, mask_features.detach()))
+        layers = self.decoder(self.remember(features, mask_features.detach()))
         return Prediction(mask_features, layers)
 
     def class_logits(self, class_embedding: Tensor, text_table: Tensor) -> Tensor:
@@ -98,7 +98,3 @@ class XDecoder(nn.Module):
             }
             for (in_backbone, decays), parameters in groups.items()
         ]
-
-
-def _size(level: Tensor) -> tuple[int, int]:
-    return level.shape[-2], level.shape[-1]

@@ -15,10 +15,24 @@ __all__ = ["STUFF", "backdrop"]
 
 # What a texture is called when it fills a flat region. Plain backdrops have no name.
 _FLAT: Final[dict[str, str]] = {
-    "wood": "wood", "brick": "brick wall", "stone": "stone wall", "grass": "grass", "sky": "sky",
-    "sand": "sand", "water": "water", "tiles": "tiles", "checkered": "checkered floor",
-    "concrete": "concrete", "metal": "metal", "carpet": "carpet", "gravel": "gravel",
-    "snow": "snow", "asphalt": "road", "fabric": "fabric", "marble": "marble", "soil": "soil",
+    "wood": "wood",
+    "brick": "brick wall",
+    "stone": "stone wall",
+    "grass": "grass",
+    "sky": "sky",
+    "sand": "sand",
+    "water": "water",
+    "tiles": "tiles",
+    "checkered": "checkered floor",
+    "concrete": "concrete",
+    "metal": "metal",
+    "carpet": "carpet",
+    "gravel": "gravel",
+    "snow": "snow",
+    "asphalt": "road",
+    "fabric": "fabric",
+    "marble": "marble",
+    "soil": "soil",
     "foliage": "leaves",
 }
 _GROUND: Final = ("grass", "sand", "water", "snow", "gravel", "asphalt", "soil")
@@ -102,8 +116,12 @@ def _receding(flat: NDArray[np.uint8], begin: float) -> NDArray[np.uint8]:
     squeeze = 0.35  # how narrow the far edge is on the texture, relative to the near one
     source = _perspective(
         [(0, top), (width, top), (width, height), (0, height)],
-        [(0, 0), (width, 0), (width * (1 + squeeze) / 2, height), (width * (1 - squeeze) / 2,
-                                                                  height)],
+        [
+            (0, 0),
+            (width, 0),
+            (width * (1 + squeeze) / 2, height),
+            (width * (1 - squeeze) / 2, height),
+        ],
     )
     image = Image.fromarray(flat).transform(
         (width, height), Image.Transform.PERSPECTIVE, source, Image.Resampling.BICUBIC
@@ -115,7 +133,8 @@ def _perspective(
     target: list[tuple[float, float]], source: list[tuple[float, float]]
 ) -> tuple[float, ...]:
     """Pillow's eight coefficients that map the four `target` points to the `source` points."""
-    rows, values = [], []
+    rows: list[list[float]] = []
+    values: list[float] = []
     for (x, y), (u, v) in zip(target, source, strict=True):
         rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y])
         rows.append([0, 0, 0, x, y, 1, -v * x, -v * y])

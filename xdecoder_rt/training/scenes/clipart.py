@@ -121,8 +121,10 @@ class ClipartStudio:
             left = int(rng.integers(-w // 8, max(1, width - w + w // 8)))
             rows = slice(max(0, top), min(height, top + h))
             columns = slice(max(0, left), min(width, left + w))
-            inner = (slice(rows.start - top, rows.stop - top),
-                     slice(columns.start - left, columns.stop - left))
+            inner = (
+                slice(rows.start - top, rows.stop - top),
+                slice(columns.start - left, columns.stop - left),
+            )
             ids, part = scene.ids[rows, columns], mask[inner]
             if part.sum() < 0.7 * area:
                 continue
@@ -141,9 +143,7 @@ class ClipartStudio:
         return True
 
 
-def transformed(
-    rng: np.random.Generator, sprite: NDArray[np.uint8], longest: int
-) -> Image.Image:
+def transformed(rng: np.random.Generator, sprite: NDArray[np.uint8], longest: int) -> Image.Image:
     """The sprite flipped, recoloured, lit, turned and scaled at random; RGBA."""
     picture = Image.fromarray(sprite)
     if rng.random() < 0.5:
@@ -186,7 +186,10 @@ def _embossed(rng: np.random.Generator, colour: Image.Image, alpha: Image.Image)
 
 
 def _cast_shadow(
-    rng: np.random.Generator, canvas: NDArray[np.float32], alpha: NDArray[np.float32], top: int,
+    rng: np.random.Generator,
+    canvas: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+    top: int,
     left: int,
 ) -> None:
     """Darken the canvas by the blurred outline of what is about to be pasted, a little aside."""
@@ -195,8 +198,13 @@ def _cast_shadow(
     layer = Image.new("L", (width, height))
     offset = (left + int(rng.uniform(-reach, reach)), top + int(rng.uniform(0, reach)))
     layer.paste(Image.fromarray((alpha * 255).astype(np.uint8)), offset)
-    shade = np.asarray(layer.filter(ImageFilter.GaussianBlur(reach * float(rng.uniform(0.2, 0.7)))),
-                       dtype=np.float32) / 255.0
+    shade = (
+        np.asarray(
+            layer.filter(ImageFilter.GaussianBlur(reach * float(rng.uniform(0.2, 0.7)))),
+            dtype=np.float32,
+        )
+        / 255.0
+    )
     canvas *= (1.0 - float(rng.uniform(0.2, 0.6)) * shade)[..., None]
 
 
@@ -208,8 +216,9 @@ def _val_drawings() -> frozenset[Drawing]:
     folders, and all of them must be on one side.
     """
     drawings = [d for d in lexicon() if d.name not in novel_names()]
-    reserved = {d for d in drawings
-                if unit_hash(d.path.rsplit("/", 1)[-1], "val drawings") < _VAL_SHARE}
+    reserved = {
+        d for d in drawings if unit_hash(d.path.rsplit("/", 1)[-1], "val drawings") < _VAL_SHARE
+    }
     total = Counter(d.name for d in drawings)
     taken = Counter(d.name for d in reserved)
     return frozenset(d for d in reserved if total[d.name] >= 3 and taken[d.name] < total[d.name])
@@ -238,6 +247,8 @@ def clipart_studio(split: str, clipart_dir: Path | None, cache_dir: Path) -> Cli
         names = sorted({d.name for d in kept}, key=lambda n: unit_hash(n, "val names"))
         chosen = [d for d in kept if d.name in set(names[:_VAL_NAMES])]
     if not chosen:
-        raise DatasetError(f"{sprites.root} has no drawing for the split {split!r}",
-                           expected="the whole openclipart-svg package")
+        raise DatasetError(
+            f"{sprites.root} has no drawing for the split {split!r}",
+            expected="the whole openclipart-svg package",
+        )
     return ClipartStudio(sprites, chosen, use_synonyms=split == "train")

@@ -23,6 +23,8 @@ Split = Literal["train", "val", "novel"]
 DOMAINS: tuple[Domain, ...] = ("clipart", "workcell")
 SPLITS: tuple[Split, ...] = ("train", "val", "novel")
 
+_SCENES_A_TASK = 4
+_SCENES_A_PROCESS = 80  # the simulator gives little memory back: about 5 MB a scene are lost
 _ATTEMPTS = 8  # scenes without any labelled thing are drawn again, this often
 
 
@@ -85,8 +87,9 @@ class _Worker:
             scene = self.studio.draw(rng, order.size)
             if any(label not in stuff for label in scene.labels.values()):
                 break
-        return _Drawn(scene, language.phrases(scene, stuff, rng),
-                      language.captions(scene, stuff, rng))
+        return _Drawn(
+            scene, language.phrases(scene, stuff, rng), language.captions(scene, stuff, rng)
+        )
 
 
 def _start(order: _Order) -> None:
@@ -149,7 +152,10 @@ def generate(
     if processes < 1:
         raise ArgumentError(f"workers is {workers}", expected="at least 1 process")
     order = _Order(
-        cast(Domain, domain), cast(Split, split), seed, size,
+        domain,
+        split,
+        seed,
+        size,
         None if clipart_dir is None else Path(clipart_dir),
         _default_cache() if cache_dir is None else Path(cache_dir),
     )
@@ -157,23 +163,27 @@ def generate(
     studio = worker.studio
     with LabelledFolderWriter(out, studio.vocabulary, studio.stuff, image_format="jpeg") as writer:
         for drawn in _shown(_drawn(worker, count, processes), count, f"{domain} {split}", progress):
-            writer.add(drawn.scene.image, drawn.scene.ids, drawn.scene.labels,
-                       phrases=drawn.phrases, captions=drawn.captions)
+            writer.add(
+                drawn.scene.image,
+                drawn.scene.ids,
+                drawn.scene.labels,
+                phrases=drawn.phrases,
+                captions=drawn.captions,
+            )
     return LabelledFolder.open(out, verify=False)
 
 
 def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[_Drawn]:
-    if processes == 1:
+    if processes == 1 and count <= _SCENES_A_PROCESS:
         yield from map(worker.draw, range(count))
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, _start, (worker.order,)) as pool:
-        yield from pool.imap(_draw, range(count), chunksize=4)
+    tasks = _SCENES_A_PROCESS // _SCENES_A_TASK
+    with context.Pool(processes, _start, (worker.order,), maxtasksperchild=tasks) as pool:
+        yield from pool.imap(_draw, range(count), chunksize=_SCENES_A_TASK)
 
 
-def _shown(
-    scenes: Iterator[_Drawn], count: int, title: str, progress: bool
-) -> Iterator[_Drawn]:
+def _shown(scenes: Iterator[_Drawn], count: int, title: str, progress: bool) -> Iterator[_Drawn]:
     if not progress:
         return scenes
     tqdm = require("tqdm", "scenes")

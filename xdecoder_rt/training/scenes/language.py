@@ -3,25 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import numpy as np
 
 from xdecoder_rt.evaluation.labelled_folder import Phrase
-from xdecoder_rt.training.scenes.names import indefinite
 from xdecoder_rt.training.scenes.scene import Scene
 
-__all__ = ["captions", "phrases"]
+__all__ = ["captions", "indefinite", "phrases", "plural"]
 
 _MOST_PHRASES = 6
 
+# fmt: off
+_UNCOUNTED: Final = frozenset({
+    "bacon", "bamboo", "beer", "bread", "butter", "cheese", "corn", "dna", "fire", "fondue",
+    "garlic", "honey", "knitting", "lasagna", "lemonade", "milk", "money", "paper", "pasta",
+    "popcorn", "salad", "salami", "soap", "spaghetti", "toast", "yarn",
+})
+_IRREGULAR: Final = {
+    "aircraft": "aircraft", "bison": "bison", "deer": "deer", "dice": "dice", "die": "dice",
+    "domino": "dominoes", "foot": "feet", "knife": "knives", "leaf": "leaves", "loaf": "loaves",
+    "mouse": "mice", "potato": "potatoes", "sheep": "sheep", "shelf": "shelves",
+    "tomato": "tomatoes", "tooth": "teeth", "wolf": "wolves",
+}
+# fmt: on
+_SINGULAR_S: Final = ("ss", "us", "is", "os", "lens", "gps")
+_VOWEL_SOUND: Final = ("hour", "x-ray")
+_CONSONANT_SOUND: Final = ("uni", "us", "eu", "ukulele", "one")
 
-def phrases(
-    scene: Scene, stuff: Collection[str], rng: np.random.Generator
-) -> tuple[Phrase, ...]:
+
+def _always_plural(name: str) -> bool:
+    last = name.split()[-1]
+    return last.endswith("s") and not last.endswith(_SINGULAR_S)
+
+
+def indefinite(name: str) -> str:
+    """`name` with "a" or "an", or nothing where an article would be wrong."""
+    if name in _UNCOUNTED or (_always_plural(name) and " of " not in name):
+        return name
+    vowel = name[0] in "aeiou" and not name.startswith(_CONSONANT_SOUND)
+    return f"{'an' if vowel or name.startswith(_VOWEL_SOUND) else 'a'} {name}"
+
+
+def plural(name: str) -> str:
+    """More than one `name`: of "loaf of bread" the first noun changes, of "toy car" the last."""
+    if " of " in name:
+        head, rest = name.split(" of ", 1)
+        return f"{plural(head)} of {rest}"
+    if name in _UNCOUNTED or _always_plural(name):
+        return name
+    *before, last = name.split(" ")
+    if last in _IRREGULAR or last.endswith("fish"):
+        last = _IRREGULAR.get(last, last)
+    elif last.endswith("man") and last != "human":
+        last = f"{last[:-3]}men"
+    elif last.endswith(("s", "x", "ch", "sh", "z")):
+        last += "es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        last = f"{last[:-1]}ies"
+    else:
+        last += "s"
+    return " ".join([*before, last])
+
+
+def phrases(scene: Scene, stuff: Collection[str], rng: np.random.Generator) -> tuple[Phrase, ...]:
     """Referring expressions, each true of exactly the segments it names.
 
-    One of a kind is "the mug"; of several of a kind, the outermost are told apart by side
-    ("the mug on the left"), the largest by size, and all together are "the mugs"-like "every mug".
+    The only one of a kind is "the mug", or "the red cube" where its colour is certain. Of several
+    of a kind the outermost are "the mug on the left" and "the mug on the right", a clearly larger
+    one is "the largest mug", and together they are "the mugs".
     """
     by_label: dict[str, list[int]] = {}
     for identity, label in scene.labels.items():
@@ -29,13 +79,12 @@ def phrases(
             by_label.setdefault(label, []).append(identity)
     result: list[Phrase] = []
     for label, ids in by_label.items():
-        if len(ids) == 1:
-            colour = scene.colours.get(ids[0])
-            coloured = colour is not None and rng.random() < 0.5
-            result.append(Phrase(f"the {colour} {label}" if coloured else f"the {label}",
-                                 (ids[0],)))
+        if len(ids) > 1:
+            result.extend(_told_apart(scene, label, ids))
             continue
-        result.extend(_told_apart(scene, label, ids))
+        colour = scene.colours.get(ids[0], "")
+        coloured = bool(colour) and rng.random() < 0.5
+        result.append(Phrase(f"the {colour} {label}" if coloured else f"the {label}", (ids[0],)))
     if len(result) <= _MOST_PHRASES:
         return tuple(result)
     kept = sorted(rng.choice(len(result), _MOST_PHRASES, replace=False).tolist())
@@ -43,20 +92,20 @@ def phrases(
 
 
 def _told_apart(scene: Scene, label: str, ids: Sequence[int]) -> list[Phrase]:
-    height, width = scene.ids.shape
-    centres, areas = {}, {}
+    width = scene.ids.shape[1]
+    across, area = {}, {}
     for identity in ids:
-        rows, columns = np.nonzero(scene.ids == identity)
-        centres[identity] = (float(columns.mean()) / width, float(rows.mean()) / height)
-        areas[identity] = rows.size
-    found = [Phrase(f"every {label}", tuple(ids))]
-    across = sorted(ids, key=lambda i: centres[i][0])
-    if centres[across[1]][0] - centres[across[0]][0] > 0.1:
-        found.append(Phrase(f"the {label} on the left", (across[0],)))
-    if centres[across[-1]][0] - centres[across[-2]][0] > 0.1:
-        found.append(Phrase(f"the {label} on the right", (across[-1],)))
-    by_area = sorted(ids, key=lambda i: areas[i])
-    if areas[by_area[-1]] > 1.5 * areas[by_area[-2]]:
+        columns = np.nonzero(scene.ids == identity)[1]
+        across[identity] = float(columns.mean()) / width
+        area[identity] = columns.size
+    found = [Phrase(f"the {plural(label)}", tuple(ids))]
+    order = sorted(ids, key=lambda i: across[i])
+    if across[order[1]] - across[order[0]] > 0.1:
+        found.append(Phrase(f"the {label} on the left", (order[0],)))
+    if across[order[-1]] - across[order[-2]] > 0.1:
+        found.append(Phrase(f"the {label} on the right", (order[-1],)))
+    by_area = sorted(ids, key=lambda i: area[i])
+    if area[by_area[-1]] > 1.5 * area[by_area[-2]]:
         found.append(Phrase(f"the largest {label}", (by_area[-1],)))
     return found
 
@@ -73,15 +122,18 @@ def captions(scene: Scene, stuff: Collection[str], rng: np.random.Generator) -> 
     order = rng.permutation(len(things)).tolist()
     listed = _listed([_counted(things[i], counts[things[i]]) for i in order])
     if behind and rng.random() < 0.7:
-        place = "in front of" if "wall" in behind[0] or behind[0] == "sky" else "on"
-        return (f"{listed} {place} {_listed([f'the {name}' for name in behind[:1]])}",)
+        upright = "wall" in behind[0] or behind[0] in ("sky", "leaves")
+        return (f"{listed} {'in front of' if upright else 'on'} the {behind[0]}",)
     return (listed if rng.random() < 0.5 else f"a scene with {listed}",)
 
 
 def _counted(name: str, count: int) -> str:
     if count == 1:
         return indefinite(name)
-    return f"{'two' if count == 2 else 'several'} of the kind {name}"
+    if plural(name) == name:
+        return f"several {name}" if _always_plural(name) else f"some {name}"
+    number = ("two", "three", "four")[count - 2] if count <= 4 else "several"
+    return f"{number} {plural(name)}"
 
 
 def _listed(parts: Sequence[str]) -> str:

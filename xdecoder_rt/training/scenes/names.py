@@ -7,7 +7,7 @@ from typing import Final
 
 from xdecoder_rt.training.scenes.scene import unit_hash
 
-__all__ = ["SYNONYMS", "canonical", "held_out", "indefinite", "synonyms"]
+__all__ = ["SYNONYMS", "canonical", "held_out", "synonyms"]
 
 HELD_OUT_SHARE = 0.075
 """Share of the names drawn by hash; compounds and synonyms of these make it about a tenth."""
@@ -127,20 +127,6 @@ def synonyms(name: str) -> tuple[str, ...]:
     return _GROUPS.get(name, (name,))
 
 
-def indefinite(name: str) -> str:
-    """`name` with "a" or "an", or nothing where an article would be wrong."""
-    plural = name.endswith("s") and not name.endswith(("ss", "us", "is", "lens", "compass"))
-    if plural or name in _UNCOUNTED or name.startswith(("pair of", "stack of")):
-        return name
-    return f"{'an' if name[0] in 'aeiou' and not name.startswith(('u', 'eu')) else 'a'} {name}"
-
-
-_UNCOUNTED = frozenset(
-    "bread butter cheese corn fire fondue garlic honey knitting lasagna milk money paper pasta "
-    "popcorn salad salami spaghetti toast yarn dna bamboo beer lemonade hair bacon".split()
-)
-
-
 def held_out(names: Iterable[str]) -> frozenset[str]:
     """Those of `names` that never appear in training.
 
@@ -153,8 +139,11 @@ def held_out(names: Iterable[str]) -> frozenset[str]:
     vocabulary = sorted(set(names))
     drawn = [name for name in vocabulary if unit_hash(name, _SALT) < HELD_OUT_SHARE]
     banned = [form for name in drawn for form in synonyms(name)]
-    return frozenset(name for name in vocabulary
-                     if any(_contains(form, ban) for form in synonyms(name) for ban in banned))
+    return frozenset(
+        name
+        for name in vocabulary
+        if any(_contains(form, ban) for form in synonyms(name) for ban in banned)
+    )
 
 
 def _contains(name: str, part: str) -> bool:
@@ -166,5 +155,7 @@ def _contains(name: str, part: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    return [word[:-1] if word.endswith("s") and len(word) > 3 else word
-            for word in name.lower().replace("-", " ").split()]
+    return [
+        word[:-1] if word.endswith("s") and len(word) > 3 else word
+        for word in name.lower().replace("-", " ").split()
+    ]

@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 __all__ = ["SIZES", "Scene", "choose_size", "scene_generator", "unit_hash"]
 
 SIZES: tuple[tuple[int, int], ...] = (
-    (336, 448), (336, 448), (360, 448), (320, 448), (384, 448), (256, 448), (448, 448), (448, 336),
+    (336, 448),
+    (336, 448),
+    (360, 448),
+    (320, 448),
+    (384, 448),
+    (256, 448),
+    (448, 448),
+    (448, 336),
 )
 """The (height, width) that scenes get when no size is asked for; one is drawn per scene."""
 
-MIN_VISIBLE = 100
-"""A segment with fewer visible pixels than this is left unlabelled: nobody could name it."""
+_LEAST_SHARE = 0.0007
+_LEAST_PIXELS = 16
 
 
 @dataclass
@@ -35,8 +42,15 @@ class Scene:
     labels: dict[int, str]
     colours: dict[int, str] = field(default_factory=dict)
 
-    def drop_small(self, minimum: int = MIN_VISIBLE) -> None:
-        """Unlabel segments with fewer than `minimum` visible pixels, and renumber from 1."""
+    def drop_small(self, minimum: int | None = None) -> None:
+        """Unlabel segments too small to be recognised, and renumber the others from 1.
+
+        Args:
+            minimum: Fewest visible pixels of a segment that is kept; None takes a fixed share of
+                the picture, 105 pixels of 448 x 336.
+        """
+        if minimum is None:
+            minimum = max(_LEAST_PIXELS, int(_LEAST_SHARE * self.ids.size))
         counts = np.bincount(self.ids.ravel(), minlength=256)
         table = np.zeros(256, np.uint8)
         labels: dict[int, str] = {}

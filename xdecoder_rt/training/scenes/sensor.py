@@ -31,13 +31,14 @@ def photograph(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np
     if rng.random() < 0.6:
         gain = rng.uniform(0.75, 1.2) * rng.uniform(0.94, 1.06, 3)
         values = np.clip(values * gain.astype(np.float32), 0, 1) ** np.float32(
-            rng.uniform(0.8, 1.25))
+            rng.uniform(0.8, 1.25)
+        )
     if rng.random() < 0.2:
         values = values * _vignette(values.shape[0], values.shape[1], rng)
     if rng.random() < 0.5:
         noise = rng.standard_normal(values.shape, dtype=np.float32)
         values = values + noise * np.float32(rng.uniform(0.004, 0.03))
-    result = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+    result: NDArray[np.uint8] = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.25:
         return _compressed(result, int(rng.integers(40, 85)))
     return result
@@ -63,4 +64,4 @@ def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
     with Image.open(buffer) as again:
-        return np.asarray(again.convert("RGB"))
+        return np.array(again.convert("RGB"), dtype=np.uint8)

@@ -30,7 +30,7 @@ DEFAULT_CLIPART_DIR = Path("/usr/share/openclipart/svg")
 
 _SIDE = 320  # longest side of a cached sprite, pixels
 _LARGEST_SVG = 4 << 20  # a few drawings are many megabytes of traced paths: minutes to render
-_RENDERING = "2"  # part of the cache key; raised whenever the code below draws differently
+_RENDERING = b"2"  # part of the cache key; raised whenever the code below draws differently
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ def lexicon() -> tuple[Drawing, ...]:
     """All named drawings, sorted by path."""
     table = resources.files(__package__).joinpath("clipart_names.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in table.splitlines() if line)
-    return tuple(sorted((Drawing(path, canonical(name)) for path, name in rows), key=lambda d: d.path))
+    return tuple(
+        sorted((Drawing(path, canonical(name)) for path, name in rows), key=lambda d: d.path)
+    )
 
 
 class SpriteCache:
@@ -87,12 +89,13 @@ class SpriteCache:
             uint8 RGBA [h, w, 4], cropped to what is visible, longest side 320; None if the
             drawing cannot be rendered or is nearly empty.
         """
-        svg = self.root / drawing.path
-        stat = svg.stat()
-        key = f"{_RENDERING} {drawing.path} {stat.st_size}"
-        path = self.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.png"
+        try:
+            svg = (self.root / drawing.path).read_bytes()
+        except OSError:
+            return None
+        path = self.cache / f"{hashlib.sha256(_RENDERING + svg).hexdigest()[:24]}.png"
         if not path.exists():
-            self._store(path, self._render(svg) if stat.st_size <= _LARGEST_SVG else None)
+            self._store(path, self._render(svg) if len(svg) <= _LARGEST_SVG else None)
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGBA"))
         return pixels if pixels.shape[0] > 1 else None
@@ -104,10 +107,13 @@ class SpriteCache:
         Image.fromarray(pixels).save(temporary, format="PNG")
         os.replace(temporary, path)
 
-    def _render(self, svg: Path) -> NDArray[np.uint8] | None:
+    def _render(self, svg: bytes) -> NDArray[np.uint8] | None:
         try:
             png = self._resvg.svg_to_bytes(
-                svg_path=str(svg), width=2 * _SIDE, dpi=96.0, skip_system_fonts=True
+                svg_string=svg.decode("utf-8", "replace"),
+                width=2 * _SIDE,
+                dpi=96.0,
+                skip_system_fonts=True,
             )
         except (ValueError, RuntimeError):
             return None

@@ -12,144 +12,38 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-__all__ = ["TEXTURES", "fractal_noise", "texture"]
+from xdecoder_rt.training.scenes.noise import (
+    Floats,
+    courses,
+    fractal_noise,
+    grain,
+    mix,
+    scaled,
+    shades,
+    voronoi,
+)
 
-Floats = NDArray[np.float32]
-Colour = tuple[float, float, float]
+__all__ = ["TEXTURES", "texture"]
+
 TextureFunction = Callable[[np.random.Generator, int, int], Floats]
-
-
-def _resized(grid: Floats, height: int, width: int) -> Floats:
-    image = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image, dtype=np.float32)
-
-
-def _noise(rng: np.random.Generator, height: int, width: int, rows: int, columns: int) -> Floats:
-    """Smooth noise in about [0, 1] with `rows` x `columns` random values across the area."""
-    rows, columns = max(2, min(rows, height)), max(2, min(columns, width))
-    return _resized(rng.random((rows, columns), dtype=np.float32), height, width)
-
-
-def fractal_noise(
-    rng: np.random.Generator,
-    height: int,
-    width: int,
-    *,
-    cells: float = 4.0,
-    octaves: int = 5,
-    stretch: float = 1.0,
-    roughness: float = 0.5,
-) -> Floats:
-    """Sum of noise octaves, scaled to [0, 1].
-
-    Args:
-        rng: Source of randomness.
-        height: Rows of the result.
-        width: Columns of the result.
-        cells: Random values along the shorter side in the first octave.
-        octaves: How many times the frequency doubles.
-        stretch: Above 1 the noise is elongated along x, below 1 along y.
-        roughness: Amplitude ratio of one octave to the one before.
-
-    Returns:
-        float32 [height, width].
-    """
-    total = np.zeros((height, width), dtype=np.float32)
-    amplitude = 1.0
-    per_pixel = cells / min(height, width)
-    for octave in range(octaves):
-        rows = int(height * per_pixel * 2**octave * max(1.0, stretch)) + 2
-        columns = int(width * per_pixel * 2**octave * max(1.0, 1.0 / stretch)) + 2
-        if rows > height and columns > width:
-            break
-        total += amplitude * _noise(rng, height, width, rows, columns)
-        amplitude *= roughness
-    low, high = float(total.min()), float(total.max())
-    return (total - low) / max(high - low, 1e-6)
-
-
-def _grain(rng: np.random.Generator, height: int, width: int) -> Floats:
-    """Per-pixel noise in [-1, 1]."""
-    return rng.random((height, width), dtype=np.float32) * 2.0 - 1.0
-
-
-def _mix(weight: Floats, first: Colour | Floats, second: Colour | Floats) -> Floats:
-    w = weight[..., None]
-    return (1.0 - w) * np.asarray(first, np.float32) + w * np.asarray(second, np.float32)
-
-
-def _shades(
-    rng: np.random.Generator, hue: tuple[float, float], saturation: tuple[float, float],
-    value: tuple[float, float],
-) -> Colour:
-    """A random colour, 0..1, with hue, saturation and value drawn from the given ranges."""
-    h = (rng.uniform(*hue) % 1.0) * 6.0
-    s, v = rng.uniform(*saturation), rng.uniform(*value)
-    sector, rest = int(h) % 6, h - int(h)
-    p, q, t = v * (1 - s), v * (1 - s * rest), v * (1 - s * (1 - rest))
-    return ((v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q))[sector]
-
-
-def _scaled(colour: Colour, factor: float) -> Colour:
-    return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
-
-
-def _cells(
-    rng: np.random.Generator, height: int, width: int, size: float
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Jittered Voronoi cells: distance ratio of the two nearest seeds, and the cell's number."""
-    rows, columns = int(height / size) + 3, int(width / size) + 3
-    seeds_y = (np.arange(rows)[:, None] + rng.uniform(0.1, 0.9, (rows, columns)) - 1.0) * size
-    seeds_x = (np.arange(columns)[None, :] + rng.uniform(0.1, 0.9, (rows, columns)) - 1.0) * size
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    row = (y / size).astype(np.int64) + 1
-    column = (x / size).astype(np.int64) + 1
-    nearest = np.full((height, width), 1e9, np.float32)
-    second = nearest.copy()
-    number = np.zeros((height, width), np.int64)
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            r = np.clip(row + dy, 0, rows - 1)
-            c = np.clip(column + dx, 0, columns - 1)
-            distance = ((seeds_y[r, c] - y) ** 2 + (seeds_x[r, c] - x) ** 2).astype(np.float32)
-            closer = distance < nearest
-            second = np.where(closer, nearest, np.minimum(second, distance))
-            number = np.where(closer, r * columns + c, number)
-            nearest = np.minimum(nearest, distance)
-    return np.sqrt(nearest / np.maximum(second, 1e-6)), number
-
-
-def _brick_grid(
-    rng: np.random.Generator, height: int, width: int, brick_h: float, brick_w: float, gap: float,
-    bond: float,
-) -> tuple[NDArray[np.bool_], Floats]:
-    """Mortar mask and a random value per brick, rows shifted by `bond` of a brick."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    row = np.floor(y / brick_h)
-    shifted = x + (row % 2) * bond * brick_w
-    column = np.floor(shifted / brick_w)
-    mortar = ((y - row * brick_h) < gap) | ((shifted - column * brick_w) < gap)
-    values = rng.random((int(height / brick_h) + 2, int(width / brick_w) + 4), dtype=np.float32)
-    return mortar, values[row.astype(int), column.astype(int)]
 
 
 def wood(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Planks or a solid board, grain along one side."""
     turned = bool(rng.random() < 0.4)
     rows, columns = (width, height) if turned else (height, width)
-    dark = _shades(rng, (0.04, 0.11), (0.3, 0.75), (0.2, 0.6))
-    light = _scaled(dark, rng.uniform(1.2, 1.8))
+    dark = shades(rng, (0.04, 0.11), (0.3, 0.75), (0.2, 0.6))
+    light = scaled(dark, rng.uniform(1.2, 1.8))
     warp = fractal_noise(rng, rows, columns, cells=2.0, octaves=4, stretch=rng.uniform(5, 14))
     y = np.linspace(0, rng.uniform(4, 20), rows, dtype=np.float32)[:, None]
     rings = 0.5 + 0.5 * np.sin(2 * np.pi * (y + 3.0 * warp))
     fibre = fractal_noise(rng, rows, columns, cells=30, octaves=3, stretch=20)
-    result = _mix(0.55 * rings + 0.45 * fibre, dark, light)
+    result = mix(0.55 * rings + 0.45 * fibre, dark, light)
     if rng.random() < 0.6:
         plank_h = rng.uniform(0.06, 0.2) * rows
         plank_w = rng.uniform(0.5, 2.0) * columns
-        gap, value = _brick_grid(rng, rows, columns, plank_h, plank_w, 2.0, rng.uniform(0.2, 0.8))
+        gap, value = courses(rng, rows, columns, plank_h, plank_w, 2.0, rng.uniform(0.2, 0.8))
         result *= (0.8 + 0.4 * value)[..., None]
         result[gap] *= 0.45
     return np.ascontiguousarray(result.transpose(1, 0, 2)) if turned else result
@@ -158,10 +52,10 @@ def wood(rng: np.random.Generator, height: int, width: int) -> Floats:
 def brick(rng: np.random.Generator, height: int, width: int) -> Floats:
     """A wall of bricks in running bond."""
     brick_h = rng.uniform(0.03, 0.12) * height
-    mortar, value = _brick_grid(
+    mortar, value = courses(
         rng, height, width, brick_h, brick_h * rng.uniform(1.8, 3.2), max(2.0, brick_h * 0.1), 0.5
     )
-    clay = _shades(rng, (-0.02, 0.08), (0.2, 0.8), (0.35, 0.85))
+    clay = shades(rng, (-0.02, 0.08), (0.2, 0.8), (0.35, 0.85))
     rough = fractal_noise(rng, height, width, cells=20, octaves=4)
     result = np.asarray(clay, np.float32) * (0.65 + 0.35 * value + 0.3 * (rough - 0.5))[..., None]
     grey = rng.uniform(0.3, 0.85)
@@ -171,8 +65,8 @@ def brick(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def stone(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Irregular stones in mortar."""
-    ratio, number = _cells(rng, height, width, rng.uniform(0.07, 0.2) * min(height, width))
-    tone = _shades(rng, (0.05, 0.15), (0.02, 0.3), (0.4, 0.8))
+    ratio, number = voronoi(rng, height, width, rng.uniform(0.07, 0.2) * min(height, width))
+    tone = shades(rng, (0.05, 0.15), (0.02, 0.3), (0.4, 0.8))
     values = rng.uniform(0.6, 1.2, int(number.max()) + 1).astype(np.float32)
     rough = fractal_noise(rng, height, width, cells=16, octaves=4)
     bright = values[number] * (0.75 + 0.4 * rough) * (1.05 - 0.25 * ratio)
@@ -182,26 +76,27 @@ def stone(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def grass(rng: np.random.Generator, height: int, width: int) -> Floats:
     """A lawn seen from above or along the ground."""
-    dark = _shades(rng, (0.2, 0.36), (0.45, 0.9), (0.15, 0.4))
-    light = _shades(rng, (0.17, 0.33), (0.35, 0.8), (0.5, 0.85))
+    dark = shades(rng, (0.2, 0.36), (0.45, 0.9), (0.15, 0.4))
+    light = shades(rng, (0.17, 0.33), (0.35, 0.8), (0.5, 0.85))
     blades = fractal_noise(
         rng, height, width, cells=50, octaves=3, stretch=rng.uniform(0.15, 0.8), roughness=0.8
     )
     patches = fractal_noise(rng, height, width, cells=3, octaves=4)
-    fine = 0.15 * _grain(rng, height, width)
-    return _mix(np.clip(0.7 * blades + 0.4 * patches - 0.1 + fine, 0, 1), dark, light)
+    fine = 0.15 * grain(rng, height, width)
+    return mix(np.clip(0.7 * blades + 0.4 * patches - 0.1 + fine, 0, 1), dark, light)
 
 
 def sky(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Clear, cloudy, grey or evening sky."""
     if rng.random() < 0.2:
-        top = _shades(rng, (0.6, 0.8), (0.2, 0.6), (0.3, 0.7))
-        bottom = _shades(rng, (0.0, 0.12), (0.3, 0.7), (0.7, 1.0))
+        top = shades(rng, (0.6, 0.8), (0.2, 0.6), (0.3, 0.7))
+        bottom = shades(rng, (0.0, 0.12), (0.3, 0.7), (0.7, 1.0))
     else:
-        top = _shades(rng, (0.54, 0.64), (0.15, 0.8), (0.5, 1.0))
-        bottom = _shades(rng, (0.52, 0.62), (0.02, 0.4), (0.75, 1.0))
-    result = _mix(np.repeat(np.linspace(0, 1, height, dtype=np.float32)[:, None], width, 1),
-                  top, bottom)
+        top = shades(rng, (0.54, 0.64), (0.15, 0.8), (0.5, 1.0))
+        bottom = shades(rng, (0.52, 0.62), (0.02, 0.4), (0.75, 1.0))
+    result = mix(
+        np.repeat(np.linspace(0, 1, height, dtype=np.float32)[:, None], width, 1), top, bottom
+    )
     if rng.random() < 0.75:
         noise = fractal_noise(rng, height, width, cells=2.5, octaves=6, stretch=rng.uniform(1, 3))
         low = rng.uniform(0.35, 0.65)
@@ -212,9 +107,9 @@ def sky(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def sand(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Sand, flat or with ripples."""
-    tone = _shades(rng, (0.08, 0.14), (0.15, 0.5), (0.65, 0.95))
+    tone = shades(rng, (0.08, 0.14), (0.15, 0.5), (0.65, 0.95))
     dunes = fractal_noise(rng, height, width, cells=3, octaves=5)
-    bright = 0.8 + 0.25 * dunes + 0.07 * _grain(rng, height, width)
+    bright = 0.8 + 0.25 * dunes + 0.07 * grain(rng, height, width)
     if rng.random() < 0.5:
         y = np.linspace(0, rng.uniform(15, 50), height, dtype=np.float32)[:, None]
         bright += 0.08 * np.sin(2 * np.pi * (y + 2.5 * dunes))
@@ -223,23 +118,28 @@ def sand(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def water(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Water with ripples and glints."""
-    deep = _shades(rng, (0.45, 0.63), (0.4, 0.9), (0.2, 0.6))
-    light = _shades(rng, (0.45, 0.58), (0.1, 0.5), (0.7, 1.0))
+    deep = shades(rng, (0.45, 0.63), (0.4, 0.9), (0.2, 0.6))
+    light = shades(rng, (0.45, 0.58), (0.1, 0.5), (0.7, 1.0))
     warp = fractal_noise(rng, height, width, cells=4, octaves=4, stretch=rng.uniform(1.5, 4))
     y = np.linspace(0, rng.uniform(8, 30), height, dtype=np.float32)[:, None]
     waves = 0.5 + 0.5 * np.sin(2 * np.pi * (y + rng.uniform(1, 4) * warp))
     glints = fractal_noise(rng, height, width, cells=18, octaves=3, stretch=3)
-    return _mix(np.clip(0.5 * waves * warp + 0.9 * (glints - 0.45), 0, 1), deep, light)
+    return mix(np.clip(0.5 * waves * warp + 0.9 * (glints - 0.45), 0, 1), deep, light)
 
 
 def tiles(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Square or oblong ceramic tiles with grout."""
     side = rng.uniform(0.06, 0.3) * min(height, width)
-    grout, value = _brick_grid(
-        rng, height, width, side, side * (1.0 if rng.random() < 0.7 else 2.0),
-        max(1.5, side * rng.uniform(0.02, 0.06)), 0.0 if rng.random() < 0.7 else 0.5,
+    grout, value = courses(
+        rng,
+        height,
+        width,
+        side,
+        side * (1.0 if rng.random() < 0.7 else 2.0),
+        max(1.5, side * rng.uniform(0.02, 0.06)),
+        0.0 if rng.random() < 0.7 else 0.5,
     )
-    tone = _shades(rng, (0, 1), (0.0, 0.4), (0.5, 0.98))
+    tone = shades(rng, (0, 1), (0.0, 0.4), (0.5, 0.98))
     veins = fractal_noise(rng, height, width, cells=8, octaves=5)
     result = np.asarray(tone, np.float32) * (0.88 + 0.12 * value + 0.1 * (veins - 0.5))[..., None]
     result[grout] = rng.uniform(0.25, 0.9)
@@ -251,27 +151,27 @@ def checkered(rng: np.random.Generator, height: int, width: int) -> Floats:
     side = rng.uniform(0.05, 0.22) * min(height, width)
     y, x = np.mgrid[0:height, 0:width]
     odd = ((y // side + x // side) % 2).astype(np.float32)
-    first = _shades(rng, (0, 1), (0.0, 0.7), (0.0, 0.4))
-    second = _shades(rng, (0, 1), (0.0, 0.3), (0.65, 1.0))
+    first = shades(rng, (0, 1), (0.0, 0.7), (0.0, 0.4))
+    second = shades(rng, (0, 1), (0.0, 0.3), (0.65, 1.0))
     dirt = fractal_noise(rng, height, width, cells=5, octaves=5)
-    return _mix(odd, first, second) * (0.88 + 0.18 * dirt)[..., None]
+    return mix(odd, first, second) * (0.88 + 0.18 * dirt)[..., None]
 
 
 def concrete(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Concrete, sometimes with joints."""
-    tone = _shades(rng, (0.05, 0.15), (0.0, 0.1), (0.4, 0.8))
+    tone = shades(rng, (0.05, 0.15), (0.0, 0.1), (0.4, 0.8))
     stains = fractal_noise(rng, height, width, cells=3, octaves=7, roughness=0.65)
-    bright = 0.8 + 0.3 * stains + 0.05 * _grain(rng, height, width)
+    bright = 0.8 + 0.3 * stains + 0.05 * grain(rng, height, width)
     if rng.random() < 0.3:
         side = rng.uniform(0.3, 0.8) * min(height, width)
-        joint, _ = _brick_grid(rng, height, width, side, side, 2.5, 0.0)
+        joint, _ = courses(rng, height, width, side, side, 2.5, 0.0)
         bright[joint] *= 0.55
     return np.asarray(tone, np.float32) * bright[..., None]
 
 
 def metal(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Brushed sheet metal, plain or with a raised pattern."""
-    tone = _shades(rng, (0.5, 0.7), (0.0, 0.12), (0.45, 0.8))
+    tone = shades(rng, (0.5, 0.7), (0.0, 0.12), (0.45, 0.8))
     brushed = fractal_noise(rng, height, width, cells=40, octaves=3, stretch=30)
     gloss = fractal_noise(rng, height, width, cells=1.5, octaves=2)
     bright = 0.65 + 0.25 * brushed + 0.45 * gloss
@@ -286,11 +186,11 @@ def metal(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def carpet(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Tufted carpet, plain or with a woven ornament."""
-    base = _shades(rng, (0, 1), (0.1, 0.8), (0.25, 0.8))
+    base = shades(rng, (0, 1), (0.1, 0.8), (0.25, 0.8))
     tufts = fractal_noise(rng, height, width, cells=90, octaves=2, roughness=0.9)
     result = np.asarray(base, np.float32) * (0.65 + 0.5 * tufts)[..., None]
     if rng.random() < 0.5:
-        other = np.asarray(_shades(rng, (0, 1), (0.1, 0.8), (0.2, 0.9)), np.float32)
+        other = np.asarray(shades(rng, (0, 1), (0.1, 0.8), (0.2, 0.9)), np.float32)
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         pitch = rng.uniform(0.08, 0.3) * min(height, width)
         wave = np.cos(2 * np.pi * x / pitch) + np.cos(2 * np.pi * y / pitch)
@@ -301,18 +201,18 @@ def carpet(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def gravel(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Loose pebbles."""
-    ratio, number = _cells(rng, height, width, rng.uniform(0.018, 0.05) * min(height, width))
-    tone = _shades(rng, (0.03, 0.15), (0.0, 0.2), (0.5, 0.85))
+    ratio, number = voronoi(rng, height, width, rng.uniform(0.018, 0.05) * min(height, width))
+    tone = shades(rng, (0.03, 0.15), (0.0, 0.2), (0.5, 0.85))
     values = rng.uniform(0.45, 1.2, int(number.max()) + 1).astype(np.float32)
     return np.asarray(tone, np.float32) * (values[number] * (1.1 - 0.75 * ratio**2))[..., None]
 
 
 def snow(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Snow with soft blue shadows."""
-    shade = _shades(rng, (0.55, 0.65), (0.05, 0.3), (0.7, 0.9))
+    shade = shades(rng, (0.55, 0.65), (0.05, 0.3), (0.7, 0.9))
     drifts = fractal_noise(rng, height, width, cells=2.5, octaves=5, stretch=rng.uniform(1, 3))
-    sparkle = 0.03 * _grain(rng, height, width)
-    return _mix(np.clip(drifts + sparkle, 0, 1), shade, (0.97, 0.98, 1.0))
+    sparkle = 0.03 * grain(rng, height, width)
+    return mix(np.clip(drifts + sparkle, 0, 1), shade, (0.97, 0.98, 1.0))
 
 
 def asphalt(rng: np.random.Generator, height: int, width: int) -> Floats:
@@ -326,52 +226,53 @@ def asphalt(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def fabric(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Woven cloth: plain, striped or tartan."""
-    first = np.asarray(_shades(rng, (0, 1), (0.05, 0.9), (0.3, 0.95)), np.float32)
-    second = np.asarray(_shades(rng, (0, 1), (0.05, 0.9), (0.2, 0.95)), np.float32)
+    first = np.asarray(shades(rng, (0, 1), (0.05, 0.9), (0.3, 0.95)), np.float32)
+    second = np.asarray(shades(rng, (0, 1), (0.05, 0.9), (0.2, 0.95)), np.float32)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     pitch = rng.uniform(0.03, 0.2) * min(height, width)
     style = int(rng.integers(3))
     across = (np.sin(2 * np.pi * x / pitch) > 0).astype(np.float32)
     along = (np.sin(2 * np.pi * y / pitch) > 0).astype(np.float32)
-    weight = (np.zeros_like(x), across, 0.5 * (across + along))[style]
+    weight: Floats = (np.zeros_like(x), across, 0.5 * (across + along))[style]
     weave = 0.9 + 0.1 * np.sin(np.pi * x / 1.5) * np.sin(np.pi * y / 1.5)
     folds = 0.85 + 0.3 * fractal_noise(rng, height, width, cells=2, octaves=3)
-    return _mix(weight, first, second) * (weave * folds)[..., None]
+    shade: Floats = weave * folds
+    return mix(weight, first, second) * shade[..., None]
 
 
 def marble(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Polished stone with veins."""
-    light = _shades(rng, (0, 1), (0.0, 0.15), (0.75, 0.98))
-    vein = _shades(rng, (0, 1), (0.0, 0.4), (0.15, 0.6))
+    light = shades(rng, (0, 1), (0.0, 0.15), (0.75, 0.98))
+    vein = shades(rng, (0, 1), (0.0, 0.4), (0.15, 0.6))
     if rng.random() < 0.2:
         light, vein = vein, light
     warp = fractal_noise(rng, height, width, cells=2.5, octaves=7, roughness=0.6)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / min(height, width)
     angle = rng.uniform(0, np.pi)
-    line = np.abs(np.sin(np.pi * (rng.uniform(1, 4) * (x * np.cos(angle) + y * np.sin(angle))
-                                  + 4.0 * warp)))
-    return _mix(np.clip(1.0 - line * rng.uniform(1.5, 4.0), 0, 0.9), light, vein)
+    line = np.abs(
+        np.sin(np.pi * (rng.uniform(1, 4) * (x * np.cos(angle) + y * np.sin(angle)) + 4.0 * warp))
+    )
+    return mix(np.clip(1.0 - line * rng.uniform(1.5, 4.0), 0, 0.9), light, vein)
 
 
 def soil(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Bare earth."""
-    tone = _shades(rng, (0.04, 0.1), (0.35, 0.65), (0.25, 0.55))
+    tone = shades(rng, (0.04, 0.1), (0.35, 0.65), (0.25, 0.55))
     clods = fractal_noise(rng, height, width, cells=10, octaves=6, roughness=0.7)
-    return np.asarray(tone, np.float32) * (0.5 + clods + 0.1 * _grain(rng, height, width))[
-        ..., None]
+    return np.asarray(tone, np.float32) * (0.5 + clods + 0.1 * grain(rng, height, width))[..., None]
 
 
 def foliage(rng: np.random.Generator, height: int, width: int) -> Floats:
     """A wall of leaves."""
-    ratio, number = _cells(rng, height, width, rng.uniform(0.03, 0.08) * min(height, width))
-    tone = _shades(rng, (0.2, 0.38), (0.4, 0.85), (0.4, 0.8))
+    ratio, number = voronoi(rng, height, width, rng.uniform(0.03, 0.08) * min(height, width))
+    tone = shades(rng, (0.2, 0.38), (0.4, 0.85), (0.4, 0.8))
     values = rng.uniform(0.3, 1.2, int(number.max()) + 1).astype(np.float32)
     return np.asarray(tone, np.float32) * (values[number] * (1.15 - ratio))[..., None]
 
 
 def plaster(rng: np.random.Generator, height: int, width: int) -> Floats:
     """A painted wall, plain but for light and roughness."""
-    tone = _shades(rng, (0, 1), (0.0, 0.45), (0.5, 0.98))
+    tone = shades(rng, (0, 1), (0.0, 0.45), (0.5, 0.98))
     relief = fractal_noise(rng, height, width, cells=30, octaves=3)
     light = fractal_noise(rng, height, width, cells=1.2, octaves=2)
     return np.asarray(tone, np.float32) * (0.8 + 0.07 * relief + 0.2 * light)[..., None]
@@ -379,28 +280,30 @@ def plaster(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def wallpaper(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Printed paper: stripes, dots or diamonds."""
-    first = _shades(rng, (0, 1), (0.0, 0.5), (0.6, 0.98))
-    second = _shades(rng, (0, 1), (0.1, 0.7), (0.4, 0.9))
+    first = shades(rng, (0, 1), (0.0, 0.5), (0.6, 0.98))
+    second = shades(rng, (0, 1), (0.1, 0.7), (0.4, 0.9))
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     pitch = rng.uniform(0.05, 0.2) * min(height, width)
     style = int(rng.integers(3))
     if style == 0:
         weight = (np.sin(2 * np.pi * x / pitch) > rng.uniform(-0.5, 0.8)).astype(np.float32)
     elif style == 1:
-        weight = (np.cos(2 * np.pi * x / pitch) * np.cos(2 * np.pi * y / pitch)
-                  > rng.uniform(0.3, 0.8)).astype(np.float32)
+        weight = (
+            np.cos(2 * np.pi * x / pitch) * np.cos(2 * np.pi * y / pitch) > rng.uniform(0.3, 0.8)
+        ).astype(np.float32)
     else:
-        weight = (np.abs((x + y) % pitch - np.abs((x - y) % pitch))
-                  < 0.2 * pitch).astype(np.float32)
+        weight = (np.abs((x + y) % pitch - np.abs((x - y) % pitch)) < 0.2 * pitch).astype(
+            np.float32
+        )
     light = 0.85 + 0.2 * fractal_noise(rng, height, width, cells=1.2, octaves=2)
-    return _mix(weight, first, second) * light[..., None]
+    return mix(weight, first, second) * light[..., None]
 
 
 def plain(rng: np.random.Generator, height: int, width: int) -> Floats:
     """A smooth backdrop with a soft gradient, as in a studio."""
-    first = np.asarray(_shades(rng, (0, 1), (0.0, 0.7), (0.15, 1.0)), np.float32)
+    first = np.asarray(shades(rng, (0, 1), (0.0, 0.7), (0.15, 1.0)), np.float32)
     second = np.clip(first * rng.uniform(0.6, 1.4), 0, 1)
-    return _mix(fractal_noise(rng, height, width, cells=1.0, octaves=1), first, second)
+    return mix(fractal_noise(rng, height, width, cells=1.0, octaves=1), first, second)
 
 
 TEXTURES: Final[dict[str, TextureFunction]] = {
@@ -430,9 +333,7 @@ TEXTURES: Final[dict[str, TextureFunction]] = {
 """Texture name → function of (generator, height, width) → float32 [height, width, 3], 0..1."""
 
 
-def texture(
-    name: str, rng: np.random.Generator, height: int, width: int
-) -> NDArray[np.uint8]:
+def texture(name: str, rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
     """Draw the texture `name`.
 
     Returns:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Colour", "Part", "box", "cylinder", "extrude", "joined", "lathe", "moved", "regular", "sphere",
-    "torus", "tube", "turned",
+    "Colour",
+    "Maker",
+    "Part",
+    "Point",
+    "Rng",
+    "between",
+    "bounds",
+    "box",
+    "cylinder",
+    "extrude",
+    "lathe",
+    "moved",
+    "regular",
+    "sphere",
+    "torus",
+    "tube",
+    "turned",
+    "vessel",
+    "vessel",
 ]
 
 Floats = NDArray[np.float64]
+Rng = np.random.Generator
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
 
@@ -39,11 +57,22 @@ class Part:
     picture: NDArray[np.uint8] | None = None
 
 
+Maker = Callable[[Rng], list[Part]]
+"""Makes the parts of an object, with random proportions and colours."""
+
+
+def between(rng: Rng, low: float, high: float) -> float:
+    """A uniform random number."""
+    return float(rng.uniform(low, high))
+
+
 def _creased(
     vertices: Floats, faces: NDArray[np.int64], uv: Floats, colour: Colour, crease: float = 0.75
 ) -> Part:
-    """Give each corner the mean normal of those neighbouring faces that are turned less than
-    acos(`crease`) from its own: round things look round and edges stay sharp.
+    """A part whose round surfaces look round and whose edges stay sharp.
+
+    Each corner gets the mean normal of those neighbouring faces that are turned less than
+    acos(`crease`) from its own.
     """
     corners = vertices[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -69,12 +98,17 @@ def _creased(
 
 
 def box(
-    size: Sequence[float], colour: Colour, centre: Sequence[float] = (0.0, 0.0, 0.0),
+    size: Sequence[float],
+    colour: Colour,
+    centre: Sequence[float] = (0.0, 0.0, 0.0),
     picture: NDArray[np.uint8] | None = None,
 ) -> Part:
     """A cuboid of `size` (x, y, z) with every face carrying the whole picture."""
     half = np.asarray(size, float) / 2
-    vertices, normals, uv, faces = [], [], [], []
+    vertices: list[Floats] = []
+    normals: list[Floats] = []
+    uv: list[Point] = []
+    faces: list[tuple[int, int, int]] = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             normal = np.zeros(3)
@@ -87,12 +121,21 @@ def box(
                 normals.append(normal)
                 uv.append((u, v))
             faces += [(start, start + 1, start + 2), (start, start + 2, start + 3)]
-    return Part(np.asarray(vertices) + np.asarray(centre, float), np.asarray(normals),
-                np.asarray(uv, float), np.asarray(faces), colour, picture)
+    return Part(
+        np.asarray(vertices) + np.asarray(centre, float),
+        np.asarray(normals),
+        np.asarray(uv, float),
+        np.asarray(faces),
+        colour,
+        picture,
+    )
 
 
 def lathe(
-    profile: Sequence[Point], colour: Colour, segments: int = 28, turn: float = 0.0,
+    profile: Sequence[Point],
+    colour: Colour,
+    segments: int = 28,
+    turn: float = 0.0,
     picture: NDArray[np.uint8] | None = None,
 ) -> Part:
     """Turn a profile of (radius, z) points, bottom to top outside, about the z axis."""
@@ -103,32 +146,69 @@ def lathe(
     y = radius[:, None] * np.sin(angle)
     vertices = np.stack([x, y, np.broadcast_to(z[:, None], x.shape)], -1).reshape(-1, 3)
     along = np.concatenate([[0], np.cumsum(np.hypot(np.diff(radius), np.diff(z)))])
-    uv = np.stack(np.broadcast_arrays(np.linspace(0, 1, segments + 1)[None],
-                                      (along / max(along[-1], 1e-9))[:, None]), -1).reshape(-1, 2)
+    uv = np.stack(
+        np.broadcast_arrays(
+            np.linspace(0, 1, segments + 1)[None], (along / max(along[-1], 1e-9))[:, None]
+        ),
+        -1,
+    ).reshape(-1, 2)
     ring, step = np.meshgrid(np.arange(rings - 1), np.arange(segments), indexing="ij")
     a = (ring * (segments + 1) + step).reshape(-1)
     b = a + segments + 1
     faces = np.concatenate([np.stack([a, a + 1, b + 1], 1), np.stack([a, b + 1, b], 1)])
     corners = vertices[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]),
-                          axis=1)
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
     part = _creased(vertices, faces[area > 1e-14], uv, colour)
     return replace(part, picture=picture)
 
 
 def cylinder(
-    radius: float, height: float, colour: Colour, base: float = 0.0, segments: int = 28,
-    top: float | None = None, picture: NDArray[np.uint8] | None = None,
+    radius: float,
+    height: float,
+    colour: Colour,
+    base: float = 0.0,
+    segments: int = 28,
+    top: float | None = None,
+    picture: NDArray[np.uint8] | None = None,
 ) -> Part:
     """A closed cylinder, or a truncated cone with the upper radius `top`."""
     upper = radius if top is None else top
-    return lathe([(0, base), (radius, base), (upper, base + height), (0, base + height)], colour,
-                 segments, picture=picture)
+    return lathe(
+        [(0, base), (radius, base), (upper, base + height), (0, base + height)],
+        colour,
+        segments,
+        picture=picture,
+    )
+
+
+def vessel(
+    bottom: float,
+    rim: float,
+    height: float,
+    wall: float,
+    colour: Colour,
+    picture: NDArray[np.uint8] | None = None,
+) -> Part:
+    """An open vessel: radius at the bottom and at the rim, and a wall of some thickness."""
+    profile = [
+        (0.0, 0.0),
+        (bottom, 0.0),
+        (rim, height),
+        (rim - wall, height),
+        (bottom - wall, wall),
+        (0.0, wall),
+    ]
+    return lathe(profile, colour, picture=picture)
 
 
 def sphere(
-    radius: float, colour: Colour, centre: Sequence[float] = (0.0, 0.0, 0.0),
-    squash: float = 1.0, picture: NDArray[np.uint8] | None = None,
+    radius: float,
+    colour: Colour,
+    centre: Sequence[float] = (0.0, 0.0, 0.0),
+    squash: float = 1.0,
+    picture: NDArray[np.uint8] | None = None,
 ) -> Part:
     """A ball; `squash` scales its height."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, 17)
@@ -143,7 +223,10 @@ def regular(sides: int, radius: float, turn: float = 0.0) -> list[Point]:
 
 
 def extrude(
-    outline: Sequence[Point], height: float, colour: Colour, base: float = 0.0,
+    outline: Sequence[Point],
+    height: float,
+    colour: Colour,
+    base: float = 0.0,
     hole: Sequence[Point] | None = None,
 ) -> Part:
     """A prism over an outline (counter-clockwise, star-shaped about its centroid).
@@ -152,16 +235,23 @@ def extrude(
     """
     outer = np.asarray(outline, float)
     count = len(outer)
-    inner = (np.asarray(hole, float) if hole is not None
-             else np.repeat(outer.mean(0, keepdims=True), count, 0))
-    layers = [np.column_stack([p, np.full(count, z)])
-              for z in (base, base + height) for p in (outer, inner)]
+    inner = (
+        np.asarray(hole, float)
+        if hole is not None
+        else np.repeat(outer.mean(0, keepdims=True), count, 0)
+    )
+    layers = [
+        np.column_stack([p, np.full(count, z)])
+        for z in (base, base + height)
+        for p in (outer, inner)
+    ]
     vertices = np.concatenate(layers)  # low outer, low inner, high outer, high inner
     i = np.arange(count)
     j = (i + 1) % count
 
-    def quads(a: NDArray[np.int64], b: NDArray[np.int64], c: NDArray[np.int64],
-              d: NDArray[np.int64]) -> NDArray[np.int64]:
+    def quads(
+        a: NDArray[np.int64], b: NDArray[np.int64], c: NDArray[np.int64], d: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         return np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
 
     lo, li, ho, hi = i, i + count, i + 2 * count, i + 3 * count
@@ -171,15 +261,19 @@ def extrude(
         pieces.append(quads(hi, hji, lji, li))
     faces = np.concatenate(pieces)
     corners = vertices[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]),
-                          axis=1)
-    span = np.ptp(vertices, axis=0).max()
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    span = float(np.ptp(vertices, axis=0).max())
     return _creased(vertices, faces[area > 1e-14], vertices[:, :2] / span + 0.5, colour)
 
 
 def tube(
-    path: Sequence[Sequence[float]], radius: float | Sequence[float], colour: Colour,
-    sides: int = 12, closed: bool = False,
+    path: Sequence[Sequence[float]],
+    radius: float | Sequence[float],
+    colour: Colour,
+    sides: int = 12,
+    closed: bool = False,
 ) -> Part:
     """A round bar along a path, with flat ends unless it is closed; radius per point or one."""
     points = np.asarray(path, float)
@@ -232,7 +326,7 @@ def turned(part: Part, matrix: Floats) -> Part:
     return replace(part, vertices=part.vertices @ matrix.T, normals=part.normals @ matrix.T)
 
 
-def joined(parts: Sequence[Part]) -> tuple[Floats, Floats]:
+def bounds(parts: Sequence[Part]) -> tuple[Floats, Floats]:
     """Lowest and highest corner of the parts' bounding box."""
     points = np.concatenate([part.vertices for part in parts])
     return points.min(0), points.max(0)

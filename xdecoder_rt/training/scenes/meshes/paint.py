@@ -9,15 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from xdecoder_rt.training.scenes.shapes import Colour
+from xdecoder_rt.training.scenes.meshes.shapes import Colour
 
 __all__ = ["NAMED_COLOURS", "any_colour", "label_picture", "named_colour", "tinted"]
 
 NAMED_COLOURS: Final[dict[str, Colour]] = {
-    "red": (0.8, 0.1, 0.1), "green": (0.15, 0.6, 0.2), "blue": (0.12, 0.25, 0.8),
-    "yellow": (0.95, 0.82, 0.12), "orange": (0.95, 0.5, 0.08), "purple": (0.48, 0.18, 0.6),
-    "pink": (0.95, 0.5, 0.65), "brown": (0.42, 0.26, 0.14), "black": (0.06, 0.06, 0.07),
-    "white": (0.95, 0.95, 0.94), "grey": (0.5, 0.5, 0.52),
+    "red": (0.8, 0.1, 0.1),
+    "green": (0.15, 0.6, 0.2),
+    "blue": (0.12, 0.25, 0.8),
+    "yellow": (0.95, 0.82, 0.12),
+    "orange": (0.95, 0.5, 0.08),
+    "purple": (0.48, 0.18, 0.6),
+    "pink": (0.95, 0.5, 0.65),
+    "brown": (0.42, 0.26, 0.14),
+    "black": (0.06, 0.06, 0.07),
+    "white": (0.95, 0.95, 0.94),
+    "grey": (0.5, 0.5, 0.52),
 }
 """Colour words and the colours that nobody would dispute; jittered when used."""
 
@@ -37,12 +44,16 @@ def any_colour(rng: np.random.Generator) -> Colour:
 
 def tinted(rng: np.random.Generator, saturation: float, dark: float, light: float) -> Colour:
     """A random hue with a saturation up to `saturation` and a value from `dark` to `light`."""
-    return colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0, saturation)),
-                               float(rng.uniform(dark, light)))
+    return colorsys.hsv_to_rgb(
+        float(rng.random()), float(rng.uniform(0, saturation)), float(rng.uniform(dark, light))
+    )
 
 
-def label_picture(rng: np.random.Generator, height: int = 96, width: int = 128) -> NDArray[np.uint8]:
+def label_picture(
+    rng: np.random.Generator, height: int = 96, width: int = 128
+) -> NDArray[np.uint8]:
     """A made-up product label: a ground, bands, blobs and lines that look like print."""
+
     def colour() -> tuple[int, int, int]:
         r, g, b = any_colour(rng)
         return int(255 * r), int(255 * g), int(255 * b)

@@ -1,0 +1,55 @@
+"""Every error says in one line what was wrong, what was expected and what to do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from xdecoder_rt import errors
+from xdecoder_rt.errors import ImageError, MissingExtraError, PlanError, XDecoderError, shown
+
+
+def test_the_three_parts_of_a_message():
+    full = XDecoderError("The image is empty", expected="one pixel", fix="look at the camera")
+    assert str(full) == "The image is empty. Expected one pixel. Fix: look at the camera."
+    assert (full.what, full.expected, full.fix) == (
+        "The image is empty",
+        "one pixel",
+        "look at the camera",
+    )
+    assert str(XDecoderError("Nothing more to say.")) == "Nothing more to say."
+
+
+def test_a_message_is_one_line():
+    assert str(PlanError("two\nlines\t here", fix="a\r\nb")) == "two lines here. Fix: a b."
+
+
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if name.endswith("Error")])
+def test_all_derive_from_one_base_and_survive_copying(name):
+    kind = getattr(errors, name)
+    assert issubclass(kind, XDecoderError)
+    error = kind("what", expected="this", fix="that")
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(twin) is kind and str(twin) == str(error)
+
+
+def test_they_are_also_what_callers_of_the_standard_library_catch():
+    assert issubclass(ImageError, ValueError)
+    assert issubclass(MissingExtraError, ImportError)
+
+
+@pytest.mark.parametrize(
+    "value", ["\x1b[31mred\n", "x" * 10_000, b"\0" * 999, "\u202egnp", None, 7]
+)
+def test_untrusted_values_are_shown_printable_and_short(value):
+    text = shown(value)
+    assert text.isprintable() and len(text) <= 80
+
+
+def test_require_imports_or_names_the_extra():
+    assert errors.require("json", "train").loads("1") == 1
+    with pytest.raises(MissingExtraError) as caught:
+        errors.require("no_such_module_anywhere", "train")
+    assert 'pip install "xdecoder_rt[train]"' in str(caught.value)

@@ -1,0 +1,372 @@
+"""Results convert to what other tools read, draw over their own image only, and may be empty."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageFont
+
+import xdecoder_rt
+from xdecoder_rt import drawing
+from xdecoder_rt.errors import ArgumentError, ImageError, MissingExtraError
+from xdecoder_rt.label_placement import LabelPlacer
+from xdecoder_rt.results import Answer, Caption, Output, Reference, Segmentation, box_of_mask
+from xdecoder_rt.rle import decode_mask, encode_mask
+
+HEIGHT, WIDTH = 60, 80
+MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 30), st.integers(1, 30)))
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def panoptic() -> Segmentation:
+    segmentation = np.zeros((HEIGHT, WIDTH), np.int32)
+    segmentation[40:] = 1
+    segmentation[10:30, 5:35] = 4
+    segmentation[20:50, 50:70] = 9
+    infos = [
+        {"id": 1, "label_id": 2, "label": "floor", "score": 0.9, "isthing": False},
+        {"id": 4, "label_id": 0, "label": "mug", "score": 0.8, "isthing": True},
+        {"id": 9, "label_id": 0, "label": "mug", "score": 0.7, "isthing": True},
+    ]
+    for info in infos:
+        info["area"] = int((segmentation == info["id"]).sum())
+    return Segmentation(segmentation, infos)
+
+
+@pytest.fixture
+def instance() -> Segmentation:
+    masks = np.zeros((2, HEIGHT, WIDTH), bool)
+    masks[0, 10:40, 10:50] = True
+    masks[1, 30:55, 30:70] = True
+    segmentation = np.where(masks[0], 1, np.where(masks[1], 2, 0)).astype(np.int32)
+    infos = [
+        {"id": k + 1, "label_id": k, "label": "abc"[k], "score": 0.9 - k / 10, "isthing": True}
+        | {"area": int(masks[k].sum())}
+        for k in range(2)
+    ]
+    return Segmentation(
+        segmentation,
+        infos,
+        "instance",
+        masks=masks,
+        scores=np.array([0.9, 0.8], np.float32),
+        label_ids=np.array([0, 1], np.int32),
+        boxes=np.array([[10, 10, 50, 40], [30, 30, 70, 55]], np.float32),
+    )
+
+
+@pytest.fixture
+def semantic() -> Segmentation:
+    segmentation = np.full((HEIGHT, WIDTH), -1, np.int32)
+    segmentation[:20], segmentation[30:] = 0, 2
+    infos = [
+        {"id": k, "label_id": k, "label": f"class {k}", "score": 0.5, "area": area, "isthing": True}
+        for k, area in ((0, 20 * WIDTH), (2, 30 * WIDTH))
+    ]
+    return Segmentation(segmentation, infos, "semantic")
+
+
+@pytest.fixture
+def reference() -> Reference:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[5:25, 30:60] = True
+    return Reference("the red mug", mask, 0.6, box_of_mask(mask))
+
+
+def empty_results() -> list[Segmentation]:
+    nothing = np.zeros((HEIGHT, WIDTH), np.int32)
+    no_instances = Segmentation(
+        nothing,
+        [],
+        "instance",
+        masks=np.zeros((0, HEIGHT, WIDTH), bool),
+        scores=np.zeros(0, np.float32),
+        label_ids=np.zeros(0, np.int32),
+        boxes=np.zeros((0, 4), np.float32),
+    )
+    return [Segmentation(nothing, []), Segmentation(nothing - 1, [], "semantic"), no_instances]
+
+
+# --- run lengths, against COCO's own code ---------------------------------------------------------
+
+
+@given(MASKS)
+@settings(deadline=None)
+def test_run_lengths_round_trip(mask):
+    np.testing.assert_array_equal(decode_mask(encode_mask(mask)), mask)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@given(MASKS)
+@settings(deadline=None)
+def test_run_lengths_are_those_of_pycocotools(mask):
+    coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    wanted = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert encode_mask(mask) == {"size": wanted["size"], "counts": wanted["counts"].decode()}
+    np.testing.assert_array_equal(mask, coco.decode(wanted).astype(bool))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (700, 900), (1, 5000), (3000, 1)])
+@pytest.mark.parametrize("kind", ["none", "all", "noise", "one pixel"])
+def test_run_lengths_of_large_masks(shape, kind):
+    coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    mask = np.zeros(shape, bool)
+    if kind == "all":
+        mask[:] = True
+    elif kind == "noise":
+        mask = np.random.default_rng(0).random(shape) < 0.3
+    elif kind == "one pixel":
+        mask[shape[0] // 2, shape[1] // 2] = True
+    wanted = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    assert encode_mask(mask)["counts"] == wanted
+
+
+def test_run_lengths_that_do_not_fit():
+    with pytest.raises(ArgumentError, match="add up"):
+        decode_mask({"size": [3, 3], "counts": encode_mask(np.ones((4, 4), bool))["counts"]})
+
+
+# --- masks and boxes ------------------------------------------------------------------------------
+
+
+@given(MASKS)
+@settings(deadline=None)
+def test_boxes_are_tight(mask):
+    left, top, right, bottom = box_of_mask(mask).astype(int)
+    assert mask.sum() == mask[top:bottom, left:right].sum()
+    if mask.any():
+        inside = mask[top:bottom, left:right]
+        assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
+    else:
+        assert (left, top, right, bottom) == (0, 0, 0, 0)
+
+
+def test_masks_of_segments(panoptic, semantic, instance):
+    for result in (panoptic, semantic, instance):
+        assert result.size == (HEIGHT, WIDTH) and len(result) == len(result.segments_info)
+        for index, info in enumerate(result.segments_info):
+            assert result.mask(index).dtype == bool and result.mask(index).sum() == info["area"]
+
+
+# --- conversions ----------------------------------------------------------------------------------
+
+
+def test_supervision(panoptic, semantic, instance):
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed")
+    for result in (panoptic, semantic, instance):
+        detections = result.to_supervision()
+        assert isinstance(detections, supervision.Detections) and len(detections) == len(result)
+        for index, info in enumerate(result.segments_info):
+            np.testing.assert_array_equal(detections.mask[index], result.mask(index))
+            np.testing.assert_array_equal(detections.xyxy[index], box_of_mask(result.mask(index)))
+            assert detections.class_id[index] == info["label_id"]
+            assert detections.data["class_name"][index] == info["label"]
+            assert detections.confidence[index] == pytest.approx(info["score"])
+    for result in empty_results():
+        assert len(result.to_supervision()) == 0
+
+
+def test_supervision_is_named_when_it_is_missing(panoptic, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "xdecoder_rt\[supervision\]"'):
+        panoptic.to_supervision()
+
+
+def test_coco(panoptic, instance, tmp_path):
+    for result in (panoptic, instance):
+        annotations = result.to_coco(image_id=7)
+        assert json.loads(json.dumps(annotations)) == annotations
+        for index, annotation in enumerate(annotations):
+            mask = decode_mask(annotation["segmentation"])
+            np.testing.assert_array_equal(mask, result.mask(index))
+            x, y, width, height = (int(value) for value in annotation["bbox"])
+            assert mask[y : y + height, x : x + width].sum() == mask.sum() == annotation["area"]
+            assert annotation["image_id"] == 7 and annotation["iscrowd"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_coco_is_read_by_pycocotools(instance, tmp_path):
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
+    document = {
+        "images": [{"id": 1, "height": HEIGHT, "width": WIDTH}],
+        "categories": [{"id": 17, "name": "a"}, {"id": 18, "name": "b"}],
+        "annotations": instance.to_coco(1, {"a": 17, "b": 18}),
+    }
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(document))
+    data = coco.COCO(str(path))
+    for index, annotation in enumerate(data.loadAnns(data.getAnnIds(catIds=[17, 18]))):
+        np.testing.assert_array_equal(
+            data.annToMask(annotation).astype(bool), instance.masks[index]
+        )
+    with pytest.raises(ArgumentError, match="'b' has no category id"):
+        instance.to_coco(1, {"a": 17})
+
+
+def test_everything_as_json(panoptic, semantic, instance, reference):
+    for result in [panoptic, semantic, instance, *empty_results()]:
+        document = json.loads(json.dumps(result.to_dict()))
+        assert (document["height"], document["width"]) == (HEIGHT, WIDTH)
+        assert len(document["segments"]) == len(result)
+    output = Output(
+        segment=panoptic,
+        refer=[reference],
+        caption=Caption("a mug", -0.5),
+        answer=Answer("red", 0.9, {"red": 0.9, "blue": 0.1}),
+        embed=np.ones(4, np.float32) / 2,
+    )
+    document = json.loads(json.dumps(output.to_dict()))
+    assert list(document) == ["segment", "caption", "answer", "refer", "embed"]
+    assert document["refer"][0]["box"] == [30, 5, 60, 25]
+    assert document["answer"]["scores"] == {"red": 0.9, "blue": 0.1}
+    assert Output().to_dict() == {}
+
+
+# --- drawing --------------------------------------------------------------------------------------
+
+
+def test_a_drawing_has_the_images_size_and_leaves_the_image_alone(panoptic, image):
+    before = image.copy()
+    drawn = panoptic.draw(image)
+    assert isinstance(drawn, Image.Image) and drawn.mode == "RGB" and drawn.size == (WIDTH, HEIGHT)
+    np.testing.assert_array_equal(image, before)
+    changed = (np.asarray(drawn) != image).any(axis=2)
+    assert changed[panoptic.segmentation > 0].mean() > 0.95
+    np.testing.assert_array_equal(np.asarray(drawn), np.asarray(panoptic.draw(image)))
+
+
+def test_other_kinds_of_results_draw_too(semantic, instance, reference, image):
+    for result in (semantic, instance, reference):
+        assert (np.asarray(result.draw(image)) != image).any()
+    output = Output(segment=instance, refer=[reference])
+    assert output.draw(Image.fromarray(image)).size == (WIDTH, HEIGHT)
+
+
+def test_nothing_found_draws_the_image_itself(image):
+    empty = Reference("nothing", np.zeros((HEIGHT, WIDTH), bool), 0.0, np.zeros(4, np.float32))
+    for result in [*empty_results(), empty, Output(), Output(refer=[])]:
+        np.testing.assert_array_equal(np.asarray(result.draw(image)), image)
+
+
+def test_an_image_of_another_size_is_refused(panoptic, reference, image):
+    for result in (panoptic, reference, Output(refer=[reference])):
+        with pytest.raises(ImageError, match="79 x 60 pixels and the result is 80 x 60"):
+            result.draw(image[:, 1:])
+
+
+def test_things_stand_out_more_than_stuff():
+    grey = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    indices = np.ones((HEIGHT, WIDTH), np.int32)
+    corner = [
+        np.asarray(drawing.draw_map(grey, indices, [drawing.Region("x", 1.0, 0, is_quiet)]))[1, 1]
+        for is_quiet in (False, True)
+    ]
+    thing, stuff = (np.abs(pixel.astype(int) - 128).sum() for pixel in corner)
+    assert thing > stuff > 0
+
+
+def test_colours_are_stable_and_distinct():
+    colours = [drawing.colour(index) for index in range(12)]
+    assert colours == [drawing.colour(index) for index in range(12)]
+    for index, one in enumerate(colours):
+        for other in colours[:index]:
+            assert max(abs(a - b) for a, b in zip(one, other, strict=True)) > 25
+    assert drawing.colour(3, 1) != drawing.colour(3, 0)
+
+
+MAPS = hnp.arrays(
+    np.int32, st.tuples(st.integers(1, 70), st.integers(1, 70)), elements=st.integers(0, 5)
+)
+
+
+@given(
+    indices=MAPS,
+    labels=st.lists(st.text(max_size=50), min_size=5, max_size=5),
+    quiet=st.lists(st.booleans(), min_size=5, max_size=5),
+)
+@settings(deadline=None)
+def test_any_map_and_any_label_can_be_drawn(indices, labels, quiet):
+    regions = [drawing.Region(labels[k], 0.5, k, quiet[k]) for k in range(5)]
+    pixels = np.zeros((*indices.shape, 3), np.uint8)
+    drawn = drawing.draw_map(pixels, indices, regions)
+    assert drawn.size == indices.shape[::-1]
+
+
+def test_labels_do_not_lie_on_one_another():
+    indices = np.zeros((200, 300), np.int32)
+    for k in range(12):
+        indices[10 + 60 * (k // 4) : 50 + 60 * (k // 4), 10 + 70 * (k % 4) : 60 + 70 * (k % 4)] = (
+            k + 1
+        )
+    placer = LabelPlacer(indices, [False] * 12)
+    covered = np.zeros(indices.shape, int)
+    for k in range(12):
+        place = placer.take(k + 1, (44, 14))
+        assert place is not None and place.anchor is None
+        covered[place.y : place.y + 14, place.x : place.x + 44] += 1
+        inside = indices[place.y : place.y + 14, place.x : place.x + 44]
+        assert (inside == k + 1).mean() > 0.9
+    assert covered.max() == 1
+
+
+def test_a_small_segment_has_its_label_beside_it():
+    indices = np.zeros((100, 100), np.int32)
+    indices[50:56, 50:56] = 1
+    place = LabelPlacer(indices, [False]).take(1, (40, 14))
+    assert place is not None and place.anchor == (52, 52)
+    assert not (indices[place.y : place.y + 14, place.x : place.x + 40] == 1).any()
+
+
+def test_a_label_larger_than_the_image_has_no_place():
+    placer = LabelPlacer(np.ones((20, 20), np.int32), [False])
+    assert placer.take(1, (30, 10)) is None
+    assert placer.take(2, (5, 5)) is None
+
+
+def test_fonts(panoptic, image, tmp_path):
+    (tmp_path / "font.ttf").write_bytes(b"not a font")
+    for path in (tmp_path / "font.ttf", tmp_path / "none.ttf"):
+        with pytest.raises(ArgumentError, match="cannot be read"):
+            panoptic.draw(image, font=str(path))
+    assert isinstance(ImageFont.load_default(12), ImageFont.FreeTypeFont)
+
+
+# --- the package ----------------------------------------------------------------------------------
+
+
+def test_importing_the_package_imports_no_heavy_package():
+    code = (
+        "import sys, xdecoder_rt\n"
+        "assert xdecoder_rt.__version__\n"
+        "print(*sys.modules)\n"
+        "xdecoder_rt.Segmentation, xdecoder_rt.Plan, xdecoder_rt.XDecoderError\n"
+        "print(*sys.modules)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    light, used = (set(line.split()) for line in child.stdout.splitlines())
+    heavy = {"torch", "onnx", "scipy", "matplotlib", "cv2", "supervision", "pycuda", "tensorrt"}
+    assert not heavy & used
+    assert not {"numpy", "PIL", "onnxruntime", "tokenizers"} & light
+
+
+def test_the_names_of_the_package():
+    for name in xdecoder_rt.__all__:
+        if name != "Engine":
+            assert getattr(xdecoder_rt, name) is not None
+    assert set(xdecoder_rt.__all__) <= set(dir(xdecoder_rt))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = xdecoder_rt.no_such_name
+    assert issubclass(xdecoder_rt.ImageError, builtins.ValueError)

@@ -1,0 +1,70 @@
+"""The schedule ends with its steps, or with its time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xdecoder_rt.training.schedule import Progress, rate_factor
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+def test_the_rate_rises_to_its_peak_and_falls_to_zero(schedule: str) -> None:
+    progress, rates = Progress(), []
+    while not progress.finished:
+        rates.append(rate_factor(progress, 10, schedule))
+        progress.advance_to_step_limit(1.0, 200)
+    assert progress.step == len(rates) == 200
+    assert rates[0] == pytest.approx(1 / 11)
+    assert max(rates) == pytest.approx(1, abs=0.06)
+    assert rates[-1] < 0.01
+    assert sorted(rates[12:], reverse=True) == rates[12:]
+    assert rate_factor(progress, 10, schedule) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(0.1, 5),
+    st.floats(20, 300),
+    st.floats(0, 8),
+    st.floats(0.3, 3),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_time_budget_is_used_up_as_the_rate_reaches_its_end(
+    seconds: float, budget: float, reserve: float, change: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    progress, fractions = Progress(), []
+    while not progress.finished:
+        fractions.append(progress.fraction)
+        # The machine gets slower or faster halfway.
+        speed = seconds * (change if progress.seconds > budget / 2 else 1)
+        progress.advance_to_time_limit(speed * rng.uniform(0.8, 1.2), budget, reserve)
+    assert fractions == sorted(fractions)
+    slowest = seconds * max(change, 1) * 1.2
+    assert progress.seconds <= max(budget - reserve, 0) + 2 * slowest
+    assert progress.seconds >= budget - reserve - 2 * slowest
+    if len(fractions) > 60:
+        # No jump at the end: the last steps are as small as the others.
+        assert fractions[-1] > 0.9
+
+
+def test_an_even_machine_gets_the_schedule_of_its_steps() -> None:
+    timed, counted = Progress(), Progress()
+    for _ in range(100):
+        assert timed.fraction == pytest.approx(counted.fraction, abs=0.02)
+        timed.advance_to_time_limit(1.0, 100.5)
+        counted.advance_to_step_limit(1.0, 100)
+    assert timed.finished
+    assert counted.finished
+
+
+def test_a_first_slow_step_does_not_end_the_run() -> None:
+    progress = Progress()
+    progress.advance_to_time_limit(30.0, 100.0)
+    for _ in range(20):
+        progress.advance_to_time_limit(1.0, 100.0)
+    assert not progress.finished
+    assert progress.fraction < 0.9

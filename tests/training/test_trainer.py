@@ -1,0 +1,276 @@
+"""Runs: resuming, stopping, time, and what is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+pytest.importorskip("scipy", reason="training needs scipy")
+pytest.importorskip("cv2", reason="training needs opencv-python-headless")
+pytest.importorskip("matplotlib", reason="training needs matplotlib")
+pytest.importorskip("tqdm", reason="training needs tqdm")
+
+from xdecoder_rt.errors import ArgumentError, CheckpointError, DatasetError, XDecoderError
+from xdecoder_rt.models import XDecoder
+from xdecoder_rt.training.config import SourceSpec, TrainConfig
+from xdecoder_rt.training.dataset import Batch
+from xdecoder_rt.training.distributed import World
+from xdecoder_rt.training.metrics import is_validation, read_metrics
+from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.trainer import CHECKPOINT, CURVES, METRICS, STATE, Trainer
+
+Make = Callable[..., Trainer]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config(tiny_folder: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        sources=(SourceSpec(tiny_folder),),
+        out=tmp_path / "run",
+        validation=(tiny_folder,),
+        steps=6,
+        batch_size=2,
+        size=64,
+        lr=1e-2,
+        warmup_steps=2,
+        points=32,
+        matching_points=64,
+        vocabulary_size=5,
+        workers=0,
+        validate_every=0,
+        validation_items=2,
+        log_every=1,
+        progress=False,
+    )
+
+
+@pytest.fixture
+def make(
+    config: TrainConfig,
+    tiny_model: Callable[..., XDecoder],
+    tiny_tokenizer: Callable[[Sequence[str]], NDArray[np.int64]],
+) -> Make:
+    def build(**changes: Any) -> Trainer:
+        changed = dataclasses.replace(config, **changes)
+        model = tiny_model(seed=changed.seed)
+        sources = [open_source(source.path) for source in changed.sources]
+        held_out = {path.name: open_source(path) for path in changed.validation}
+        return Trainer(changed, model, tiny_tokenizer, sources, held_out, World(), CPU)
+
+    return build
+
+
+def stop_after(trainer: Trainer, steps: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Let the operating system ask the run to stop during a step."""
+    step = trainer.step
+
+    def stepping(batch: Batch) -> dict[str, float]:
+        if trainer.progress.step == steps - 1:
+            os.kill(os.getpid(), number)
+        return step(batch)
+
+    trainer.step = stepping  # type: ignore[method-assign]
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {
+        **trainer.model.state_dict(),
+        **{f"average/{k}": v for k, v in trainer.average.model.state_dict().items()},
+    }
+
+
+def same(a: Trainer, b: Trainer) -> bool:
+    theirs = weights(b)
+    return all(torch.equal(value, theirs[name]) for name, value in weights(a).items())
+
+
+def test_a_run_leaves_a_checkpoint_a_state_metrics_and_curves(make: Make) -> None:
+    trainer = make(validate_every=3)
+    path = trainer.run()
+    out = trainer.config.out
+    assert path == out / CHECKPOINT
+    assert {p.name for p in out.iterdir()} == {CHECKPOINT, STATE, METRICS, CURVES}
+    records = read_metrics(out / METRICS)
+    assert [r["step"] for r in records if not is_validation(r)] == [1, 2, 3, 4, 5, 6]
+    assert [r["step"] for r in records if is_validation(r)] == [3, 6]
+    assert 0 < records[-1]["lr"] < 1e-2
+    assert (out / CURVES).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_checkpoint_says_how_it_was_made(make: Make) -> None:
+    from safetensors import safe_open
+
+    path = make(steps=2).run()
+    with safe_open(str(path), framework="pt") as file:
+        card = json.loads(file.metadata()["training"])
+    assert (card["steps"], card["images"], card["finished"]) == (2, 4, True)
+    assert card["sources"] == [{"name": "boxes", "items": 6, "names": 5, "weight": 1.0}]
+    assert card["config"]["lr"] == 1e-2
+    assert set(card["validation"]) > {"validation/boxes/miou"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_bit_for_bit(
+    make: Make, tmp_path: Path, number: signal.Signals
+) -> None:
+    whole = make(out=tmp_path / "whole")
+    whole.run()
+    first = make()
+    stop_after(first, 3, number)
+    first.run()
+    assert first.progress.step == 3
+    torch.manual_seed(99)  # the state must bring the generator back
+    second = make(resume=True)
+    assert same(first, second)
+    second.run()
+    assert second.progress.step == 6
+    assert same(second, whole)
+    steps = [r for r in read_metrics(second.config.out / METRICS) if not is_validation(r)]
+    expected = [r for r in read_metrics(whole.config.out / METRICS) if not is_validation(r)]
+    assert [r["total"] for r in steps] == [r["total"] for r in expected]
+
+
+def test_workers_do_not_change_a_run(make: Make, tmp_path: Path) -> None:
+    alone = make(out=tmp_path / "a")
+    alone.run()
+    helped = make(out=tmp_path / "b", workers=2)
+    helped.run()
+    assert same(alone, helped)
+
+
+def test_another_seed_is_another_run(make: Make, tmp_path: Path) -> None:
+    one, other = make(out=tmp_path / "a", steps=2), make(out=tmp_path / "b", steps=2, seed=1)
+    one.run()
+    other.run()
+    assert not same(one, other)
+
+
+def test_signals_are_handled_as_before_after_a_run(make: Make) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    make(steps=1).run()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_folder_with_a_run_is_not_overwritten_by_accident(make: Make) -> None:
+    make(steps=1).run()
+    with pytest.raises(ArgumentError, match="already holds a run"):
+        make()
+
+
+def test_resuming_a_finished_run_changes_nothing(make: Make) -> None:
+    first = make(steps=2)
+    first.run()
+    again = make(steps=2, resume=True)
+    again.run()
+    assert again.progress.step == 2
+    assert same(first, again)
+
+
+def test_a_run_can_be_lengthened(make: Make) -> None:
+    make(steps=2).run()
+    longer = make(steps=4, resume=True)
+    assert longer.progress.fraction == 0.5
+    longer.run()
+    assert longer.progress.step == 4
+
+
+class Clock:
+    """A clock on which only steps take time: two seconds each."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def attach(self, trainer: Trainer) -> None:
+        step = trainer.step
+
+        def stepping(batch: Batch) -> dict[str, float]:
+            self.now += 2.0
+            return step(batch)
+
+        trainer.step = stepping  # type: ignore[method-assign]
+
+
+def test_a_time_budget_is_kept_over_interruptions(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("xdecoder_rt.training.trainer.time", clock)
+    first = make(steps=None, minutes=0.5)
+    clock.attach(first)
+    stop_after(first, 4)
+    first.run()
+    assert first.progress.seconds == 8
+    clock.now += 3600  # an hour between the two
+    second = make(steps=None, minutes=0.5, resume=True)
+    clock.attach(second)
+    second.run()
+    assert second.progress.finished
+    assert second.progress.seconds == 30
+    assert second.progress.step == 15
+    rates = [r["lr"] for r in read_metrics(second.config.out / METRICS) if "lr" in r]
+    assert len(rates) == 15
+    assert rates[-1] < 0.05 * max(rates)
+
+
+def test_a_damaged_state_is_refused(make: Make) -> None:
+    trainer = make(steps=1)
+    trainer.run()
+    state = trainer.config.out / STATE
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(CheckpointError):
+        make(resume=True)
+
+
+def test_a_missing_image_is_named_even_from_a_worker(make: Make, tiny_folder: Path) -> None:
+    trainer = make(workers=1)
+    item = trainer.examples.sources[0].items[2]
+    hidden = item.image.with_suffix(".hidden")
+    item.image.rename(hidden)
+    try:
+        with pytest.raises(DatasetError, match=item.image.name) as caught:
+            trainer.run()
+        assert "Traceback" not in str(caught.value)
+    finally:
+        hidden.rename(item.image)
+
+
+def test_divergence_ends_the_run_and_spares_the_weights(make: Make) -> None:
+    trainer = make()
+    with torch.no_grad():
+        dict(trainer.model.named_parameters())["logit_scale"].fill_(1e6)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with pytest.raises(XDecoderError, match="diverged at step 0"):
+        trainer.run()
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[name]) or "num_batches" in name
+
+
+def test_training_lowers_the_loss(make: Make) -> None:
+    trainer = make(steps=60, log_every=10)
+    trainer.run()
+    totals = [r["total"] for r in read_metrics(trainer.config.out / METRICS) if "total" in r]
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_batch_statistics_stay_where_they_were_unless_trained(make: Make, tmp_path: Path) -> None:
+    frozen = make(steps=1, out=tmp_path / "a")
+    trained = make(steps=1, out=tmp_path / "b", freeze_norm=False)
+    before = frozen.model.backbone[1].running_mean.clone()
+    frozen.run()
+    trained.run()
+    assert torch.equal(frozen.model.backbone[1].running_mean, before)
+    assert not torch.equal(trained.model.backbone[1].running_mean, before)

@@ -1,0 +1,146 @@
+"""Which queries speak, and for which class.
+
+Classes are rows of a text table, so a vocabulary of any size costs one small product per image.
+The table's last row is the embedding of "background", which stands for *void* (no object).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import ArgumentError
+
+__all__ = ["Selection", "class_probabilities", "classify", "keep_panoptic", "top_instances"]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Queries chosen from class logits, with the class that each speaks for.
+
+    Attributes:
+        queries: int64 ``[N]``; a query may occur once per class.
+        scores: float32 ``[N]``, class probabilities.
+        labels: int64 ``[N]``, indices into the vocabulary.
+    """
+
+    queries: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @cached_property
+    def unique_queries(self) -> npt.NDArray[np.int64]:
+        """The queries whose masks are needed, ascending, each once: int64 ``[U]``."""
+        return np.unique(self.queries)
+
+    @cached_property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """For each entry the index of its query in `unique_queries`: int64 ``[N]``."""
+        return np.searchsorted(self.unique_queries, self.queries)
+
+
+def classify(
+    class_embeddings: npt.NDArray[np.floating], text_table: npt.NDArray[np.floating], scale: float
+) -> npt.NDArray[np.float32]:
+    """Class logits of every query.
+
+    Args:
+        class_embeddings: ``[Q, D]``, of any length.
+        text_table: ``[K + 1, D]``, unit rows, the last one void.
+        scale: exp(logit_scale), not clamped.
+
+    Returns:
+        float32 ``[Q, K + 1]``.
+
+    Raises:
+        ArgumentError: the shapes do not fit each other.
+    """
+    embeddings = np.asarray(class_embeddings, dtype=np.float32)
+    table = np.asarray(text_table, dtype=np.float32)
+    if embeddings.ndim != 2 or table.ndim != 2 or embeddings.shape[1] != table.shape[1]:
+        raise ArgumentError(
+            f"class embeddings {embeddings.shape} and text table {table.shape} do not fit",
+            expected="[queries, width] and [classes + 1, width]",
+        )
+    unit = embeddings / (np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-7)
+    logits: npt.NDArray[np.float32] = (unit @ table.T) * np.float32(scale)
+    return logits
+
+
+def class_probabilities(class_logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Softmax over the classes and void: ``[Q, K + 1]`` to float32 ``[Q, K + 1]``.
+
+    Raises:
+        ArgumentError: not two axes, or no class beside void.
+    """
+    logits = np.asarray(class_logits, dtype=np.float32)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ArgumentError(
+            f"the class logits have shape {logits.shape}",
+            expected="[queries, classes + 1] with at least one class",
+        )
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def keep_panoptic(class_logits: npt.NDArray[np.floating], threshold: float) -> Selection:
+    """The queries that take part in panoptic output, ascending.
+
+    A query is kept when its best class is not void and has a probability above `threshold`
+    (the original's ``OBJECT_MASK_THRESHOLD``, 0.8).
+
+    Args:
+        class_logits: ``[Q, K + 1]``, the last column void.
+        threshold: 0 to 1.
+
+    Raises:
+        ArgumentError: `class_logits` has another shape.
+    """
+    probabilities = class_probabilities(class_logits)
+    labels = probabilities.argmax(axis=1)
+    scores = probabilities[np.arange(len(labels)), labels]
+    queries = np.flatnonzero((labels != probabilities.shape[1] - 1) & (scores > threshold))
+    return Selection(queries, scores[queries], labels[queries])
+
+
+def top_instances(
+    class_logits: npt.NDArray[np.floating],
+    top_k: int,
+    is_thing: npt.NDArray[np.bool_] | None = None,
+) -> Selection:
+    """The best (query, class) pairs, best first.
+
+    The `top_k` highest probabilities over all queries and classes without void; of these, the
+    pairs whose class is a thing. One query may be chosen for several classes.
+
+    Args:
+        class_logits: ``[Q, K + 1]``, the last column void.
+        top_k: pairs to look at (the original's ``DETECTIONS_PER_IMAGE``, 100).
+        is_thing: bool ``[K]``; None keeps every class.
+
+    Raises:
+        ArgumentError: wrong shapes, or `top_k` is negative.
+    """
+    scores = class_probabilities(class_logits)[:, :-1]
+    classes = scores.shape[1]
+    if top_k < 0:
+        raise ArgumentError(f"top_k is {top_k}", expected="0 or more")
+    if is_thing is not None and np.shape(is_thing) != (classes,):
+        raise ArgumentError(
+            f"is_thing has shape {np.shape(is_thing)}",
+            expected=f"one entry per class, ({classes},)",
+        )
+    # Stable, so that ties are ordered by query and class on every machine.
+    order = np.argsort(-scores, axis=None, kind="stable")[:top_k]
+    queries, labels = np.divmod(order, classes)
+    if is_thing is not None:
+        things = np.asarray(is_thing, dtype=bool)[labels]
+        order, queries, labels = order[things], queries[things], labels[things]
+    return Selection(queries, scores.reshape(-1)[order], labels)

@@ -1,0 +1,162 @@
+"""``xdecoder-rt build``: a plan from a checkpoint, or from another plan."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from xdecoder_rt.cli.info import graph_members, member_errors
+from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, size
+from xdecoder_rt.cli.output import Progress, Report, check_writable, count, printable, table
+from xdecoder_rt.errors import require
+from xdecoder_rt.manifest import Manifest, size_key
+
+SUMMARY = "make a plan from a checkpoint or from another plan"
+DESCRIPTION = """\
+Make a plan: the one file with graphs, tokenizer and settings that every other command runs. From a
+checkpoint the graphs are exported, simplified and compared with PyTorch; this needs the extra
+"export" (pip install "xdecoder_rt[export]"). From an existing portable plan (--plan) a smaller one
+with some of its input sizes is made; this needs neither PyTorch nor ONNX. Without --checkpoint and
+--plan the starter model of this package is built. The file appears whole or not at all.
+"""
+EXAMPLES = """\
+  xdecoder-rt build                                     the starter model, to model.plan
+  xdecoder-rt build --checkpoint runs/train/model.safetensors -o kitchen.plan
+  xdecoder-rt build --checkpoint xdecoder_focalt_last.pt -o focal.plan
+  xdecoder-rt build --size 512x512 --size 288x512       two sizes; a frame takes what fits it best
+  xdecoder-rt build --plan model.plan --size 288x512 -o small.plan
+"""
+_EXPORT_MODULES = ("torch", "safetensors", "onnx", "onnxscript", "onnxsim")
+_DEFAULT_SIZE = (512, 512)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``build``."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(DEFAULT_PLAN),
+        metavar="FILE",
+        help=f"the plan to write (default {DEFAULT_PLAN})",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="weights: a checkpoint of xdecoder-rt train, or a published X-Decoder .pt or "
+        ".safetensors (default: the starter model)",
+    )
+    source.add_argument("--plan", type=Path, metavar="FILE", help="an existing portable plan")
+    parser.add_argument(
+        "--size",
+        type=size,
+        action="append",
+        metavar="HxW",
+        help="height x width of the network's input, multiples of 32; may be given several times "
+        "(default 512x512; with --plan: every size it has)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("portable",),
+        default="portable",
+        help="kind of plan (default: %(default)s)",
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build the plan and print what it holds.
+
+    Raises:
+        XDecoderError: the source is not usable, a graph is not exact, or the plan cannot be
+            written; nothing is left behind.
+    """
+    report, progress = Report(args.json), Progress()
+    check_writable(args.output, "the plan")
+    summary = _repacked(args, progress) if args.plan else _exported(args, progress)
+    summary["seconds"] = round(progress.seconds, 1)
+    report.text(_text(summary))
+    report.document(summary)
+    return 0
+
+
+def _exported(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    for module in _EXPORT_MODULES:
+        require(module, "export")
+    from xdecoder_rt.export.build import build_portable
+    from xdecoder_rt.export.sources import load_model
+
+    progress(f"Loading {args.checkpoint or 'the starter model'}")
+    model = load_model(args.checkpoint)
+    sizes = args.size or [_DEFAULT_SIZE]
+    built = build_portable(model, args.output, sizes=sizes, progress=progress)
+    made = {graph.member: graph for graph in built.graphs}
+    summary = _summary(args.output, built.manifest)
+    for graph in summary["graphs"]:
+        graph.update(nodes=made[graph["member"]].nodes, macs=made[graph["member"]].macs)
+    return summary
+
+
+def _repacked(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    from xdecoder_rt.export.repack import repack_portable
+
+    progress(f"Checking {args.plan} and writing {args.output}")
+    return _summary(args.output, repack_portable(args.plan, args.output, args.size))
+
+
+def _summary(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """What was made, for programs; `nodes` and `macs` of a graph are known after an export only."""
+    errors = member_errors(manifest)
+    return {
+        "plan": str(path),
+        "size": path.stat().st_size,
+        "model": manifest.model.name,
+        "family": manifest.model.family,
+        "parameters": manifest.model.parameters,
+        "macs": manifest.model.macs,
+        "precision": manifest.precision,
+        "sizes": [list(one) for one in manifest.input.sizes],
+        "graphs": [
+            {
+                "graph": graph,
+                "member": member,
+                "nodes": None,
+                "macs": None,
+                "size": manifest.members[member].size,
+                "error": errors.get(member),
+            }
+            for graph, _, member in graph_members(manifest.graphs)
+        ],
+    }
+
+
+def _text(summary: dict[str, Any]) -> str:
+    rows = [
+        (
+            printable(graph["member"], 60),
+            "-" if graph["nodes"] is None else str(graph["nodes"]),
+            "-" if graph["macs"] is None else count(graph["macs"]),
+            f"{graph['size'] / 1e6:.2f} MB",
+            "-" if graph["error"] is None else f"{graph['error']:.1e}",
+        )
+        for graph in summary["graphs"]
+    ]
+    sizes = ", ".join(size_key((height, width)) for height, width in summary["sizes"])
+    head = (
+        f"{printable(summary['plan'], 200)}  {summary['size'] / 1e6:.1f} MB, "
+        f"{printable(summary['model'])} ({summary['family']}), {summary['precision']}\n"
+        f"{count(summary['parameters'])} parameters, {count(summary['macs'])}MAC a frame, "
+        f"input {sizes} (height x width), made in {summary['seconds']:.0f} s"
+    )
+    return "\n".join(
+        (
+            head,
+            "",
+            table(("graph", "nodes", "MAC", "size", "error"), rows),
+            "",
+            "error: relative RMS difference from PyTorch, at most 1e-4",
+        )
+    )

@@ -1,0 +1,329 @@
+"""``xdecoder-rt demo``: find words in a camera, a video or a folder, frame after frame."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from xdecoder_rt.cli.frames import open_source
+from xdecoder_rt.cli.line_input import LineInput
+from xdecoder_rt.cli.mailbox import Frame, FrameReader
+from xdecoder_rt.cli.options import (
+    TASKS,
+    Words,
+    add_engine,
+    add_json,
+    add_plan,
+    add_words,
+    labels,
+    parse_entries,
+    positive,
+    read_words,
+)
+from xdecoder_rt.cli.output import Report, note, printable
+from xdecoder_rt.cli.sinks import Sink, Window, open_output
+from xdecoder_rt.errors import ArgumentError, VocabularyError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from xdecoder_rt.engine import Engine
+
+SUMMARY = "find words in a camera, a video or a folder as it plays"
+DESCRIPTION = """\
+Find words in a stream and show them as it plays. When frames come faster than they are answered,
+the newest is taken and the rest are dropped and counted, so that what is shown is the present.
+
+A window is opened where there is a display (Escape closes it). Without one, --output keeps the
+pictures. New words can be typed while it runs: separated by commas, then Enter. Ctrl-C ends the
+demo with exit code 0 and everything written. Cameras and videos need the extra "video"
+(pip install "xdecoder_rt[video]"); a folder of images needs nothing more.
+"""
+EXAMPLES = """\
+  xdecoder-rt demo 0 --words mug hand "robot arm"               the first camera
+  xdecoder-rt demo drive.mp4 --words car person --stuff road sky
+  xdecoder-rt demo drive.mp4 --words car -o found.mp4 --no-window
+  xdecoder-rt demo frames/ --fps 30 --words mug -o drawn        a folder, as fast as a camera
+  xdecoder-rt demo frames/ --every-frame --words mug -o drawn   all of it, however long it takes
+"""
+_POLL_SECONDS = 0.1
+_STATUS_SECONDS = 2.0
+_LATENCIES_KEPT = 10_000
+_NAMES_LISTED = 12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``demo``."""
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a camera's number, a video, or a folder of images"
+    )
+    add_plan(parser)
+    add_words(parser)
+    parser.add_argument(
+        "--task", choices=TASKS, default="panoptic", help="kind of output (default: %(default)s)"
+    )
+    stream = parser.add_argument_group("stream")
+    stream.add_argument(
+        "--fps",
+        type=_rate,
+        metavar="RATE",
+        help="frames a second of a video or folder (default: the video's own; 10 for a folder)",
+    )
+    stream.add_argument(
+        "--every-frame",
+        action="store_true",
+        help="drop nothing: wait for each frame of a video or folder to be answered",
+    )
+    stream.add_argument("--frames", type=positive, metavar="N", help="end after N answered frames")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="keep the pictures: a folder, or a video ending in .mp4, .avi or .mkv",
+    )
+    output.add_argument("--no-window", dest="window", action="store_false", help="open no window")
+    add_json(output)
+    add_engine(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play the stream to its end; 1 if a frame could not be read.
+
+    Raises:
+        XDecoderError: the plan, the words, the source or the output are not usable.
+    """
+    report = Report(args.json)
+    words = read_words(args)
+    import numpy as np
+
+    from xdecoder_rt.engine import Engine
+
+    with ExitStack() as stack:
+        engine = stack.enter_context(
+            Engine(args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir)
+        )
+        # Graphs are loaded on first need: now, and not while frames go by.
+        blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
+        engine.segment(blank, words.entries, task=args.task, stuff=words.stuff)
+        source = open_source(args.source, args.fps)
+        sinks = _open_sinks(args, source.name, source.fps)
+        stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
+        player = Player(engine, words, args.task, sinks, LineInput(_standard_input()))
+        reader = FrameReader(
+            source,
+            fps=None if source.is_live else source.fps,
+            every=args.every_frame and not source.is_live,
+            on_end=source.close,
+        )
+        note(f"{printable(source.name, 200)}: looking for {_listed(words)}")
+        note("Type other words, separated by commas, and press Enter; Ctrl-C ends.")
+        stopped = player.play(reader, args.frames)
+    document = {
+        "source": args.source,
+        "stopped": stopped,
+        "frames": reader.box.received,
+        "dropped": reader.box.dropped,
+        "unreadable": len(source.failures),
+        **player.results(),
+        "output": args.output,
+    }
+    for failure in source.failures:
+        note(f"error: {failure}")
+    report.text(_text(document))
+    report.document(document)
+    return int(bool(source.failures))
+
+
+class Player:
+    """Answers frames until there are no more.
+
+    Args:
+        engine: what answers.
+        words: what to look for first.
+        task: kind of output.
+        sinks: where the pictures go.
+        lines: other words, typed on the way.
+
+    Attributes:
+        words: what is being looked for.
+        answered: frames answered so far.
+    """
+
+    def __init__(
+        self, engine: Engine, words: Words, task: str, sinks: Sequence[Sink], lines: LineInput
+    ) -> None:
+        self.words = words
+        self.answered = 0
+        self._engine = engine
+        self._task = task
+        self._sinks = sinks
+        self._lines = lines
+        self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES_KEPT)
+        self._seconds = 0.0
+
+    def play(self, reader: FrameReader[npt.NDArray[np.uint8]], limit: int | None = None) -> str:
+        """Answer the newest frame again and again.
+
+        Args:
+            reader: reads the frames; started and ended here.
+            limit: frames to answer at most.
+
+        Returns:
+            What ended it: ``"end of stream"``, ``"interrupted"``, ``"window closed"`` or
+            ``"enough frames"``.
+        """
+        start = last_status = time.perf_counter()
+        try:
+            with _interruptible(), reader:
+                while limit is None or self.answered < limit:
+                    for line in self._lines.poll():
+                        self._change_words(line)
+                    frame = reader.box.take(timeout=_POLL_SECONDS)
+                    if frame is None:
+                        if reader.box.ended:
+                            return "end of stream"
+                        continue
+                    found, goes_on = self._answer(frame)
+                    self._seconds = (now := time.perf_counter()) - start
+                    if now - last_status >= _STATUS_SECONDS:
+                        last_status = now
+                        note(self._status(reader.box.dropped, found))
+                    if not goes_on:
+                        return "window closed"
+                return "enough frames"
+        except KeyboardInterrupt:
+            return "interrupted"
+
+    def results(self) -> dict[str, Any]:
+        """Counts and times as JSON values; the latency is from a frame's coming to its answer."""
+        from xdecoder_rt.evaluation.report import Percentiles
+
+        latencies = list(self._latencies_ms)
+        return {
+            "answered": self.answered,
+            "seconds": self._seconds,
+            "fps": self.answered / self._seconds if self._seconds else 0.0,
+            "latency_ms": asdict(Percentiles.of(latencies)) if latencies else None,
+            "words": self.words.entries,
+        }
+
+    def _answer(self, frame: Frame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:
+        """Answer one frame: what was found, and whether the sinks want more."""
+        result = self._engine.segment(
+            frame.content, self.words.entries, task=self._task, stuff=self.words.stuff
+        )
+        self._latencies_ms.append(1000 * (time.perf_counter() - frame.time))
+        self.answered += 1
+        goes_on = True
+        if self._sinks:
+            picture = result.draw(frame.content)
+            goes_on = all([sink.show(picture, frame.index) for sink in self._sinks])
+        return Counter(info["label"] for info in result.segments_info), goes_on
+
+    def _change_words(self, line: str) -> None:
+        """Look for the words of a line from now on; a wrong line changes nothing."""
+        entries = parse_entries([word.strip() for word in line.split(",") if word.strip()])
+        asked = set(labels(entries))
+        words = Words(entries, [label for label in self.words.stuff if label in asked])
+        try:
+            self._engine.warm(words.entries)
+        except VocabularyError as error:
+            note(f"error: {error} Still looking for {_listed(self.words)}.")
+            return
+        self.words = words
+        note(f"looking for {_listed(words)}")
+
+    def _status(self, dropped: int, found: Counter[str]) -> str:
+        recent = list(self._latencies_ms)[-30:]
+        names = ", ".join(
+            printable(label) if number == 1 else f"{number} {printable(label)}"
+            for label, number in found.most_common()
+        )
+        return (
+            f"{self.answered / self._seconds:.1f} fps, latency {sum(recent) / len(recent):.0f} ms, "
+            f"{self.answered} answered, {dropped} dropped: {names or 'nothing found'}"
+        )
+
+
+def _open_sinks(args: argparse.Namespace, name: str, fps: float) -> list[Sink]:
+    sinks: list[Sink] = []
+    if args.output is not None:
+        sinks.append(open_output(args.output, fps))
+    if args.window:
+        try:
+            sinks.append(Window(f"xdecoder-rt: {name}"))
+        except ArgumentError as error:
+            note(f"{error}" if sinks else f"{error} Use --output to keep pictures.")
+    return sinks
+
+
+def _close(sinks: Sequence[Sink], *, keep: bool) -> None:
+    for sink in sinks:
+        sink.close(keep=keep)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end the stream as Ctrl-C does, so that a video gets its end too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _standard_input() -> int | None:
+    try:
+        return sys.stdin.fileno() if sys.stdin else None
+    except (OSError, ValueError):
+        return None
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0.01 <= rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0.01 to 1000")
+    return rate
+
+
+def _listed(words: Words) -> str:
+    names = [printable(label) for label in labels(words.entries)]
+    more = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
+    return ", ".join(names[:_NAMES_LISTED]) + more
+
+
+def _text(document: dict[str, Any]) -> str:
+    latency = document["latency_ms"]
+    lines = [
+        f"{document['stopped']}: {document['frames']} frames, {document['answered']} answered, "
+        f"{document['dropped']} dropped, {document['unreadable']} unreadable",
+        f"{document['fps']:.1f} frames a second over {document['seconds']:.1f} s",
+    ]
+    if latency:
+        lines.append(
+            f"latency p50 {latency['p50']:.0f} ms, p90 {latency['p90']:.0f} ms, "
+            f"p99 {latency['p99']:.0f} ms"
+        )
+    if document["output"]:
+        lines.append(f"pictures in {printable(document['output'], 200)}")
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""Where a demo's frames come from: a camera, a video, a folder of images."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from xdecoder_rt.errors import ImageError, XDecoderError, require, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+FOLDER_FPS = 10.0
+_CAMERA_FPS = 30.0
+
+
+class FrameSource(Protocol):
+    """A stream of frames.
+
+    Attributes:
+        name: for people.
+        fps: frames a second of the stream as it happens.
+        is_live: whether frames come when they want to, not when they are read.
+        failures: frames that could not be read and were skipped.
+    """
+
+    name: str
+    fps: float
+    is_live: bool
+    failures: list[XDecoderError]
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """RGB frames, uint8 ``[H, W, 3]``."""
+
+    def close(self) -> None:
+        """Let go of the device or file."""
+
+
+def open_source(text: str, fps: float | None = None) -> FrameSource:
+    """Open what a user named.
+
+    Args:
+        text: a camera's number, a video file, or a folder of images.
+        fps: the pace of a video or folder; None takes the video's own, or 10 for a folder.
+
+    Raises:
+        ImageError: there is nothing of that name, or it cannot be read.
+        MissingExtraError: OpenCV is needed and not installed.
+    """
+    if re.fullmatch(r"[0-9]{1,3}", text) and not Path(text).exists():
+        return Capture(int(text), f"camera {text}", None)
+    path = Path(text)
+    if path.is_dir():
+        return ImageFolder(path, fps or FOLDER_FPS)
+    if not path.exists():
+        raise ImageError(
+            f"There is no video or folder {shown(text, 200)}",
+            expected="a camera's number (0 is the first), a video file, or a folder of images",
+        )
+    return Capture(text, f"video {path.name}", fps)
+
+
+class ImageFolder:
+    """The images of a folder in the order of their names, numbers by value.
+
+    Args:
+        path: the folder.
+        fps: frames a second to show them at.
+
+    Raises:
+        ImageError: the folder holds no images, or cannot be read.
+    """
+
+    is_live = False
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.name = f"folder {path}"
+        self.fps = fps
+        self.failures: list[XDecoderError] = []
+        try:
+            files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+        except OSError as error:
+            raise ImageError(
+                f"The folder {shown(str(path), 200)} cannot be read: {error.strerror or error}"
+            ) from error
+        if not files:
+            raise ImageError(
+                f"The folder {shown(str(path), 200)} holds no images",
+                expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
+            )
+        self._files = sorted(files, key=_natural)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """Read one image after the other; broken ones go to `failures`."""
+        from xdecoder_rt.image import load_image
+
+        for path in self._files:
+            try:
+                yield load_image(path)
+            except ImageError as error:
+                self.failures.append(error)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Capture:
+    """A camera or a video, read with OpenCV.
+
+    Args:
+        device: a camera's number or a file.
+        name: for people.
+        fps: the pace of a video; None takes its own.
+
+    Raises:
+        ImageError: it cannot be opened.
+        MissingExtraError: OpenCV is not installed.
+    """
+
+    def __init__(self, device: int | str, name: str, fps: float | None) -> None:
+        # Read when OpenCV is imported: its and FFmpeg's own messages say nothing to a user.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        self._cv2: Any = require("cv2", "video")
+        self.name = name
+        self.failures: list[XDecoderError] = []
+        self.is_live = isinstance(device, int)
+        self._capture = self._cv2.VideoCapture(device)
+        if not self._capture.isOpened():
+            raise ImageError(
+                f"The {shown(name, 200)} cannot be opened",
+                expected="a connected camera that no other program uses"
+                if self.is_live
+                else "a video file that OpenCV reads",
+            )
+        own = float(self._capture.get(self._cv2.CAP_PROP_FPS))
+        self.fps = fps or (own if 1.0 <= own <= 1000.0 else _CAMERA_FPS)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """Read until the stream ends or is closed."""
+        while True:
+            is_read, frame = self._capture.read()
+            if not is_read:
+                return
+            yield self._cv2.cvtColor(frame, self._cv2.COLOR_BGR2RGB)
+
+    def close(self) -> None:
+        """Let go of the device or file."""
+        self._capture.release()
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """A key that puts frame 2 before frame 10."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

@@ -1,0 +1,128 @@
+"""``xdecoder-rt info``: what a plan is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from xdecoder_rt.cli.options import add_json, add_plan
+from xdecoder_rt.cli.output import Report, count, printable, table
+from xdecoder_rt.manifest import Graphs, Manifest, size_key
+from xdecoder_rt.plan import Plan
+
+SUMMARY = "say what a plan holds, and check that it is whole"
+DESCRIPTION = """\
+Open a plan, check the digest of every member, and say what it is: the model, the input sizes, the
+graphs, the thresholds, how exact it is, and what it was made with. Nothing in it is run.
+"""
+EXAMPLES = """\
+  xdecoder-rt info                      the plan model.plan of this folder
+  xdecoder-rt info robot.plan
+  xdecoder-rt info robot.plan --json    the manifest, for a program
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``info``."""
+    add_plan(parser, positional=True)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan's manifest.
+
+    Raises:
+        PlanError: the file is not a sound plan.
+    """
+    report = Report(args.json)
+    with Plan.open(args.plan, verify=True) as plan:
+        manifest, total = plan.manifest, plan.path.stat().st_size
+    report.text(f"{printable(str(args.plan), 200)}  {total / 1e6:.1f} MB, every member whole\n")
+    report.text("\n".join(f"{name:12}{value}" for name, value in _facts(manifest)))
+    report.text("\ngraphs")
+    report.text(_graphs(manifest))
+    report.document(
+        {"plan": str(args.plan), "size": total, "manifest": json.loads(manifest.to_json())}
+    )
+    return 0
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+    """The manifest without its members, a line each."""
+    model, image, text = manifest.model, manifest.input, manifest.text
+    thresholds = manifest.postprocess
+    sizes = ", ".join(size_key(size) for size in image.sizes)
+    facts = [
+        ("model", f"{printable(model.name)} ({model.family})"),
+        ("weights", f"{count(model.parameters)}, SHA-256 {model.weights_sha256[:16]}…"),
+        ("compute", f"{count(model.macs)}MAC a frame of {size_key(image.sizes[0])}, text excluded"),
+        ("backend", f"{manifest.backend}, {printable(manifest.backend_version)}"),
+        ("precision", manifest.precision),
+        ("input", f"{sizes} (height x width), {image.resize}, {image.interpolation}"),
+        ("batch", f"{image.batch[0]} to {image.batch[1]}"),
+        ("tasks", ", ".join(manifest.tasks)),
+        ("queries", str(manifest.decoder.num_queries)),
+        (
+            "text",
+            f"{len(text.templates)} templates, {text.context_length} tokens, "
+            f"embeddings of {text.proj_dim}",
+        ),
+        (
+            "thresholds",
+            f"score {thresholds.object_mask_threshold:g}, "
+            f"overlap {thresholds.overlap_threshold:g}, {thresholds.instance_topk} instances",
+        ),
+    ]
+    if manifest.targets:
+        facts.append(("targets", "compute capability " + ", ".join(manifest.targets)))
+    facts += [
+        ("vocabulary", f"{printable(one.name)}: {one.count} words embedded")
+        for one in manifest.vocabularies
+    ]
+    if manifest.build:
+        tools = (f"{printable(k)} {printable(v)}" for k, v in sorted(manifest.build.items()))
+        facts.append(("made with", ", ".join(tools)))
+    facts.append(("format", f"version {manifest.format_version}"))
+    return facts
+
+
+def _graphs(manifest: Manifest) -> str:
+    errors = member_errors(manifest)
+    rows = []
+    for graph, key, member in graph_members(manifest.graphs):
+        error = errors.get(member)
+        rows.append(
+            (
+                graph,
+                printable(key),
+                printable(member, 60),
+                f"{manifest.members[member].size / 1e6:.2f} MB",
+                "-" if error is None else f"{error:.1e}",
+            )
+        )
+    return table(("graph", "for", "member", "size", "error"), rows, left=3)
+
+
+def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
+    """(graph, what it is for, member) of each graph of a plan."""
+    groups = {
+        "vision": graphs.vision,
+        "decode": graphs.decode,
+        "mask": graphs.mask,
+        "text": {"any": graphs.text},
+        "caption": graphs.caption,
+    }
+    return [(name, key, member) for name, group in groups.items() for key, member in group.items()]
+
+
+def member_errors(manifest: Manifest) -> dict[str, float]:
+    """Relative RMS error of each graph against PyTorch, as measured when the plan was built."""
+    measured: Any = manifest.accuracy.get("relative_rms_error_against_pytorch")
+    if not isinstance(measured, dict):
+        return {}
+    return {
+        str(name): float(value)
+        for name, value in measured.items()
+        if isinstance(value, int | float)
+    }

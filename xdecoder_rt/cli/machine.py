@@ -1,0 +1,83 @@
+"""What a measurement was taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("xdecoder_rt", "numpy", "pillow", "onnxruntime", "openvino", "tokenizers")
+
+
+def describe(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Any]:
+    """The machine and the software, for a report.
+
+    Args:
+        libraries: distributions whose versions matter; those not installed are left out.
+
+    Returns:
+        `cpu` (model), `cores` (that this process may use), `memory_gb`, `os`, `kernel`, `python`,
+        `libraries` (name to version).
+    """
+    return {
+        "cpu": _cpu(),
+        "architecture": platform.machine(),
+        "cores": _cores(),
+        "memory_gb": _memory_gb(),
+        "os": _os(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "libraries": {name: found for name in libraries if (found := _version(name))},
+    }
+
+
+def summary(machine: dict[str, Any]) -> str:
+    """What `describe` found, in two lines."""
+    libraries = ", ".join(f"{name} {found}" for name, found in machine["libraries"].items())
+    memory = f", {machine['memory_gb']} GB" if machine["memory_gb"] else ""
+    return (
+        f"{machine['cpu']} ({machine['architecture']}), {machine['cores']} cores{memory}, "
+        f"{machine['os']}\nPython {machine['python']}, {libraries}"
+    )
+
+
+def _cpu() -> str:
+    # A board's own name says more than that of its cores ("NVIDIA Jetson Orin Nano").
+    board = _text("/proc/device-tree/model").strip("\0\n ")
+    if board:
+        return board
+    match = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    return match[1].strip() if match else platform.processor() or "unknown"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_gb() -> float | None:
+    match = re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.MULTILINE)
+    return round(int(match[1]) * 1024 / 1e9, 1) if match else None
+
+
+def _os() -> str:
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', _text("/etc/os-release"), re.MULTILINE)
+    return match[1] if match else platform.platform()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,112 @@
+"""Peak memory of a process that imports, loads and segments, and does nothing else.
+
+It is measured in a process of its own: the peak of a process that has done other things is theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xdecoder_rt.errors import BackendError
+
+_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak resident memory after each step, in MB (10^6 bytes).
+
+    Attributes:
+        imported: after ``import xdecoder_rt`` and its engine.
+        loaded: after opening the plan and embedding the words with its text graph.
+        segmented: after a few images.
+        with_torch: whether PyTorch had been imported, which it should not have been.
+    """
+
+    imported: float
+    loaded: float
+    segmented: float
+    with_torch: bool
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the process is to do; as for `measure`."""
+
+    plan: str
+    height: int
+    width: int
+    words: int
+    backend: str | None
+    threads: int | None
+
+
+def peak_mb() -> float:
+    """The peak resident memory of this process so far, in MB."""
+    # Linux keeps the figure of getrusage across exec, so a child would report its parent's peak.
+    status = Path("/proc/self/status")
+    if status.exists():
+        match = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
+        if match:
+            return int(match[1]) * 1024 / 1e6
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def measure(
+    plan: str,
+    image_size: tuple[int, int],
+    words: int,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Memory:
+    """Measure in a fresh process, with an empty text cache.
+
+    Args:
+        plan: the plan.
+        image_size: (height, width) of the synthetic image.
+        words: size of the vocabulary.
+        backend: as for `Engine`.
+        threads: as for `Engine`.
+
+    Raises:
+        BackendError: the process failed; its last line is in the message.
+    """
+    task = _Task(plan, *image_size, words, backend, threads)
+    command = [sys.executable, "-m", "xdecoder_rt.cli.memory", json.dumps(asdict(task))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BackendError(f"The process that measures memory failed ({last})")
+    return Memory(**json.loads(done.stdout))
+
+
+def _measure_here(task: _Task) -> Memory:
+    """Import, load, segment, in this process."""
+    from xdecoder_rt.engine import Engine
+
+    imported = peak_mb()
+    from xdecoder_rt.cli import synthetic
+
+    vocabulary = synthetic.words(task.words)
+    with (
+        tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as cache,
+        Engine(task.plan, task.backend, threads=task.threads, cache_dir=cache) as engine,
+    ):
+        engine.warm(vocabulary)
+        loaded = peak_mb()
+        for seed in range(_RUNS):
+            engine.segment(synthetic.image((task.height, task.width), seed), vocabulary)
+    return Memory(imported, loaded, peak_mb(), "torch" in sys.modules)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(_measure_here(_Task(**json.loads(sys.argv[1]))))))

@@ -1,0 +1,181 @@
+"""Where a command's words, numbers and files go."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.errors import ArgumentError, shown
+
+STDOUT = "-"
+_LABEL_LIMIT = 40
+
+
+class Report:
+    """What a command tells: a text for people and a document for programs.
+
+    Without ``--json`` the text goes to stdout. ``--json FILE`` writes the document to a file beside
+    that. ``--json`` alone gives stdout to the document, and the text goes to stderr.
+
+    Args:
+        json_target: None, a path, or ``"-"`` for stdout.
+
+    Raises:
+        ArgumentError: the file could not be written, or is one that should not be.
+    """
+
+    def __init__(self, json_target: str | None) -> None:
+        self._target = json_target
+        if json_target not in (None, STDOUT):
+            check_writable(json_target, "the JSON")
+            _refuse_other_content(Path(json_target))
+
+    def text(self, text: str = "") -> None:
+        """Print for people."""
+        print(text, file=sys.stderr if self._target == STDOUT else sys.stdout, flush=True)
+
+    def document(self, value: Any) -> None:
+        """Write for programs, where asked to."""
+        if self._target is None:
+            return
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+        if self._target == STDOUT:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            with writer(self._target, "the JSON") as file:
+                file.write(text.encode("utf-8"))
+
+
+class Progress:
+    """Lines on stderr that say what is being done and since when."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __call__(self, what: str) -> None:
+        """Print one step, after the seconds since the start."""
+        print(f"[{self.seconds:6.1f} s] {what}", file=sys.stderr, flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+
+def note(text: str) -> None:
+    """Print a line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def check_writable(path: str | os.PathLike[str], what: str) -> None:
+    """Find out before long work whether a file can be written after it.
+
+    Args:
+        path: the file.
+        what: what would be in it, for the message.
+
+    Raises:
+        ArgumentError: its folder is missing or closed, or it is a folder itself.
+    """
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    if target.is_dir():
+        raise _unwritable(path, what, "it is a folder")
+    if not folder.is_dir():
+        raise _unwritable(path, what, f"there is no folder {shown(str(folder), 200)}")
+    if not os.access(target if _is_special(target) else folder, os.W_OK):
+        raise _unwritable(path, what, "there is no permission to")
+
+
+@contextlib.contextmanager
+def writer(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
+    """Open a file to be written whole or not at all; a pipe or device is written directly.
+
+    Args:
+        path: the file.
+        what: what is in it, for the message.
+
+    Raises:
+        ArgumentError: it cannot be written.
+    """
+    try:
+        if _is_special(Path(path)):
+            with open(path, "wb") as stream:
+                yield stream
+        else:
+            with atomic_writer(path) as file:
+                yield file
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(path, what, error.strerror or str(error)) from error
+
+
+def printable(text: str, limit: int = _LABEL_LIMIT) -> str:
+    """A text that cannot disturb the terminal: without control characters, of limited length."""
+    return text if text.isprintable() and len(text) <= limit else shown(text, limit)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns in line, indented: the first `left` to the left, the others to the right."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+
+    def cell(text: str, column: int) -> str:
+        width = widths[column]
+        return text.ljust(width) if column < left else text.rjust(width)
+
+    return "\n".join(
+        "  " + "  ".join(cell(text, column) for column, text in enumerate(line)).rstrip()
+        for line in lines
+    )
+
+
+def count(number: float) -> str:
+    """A large count with its prefix: ``3.42 G``, ``7.1 M``."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:g}"
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is there and is neither a file nor a folder (/dev/null, a pipe)."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _refuse_other_content(path: Path) -> None:
+    """Refuse to replace a file that holds no JSON: ``--json photo.jpg`` is a slip of the hand."""
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(64).lstrip()
+    except OSError as error:
+        raise _unwritable(path, "the JSON", error.strerror or str(error)) from error
+    if head and head[:1] not in (b"{", b"["):
+        raise ArgumentError(
+            f"{shown(str(path), 200)} exists and holds something else than JSON",
+            expected="--json alone, for standard output, or --json with a file for it",
+            fix="put --json last, or name another file",
+        )
+
+
+def _unwritable(path: str | os.PathLike[str], what: str, reason: str) -> ArgumentError:
+    return ArgumentError(
+        f"{shown(os.fspath(path), 200)} cannot be written: {reason}",
+        fix=f"choose another place for {what}",
+    )

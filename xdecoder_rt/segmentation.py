@@ -1,0 +1,173 @@
+"""Segmentation of an encoded image: classify, keep, form the kept masks, apply the output rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt import postprocess
+from xdecoder_rt.classification import (
+    class_probabilities,
+    classify,
+    keep_panoptic,
+    top_instances,
+)
+from xdecoder_rt.image import Letterbox
+from xdecoder_rt.manifest import PostprocessInfo
+from xdecoder_rt.results import Segmentation
+from xdecoder_rt.vocabulary import Vocabulary
+
+Floats = npt.NDArray[np.float32]
+MaskLogits = Callable[[npt.NDArray[np.int64]], Floats]
+"""From query indices ``[K]`` to their mask logits ``[K, h, w]``."""
+
+
+def word_logits(
+    class_embedding: Floats, table: Floats, scale: float, vocabulary: Vocabulary
+) -> Floats:
+    """Class logits over a vocabulary; the best synonym speaks for its class.
+
+    Args:
+        class_embedding: ``[Q, D]``.
+        table: ``[texts + 1, D]``, unit rows, the last one void.
+        scale: exp(logit_scale).
+        vocabulary: which texts belong to which class.
+
+    Returns:
+        float32 ``[Q, classes + 1]``.
+    """
+    logits = classify(class_embedding, table, scale)
+    if len(vocabulary.texts) == len(vocabulary.labels):
+        return logits
+    best = np.maximum.reduceat(logits[:, :-1], vocabulary.starts, axis=1)
+    return np.concatenate((best, logits[:, -1:]), axis=1)
+
+
+def panoptic(
+    class_logits: Floats,
+    masks: MaskLogits,
+    letterbox: Letterbox,
+    vocabulary: Vocabulary,
+    rules: PostprocessInfo,
+    threads: int,
+) -> Segmentation:
+    """Every pixel in at most one segment; the masks of kept queries only are formed."""
+    kept = keep_panoptic(class_logits, rules.object_mask_threshold)
+    if not len(kept):
+        return Segmentation(np.zeros(letterbox.source, np.int32), [], "panoptic")
+    found = postprocess.panoptic(
+        kept.scores,
+        kept.labels,
+        masks(kept.queries),
+        letterbox,
+        vocabulary.is_thing(),
+        rules.overlap_threshold,
+        threads=threads,
+    )
+    segments = [
+        _info(s.id, s.label_id, vocabulary, s.score, s.area, s.isthing) for s in found.segments
+    ]
+    return Segmentation(found.segmentation, segments, "panoptic")
+
+
+def semantic(
+    class_logits: Floats,
+    masks: MaskLogits,
+    letterbox: Letterbox,
+    vocabulary: Vocabulary,
+    rules: PostprocessInfo,
+    threads: int,
+) -> Segmentation:
+    """A class for every pixel; a label's score is that of the query which is surest of it."""
+    logits = masks(np.arange(len(class_logits), dtype=np.int64))
+    classes = postprocess.semantic(
+        class_logits,
+        logits,
+        letterbox,
+        keep_void=rules.keep_semantic_background,
+        threads=threads,
+    )
+    best = class_probabilities(class_logits).max(axis=0)
+    areas = np.bincount(classes[classes >= 0], minlength=len(vocabulary.labels))
+    things = vocabulary.is_thing()
+    segments = [
+        _info(label, label, vocabulary, float(best[label]), int(areas[label]), bool(things[label]))
+        for label in map(int, np.flatnonzero(areas))
+    ]
+    return Segmentation(classes, segments, "semantic")
+
+
+def instance(
+    class_logits: Floats,
+    masks: MaskLogits,
+    letterbox: Letterbox,
+    vocabulary: Vocabulary,
+    rules: PostprocessInfo,
+    threads: int,
+) -> Segmentation:
+    """Scored masks of things, which may overlap, best first; empty masks are left out."""
+    selection = top_instances(class_logits, rules.instance_topk, vocabulary.is_thing())
+    if not len(selection):
+        return _instances([], letterbox, vocabulary, None)
+    logits = masks(selection.unique_queries)
+    found = postprocess.instance(selection, logits, letterbox, threads=threads)
+    return _instances(np.flatnonzero(found.areas).tolist(), letterbox, vocabulary, found)
+
+
+def _instances(
+    rows: list[int],
+    letterbox: Letterbox,
+    vocabulary: Vocabulary,
+    found: postprocess.Instances | None,
+) -> Segmentation:
+    if found is None or not rows:
+        return Segmentation(
+            np.zeros(letterbox.source, np.int32),
+            [],
+            "instance",
+            np.zeros((0, *letterbox.source), np.bool_),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int32),
+            np.zeros((0, 4), np.float32),
+        )
+    segments = [
+        _info(
+            number,
+            int(found.label_ids[row]),
+            vocabulary,
+            float(found.scores[row]),
+            int(found.areas[row]),
+            True,
+        )
+        for number, row in enumerate(rows, start=1)
+    ]
+    masks, boxes = found.masks[rows], found.boxes[rows]
+    return Segmentation(
+        postprocess.paint(masks, boxes, letterbox.source),
+        segments,
+        "instance",
+        masks,
+        found.scores[rows],
+        found.label_ids[rows],
+        boxes,
+    )
+
+
+def _info(
+    id_: int, label_id: int, vocabulary: Vocabulary, score: float, area: int, isthing: bool
+) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "label_id": label_id,
+        "label": vocabulary.labels[label_id],
+        "score": score,
+        "area": area,
+        "isthing": isthing,
+    }
+
+
+RULES = {"panoptic": panoptic, "semantic": semantic, "instance": instance}
+"""The segmentation tasks by name."""

@@ -1,0 +1,1 @@
+"""Objects whose meshes are made up anew for every scene."""
