@@ -168,13 +168,27 @@ def test_a_finished_folder_is_not_overwritten_and_an_unfinished_one_is_started_o
 ) -> None:
     clipart_folder(tmp_path / "out", clipart, cache, 2)
     whole = digests(tmp_path / "out")
-    with pytest.raises(DatasetError, match="already"):
+    with pytest.raises(DatasetError, match="not an empty folder"):
         clipart_folder(tmp_path / "out", clipart, cache, 2)
     assert digests(tmp_path / "out") == whole
-    (tmp_path / "out" / ANNOTATIONS).unlink()  # as if it had been interrupted
-    (tmp_path / "out" / "images" / "000001.jpg").write_bytes(b"half a pic")
+    (tmp_path / "out").rename(tmp_path / ".out.partial")  # as a killed run would leave it
+    (tmp_path / ".out.partial" / ANNOTATIONS).unlink()
+    (tmp_path / ".out.partial" / "images" / "000001.jpg").write_bytes(b"half a pic")
     clipart_folder(tmp_path / "out", clipart, cache, 2)
     assert digests(tmp_path / "out") == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failing_run_leaves_nothing_behind(
+    tmp_path: Path, clipart: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("PIL.Image.Image.save", full_disk)
+    with pytest.raises(DatasetError, match="No space left"):
+        clipart_folder(tmp_path / "out", clipart, cache, 2)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

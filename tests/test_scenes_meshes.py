@@ -61,7 +61,7 @@ def test_every_object_is_finite_stands_near_the_ground_and_repeats(name: str) ->
         assert part.faces.max() < len(part.vertices) == len(part.normals) == len(part.uv)
         assert np.linalg.norm(part.normals, axis=1) == pytest.approx(1.0, abs=1e-6)
         assert all(0.0 <= channel <= 1.0 for channel in part.colour)
-        assert (part.picture is None) or part.picture.dtype == np.uint8
+        assert part.picture is None or part.picture.dtype == np.uint8
     low, high = bounds(parts)
     assert abs(low[2]) < 0.02
     assert 0.015 < (high - low).max() < 2.6
@@ -72,7 +72,7 @@ def test_every_object_is_finite_stands_near_the_ground_and_repeats(name: str) ->
 
 
 def test_every_object_has_a_place() -> None:
-        assert part.picture is None or part.picture.dtype == np.uint8
+    assert set(MADE) == TABLE_OBJECTS | FLOOR_OBJECTS
     assert set(SOLIDS) <= TABLE_OBJECTS
 
 

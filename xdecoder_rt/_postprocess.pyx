@@ -1,5 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-# cython: embedsignature=True
+# cython: language_level=3, embedsignature=True
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The hot loops of `xdecoder_rt.postprocess`: upsample, squash, compare and count in one pass.
 
 Mask logits come at stride 4; the source image is several times larger along each axis. The output
@@ -91,7 +91,7 @@ cdef struct Grid:
     # Working memory, one block.
     void* memory
     float* matrices                     # a [window, TILE_WIDTH] per tile of a row, or NULL
-    Py_ssize_t window                   # columns of logits that a tile reads, at most, up to 4k
+    Py_ssize_t window                   # columns that a tile reads, at most, in fours
     float* columns                      # [height, TILE_WIDTH], what `expand` writes
     float* smallest                     # [queries, width], what `column_bounds` writes
     float* largest
@@ -543,7 +543,7 @@ def binary_rows(
     Args:
         logits: ``[K, h, w]``; the axes, `start` and `stop` as in `panoptic_rows`.
         masks: ``[K, H, W]``, zeros; ones are written.
-        extents: ``[K, 5]``: area (added to), left, top (lowered), right, bottom (raised; exclusive).
+        extents: ``[K, 5]``: area (added to), left, top (lowered), right, bottom (raised, exclusive).
         probabilities: ``[K]``, added to: the sum of the probability inside the mask.
     """
     cdef Py_ssize_t queries = logits.shape[0], y = start, x, q

@@ -55,6 +55,11 @@ class Vocabulary:
         texts: list[str] = []
         starts: list[int] = []
         for index, entry in enumerate(entries):
+            if not isinstance(entry, str | Sequence):
+                raise VocabularyError(
+                    f"Vocabulary entry {index} is a {type(entry).__name__}",
+                    expected="a word or a group of synonyms",
+                )
             group = [entry] if isinstance(entry, str) else list(entry)
             if not group:
                 raise VocabularyError(

@@ -33,8 +33,8 @@ examples:
   python -m xdecoder_rt.training.scenes workcell data/workcell_val --count 150 --split val
   python -m xdecoder_rt.training.scenes workcell data/more --count 2000 --seed 1 --workers 8
 
-Scene i of a seed is the same on every run, whatever the number of workers. A folder without
-annotations.json is unfinished; run the same command again.
+Scene i of a seed is the same on every run, whatever the number of workers. The folder appears when
+it is complete; after an interruption, run the same command again.
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal, Protocol, cast
 
 import numpy as np
 
-from xdecoder_rt.errors import ArgumentError, require
+from xdecoder_rt.errors import ArgumentError, DatasetError, require
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolder, LabelledFolderWriter, Phrase
 from xdecoder_rt.training.scenes import language
 from xdecoder_rt.training.scenes.scene import Scene, scene_generator
@@ -115,12 +116,13 @@ def generate(
 ) -> LabelledFolder:
     """Draw labelled scenes into a new labelled folder.
 
-    Scene i of a seed is the same whatever the number of processes. `annotations.json` is written
-    last: a folder without it is unfinished, and running the same command again starts it over.
+    Scene i of a seed is the same whatever the number of processes. The folder appears whole, when
+    the last scene is drawn; until then its files are in `.NAME.partial` beside it. What an
+    interrupted run left there is removed by the next run for the same folder.
 
     Args:
         domain: "clipart" (drawings over textures) or "workcell" (rendered robot scenes).
-        out: The folder; it must not have an `annotations.json` yet.
+        out: The folder; new, or empty.
         count: How many scenes.
         split: "train"; "val", the names of training with unseen drawings and arrangements; or
             "novel", things whose names training never uses.
@@ -161,8 +163,19 @@ def generate(
     )
     worker = _Worker(order)  # fails here, not in a child, when something is missing
     studio = worker.studio
-    with LabelledFolderWriter(out, studio.vocabulary, studio.stuff, image_format="jpeg") as writer:
-        for drawn in _shown(_drawn(worker, count, processes), count, f"{domain} {split}", progress):
+    folder = Path(out)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DatasetError(
+            f"{folder} exists and is not an empty folder",
+            fix="choose another folder or remove this one",
+        )
+    partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    scenes = _shown(_drawn(worker, count, processes), count, f"{domain} {split}", progress)
+    with LabelledFolderWriter(
+        partial, studio.vocabulary, studio.stuff, image_format="jpeg"
+    ) as writer:
+        for drawn in scenes:
             writer.add(
                 drawn.scene.image,
                 drawn.scene.ids,
@@ -170,6 +183,13 @@ def generate(
                 phrases=drawn.phrases,
                 captions=drawn.captions,
             )
+    try:
+        os.replace(partial, folder)
+    except OSError as error:
+        raise DatasetError(
+            f"{folder} cannot be written: {error.strerror or error}",
+            fix=f"the finished scenes are in {partial}; move them by hand",
+        ) from error
     return LabelledFolder.open(out, verify=False)
 
 

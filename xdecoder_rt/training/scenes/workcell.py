@@ -22,7 +22,7 @@ from xdecoder_rt.training.scenes.meshes.objects import (
     TABLE_OBJECTS,
 )
 from xdecoder_rt.training.scenes.meshes.paint import any_colour, named_colour, tinted
-from xdecoder_rt.training.scenes.meshes.shapes import Part, Rng, between, bounds, box
+from xdecoder_rt.training.scenes.meshes.shapes import Part, Rng, between, bounds, box, scaled
 from xdecoder_rt.training.scenes.models import ARMS, FLOOR_MODELS, TABLE_MODELS, Model
 from xdecoder_rt.training.scenes.names import synonyms
 from xdecoder_rt.training.scenes.room import STUFF, yaw
@@ -36,6 +36,7 @@ __all__ = ["Arrangement", "WorkcellStudio", "workcell_studio"]
 
 Floats = NDArray[np.float64]
 
+_TINY: Final = 0.09  # metres; smaller things are sometimes made larger, or few would be seen
 _ON_ITS_SIDE: Final = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 
 
@@ -148,7 +149,7 @@ class WorkcellStudio:
         size, top = (between(rng, 0.8, 1.7), between(rng, 0.6, 1.1)), between(rng, 0.5, 0.95)
         view = room.camera(rng, top)
         objects: list[str] = []
-        for _ in range(int(rng.integers(3, 12))):
+        for _ in range(int(rng.integers(3, 14))):
             again = objects and rng.random() < 0.2
             objects.append(objects[-1] if again else _pick(rng, self._table_names))
         count = int(rng.integers(0, 5)) if self._floor_names else 0
@@ -178,7 +179,7 @@ class WorkcellStudio:
             self._put_arm(rng, plan, on_table, on_floor)
 
         def on_top(radius: float) -> _Spot | None:
-            return _place_on_table(rng, radius, plan.size, on_table)
+            return _place_on_table(rng, radius, plan, on_table)
 
         def around(radius: float) -> _Spot | None:
             return _place_on_floor(rng, radius, plan.camera, on_floor)
@@ -313,6 +314,10 @@ def _pick(rng: Rng, options: Sequence[str]) -> str:
 def _made(rng: Rng, name: str) -> tuple[list[Part], str]:
     """The parts of a made thing, and its colour word if it has one."""
     parts = MADE[name](rng)
+    low, high = bounds(parts)
+    if float((high - low).max()) < _TINY:
+        factor = between(rng, 1.0, 2.0)
+        parts = [scaled(part, factor) for part in parts]
     if name in SOLIDS and rng.random() < 0.7:
         word, colour = named_colour(rng)
         return [replace(part, colour=colour) for part in parts], word
@@ -320,15 +325,21 @@ def _made(rng: Rng, name: str) -> tuple[list[Part], str]:
 
 
 def _place_on_table(
-    rng: Rng, radius: float, size: tuple[float, float], taken: Sequence[_Spot]
+    rng: Rng, radius: float, plan: Arrangement, taken: Sequence[_Spot]
 ) -> _Spot | None:
-    """A free place for something of this radius, which may stick out a little."""
-    half = [max(0.02, side / 2 - 0.7 * radius) for side in size]
-    for _ in range(14):
-        spot = _Spot(
-            between(rng, -half[0], half[0]), between(rng, -half[1], half[1]), 0.85 * radius
-        )
-        if spot.clear_of(taken):
+    """A free place for something of this radius, which may stick out a little.
+
+    Most things stand where the camera looks: much of a table is often out of the picture.
+    """
+    half = [max(0.02, side / 2 - 0.7 * radius) for side in plan.size]
+    spread = 0.25 * float(np.linalg.norm(np.subtract(plan.camera.eye, plan.camera.target)))
+    for attempt in range(20):
+        if attempt < 10:
+            x, y = rng.normal(plan.camera.target[:2], spread).tolist()
+        else:
+            x, y = between(rng, -half[0], half[0]), between(rng, -half[1], half[1])
+        spot = _Spot(x, y, 0.85 * radius)
+        if abs(x) <= half[0] and abs(y) <= half[1] and spot.clear_of(taken):
             return spot
     return None
 

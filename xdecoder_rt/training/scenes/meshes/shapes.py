@@ -22,6 +22,7 @@ __all__ = [
     "lathe",
     "moved",
     "regular",
+    "scaled",
     "sphere",
     "torus",
     "tube",
@@ -324,6 +325,11 @@ def moved(part: Part, by: Sequence[float]) -> Part:
 def turned(part: Part, matrix: Floats) -> Part:
     """The part rotated by a 3 x 3 rotation matrix."""
     return replace(part, vertices=part.vertices @ matrix.T, normals=part.normals @ matrix.T)
+
+
+def scaled(part: Part, factor: float) -> Part:
+    """The part made larger or smaller about the origin."""
+    return replace(part, vertices=part.vertices * factor)
 
 
 def bounds(parts: Sequence[Part]) -> tuple[Floats, Floats]:

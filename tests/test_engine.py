@@ -1,0 +1,309 @@
+"""`Engine`: one plan, any words, many threads; in the image's own pixels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xdecoder_rt import Engine
+from xdecoder_rt.errors import (
+    ArgumentError,
+    BackendError,
+    ImageError,
+    PlanError,
+    VocabularyError,
+)
+from xdecoder_rt.results import Segmentation
+
+WORDS = ["mug", "robot arm", "floor"]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with Engine(tiny_plan, threads=1, cache_dir=tmp_path_factory.mktemp("cache")) as opened:
+        yield opened
+
+
+def picture(height: int = 50, width: int = 70, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def same(a: Segmentation, b: Segmentation) -> bool:
+    return bool((a.segmentation == b.segmentation).all()) and a.segments_info == b.segments_info
+
+
+@pytest.mark.parametrize("task", ["panoptic", "semantic", "instance"])
+@pytest.mark.parametrize("size", [(50, 70), (64, 64), (1, 1), (7, 300), (200, 31)])
+def test_results_lie_in_the_pixels_of_the_image(
+    engine: Engine, task: str, size: tuple[int, int]
+) -> None:
+    result = engine.segment(picture(*size), WORDS, task=task, stuff=["floor"])
+    assert result.task == task
+    assert result.segmentation.shape == size
+    assert result.segmentation.dtype == np.int32
+    for info in result.segments_info:
+        assert info["label"] == WORDS[info["label_id"]]
+        assert info["isthing"] == (info["label"] != "floor")
+        assert 0.0 <= info["score"] <= 1.0
+        assert 0 < info["area"] <= size[0] * size[1]
+
+
+def test_panoptic_ids_partition_the_image(engine: Engine) -> None:
+    result = engine.segment(picture(), WORDS, stuff=["floor"])
+    ids = {info["id"]: info["area"] for info in result.segments_info}
+    assert ids, "the fixture's thresholds keep segments"
+    assert set(np.unique(result.segmentation)) <= {0, *ids}
+    for segment, area in ids.items():
+        assert (result.segmentation == segment).sum() == area
+    floors = [info for info in result.segments_info if info["label"] == "floor"]
+    assert len(floors) <= 1, "stuff of one class is one segment"
+
+
+def test_semantic_gives_every_pixel_a_word(engine: Engine) -> None:
+    result = engine.segment(picture(), WORDS, task="semantic")
+    assert result.segmentation.min() >= 0
+    assert result.segmentation.max() < len(WORDS)
+    assert sum(info["area"] for info in result.segments_info) == 50 * 70
+
+
+def test_instances_are_sorted_things_with_boxes(engine: Engine) -> None:
+    result = engine.segment(picture(), WORDS, task="instance", stuff=["floor"])
+    assert result.masks is not None and result.scores is not None and result.boxes is not None
+    assert len(result.masks) == len(result.scores) == len(result.boxes) == len(result) > 0
+    assert (np.diff(result.scores) <= 0).all()
+    for mask, box, info in zip(result.masks, result.boxes, result.segments_info, strict=True):
+        left, top, right, bottom = box.astype(int)
+        assert mask.sum() == mask[top:bottom, left:right].sum() == info["area"] > 0
+        assert info["label"] != "floor"
+
+
+def test_a_list_in_gives_a_list_out(engine: Engine) -> None:
+    images = [picture(seed=1), picture(64, 64, seed=2)]
+    together = engine.segment(images, WORDS)
+    assert isinstance(together, list)
+    assert all(
+        same(one, engine.segment(image, WORDS)) for one, image in zip(together, images, strict=True)
+    )
+
+
+def test_arrays_pictures_and_paths_are_the_same_image(engine: Engine, tmp_path: Path) -> None:
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "image.png")
+    expected = engine.segment(array, WORDS)
+    assert same(expected, engine.segment(Image.fromarray(array), WORDS))
+    assert same(expected, engine.segment(tmp_path / "image.png", WORDS))
+    assert same(expected, engine.segment(str(tmp_path / "image.png"), WORDS))
+
+
+class Counted:
+    """A graph that counts its calls."""
+
+    def __init__(self, graph: object) -> None:
+        self.graph, self.inputs, self.calls = graph, graph.inputs, 0  # type: ignore[attr-defined]
+
+    def __call__(self, feeds: object) -> object:
+        self.calls += 1
+        return self.graph(feeds)  # type: ignore[operator]
+
+
+def test_a_state_is_encoded_and_decoded_once_whatever_is_asked_of_it(
+    tiny_plan: Path, tmp_path: Path
+) -> None:
+    with Engine(tiny_plan, cache_dir=tmp_path) as engine:
+        engine.segment(picture(64, 64), WORDS)
+        for member, graph in engine._graphs.items():
+            engine._graphs[member] = Counted(graph)  # type: ignore[assignment]
+        state = engine.encode(picture(64, 64))
+        first = engine.segment(state, WORDS)
+        engine.segment(state, ["something", "else"])
+        engine.segment(state, WORDS, task="semantic")
+        assert same(first, engine.segment(state, WORDS))
+        calls = {m.split("_")[0]: g.calls for m, g in engine._graphs.items()}  # type: ignore[attr-defined]
+    assert calls["vision"] == 1
+    assert calls["decode"] == 1
+
+
+def test_a_warm_vocabulary_never_runs_the_text_graph(tiny_plan: Path, tmp_path: Path) -> None:
+    with Engine(tiny_plan, cache_dir=tmp_path) as engine:
+        engine.warm(WORDS)
+    with Engine(tiny_plan, cache_dir=tmp_path) as engine:
+        engine.segment(picture(), WORDS)
+        assert "text.onnx" not in engine._graphs
+        assert engine.text_cache.stats.disk_hits == len(WORDS) + 1  # and the background
+
+
+def test_the_plans_size_with_the_least_padding_is_taken(engine: Engine) -> None:
+    assert engine.encode(picture(100, 100)).letterbox.target == (64, 64)
+    assert engine.encode(picture(40, 120)).letterbox.target == (32, 96)
+
+
+def test_synonyms_speak_for_their_class(engine: Engine) -> None:
+    grouped = engine.segment(picture(), [["mug", "cup"], "floor"], task="instance")
+    assert {info["label"] for info in grouped.segments_info} <= {"mug", "floor"}
+    alone = engine.segment(picture(), [["mug"], ["floor"]])
+    assert same(alone, engine.segment(picture(), ["mug", "floor"]))
+
+
+def test_text_embeddings_are_unit_rows_that_do_not_depend_on_company(engine: Engine) -> None:
+    rows = engine.embed_text(["a mug", "the very long name of a thing that nobody has seen"])
+    assert rows.shape == (2, engine.manifest.text.proj_dim)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(engine.embed_text(["a mug"])[0], rows[0])
+    assert engine.embed_text([]).shape == (0, engine.manifest.text.proj_dim)
+
+
+def test_one_engine_serves_many_threads(engine: Engine) -> None:
+    images = [picture(64, 64, seed) for seed in range(4)] + [picture(30, 90, 9)]
+    expected = [engine.segment(image, WORDS) for image in images]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda i: engine.segment(images[i % 5], WORDS), range(40)))
+    assert all(same(result, expected[i % 5]) for i, result in enumerate(results))
+
+
+def test_openvino_agrees_with_onnx_runtime(engine: Engine, tiny_plan: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    with Engine(tiny_plan, backend="openvino", cache_dir=tmp_path) as other:
+        assert other.backend.name == "openvino"
+        for task in ("panoptic", "semantic"):
+            ours = engine.segment(picture(), WORDS, task=task).segmentation
+            theirs = other.segment(picture(), WORDS, task=task).segmentation
+            assert (ours == theirs).mean() >= 0.999
+
+
+def test_an_unwritable_cache_is_one_warning(tiny_plan: Path, tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("a file where a folder should be")
+    with (
+        pytest.warns(RuntimeWarning) as caught,
+        Engine(tiny_plan, cache_dir=blocker) as engine,
+    ):
+        engine.segment(picture(), WORDS)
+        engine.segment(picture(), [*WORDS, "another"])
+    assert len([w for w in caught if issubclass(w.category, RuntimeWarning)]) == 1
+
+
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        [],
+        [""],
+        ["mug", " "],
+        ["mug", "mug"],
+        ["mug", ["cup", "mug"]],
+        [[]],
+        ["a" * 1_000_000],
+        ["nul\0"],
+        ["\ud800"],
+        [3],
+        "mug",
+        None,
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_vocabularies_that_cannot_be_asked(engine: Engine, vocabulary: object) -> None:
+    with pytest.raises(VocabularyError):
+        engine.segment(picture(), vocabulary)  # type: ignore[call-overload]
+
+
+def test_odd_vocabularies_that_can_be_asked(engine: Engine) -> None:
+    engine.segment(picture(), ["🦆", "日本語", "x" * 900])
+    many = [f"thing {i}" for i in range(10_000)]
+    assert engine.segment(picture(), many).segmentation.shape == (50, 70)
+
+
+def test_stuff_must_be_of_the_vocabulary(engine: Engine) -> None:
+    with pytest.raises(VocabularyError, match="wall"):
+        engine.segment(picture(), WORDS, stuff=["wall"])
+    with pytest.raises(VocabularyError, match="list"):
+        engine.segment(picture(), WORDS, stuff="floor")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((0, 0, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.full((4, 4, 3), np.nan),
+        np.zeros((4, 4, 7), np.uint8),
+        "no such file.png",
+        42,
+    ],
+    ids=["empty", "float", "nan", "channels", "missing", "number"],
+)
+def test_images_that_cannot_be_read(engine: Engine, image: object) -> None:
+    with pytest.raises(ImageError):
+        engine.segment(image, WORDS)  # type: ignore[call-overload]
+
+
+def test_images_of_every_layout(engine: Engine) -> None:
+    array = picture()
+    expected = engine.segment(array, WORDS)
+    frozen = array.copy()
+    frozen.setflags(write=False)
+    strided = np.repeat(array, 2, axis=1)[:, ::2]
+    assert not strided.flags.c_contiguous
+    for variant in (frozen, strided, np.dstack([array, np.full((50, 70), 255, np.uint8)])):
+        assert same(expected, engine.segment(variant, WORDS))
+    assert engine.segment(array[..., 0], WORDS).segmentation.shape == (50, 70)
+    assert engine.segment(picture(3, 20_000), WORDS).segmentation.shape == (3, 20_000)
+
+
+def test_unknown_tasks_backends_and_devices(engine: Engine, tiny_plan: Path) -> None:
+    with pytest.raises(ArgumentError, match="panoptic"):
+        engine.segment(picture(), WORDS, task="everything")
+    with pytest.raises(BackendError, match="onnxruntime"):
+        Engine(tiny_plan, backend="abacus")
+    with pytest.raises(BackendError, match="cuda"):
+        Engine(tiny_plan, device="cuda:0")
+    with pytest.raises(ArgumentError, match="threads"):
+        Engine(tiny_plan, threads=0)
+
+
+def test_a_closed_engine_says_so(tiny_plan: Path, tmp_path: Path) -> None:
+    engine = Engine(tiny_plan, cache_dir=tmp_path)
+    engine.close()
+    engine.close()
+    with pytest.raises(ArgumentError, match="closed"):
+        engine.segment(picture(), WORDS)
+    with pytest.raises(ArgumentError, match="closed"):
+        engine.embed_text(["mug"])
+
+
+def test_files_that_are_no_plans(tmp_path: Path) -> None:
+    with pytest.raises(PlanError):
+        Engine(tmp_path / "absent.plan")
+    (tmp_path / "text.plan").write_text("not a plan")
+    with pytest.raises(PlanError):
+        Engine(tmp_path / "text.plan")
+
+
+def test_a_graph_that_is_no_graph_is_named(tiny_plan: Path, tmp_path: Path) -> None:
+    from xdecoder_rt.plan import Plan, write_plan
+
+    with Plan.open(tiny_plan) as plan:
+        members = {name: plan.read(name) for name in plan.names}
+        members["vision_64x64.onnx"] = b"\x08\x08 no ONNX model at all"
+        write_plan(tmp_path / "broken.plan", plan.manifest, members)
+    with (
+        Engine(tmp_path / "broken.plan", cache_dir=tmp_path) as engine,
+        pytest.raises(BackendError, match=r"vision_64x64\.onnx"),
+    ):
+        engine.segment(picture(64, 64), WORDS)
+
+
+def test_the_runtime_needs_no_pytorch(tiny_plan: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy, xdecoder_rt\n"
+        f"with xdecoder_rt.Engine({str(tiny_plan)!r}, cache_dir={str(tmp_path)!r}) as engine:\n"
+        "    engine.segment(numpy.zeros((9, 9, 3), numpy.uint8), ['mug'])\n"
+        "print([m for m in ('torch', 'onnx', 'scipy', 'matplotlib', 'cv2') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

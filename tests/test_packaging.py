@@ -1,0 +1,84 @@
+"""What an installation puts on the path: the one name xdecoder_rt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import xdecoder_rt
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(code: str, *options: str, folder: Path) -> str:
+    """What `code` prints in an interpreter of its own, started in `folder`."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["kernels", "export", "calibration"])
+def test_the_folders_beside_the_package_are_inside_it_and_nowhere_else(
+    name: str, tmp_path: Path
+) -> None:
+    code = f"""
+import importlib, importlib.util
+print(importlib.import_module("xdecoder_rt.{name}").__name__, importlib.util.find_spec("{name}"))
+"""
+    assert python(code, "-I", folder=tmp_path) == f"xdecoder_rt.{name} None"
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "in the checkout"])
+def test_no_module_is_loaded_twice(where: str, tmp_path: Path) -> None:
+    # "python -m" and "python -c" in a checkout find the checkout's folder before the installed one.
+    code = """
+import collections, os, sys
+import xdecoder_rt.postprocess, xdecoder_rt.kernels, xdecoder_rt.export, xdecoder_rt.calibration
+files = [(n, getattr(m, "__file__", None)) for n, m in list(sys.modules.items())]
+files = [(n, os.path.realpath(f)) for n, f in files if f and n.partition(".")[0] == "xdecoder_rt"]
+counts = collections.Counter(file for _, file in files)
+print(len(files) > 5, [name for name, file in files if counts[file] > 1])
+"""
+    folder = ROOT if where == "in the checkout" else tmp_path
+    assert python(code, folder=folder) == "True []"
+
+
+def test_post_processing_needs_no_framework(tmp_path: Path) -> None:
+    code = """
+import sys, xdecoder_rt.postprocess
+print(sorted({"torch", "onnx", "scipy", "matplotlib", "cv2", "onnxruntime"} & set(sys.modules)))
+"""
+    assert python(code, folder=tmp_path) == "[]"
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert xdecoder_rt.__version__ == version("xdecoder_rt")
+
+
+@pytest.mark.slow
+def test_a_wheel_adds_one_name(tmp_path: Path) -> None:
+    for tool in ("scikit_build_core", "Cython"):
+        if find_spec(tool) is None:
+            pytest.skip(f"{tool} is not installed (extra: dev)")
+    command = "wheel . --no-deps --no-build-isolation --disable-pip-version-check -q -w"
+    subprocess.run(
+        [sys.executable, "-m", "pip", *command.split(), str(tmp_path)], cwd=ROOT, check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        files = set(archive.namelist())
+    top = {name.split("/")[0] for name in files}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"xdecoder_rt"}
+    expected = ["py.typed", "assets/clip_bpe_merges.txt.gz"]
+    expected += [f"{folder}/__init__.py" for folder in ("kernels", "export", "calibration")]
+    assert {f"xdecoder_rt/{name}" for name in expected} <= files
+    assert any(name.startswith("xdecoder_rt/_postprocess.") for name in files)
+    assert not [name for name in files if name.endswith((".pyx", ".pyc"))]
