@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 from xdecoder_rt.export.onnx_graphs import ExportedGraph
 
 
-@register_flop_formula(torch.ops.xdecoder_rt.masked_attention)  # type: ignore[untyped-decorator]
+@register_flop_formula(torch.ops.xdecoder_rt.masked_attention)
 def _masked_attention_flops(
     query: Any, key: Any, value: Any, mask_embedding: Any, mask_features: Any, **_: Any
 ) -> int:

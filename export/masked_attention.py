@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
 
 from xdecoder_rt.kernels.masked_attention import masked_attention
 
+# Its annotations do not let one operator's result be another's argument.
+op: Any = opset18
 # Far below any score, and representable in fp16.
 BLOCKED = -10000.0
 

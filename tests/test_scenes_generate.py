@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -186,9 +187,33 @@ def test_a_failing_run_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("PIL.Image.Image.save", full_disk)
-    with pytest.raises(DatasetError, match="No space left"):
+    with pytest.raises(DatasetError, match="No space left"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the cache cannot be written either
         clipart_folder(tmp_path / "out", clipart, cache, 2)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_cache_is_warned_of_once_and_done_without(tmp_path: Path) -> None:
+    for number, drawing in enumerate(lexicon()[:3]):
+        draw_svg(tmp_path / "svg" / drawing.path, number)
+    (tmp_path / "file").touch()
+    cache = SpriteCache(tmp_path / "svg", tmp_path / "file" / "cache")
+    with pytest.warns(RuntimeWarning, match="cannot be kept") as caught:
+        sprites = [cache.load(drawing) for drawing in cache.drawings]
+    assert len(caught) == 1
+    assert all(sprite is not None for sprite in sprites)
+
+
+def test_a_broken_file_in_the_cache_is_healed(tmp_path: Path) -> None:
+    drawing = lexicon()[0]
+    draw_svg(tmp_path / "svg" / drawing.path, 0)
+    cache = SpriteCache(tmp_path / "svg", tmp_path / "cache")
+    first = cache.load(drawing)
+    (kept,) = (tmp_path / "cache").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    assert np.array_equal(cache.load(drawing), first)
+    assert kept.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     query, key, value, mask_embedding, mask_features = ctx.saved_tensors
-    leaves = [t.detach().requires_grad_() for t in (query, key, value)]
+    query, key, value = leaves = [t.detach().requires_grad_() for t in (query, key, value)]
     with torch.enable_grad():
-        out = reference.masked_attention(*leaves, mask_embedding, mask_features)
+        out = reference.masked_attention(query, key, value, mask_embedding, mask_features)
     # The mask is a threshold: its factors get no gradient.
     return (*torch.autograd.grad(out, leaves, gradient), None, None)
 

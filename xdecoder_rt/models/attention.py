@@ -67,7 +67,7 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """``[B, N, dim] -> [B, heads, N, head_dim]``."""
-        return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
+        return torch.unflatten(x, 2, (self.heads, self.head_dim)).transpose(1, 2)
 
     def merge(self, x: Tensor) -> Tensor:
         """``[B, heads, Q, head_dim] -> [B, Q, dim]``, through the output projection."""

@@ -44,7 +44,7 @@ class TimmBackbone(nn.Module):
         return list(self.body(images))
 
 
-def build_backbone(config: BackboneConfig) -> nn.Module:
+def build_backbone(config: BackboneConfig) -> FocalNet | EfficientNetLite0 | TimmBackbone:
     """Build the backbone that a configuration names, with random weights.
 
     Raises:

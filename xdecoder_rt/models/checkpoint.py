@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xdecoder_rt.errors import CheckpointError, require
 from xdecoder_rt.models.config import ModelConfig
@@ -106,26 +107,39 @@ def load_checkpoint(path: str | Path) -> XDecoder:
     return model.eval()
 
 
-def load_exactly(model: XDecoder, tensors: dict[str, Tensor], source: str) -> None:
-    """Load tensors into a model, refusing missing, unexpected and wrong-shaped ones by name.
+def load_exactly(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    file_name: Callable[[str], str] = str,
+) -> None:
+    """Load tensors into a module, refusing missing, unexpected and wrong-shaped ones by name.
+
+    Args:
+        module: what to load into.
+        tensors: by the names that the file gives them.
+        source: the file, for messages.
+        file_name: the file's name of a tensor of ours.
 
     Raises:
-        CheckpointError: naming every offender.
+        CheckpointError: naming every offender as the file does.
     """
-    wanted = model.state_dict()
+    wanted = {file_name(name): (name, value) for name, value in module.state_dict().items()}
     problems = [f"missing {name}" for name in wanted if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in wanted]
     problems += [
-        f"{name} has shape {list(value.shape)}, not {list(wanted[name].shape)}"
+        f"{name} has shape {list(value.shape)}, not {list(wanted[name][1].shape)}"
         for name, value in tensors.items()
-        if name in wanted and value.shape != wanted[name].shape
+        if name in wanted and value.shape != wanted[name][1].shape
     ]
     if problems:
         raise CheckpointError(
             f"{source} does not fit the model: " + "; ".join(problems),
-            expected=f"exactly the {len(wanted)} tensors of {model.config.name}",
+            expected=f"exactly the {len(wanted)} tensors of the configured network",
         )
-    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=True)
+    module.load_state_dict(
+        {ours: tensors[name].to(value.dtype) for name, (ours, value) in wanted.items()}
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

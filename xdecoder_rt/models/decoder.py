@@ -12,6 +12,7 @@ The exact rewrites of this module (each tested against :mod:`xdecoder_rt.models.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -152,6 +153,11 @@ class Decoder(nn.Module):
         mask = torch.zeros(count, count, device=self.query_feat.device)
         return mask.masked_fill(blocked, float("-inf"))
 
+    @property
+    def cross_layers(self) -> list[CrossAttentionLayer]:
+        """The cross-attention layers, as what they are to a type checker."""
+        return cast("list[CrossAttentionLayer]", list(self.cross))
+
     def project(self, levels: list[Tensor]) -> list[Tensor]:
         """The pixel decoder's levels in the width that keys and values are made from."""
         return [proj(level) for proj, level in zip(self.input_proj, levels, strict=True)]
@@ -167,7 +173,7 @@ class Decoder(nn.Module):
         tokens = [level.flatten(2) for level in levels]
         positions = [position_of(level) for level in levels]
         keys, values = [], []
-        for i, cross in enumerate(self.cross):
+        for i, cross in enumerate(self.cross_layers):
             level, attention = i % LEVELS, cross.attn
             _, key_weight, value_weight = attention.weights()
             _, key_bias, value_bias = attention.biases()
@@ -176,9 +182,10 @@ class Decoder(nn.Module):
             key_constant = key_weight @ (positions[level] + embed).T + key_bias[:, None]
             value_constant = value_weight @ embed + value_bias
             heads = (attention.heads, attention.head_dim)
-            keys.append((key_weight @ tokens[level] + key_constant).unflatten(1, heads))
+            key = key_weight @ tokens[level] + key_constant
+            keys.append(torch.unflatten(key, 1, heads))
             value = tokens[level].transpose(1, 2) @ value_weight.T + value_constant
-            values.append(value.unflatten(2, heads).transpose(1, 2))
+            values.append(torch.unflatten(value, 2, heads).transpose(1, 2))
         return ImageMemory(keys, values, [m.flatten(2) for m in mask_features])
 
     def normed(self, x: Tensor) -> Tensor:
@@ -227,4 +234,5 @@ class Decoder(nn.Module):
 
 def unit(x: Tensor) -> Tensor:
     """Rows of unit length, as the original makes them: ``x / (|x| + 1e-7)``."""
-    return x / (x.norm(dim=-1, keepdim=True) + UNIT_EPS)
+    length: Tensor = x.norm(dim=-1, keepdim=True)
+    return x / (length + UNIT_EPS)

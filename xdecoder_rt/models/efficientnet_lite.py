@@ -69,7 +69,7 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W] -> [B, C', H/stride, W/stride]``."""
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y: Tensor = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
         return x + y if self.residual else y

@@ -6,6 +6,8 @@ residuals to every block and normalises the sum; ``focal`` (Focal-L) normalises 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,7 +39,7 @@ class FocalModulation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Modulate a map in channels-last layout."""
         query, context, gates = torch.split(
-            self.f(x).permute(0, 3, 1, 2), (self.dim, self.dim, self.levels + 1), dim=1
+            self.f(x).permute(0, 3, 1, 2), [self.dim, self.dim, self.levels + 1], dim=1
         )
         total = torch.zeros_like(context)
         for level, layer in enumerate(self.focal_layers):
@@ -79,12 +81,13 @@ class FocalBlock(nn.Module):
         """Run the block on a channels-last map."""
         if not self.depthwise:
             x = x + self.gamma_1 * self.norm1(self.modulation(x))
-            return x + self.gamma_2 * self.norm2(self.mlp(x))
+            out: Tensor = x + self.gamma_2 * self.norm2(self.mlp(x))
+            return out
         x = x + _channels_last(self.dw1, x)
         x = self.norm1(x + self.gamma_1 * self.modulation(x))
         x = x + _channels_last(self.dw2, x)
-        normed: Tensor = self.norm2(x + self.gamma_2 * self.mlp(x))
-        return normed
+        out = self.norm2(x + self.gamma_2 * self.mlp(x))
+        return out
 
 
 class PatchEmbed(nn.Module):
@@ -130,7 +133,7 @@ class FocalNet(nn.Module):
         """Encode normalised images whose sides are multiples of 32."""
         x = self.patch_embed(images)
         maps = []
-        for i, stage in enumerate(self.layers):
+        for i, stage in enumerate(cast("list[FocalStage]", list(self.layers))):
             for block in stage.blocks:
                 x = block(x)
             # Each map is normed for the head; the next stage takes the un-normed one.

@@ -31,6 +31,9 @@ class Normalise(nn.Module):
         std: per channel, on the 0..255 scale.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         scale = 1.0 / torch.tensor(std)
@@ -129,7 +132,7 @@ class MaskGraph(nn.Module):
     def forward(self, mask_embedding: Tensor, mask_map: Tensor) -> Tensor:
         """``[B, K, mask_dim], [B, mask_dim, h, w] -> [B, K, h, w]``."""
         logits = mask_embedding @ mask_map.flatten(2)
-        return logits.unflatten(2, (mask_map.shape[2], mask_map.shape[3]))
+        return torch.unflatten(logits, 2, (mask_map.shape[2], mask_map.shape[3]))
 
 
 class TextGraph(nn.Module):

@@ -56,6 +56,14 @@ def _norm(kind: str, dim: int) -> nn.Module:
     return nn.GroupNorm(GROUPS, dim) if kind == "group" else nn.BatchNorm2d(dim)
 
 
+def _conv(in_dim: int, out_dim: int, kernel: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_dim, out_dim, kernel, padding=kernel // 2)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
 class ConvNorm(nn.Module):
     """Convolution without bias, normalisation, and ReLU where asked."""
 
@@ -84,9 +92,7 @@ class PixelDecoder(nn.Module):
         super().__init__()
         self.config = config
         dim, mask_level_dim, norm = config.dim, config.mask_level_dim, config.norm
-        self.input_proj = nn.Conv2d(in_channels[3], dim, 1)
-        nn.init.kaiming_uniform_(self.input_proj.weight, a=1)
-        nn.init.zeros_(self.input_proj.bias)
+        self.input_proj = _conv(in_channels[3], dim, 1)
         self.encoder = nn.ModuleList(
             EncoderLayer(dim, config.heads, config.feedforward_dim)
             for _ in range(config.transformer_layers)
@@ -108,10 +114,7 @@ class PixelDecoder(nn.Module):
         )
         self.mask_conv: nn.Module = nn.Identity()
         if config.mask_kernel:
-            kernel = config.mask_kernel
-            self.mask_conv = nn.Conv2d(mask_level_dim, config.mask_dim, kernel, padding=kernel // 2)
-            nn.init.kaiming_uniform_(self.mask_conv.weight, a=1)
-            nn.init.zeros_(self.mask_conv.bias)
+            self.mask_conv = _conv(mask_level_dim, config.mask_dim, config.mask_kernel)
 
     def forward(self, maps: list[Tensor]) -> PixelFeatures:
         """Fuse the backbone's maps (finest first)."""

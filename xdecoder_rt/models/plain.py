@@ -75,7 +75,7 @@ def _cross_attention(
     decoder: Decoder, layer: int, x: Tensor, level: Tensor, blocked: Tensor
 ) -> Tensor:
     """One cross-attention, its keys and values projected on the spot."""
-    cross = decoder.cross[layer]
+    cross = decoder.cross_layers[layer]
     tokens = level.flatten(2).transpose(1, 2) + decoder.level_embed[layer % LEVELS]
     key = cross.attn.keys(tokens + position_of(level))
     value = cross.attn.values(tokens)

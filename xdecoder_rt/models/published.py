@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.models.checkpoint import load_exactly, read_tensors
@@ -21,48 +21,47 @@ from xdecoder_rt.models.xdecoder import XDecoder
 # In the file, but nothing of the network: a training weight, and a mask that the shape determines.
 IGNORED = ("criterion.empty_weight", "sem_seg_head.predictor.self_attn_mask")
 
-_PIXEL = r"sem_seg_head\.pixel_decoder\."
-_PREDICTOR = r"sem_seg_head\.predictor\."
-_TEXT = _PREDICTOR + r"lang_encoder\."
+_PIXEL = "sem_seg_head.pixel_decoder."
+_PREDICTOR = "sem_seg_head.predictor."
+_TEXT = _PREDICTOR + "lang_encoder."
+# Our names to theirs; the first rule that matches the beginning of a name is taken.
 _RULES: tuple[tuple[str, str], ...] = (
-    (r"backbone_proj$", "backbone_proj"),
-    (r"backbone\.", "backbone."),
-    (_PIXEL + r"transformer\.encoder\.layers\.", "pixel_decoder.encoder."),
-    (_PIXEL + r"mask_features\.", "pixel_decoder.mask_conv."),
-    (_PIXEL + r"input_proj\.", "pixel_decoder.input_proj."),
-    (_PREDICTOR + r"transformer_self_attention_layers\.(\d+)\.self_attn\.",
-     r"decoder.self_attention.\1.attn."),
-    (_PREDICTOR + r"transformer_self_attention_layers\.", "decoder.self_attention."),
-    (_PREDICTOR + r"transformer_cross_attention_layers\.(\d+)\.multihead_attn\.",
-     r"decoder.cross.\1.attn."),
-    (_PREDICTOR + r"transformer_cross_attention_layers\.", "decoder.cross."),
-    (_PREDICTOR + r"transformer_ffn_layers\.", "decoder.ffn."),
-    (_PREDICTOR + r"(query_feat|query_embed|level_embed)\.weight$", r"decoder.\1"),
-    (_PREDICTOR + r"input_proj\.", "decoder.input_proj."),
-    (_PREDICTOR + r"pos_embed_caping\.weight$", "decoder.caption_position"),
-    (_PREDICTOR + r"caping_embed$", "decoder.caption_embed"),
-    (_PREDICTOR + r"class_embed$", "decoder.class_embed"),
-    (_PREDICTOR + r"decoder_norm\.", "decoder.decoder_norm."),
-    (_PREDICTOR + r"mask_embed\.layers\.", "decoder.mask_embed."),
-    (_TEXT + r"lang_encoder\.resblocks\.(\d+)\.mlp\.", r"text_encoder.blocks.\1."),
-    (_TEXT + r"lang_encoder\.resblocks\.", "text_encoder.blocks."),
-    (_TEXT + r"lang_encoder\.", "text_encoder."),
-    (_TEXT, "text_encoder."),
+    (r"backbone", "backbone"),
+    (r"pixel_decoder\.encoder\.", _PIXEL + "transformer.encoder.layers."),
+    (r"pixel_decoder\.mask_conv\.", _PIXEL + "mask_features."),
+    (r"pixel_decoder\.input_proj\.", _PIXEL + "input_proj."),
+    (r"decoder\.self_attention\.(\d+)\.attn\.",
+     _PREDICTOR + r"transformer_self_attention_layers.\1.self_attn."),
+    (r"decoder\.self_attention\.", _PREDICTOR + "transformer_self_attention_layers."),
+    (r"decoder\.cross\.(\d+)\.attn\.",
+     _PREDICTOR + r"transformer_cross_attention_layers.\1.multihead_attn."),
+    (r"decoder\.cross\.", _PREDICTOR + "transformer_cross_attention_layers."),
+    (r"decoder\.ffn\.", _PREDICTOR + "transformer_ffn_layers."),
+    (r"decoder\.(query_feat|query_embed|level_embed)$", _PREDICTOR + r"\1.weight"),
+    (r"decoder\.caption_position$", _PREDICTOR + "pos_embed_caping.weight"),
+    (r"decoder\.caption_embed$", _PREDICTOR + "caping_embed"),
+    (r"decoder\.mask_embed\.", _PREDICTOR + "mask_embed.layers."),
+    (r"decoder\.", _PREDICTOR),
+    (r"text_encoder\.(lang_proj|logit_scale)$", _TEXT + r"\1"),
+    (r"text_encoder\.blocks\.(\d+)\.(c_fc|c_proj)\.",
+     _TEXT + r"lang_encoder.resblocks.\1.mlp.\2."),
+    (r"text_encoder\.blocks\.", _TEXT + "lang_encoder.resblocks."),
+    (r"text_encoder\.", _TEXT + "lang_encoder."),
 )  # fmt: skip
 
 
-def our_name(name: str) -> str | None:
-    """Our name of a published tensor, or None where the network has no such tensor."""
-    convolution = re.match(_PIXEL + r"(adapter|layer)_([1-4])\.(norm\.)?(\w+)$", name)
+def published_name(name: str) -> str:
+    """What the original calls the tensor that our model calls ``name``."""
+    convolution = re.fullmatch(r"pixel_decoder\.(lateral|output)\.(\d)\.(conv|norm)\.(\w+)", name)
     if convolution:
-        kind, number, norm, leaf = convolution.groups()
-        block = "lateral" if kind == "adapter" else "output"
-        return f"pixel_decoder.{block}.{int(number) - 1}.{norm or 'conv.'}{leaf}"
+        block, level, part, leaf = convolution.groups()
+        kind = "adapter" if block == "lateral" else "layer"
+        return f"{_PIXEL}{kind}_{int(level) + 1}.{'norm.' if part == 'norm' else ''}{leaf}"
     for pattern, replacement in _RULES:
         renamed, count = re.subn("^" + pattern, replacement, name)
         if count:
             return renamed
-    return None
+    return name
 
 
 def load_published(path: str | Path, config: ModelConfig | None = None) -> XDecoder:
@@ -76,28 +75,22 @@ def load_published(path: str | Path, config: ModelConfig | None = None) -> XDeco
         CheckpointError: the file is missing or broken, or has missing, unexpected or wrong-shaped
             tensors; all of them are named as the file names them.
     """
-    tensors = _read(Path(path))
+    tensors = {name: t for name, t in _read(Path(path)).items() if name not in IGNORED}
     if config is None:
         tiny = "backbone.layers.0.blocks.0.dw1.weight" in tensors
         config = published_config("tiny" if tiny else "large")
     model = XDecoder(config)
-    renamed: dict[str, Tensor] = {}
-    unexpected = []
-    for name, value in tensors.items():
-        if name in IGNORED:
-            continue
-        ours = our_name(name)
-        if ours is None:
-            unexpected.append(name)
-        else:
-            renamed[ours] = value
-    if unexpected:
-        raise CheckpointError(
-            f"{path} holds tensors that no X-Decoder has: {', '.join(unexpected)}",
-            expected="a published X-Decoder checkpoint (v2.0, Focal-T or Focal-L)",
-        )
-    load_exactly(model, renamed, str(path))
+    load_exactly(model, tensors, str(path), published_name)
     return model.eval()
+
+
+def load_backbone(backbone: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Load a backbone alone from tensors under the original's names.
+
+    Raises:
+        CheckpointError: tensors are missing, unexpected or wrong-shaped; they are named.
+    """
+    load_exactly(backbone, tensors, source, lambda name: published_name(f"backbone.{name}"))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -95,7 +95,7 @@ class TextEncoder(nn.Module):
         The end token has the largest id, so its first place is the first maximum (the original's
         rule). Padding needs no mask: attention is causal.
         """
-        features = self(token_ids)
+        features: Tensor = self(token_ids)
         end = token_ids.argmax(dim=-1)
         index = end[:, None, None].expand(-1, 1, features.shape[2])
         return features.gather(1, index)[:, 0]

@@ -40,8 +40,9 @@ class XDecoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone: Any = build_backbone(config.backbone)
-        channels = self.backbone.out_channels
+        backbone = build_backbone(config.backbone)
+        self.backbone: Any = backbone
+        channels = backbone.out_channels
         self.pixel_decoder = PixelDecoder(config.pixel_decoder, channels)
         self.decoder = Decoder(config)
         self.text_encoder = TextEncoder(config.text, config.proj_dim)

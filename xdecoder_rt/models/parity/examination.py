@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from xdecoder_rt.errors import DatasetError
 from xdecoder_rt.image import resize_shorter_side
-from xdecoder_rt.models.config import ModelConfig
+from xdecoder_rt.models.config import ModelConfig, PostprocessConfig
 from xdecoder_rt.models.parity import segmentation, words
 from xdecoder_rt.models.parity.comparison import (
     Outcome,
@@ -20,7 +20,7 @@ from xdecoder_rt.models.parity.comparison import (
     exact,
 )
 from xdecoder_rt.models.parity.fixture import Fixture, FixtureImage, find_image
-from xdecoder_rt.models.parity.forms import BACKBONE_TENSORS, Array, Form
+from xdecoder_rt.models.parity.forms import BACKBONE_TENSORS, Array, Embeddings, Form
 
 _CONTINUOUS = re.compile(
     BACKBONE_TENSORS.pattern + r"|transformer_encoder_features|multi_scale_[0-2]|mask_features"
@@ -45,3 +45,103 @@ class Line:
     shape: tuple[int, ...]
     verdict: Verdict
     outcome: Outcome | None = None
+
+
+class Examination:
+    """A fixture beside one form of its network.
+
+    Args:
+        fixture: what the original computed.
+        form: what is examined.
+        config: the network's configuration; None for a backbone alone.
+    """
+
+    def __init__(self, fixture: Fixture, form: Form, config: ModelConfig | None) -> None:
+        self._fixture = fixture
+        self._form = form
+        self._config = config
+        self._texts: words.TextTensors | None = None
+        if form.words is not None and config is not None:
+            self._texts = words.TextTensors(fixture, form.words, config.context_length)
+        self._images: dict[str, segmentation.ImageTensors] = {}
+
+    def lines(self) -> Iterator[Line]:
+        """A line an expected array, in the file's order; computed as they are taken.
+
+        Raises:
+            DatasetError: the fixture lacks what an array of it needs.
+        """
+        for name, expected in self._fixture.expected.items():
+            judged = self._judge(name, expected)
+            if isinstance(judged, Outcome):
+                verdict = Verdict.PASS if judged.passed else Verdict.FAIL
+                yield Line(name, expected.shape, verdict, judged)
+            else:
+                yield Line(name, expected.shape, judged)
+
+    def _judge(self, name: str, expected: Array) -> Outcome | Verdict:
+        if name == "resize.out" and self._fixture.resize_source is not None:
+            short = self._fixture.resize_shorter_side()
+            return exact(resize_shorter_side(self._fixture.resize_source, short), expected)
+        if name.startswith("text.") and self._texts is not None:
+            rule = words.RULES.get(name.removeprefix("text."))
+            if rule is None:
+                return Verdict.NOT_BUILT
+            return rule(self._texts.array(name.removeprefix("text.")), expected)
+        found = find_image(self._fixture.images, name)
+        return self._judge_image(*found, name, expected) if found else Verdict.NOT_BUILT
+
+    def _judge_image(
+        self, image: FixtureImage, local: str, name: str, expected: Array
+    ) -> Outcome | Verdict:
+        rule = _network_rule(local)
+        if rule is not None:
+            if not self._form.exposed.fullmatch(local):
+                return Verdict.NOT_EXPOSED
+            actual = self._tensors(image).tensor(local)
+            if actual is None:
+                return Outcome(False, "our network has no such tensor")
+            return rule(actual, expected)
+        for pattern, result_rule in segmentation.RULES:
+            if pattern.fullmatch(local) and self._texts is not None:
+                expected_of = partial(self._expected, name.removesuffix(local))
+                return result_rule(self._tensors(image).result(local, expected_of), expected)
+        return Verdict.NOT_BUILT
+
+    def _expected(self, prefix: str, name: str) -> Array:
+        try:
+            return self._fixture.expected[prefix + name]
+        except KeyError as error:
+            raise DatasetError(
+                f"expected.npz of {self._fixture.folder} has no {prefix}{name}",
+                expected="masks, scores and classes of instances together",
+            ) from error
+
+    def _tensors(self, image: FixtureImage) -> segmentation.ImageTensors:
+        if image.name not in self._images:
+            # One image at a time: a published network's intermediates are large.
+            self._images.clear()
+            self._images[image.name] = segmentation.ImageTensors(
+                self._fixture,
+                self._form,
+                image,
+                self._class_table,
+                self._config.postprocess if self._config else PostprocessConfig(),
+            )
+        return self._images[image.name]
+
+    def _class_table(self) -> Embeddings:
+        assert self._texts is not None  # asked for by whole networks only
+        return self._texts.class_table
+
+
+def _network_rule(local: str) -> Rule | None:
+    if _EXACT.fullmatch(local):
+        return exact
+    return continuous if _CONTINUOUS.fullmatch(local) else None
+
+
+def count(lines: list[Line]) -> dict[Verdict, int]:
+    """How many lines have each verdict."""
+    counted = Counter(line.verdict for line in lines)
+    return {verdict: counted[verdict] for verdict in Verdict}

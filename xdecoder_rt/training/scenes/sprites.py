@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -63,7 +64,8 @@ class SpriteCache:
 
     Args:
         clipart_dir: The folder of SVG files.
-        cache_dir: Where rendered sprites are kept; made if it does not exist.
+        cache_dir: Where rendered sprites are kept; made if it does not exist. If that is
+            impossible, a RuntimeWarning is given once and sprites are rendered every time.
 
     Raises:
         DatasetError: if the clip-art folder is missing or holds none of the named drawings.
@@ -80,7 +82,7 @@ class SpriteCache:
         self.drawings = tuple(d for d in lexicon() if (self.root / d.path).is_file())
         if not self.drawings:
             raise _no_clipart(f"none of the named drawings is in {self.root}")
-        self.cache.mkdir(parents=True, exist_ok=True)
+        self._may_warn = True
 
     def load(self, drawing: Drawing) -> NDArray[np.uint8] | None:
         """The drawing's pixels.
@@ -94,18 +96,34 @@ class SpriteCache:
         except OSError:
             return None
         path = self.cache / f"{hashlib.sha256(_RENDERING + svg).hexdigest()[:24]}.png"
-        if not path.exists():
-            self._store(path, self._render(svg) if len(svg) <= _LARGEST_SVG else None)
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGBA"))
-        return pixels if pixels.shape[0] > 1 else None
+        try:
+            with Image.open(path) as image:
+                pixels = np.array(image.convert("RGBA"), dtype=np.uint8)
+            return pixels if pixels.shape[0] > 1 else None
+        except OSError:  # not there yet, or not whole: rendered again
+            rendered = self._render(svg) if len(svg) <= _LARGEST_SVG else None
+        self._store(path, rendered)
+        return rendered
 
     def _store(self, path: Path, pixels: NDArray[np.uint8] | None) -> None:
+        """Keep a sprite; work goes on, with one warning, where that is impossible."""
         if pixels is None:  # one transparent pixel remembers that there is nothing to draw
             pixels = np.zeros((1, 1, 4), np.uint8)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        Image.fromarray(pixels).save(temporary, format="PNG")
-        os.replace(temporary, path)
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(temporary, format="PNG")
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if self._may_warn:
+                warnings.warn(
+                    f"rendered drawings cannot be kept in {self.cache} ({error.strerror}); "
+                    "each is rendered whenever it is needed",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            self._may_warn = False
 
     def _render(self, svg: bytes) -> NDArray[np.uint8] | None:
         try:

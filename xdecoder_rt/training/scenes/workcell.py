@@ -316,7 +316,7 @@ def _made(rng: Rng, name: str) -> tuple[list[Part], str]:
     parts = MADE[name](rng)
     low, high = bounds(parts)
     if float((high - low).max()) < _TINY:
-        factor = between(rng, 1.0, 2.0)
+        factor = between(rng, 1.0, 1.6)
         parts = [scaled(part, factor) for part in parts]
     if name in SOLIDS and rng.random() < 0.7:
         word, colour = named_colour(rng)
