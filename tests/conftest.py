@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from xdecoder_rt.models import ModelConfig
+    from xdecoder_rt.models import ModelConfig, XDecoder
 
 TINY_SIZES = ((64, 64), (32, 96))
 
@@ -59,6 +60,43 @@ def tiny_config() -> ModelConfig:
         proj_dim=16,
         templates="compact",
     )
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModelConfig:
+    """`tiny_config`, for test modules, which cannot import this one."""
+    pytest.importorskip("torch", reason="the models need the extra export")
+    return tiny_config()
+
+
+@pytest.fixture
+def tiny_model(tiny: ModelConfig) -> XDecoder:
+    """A model of `tiny_config` with every value drawn at random, in eval mode."""
+    from xdecoder_rt.models import XDecoder
+
+    return redrawn(XDecoder(tiny))
+
+
+@pytest.fixture(scope="session")
+def redraw() -> Callable[[XDecoder], XDecoder]:
+    """`redrawn`, for test modules, which cannot import this one."""
+    return redrawn
+
+
+def redrawn(model: XDecoder) -> XDecoder:
+    """Draw every value anew, so that no norm, bias, statistic or layer scale is as it begins."""
+    import torch
+
+    torch.manual_seed(0)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            if value.ndim >= 2:
+                value.normal_(0, max(0.02, value[0].numel() ** -0.5))
+            elif name.endswith("bias") or name.endswith("running_mean"):
+                value.normal_(0, 0.2)
+            elif value.ndim == 1:
+                value.uniform_(0.5, 1.5)
+    return model.eval()
 
 
 @pytest.fixture(scope="session")

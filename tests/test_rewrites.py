@@ -1,11 +1,243 @@
-"""Every exact rewrite of the network against the original's order of operations."""
+"""Every exact rewrite of the network against the original's order of operations.
+
+Where two forms meet at a threshold they are compared in float64, so that rounding cannot move a
+mask logit across zero.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
-from conftest_models import randomise
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+
+from xdecoder_rt.models import ModelConfig, XDecoder, load_published
+from xdecoder_rt.models.decoder import LEVELS
+from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, VisionGraph
+from xdecoder_rt.models.parity.fixture import Fixture
+from xdecoder_rt.models.parity.settings import model_config
+from xdecoder_rt.models.plain import PlainOutput, plain_forward
+from xdecoder_rt.models.resample import resize
+
+FIXTURE = Path(__file__).parent / "data" / "focal_tiny_a"
+START, END = 49406, 49407
+
+
+def bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def relative(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).norm() / expected.norm())
+
+
+SIDE = st.integers(1, 40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(source=st.tuples(SIDE, SIDE), target=st.tuples(SIDE, SIDE), seed=st.integers(0, 999))
+@example(source=(128, 128), target=(16, 16), seed=0)
+@example(source=(24, 16), target=(96, 64), seed=0)
+def test_resize_is_antialiased_bicubic_interpolation(
+    source: tuple[int, int], target: tuple[int, int], seed: int
+) -> None:
+    x = normal(2, 3, *source, seed=seed, dtype=torch.float32)
+    assert relative(resize(x, target).double(), bicubic(x.double(), target)) < 4e-7
+    assert relative(resize(x, target), bicubic(x, target)) < 4e-7
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    source=st.tuples(SIDE, SIDE),
+    target=st.tuples(SIDE, SIDE),
+    queries=st.integers(1, 5),
+    channels=st.integers(1, 6),
+    seed=st.integers(0, 999),
+)
+def test_shrinking_mask_features_commutes_with_the_product(
+    source: tuple[int, int], target: tuple[int, int], queries: int, channels: int, seed: int
+) -> None:
+    features = normal(2, channels, *source, seed=seed)
+    embedding = normal(2, queries, channels, seed=seed + 1)
+    shrunk_last = bicubic(torch.einsum("bqc,bchw->bqhw", embedding, features), target)
+    shrunk_first = torch.einsum("bqc,bchw->bqhw", embedding, resize(features, target))
+    torch.testing.assert_close(shrunk_first, shrunk_last, atol=1e-6, rtol=1e-6)
+
+
+# float32 sigmoid rounds to exactly one half for the logits that are this near to zero.
+ROUNDED = 2.0**-22
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(width=32, allow_nan=False).filter(lambda x: x == 0 or abs(x) >= ROUNDED))
+@example(0.0)
+@example(-0.0)
+@example(ROUNDED)
+@example(-ROUNDED)
+@example(math.inf)
+@example(-math.inf)
+def test_a_negative_logit_is_a_sigmoid_below_one_half(logit: float) -> None:
+    x = torch.tensor([logit], dtype=torch.float32)
+    assert torch.equal(x < 0, x.sigmoid() < 0.5)
+
+
+def changed(config: ModelConfig, variant: str) -> ModelConfig:
+    pixel, decoder = config.pixel_decoder, config.decoder
+    if variant == "mask convolution":
+        return replace(config, pixel_decoder=replace(pixel, mask_kernel=3, mask_dim=8))
+    if variant == "narrow mask map":
+        return replace(config, pixel_decoder=replace(pixel, mask_level_dim=8, mask_dim=8))
+    if variant == "other widths":
+        return replace(config, decoder=replace(decoder, hidden_dim=24))
+    if variant == "projected levels":
+        wider = replace(decoder, hidden_dim=24, input_projection=True)
+        return replace(config, decoder=wider)
+    return config
+
+
+VARIANTS = ["tiny", "mask convolution", "narrow mask map", "other widths", "projected levels"]
+
+
+def assert_same_predictions(model: XDecoder, images: Tensor) -> PlainOutput:
+    with torch.no_grad():
+        ours, plain = model(images), plain_forward(model, images)
+    torch.testing.assert_close(ours.mask_features, plain.mask_features)
+    assert len(ours.layers) == len(plain.layers) == model.config.decoder.layers + 1
+    for i, (layer, expected) in enumerate(zip(ours.layers, plain.layers, strict=True)):
+        for field in ("mask_embedding", "class_embedding"):
+            # The resampling matrices are rounded to float32.
+            torch.testing.assert_close(
+                getattr(layer, field),
+                getattr(expected, field),
+                atol=1e-6,
+                rtol=1e-5,
+                msg=lambda text, i=i, field=field: f"{field} of prediction {i}: {text}",
+            )
+    return plain
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_forward_equals_the_plain_form(
+    variant: str, tiny: ModelConfig, redraw: Callable[[XDecoder], XDecoder]
+) -> None:
+    model = redraw(XDecoder(changed(tiny, variant))).double()
+    plain = assert_same_predictions(model, normal(2, 3, 64, 96, seed=3))
+    # The comparison means something only where some positions are blocked and some are not.
+    share = torch.cat([blocked.double().flatten() for blocked in plain.blocked]).mean()
+    assert 0.05 < share < 0.95
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 160), (96, 64)])
+def test_forward_equals_the_plain_form_at_other_sizes(
+    size: tuple[int, int], tiny_model: XDecoder
+) -> None:
+    assert_same_predictions(tiny_model.double(), normal(1, 3, *size, seed=4))
+
+
+def test_forward_equals_the_plain_form_with_the_fixtures_weights() -> None:
+    config = model_config(Fixture.open(FIXTURE).settings, "fixture")
+    model = load_published(FIXTURE / "weights.safetensors", config).double()
+    plain = assert_same_predictions(model, normal(2, 3, 64, 96, seed=5))
+    whole_rows = torch.cat([blocked.all(dim=-1).flatten() for blocked in plain.blocked])
+    assert whole_rows.any(), "the rule for queries that may see nothing was not exercised"
+
+
+def test_training_passes_no_gradient_through_the_masks(tiny_model: XDecoder) -> None:
+    prediction = tiny_model(normal(1, 3, 32, 64, dtype=torch.float32))
+    prediction.layers[-1].class_embedding.sum().backward()
+    gradients = {name for name, p in tiny_model.named_parameters() if p.grad is not None}
+    assert "decoder.query_feat" in gradients
+    # Mask embeddings steer attention by a threshold alone.
+    assert not any(name.startswith("decoder.mask_embed") for name in gradients)
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    texts = [[START, 320, END], [START, END], [START, 320, 1929, 518, 2368, 7, 9, END]]
+    return torch.tensor([text + [END] * (12 - len(text)) for text in texts])
+
+
+def test_text_may_stop_at_its_end_token(tiny_model: XDecoder, ids: Tensor) -> None:
+    model = tiny_model.double()
+    with torch.no_grad():
+        padded = model.encode_text(ids)
+        for row, length, expected in zip(ids, (3, 2, 8), padded, strict=True):
+            trimmed = model.encode_text(row[None, :length])
+            torch.testing.assert_close(trimmed[0], expected)
+
+
+def test_nothing_after_the_end_token_matters(tiny_model: XDecoder, ids: Tensor) -> None:
+    model = tiny_model.double()
+    other = ids.clone()
+    other[0, 3:] = torch.arange(5, 14)
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode_text(other), model.encode_text(ids))
+
+
+def test_the_end_token_sees_every_word(tiny_model: XDecoder, ids: Tensor) -> None:
+    model = tiny_model.double()
+    with torch.no_grad():
+        expected = model.encode_text(ids[2:])
+        for position in range(1, 7):
+            other = ids[2:].clone()
+            other[0, position] = 11
+            assert relative(model.encode_text(other), expected) > 1e-6, position
+
+
+def test_the_graphs_in_a_row_are_the_network(tiny_model: XDecoder) -> None:
+    model = tiny_model.double()
+    # The graph normalises in float32, as a runtime does.
+    model.backbone.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    generator = torch.Generator().manual_seed(6)
+    frame = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8, generator=generator)
+    valid = torch.tensor([[50, 96], [64, 70]])
+    config = model.config
+    images = frame.permute(0, 3, 1, 2).float()
+    images = images - torch.tensor(config.pixel_mean)[:, None, None]
+    images = images / torch.tensor(config.pixel_std)[:, None, None]
+    # The padding is zero after normalisation, whatever the frame holds there.
+    images[0, :, 50:] = 0.0
+    images[1, :, :, 70:] = 0.0
+
+    vision, decode, mask = VisionGraph(model), DecodeGraph(model), MaskGraph()
+    with torch.no_grad():
+        plain = plain_forward(model, images)
+        values = dict(zip(vision.outputs, vision(frame, valid), strict=True))
+        assert len(values) == 2 * config.decoder.layers + LEVELS + 2
+        class_embedding, mask_embedding = decode(*(values[name] for name in decode.inputs))
+        logits = mask(mask_embedding, values["mask_map"])
+        image_embedding = plain.backbone[3].mean(dim=(2, 3)) @ model.backbone_proj
+
+    assert relative(logits, plain.mask_logits[-1]) < 1e-5
+    assert relative(class_embedding, plain.layers[-1].class_embedding) < 1e-5
+    assert relative(values["image_embedding"], image_embedding) < 1e-5
+
+
+def test_padding_is_set_to_zero_after_normalising(tiny_model: XDecoder) -> None:
+    normalise = VisionGraph(tiny_model).normalise
+    frame = torch.full((1, 32, 32, 3), 255, dtype=torch.uint8)
+    pixels = normalise(frame, torch.tensor([[20, 9]]))
+    assert (pixels[0, :, :20, :9] != 0).all()
+    assert (pixels[0, :, 20:] == 0).all()
+    assert (pixels[0, :, :, 9:] == 0).all()
+
+
+def test_class_logits_are_scaled_cosines(tiny_model: XDecoder) -> None:
+    embedding = normal(2, 4, 16, dtype=torch.float32)
+    table = F.normalize(normal(3, 16, seed=1, dtype=torch.float32), dim=-1)
+    with torch.no_grad():
+        logits = tiny_model.class_logits(embedding, table)
+    scale = tiny_model.text_encoder.logit_scale.detach().exp()
+    cosines = F.cosine_similarity(embedding[:, :, None], table[None, None], dim=-1)
+    torch.testing.assert_close(logits, cosines * scale)

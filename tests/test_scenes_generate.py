@@ -6,9 +6,11 @@ import hashlib
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError
 from xdecoder_rt.evaluation.labelled_folder import ANNOTATIONS, LabelledFolder
@@ -183,8 +185,12 @@ def test_a_finished_folder_is_not_overwritten_and_an_unfinished_one_is_started_o
 def test_a_failing_run_leaves_nothing_behind(
     tmp_path: Path, clipart: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    save = Image.Image.save
+
+    def full_disk(image: Image.Image, file: object, **options: Any) -> None:
+        if isinstance(file, str | Path):
+            raise OSError(28, "No space left on device")
+        save(image, file, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("PIL.Image.Image.save", full_disk)
     with pytest.raises(DatasetError, match="No space left"), warnings.catch_warnings():

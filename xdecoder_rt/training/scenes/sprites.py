@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -115,7 +116,8 @@ class SpriteCache:
             Image.fromarray(pixels).save(temporary, format="PNG")
             os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             if self._may_warn:
                 warnings.warn(
                     f"rendered drawings cannot be kept in {self.cache} ({error.strerror}); "
