@@ -18,7 +18,7 @@ from xdecoder_rt.models.parity.__main__ import main
 DATA = Path(__file__).parent / "data"
 WHOLE = DATA / "focal_tiny_a"
 BACKBONE = DATA / "focal_plain_backbone"
-LATER = ("grounding", "caption", "retrieval")
+LATER = ("grounding.", "caption.", "caption_region.", "retrieval.")
 
 
 def run(folder: Path, tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:

@@ -195,11 +195,12 @@ def _read_settings(config: Mapping[str, Any]) -> Settings:
 def _read_arrays(path: Path) -> dict[str, Array]:
     """Every array of an ``.npz``; nothing is unpickled."""
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is not an archive of arrays")
-        with archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is not an archive of arrays")
+            with archive:
+                return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise _broken(path, error) from error
 
