@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import CheckpointError, require
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.xdecoder import XDecoder
@@ -63,7 +62,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: a weight is not finite, in fp16 either.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {}
     for name, value in model.state_dict().items():
@@ -78,15 +77,8 @@ def save_checkpoint(
                 )
         tensors[name] = stored
     header = {**(metadata or {}), "format": FORMAT, "config": model.config.to_json()}
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata=header)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_writer(path) as file:
+        file.write(save(tensors, metadata=header))
 
 
 def load_checkpoint(path: str | Path) -> XDecoder:
@@ -100,7 +92,7 @@ def load_checkpoint(path: str | Path) -> XDecoder:
         raise CheckpointError(
             f"{path} is not an xdecoder_rt checkpoint",
             expected=f"the header entry format = {FORMAT!r}",
-            fix="For a published X-Decoder file use load_published or build --published",
+            fix="Use load_published for a published X-Decoder file",
         )
     model = XDecoder(ModelConfig.from_json(header.get("config", "")))
     load_exactly(model, tensors, str(path))
