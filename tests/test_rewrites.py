@@ -43,13 +43,12 @@ def relative(actual: Tensor, expected: Tensor) -> float:
 
 
 SIDE = st.integers(1, 40)
-# Heights alone of maps one pixel wide are resized wrongly by PyTorch itself (2.13, CPU): every row
-# comes out as the first.
+# PyTorch itself (2.13, CPU) resizes to a width of one pixel wrongly: every row is as the first.
 SIZE = st.tuples(SIDE, st.integers(2, 40))
 
 
 @settings(max_examples=25, deadline=None)
-@given(source=SIZE, target=st.tuples(SIDE, SIDE), seed=st.integers(0, 999))
+@given(source=SIZE, target=SIZE, seed=st.integers(0, 999))
 @example(source=(128, 128), target=(16, 16), seed=0)
 @example(source=(24, 16), target=(96, 64), seed=0)
 def test_resize_is_antialiased_bicubic_interpolation(
@@ -63,7 +62,7 @@ def test_resize_is_antialiased_bicubic_interpolation(
 @settings(max_examples=20, deadline=None)
 @given(
     source=SIZE,
-    target=st.tuples(SIDE, SIDE),
+    target=SIZE,
     queries=st.integers(1, 5),
     channels=st.integers(1, 6),
     seed=st.integers(0, 999),

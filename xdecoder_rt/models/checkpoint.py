@@ -61,6 +61,7 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: a weight is not finite, in fp16 either.
+        OSError: the file cannot be written.
     """
     from safetensors.torch import save
 
@@ -94,7 +95,11 @@ def load_checkpoint(path: str | Path) -> XDecoder:
             expected=f"the header entry format = {FORMAT!r}",
             fix="Use load_published for a published X-Decoder file",
         )
-    model = XDecoder(ModelConfig.from_json(header.get("config", "")))
+    config = ModelConfig.from_json(header.get("config", ""))
+    with torch.device("meta"):
+        # What a file claims to hold takes no memory before its tensors agree.
+        check_fit(XDecoder(config), tensors, str(path))
+    model = XDecoder(config)
     load_exactly(model, tensors, str(path))
     return model.eval()
 
@@ -107,11 +112,30 @@ def load_exactly(
 ) -> None:
     """Load tensors into a module, refusing missing, unexpected and wrong-shaped ones by name.
 
+    Args and errors are those of :func:`check_fit`.
+    """
+    wanted = check_fit(module, tensors, source, file_name)
+    module.load_state_dict(
+        {ours: tensors[name].to(value.dtype) for name, (ours, value) in wanted.items()}
+    )
+
+
+def check_fit(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    file_name: Callable[[str], str] = str,
+) -> dict[str, tuple[str, Tensor]]:
+    """Compare the names and shapes of tensors with a module's, which may be on device ``meta``.
+
     Args:
-        module: what to load into.
+        module: what they are for.
         tensors: by the names that the file gives them.
         source: the file, for messages.
         file_name: the file's name of a tensor of ours.
+
+    Returns:
+        By the file's names, the module's own name and tensor.
 
     Raises:
         CheckpointError: naming every offender as the file does.
@@ -129,9 +153,7 @@ def load_exactly(
             f"{source} does not fit the model: " + "; ".join(problems),
             expected=f"exactly the {len(wanted)} tensors of the configured network",
         )
-    module.load_state_dict(
-        {ours: tensors[name].to(value.dtype) for name, (ours, value) in wanted.items()}
-    )
+    return wanted
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

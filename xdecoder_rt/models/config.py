@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from xdecoder_rt.errors import CheckpointError
+from xdecoder_rt.errors import CheckpointError, shown
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -196,9 +197,11 @@ class ModelConfig:
                 "postprocess": PostprocessConfig,
             }
             for key, kind in parts.items():
-                raw[key] = kind(**_tuples(raw[key]))
-            return cls(**_tuples(raw))
-        except (ValueError, TypeError, KeyError) as error:
+                raw[key] = kind(**_checked(kind, raw[key]))
+            config = cls(**_checked(cls, raw))
+            _check_agreement(config)
+            return config
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CheckpointError(
                 f"The checkpoint's configuration cannot be read ({error})",
                 expected="the configuration that xdecoder_rt writes into its own checkpoints",
@@ -206,8 +209,62 @@ class ModelConfig:
             ) from error
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+_CHOICES = {
+    "family": ("published", "compact"),
+    "templates": ("published", "compact"),
+    "norm": ("group", "batch"),
+}
+_LARGEST = 1 << 20
+_MAY_BE_ZERO = ("mask_kernel", "transformer_layers", "token_rank")
+
+
+def _checked(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The values of one part, with lists as tuples; a `ValueError` tells which is wrong."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__} is not an object")
+    annotations = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    made = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    for name, value in made.items():
+        if name in annotations and not _fits(name, annotations[name], value):
+            raise ValueError(f"{name} is {shown(value)}")
+    return made
+
+
+def _check_agreement(config: ModelConfig) -> None:
+    pixel = config.pixel_decoder
+    for part, width, heads in (
+        ("pixel_decoder", pixel.dim, pixel.heads),
+        ("decoder", config.decoder.hidden_dim, config.decoder.heads),
+        ("text", config.text.width, config.text.heads),
+    ):
+        if width % heads:
+            raise ValueError(f"the {heads} heads of {part} do not divide its width of {width}")
+    if pixel.norm == "group" and (pixel.dim % 32 or pixel.mask_level_dim % 32):
+        raise ValueError("the widths of pixel_decoder are no multiples of the 32 groups")
+    if not pixel.mask_kernel and pixel.mask_dim != pixel.mask_level_dim:
+        raise ValueError("without mask_kernel, mask_dim must be mask_level_dim")
+
+
+def _fits(name: str, annotation: str, value: object) -> bool:
+    if annotation.startswith("tuple["):
+        inner = annotation[len("tuple[") : -1].split(", ")
+        if not isinstance(value, tuple) or len(value) != (4 if inner[1] == "..." else len(inner)):
+            return False
+        return all(_fits(name, inner[0], item) for item in value)
+    if annotation == "int":
+        least = 0 if name in _MAY_BE_ZERO else 1
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return least <= value <= _LARGEST
+    if annotation == "float":
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return math.isfinite(value)
+    if annotation == "str":
+        return isinstance(value, str) and value in _CHOICES.get(name, (value,))
+    if annotation == "bool":
+        return isinstance(value, bool)
+    return dataclasses.is_dataclass(value)
 
 
 def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
