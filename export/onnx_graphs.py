@@ -82,7 +82,8 @@ def export_text_graph(model: XDecoder) -> ExportedGraph:
     token_ids = torch.full((3, 7), 49407)
     token_ids[:, 0] = 49406
     token_ids[:, 1:3] = torch.tensor([[320, 1929], [2368, 320], [518, 1615]])
-    return export_graph("text", TextGraph(model), {"token_ids": token_ids}, ({0: texts, 1: length},))
+    example = {"token_ids": token_ids}
+    return export_graph("text", TextGraph(model), example, ({0: texts, 1: length},))
 
 
 def export_graph(

@@ -138,7 +138,7 @@ def test_interruption_is_the_way_out(
 def test_words_can_be_changed_while_it_runs(
     play: Run, frames: Path, typed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    os.write(typed, "cup, sofa|couch , wall\n".encode())
+    os.write(typed, b"cup, sofa|couch , wall\n")
     arguments = ("--words", "mug", "--stuff", "wall", "--every-frame", "--json")
     assert play(frames, *arguments) == 0
     out, err = capsys.readouterr()

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from xdecoder_rt.vocabulary import Vocabulary, check_text
 
 Words = Sequence[str | Sequence[str]]
 Image: TypeAlias = "ImageSource | ImageState"
+Images: TypeAlias = "list[Image] | tuple[Image, ...]"
 
 
 class Engine:
@@ -103,7 +104,7 @@ class Engine:
     @overload
     def segment(
         self,
-        image: Sequence[Image],
+        image: Images,
         vocabulary: Words,
         *,
         task: str = ...,
@@ -112,7 +113,7 @@ class Engine:
 
     def segment(
         self,
-        image: Image | Sequence[Image],
+        image: Image | Images,
         vocabulary: Words,
         *,
         task: str = "panoptic",
@@ -142,7 +143,7 @@ class Engine:
         words = Vocabulary.parse(vocabulary, stuff)
         if isinstance(image, list | tuple):
             return [self._segment(one, words, task) for one in image]
-        return self._segment(image, words, task)  # type: ignore[arg-type]
+        return self._segment(image, words, task)
 
     def warm(self, vocabulary: Words) -> None:
         """Embed a vocabulary ahead of time, so that the first frame does not wait for it.
@@ -251,4 +252,5 @@ class Engine:
         chosen = state.decoded.mask_embedding[queries][None]
         mask = self._graph(self.manifest.graphs.mask[size_key(state.letterbox.target)])
         values = mask({"mask_embedding": chosen, "mask_map": state.values["mask_map"]})
-        return self.backend.to_numpy(values["mask_logits"])[0]
+        logits: npt.NDArray[np.float32] = self.backend.to_numpy(values["mask_logits"])[0]
+        return logits

@@ -47,8 +47,8 @@ def test_a_time_budget_is_used_up_as_the_rate_reaches_its_end(
     assert progress.seconds <= max(budget - reserve, 0) + 2 * slowest
     assert progress.seconds >= budget - reserve - 2 * slowest
     if len(fractions) > 60:
-        # No jump at the end: the last steps are as small as the others.
-        assert fractions[-1] > 0.9
+        # No jump at the end, though the machine's speed may change by half on the way.
+        assert fractions[-1] > 0.85
 
 
 def test_an_even_machine_gets_the_schedule_of_its_steps() -> None:

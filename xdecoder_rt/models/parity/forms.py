@@ -33,15 +33,15 @@ class Words(Protocol):
 
 
 class Form(Protocol):
-    """One form of a network: PyTorch modules, or exported graphs.
+    """One form of a network: PyTorch modules, or exported graphs."""
 
-    Attributes:
-        exposed: names of the network's tensors that this form shows.
-        words: the text side; None for a backbone alone.
-    """
+    @property
+    def exposed(self) -> re.Pattern[str]:
+        """Names of the network's tensors that this form shows."""
 
-    exposed: re.Pattern[str]
-    words: Words | None
+    @property
+    def words(self) -> Words | None:
+        """The text side; None for a backbone alone."""
 
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
         """What the form computes of one image, by the fixture's names, with a batch of one."""

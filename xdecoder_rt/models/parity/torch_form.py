@@ -43,7 +43,7 @@ class TorchWords:
         """Unit embeddings of names over all templates, the background's last: ``[K + 1, D]``."""
         sentences = [prompts(name, PUBLISHED_TEMPLATES) for name in (*names, self._background)]
         rows = self._embed([sentence for group in sentences for sentence in group])
-        return _numpy(unit(rows.unflatten(0, (len(sentences), -1)).mean(dim=1)))
+        return _numpy(unit(rows.reshape(len(sentences), -1, rows.shape[1]).mean(dim=1)))
 
     def class_logits(self, class_embedding: Array, table: Embeddings) -> Array:
         """Scaled cosines: ``[..., Q, D], [K, D] -> [..., Q, K]``."""
@@ -56,7 +56,9 @@ class TorchWords:
         token_ids = torch.from_numpy(self._tokenizer(texts))
         with torch.inference_mode():
             return unit(
-                torch.cat([self._model.encode_text(t) for t in token_ids.split(_TEXTS_AT_ONCE)])
+                torch.cat(
+                    [self._model.encode_text(t) for t in torch.split(token_ids, _TEXTS_AT_ONCE)]
+                )
             )
 
 
