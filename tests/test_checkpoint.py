@@ -60,9 +60,7 @@ def test_matrices_are_stored_in_half_and_vectors_in_full_precision(path: Path) -
             assert value.dtype == (torch.float16 if value.ndim >= 2 else torch.float32), name
 
 
-def test_header_tells_format_configuration_and_metadata(
-    path: Path, tiny_model: XDecoder
-) -> None:
+def test_header_tells_format_configuration_and_metadata(path: Path, tiny_model: XDecoder) -> None:
     header = read_header(path)
     assert header["format"] == FORMAT
     assert header["training"] == "seven steps"

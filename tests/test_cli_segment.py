@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -370,6 +372,57 @@ class TestWhatIsRefused:
         assert segment(photo, "--words", "mug", "--debug") == 1
         assert "Traceback" in capsys.readouterr().err
 
+    def test_terminated_it_ends_as_if_interrupted(
+        self,
+        segment: Run,
+        photo: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def terminate(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(Image.Image, "save", terminate)
+        before = signal.getsignal(signal.SIGTERM)
+        assert segment(photo, "--words", "mug", "-o", tmp_path / "found.png") == 130
+        assert capsys.readouterr() == ("", "interrupted\n")
+        assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+        assert signal.getsignal(signal.SIGTERM) == before
+
+    def test_nothing_is_left_when_the_plan_is_not_usable(
+        self, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["--words", "mug", "--plan", str(tmp_path / "no.plan"), "-o"]
+        assert main(["segment", str(photo), *arguments, str(tmp_path / "drawn") + "/"]) == 1
+        the_error(capsys)
+        assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+    def test_names_and_words_in_any_script(
+        self, segment: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        image = save_picture(tmp_path / "caf\u00e9 \U0001f44b.png")
+        assert segment(image, "--words", "\U0001f9f8", "杯子", "--json") == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["vocabulary"] == ["\U0001f9f8", "杯子"]
+        assert document["images"][0]["image"] == str(image)
+
+    @pytest.mark.parametrize("options", [[], ["--json"]])
+    def test_what_the_terminal_cannot_show_is_escaped(
+        self, tiny_plan: Path, tmp_path: Path, options: list[str]
+    ) -> None:
+        folder = os.fsencode(tmp_path)
+        image = folder + b"/not utf-8 \xff.png"
+        save_picture(tmp_path / "photo.png").rename(os.fsdecode(image))
+        command = [sys.executable, "-m", "xdecoder_rt.cli", "segment", image, "--words", "杯子"]
+        command += ["--plan", str(tiny_plan), *options]
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+        done = subprocess.run(command, capture_output=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        done.stdout.decode("ascii")
+        if options:
+            assert os.fsencode(json.loads(done.stdout)["images"][0]["image"]) == image
+
 
 class TestHelp:
     def test_without_a_command_a_guide_is_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -404,4 +457,20 @@ class TestHelp:
             "sys.exit(f'imported {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def test_segmenting_imports_no_framework(
+        self, tiny_plan: Path, photo: Path, tmp_path: Path
+    ) -> None:
+        code = (
+            "import sys\n"
+            "from xdecoder_rt.cli import main\n"
+            "assert main(sys.argv[1:]) == 0\n"
+            "heavy = {'torch', 'onnx', 'openvino', 'matplotlib', 'scipy', 'cv2', 'tqdm'}\n"
+            "sys.exit(f'imported {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
+        )
+        arguments = ["segment", photo, "--words", "mug", "--plan", tiny_plan]
+        arguments += ["-o", tmp_path / "found.png"]
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

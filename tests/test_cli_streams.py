@@ -77,7 +77,7 @@ class TestVideosAndCameras:
             open_source(str(path))
 
     def test_a_camera_that_is_not_there_is_refused(self, cv2: Any) -> None:
-        with pytest.raises(ImageError, match="camera 987 .*cannot be opened|camera 987"):
+        with pytest.raises(ImageError, match="The camera 987 cannot be opened"):
             open_source("987")
 
     def test_a_missing_file_is_refused(self) -> None:

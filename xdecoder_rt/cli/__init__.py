@@ -10,11 +10,15 @@ Exit codes: 0 success; 1 an error, told in one line on stderr; 2 the command lin
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import NoReturn, TextIO
 
@@ -48,7 +52,7 @@ exit codes:
   0    success
   1    an error; one line on stderr begins with "error:"
   2    the command line itself is wrong
-  130  interrupted (Ctrl-C)
+  130  interrupted (Ctrl-C or SIGTERM)
 """
 
 
@@ -72,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; nothing is raised for bad input.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A word that the terminal's encoding lacks is no reason to fail; stderr does so already.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     try:
@@ -87,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     """Run the chosen command, turning whatever it raises into a line and a code."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _terminable():
             warnings.showwarning = _show_warning
             code: int = args.run(args)
         # A closed pipe shows when the buffer is written, which would otherwise be after main.
@@ -105,6 +112,23 @@ def _run(args: argparse.Namespace) -> int:
             traceback.print_exc()
         print(f"error: {_line(error)}", file=sys.stderr)
         return EXIT_ERROR
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: temporary files go, a video gets its end."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _line(error: Exception) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +182,7 @@ class Player:
         """
         start = last_status = time.perf_counter()
         try:
-            with _interruptible(), reader:
+            with reader:
                 while limit is None or self.answered < limit:
                     for line in self._lines.poll():
                         self._change_words(line)
@@ -270,23 +268,6 @@ def _open_sinks(args: argparse.Namespace, name: str, fps: float) -> list[Sink]:
 def _close(sinks: Sequence[Sink], *, keep: bool) -> None:
     for sink in sinks:
         sink.close(keep=keep)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end the stream as Ctrl-C does, so that a video gets its end too."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _standard_input() -> int | None:

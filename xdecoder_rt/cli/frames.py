@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from xdecoder_rt.cli.output import printable
 from xdecoder_rt.errors import ImageError, XDecoderError, require, shown
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Capture:
         self._capture = self._cv2.VideoCapture(device)
         if not self._capture.isOpened():
             raise ImageError(
-                f"The {shown(name, 200)} cannot be opened",
+                f"The {printable(name, 200)} cannot be opened",
                 expected="a connected camera that no other program uses"
                 if self.is_live
                 else "a video file that OpenCV reads",

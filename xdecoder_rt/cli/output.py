@@ -46,13 +46,14 @@ class Report:
         """Write for programs, where asked to."""
         if self._target is None:
             return
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+        # ASCII: names of files need not be valid Unicode, and stdout need not be UTF-8.
+        text = json.dumps(value, allow_nan=False, indent=2) + "\n"
         if self._target == STDOUT:
             sys.stdout.write(text)
             sys.stdout.flush()
         else:
             with writer(self._target, "the JSON") as file:
-                file.write(text.encode("utf-8"))
+                file.write(text.encode("ascii"))
 
 
 class Progress:

@@ -83,8 +83,6 @@ def run(args: argparse.Namespace) -> int:
     """
     report = Report(args.json)
     words = read_words(args)
-    pictures = _destinations(args.images, args.output, None, "the picture")
-    labels = _destinations(args.images, args.labels_png, ".png", "the labels")
     from xdecoder_rt.engine import Engine
 
     entries: list[dict[str, Any]] = []
@@ -92,14 +90,20 @@ def run(args: argparse.Namespace) -> int:
     with Engine(
         args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
     ) as engine:
+        pictures = _destinations(args.images, args.output, None, "the picture")
+        labels = _destinations(args.images, args.labels_png, ".png", "the labels")
         engine.warm(words.entries)
         for image, picture, label_png in zip(args.images, pictures, labels, strict=True):
             try:
-                entries.append(_one(engine, image, words, args.task, picture, label_png, report))
+                entry = _one(engine, image, words, args.task, picture, label_png)
             except ImageError as error:
                 failed = True
                 note(f"error: {error}")
                 entries.append({"image": image, "error": str(error)})
+            else:
+                loading = not any("segments" in earlier for earlier in entries)
+                report.text(_text(entry, " with loading the graphs" if loading else ""))
+                entries.append(entry)
         report.document(
             {
                 "plan": str(args.plan),
@@ -120,9 +124,8 @@ def _one(
     task: str,
     picture: Path | None,
     label_png: Path | None,
-    report: Report,
 ) -> dict[str, Any]:
-    """Segment one image, print it and write its files; its entry of the JSON."""
+    """Segment one image and write its files; its entry of the JSON."""
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
@@ -133,23 +136,22 @@ def _one(
         write_picture(result.draw(pixels), picture)
     if label_png is not None:
         _write_labels(result, label_png)
-    document = result.to_dict()
-    report.text(_text(path, document, milliseconds))
     return {
         "image": path,
         "time_ms": milliseconds,
         "picture": None if picture is None else str(picture),
         "labels_png": None if label_png is None else str(label_png),
-        **document,
+        **result.to_dict(),
     }
 
 
-def _text(path: str, document: dict[str, Any], milliseconds: float) -> str:
-    segments = document["segments"]
-    pixels = document["width"] * document["height"]
+def _text(entry: dict[str, Any], remark: str) -> str:
+    segments = entry["segments"]
+    pixels = entry["width"] * entry["height"]
     head = (
-        f"{printable(path, 200)}  {document['width']} x {document['height']}, {document['task']}, "
-        f"{len(segments)} segment{'' if len(segments) == 1 else 's'}, {milliseconds:.0f} ms"
+        f"{printable(entry['image'], 200)}  {entry['width']} x {entry['height']}, {entry['task']}, "
+        f"{len(segments)} segment{'' if len(segments) == 1 else 's'}, "
+        f"{entry['time_ms']:.0f} ms{remark}"
     )
     if not segments:
         return f"{head}\n"

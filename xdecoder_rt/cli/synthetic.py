@@ -17,10 +17,13 @@ _ADJECTIVES = (
     "plastic", "round", "square", "broken", "empty", "full", "open", "closed",
 )  # fmt: skip
 _SHAPES = 24
+_GRAIN = 4  # pixels
 
 
 def image(size: tuple[int, int], seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Rectangles and ellipses of random colours over a gradient, with noise.
+    """Rectangles and ellipses of random colours over a gradient, with grain.
+
+    It is made small and enlarged: the peak memory of a measured process must be the engine's.
 
     Args:
         size: (height, width).
@@ -29,6 +32,13 @@ def image(size: tuple[int, int], seed: int = 0) -> npt.NDArray[np.uint8]:
     Returns:
         uint8 ``[height, width, 3]``.
     """
+    height, width = size
+    small = _shapes((-(-height // _GRAIN), -(-width // _GRAIN)), seed)
+    rows, columns = np.arange(height) // _GRAIN, np.arange(width) // _GRAIN
+    return small[rows[:, None], columns[None, :]]
+
+
+def _shapes(size: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
     height, width = size
     generator = np.random.default_rng(seed)
     rows = np.linspace(0, 1, height, dtype=np.float32)[:, None]
