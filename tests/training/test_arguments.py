@@ -56,6 +56,7 @@ def test_what_is_given_arrives() -> None:
         ["a", "--lr", "nan"],
         ["a", "--ema-decay", "1"],
         ["a", "--dice-weight", "-1"],
+        ["a", "--validation", "one/val", "other/val"],
     ],
 )
 def test_settings_that_cannot_work_are_refused(arguments: list[str]) -> None:

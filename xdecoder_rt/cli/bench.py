@@ -276,12 +276,13 @@ def _text(document: dict[str, Any]) -> str:
             (STAGES[stage], *(f"{times[p]:.2f}" for p in _PERCENTILES))
             for stage, times in result["stages_ms"].items()
         ]
-        memory = result["peak_memory_mb"]
+        memory, found = result["peak_memory_mb"], result["segments"]
         lines += [
             "",
             f"{name} {result['version']}",
             table(("milliseconds", *_PERCENTILES), rows),
-            f"  {result['frames_per_second']:.1f} frames a second, {result['segments']} segments; "
+            f"  {result['frames_per_second']:.1f} frames a second, {found} segment"
+            f"{'' if found == 1 else 's'}; "
             f"opened in {result['open_ms']:.0f} ms, first frame {result['first_frame_ms']:.0f} ms",
             f"  peak memory {memory['segmented']:.0f} MB (after importing "
             f"{memory['imported']:.0f}, after loading {memory['loaded']:.0f})",

@@ -149,6 +149,12 @@ class TrainConfig:
         """
         if not self.sources:
             raise ArgumentError("There is no training data", fix="name at least one source")
+        names = [path.name for path in self.validation]
+        if len(set(names)) < len(names):
+            raise ArgumentError(
+                f"Two of the validation sets {shown(names)} have the same name",
+                fix="rename one: curves and metrics are kept by name",
+            )
         if (self.steps is None) == (self.minutes is None):
             raise ArgumentError(
                 "The length of the run is unclear", expected="exactly one of steps and minutes"
