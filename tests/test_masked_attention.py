@@ -165,3 +165,22 @@ def test_onnx_form_equals_the_reference() -> None:
     out = decomposed(*(t.numpy() for t in inputs)).value
     expected = reference.masked_attention(*inputs).numpy()
     np.testing.assert_allclose(out, expected, atol=1e-6)
+
+
+def test_gradients_under_autocast_where_inputs_differ_in_type() -> None:
+    torch.manual_seed(0)
+    wide = [torch.randn(1, 2, n, 8) for n in (3, 5, 5)]
+    factors = torch.randn(1, 3, 4), torch.randn(1, 4, 5)
+
+    def gradients(kinds: tuple[torch.dtype, ...]) -> list[torch.Tensor]:
+        leaves = [x.clone().to(kind).requires_grad_() for x, kind in zip(wide, kinds, strict=True)]
+        with torch.autocast("cpu", torch.bfloat16):
+            out = masked_attention(*leaves, *factors)
+        out.float().pow(2).sum().backward()
+        assert all(leaf.grad is not None and leaf.grad.dtype == leaf.dtype for leaf in leaves)
+        return [leaf.grad.float() for leaf in leaves if leaf.grad is not None]
+
+    exact = gradients((torch.float32, torch.float32, torch.float32))
+    mixed = gradients((torch.bfloat16, torch.float32, torch.float32))
+    for ours, expected in zip(mixed, exact, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0.1, atol=0.1)

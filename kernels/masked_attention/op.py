@@ -36,12 +36,21 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    query, key, value, mask_embedding, mask_features = ctx.saved_tensors
-    query, key, value = leaves = [t.detach().requires_grad_() for t in (query, key, value)]
+    *inputs, mask_embedding, mask_features = ctx.saved_tensors
+    # Autocast may have saved inputs of several types: differentiate in the widest of them.
+    dtype = gradient.dtype
+    for tensor in (*inputs, mask_embedding, mask_features):
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    leaves = [t.detach().to(dtype).requires_grad_() for t in inputs]
     with torch.enable_grad():
-        out = reference.masked_attention(query, key, value, mask_embedding, mask_features)
+        query, key, value = leaves
+        out = reference.masked_attention(
+            query, key, value, mask_embedding.to(dtype), mask_features.to(dtype)
+        )
+    found = torch.autograd.grad(out, leaves, gradient.to(dtype))
+    gradients = [g.to(t.dtype) for g, t in zip(found, inputs, strict=True)]
     # The mask is a threshold: its factors get no gradient.
-    return (*torch.autograd.grad(out, leaves, gradient), None, None)
+    return (*gradients, None, None)
 
 
 masked_attention.register_autograd(_backward, setup_context=_setup_context)
