@@ -2,7 +2,8 @@
 
     python benchmarks/accuracy.py model.plan data/workcell_val data/clipart_val -o docs/accuracy.md
 
-Every folder is asked for its whole vocabulary; the scores are those of ``xdecoder-rt eval``.
+Every folder is asked for its whole vocabulary and all its texts; the scores are those of
+``xdecoder-rt eval``, with a dash where a folder or the plan lacks what a score needs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from xdecoder_rt import Engine
@@ -19,8 +21,25 @@ from xdecoder_rt.evaluation.evaluate import evaluate
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.report import Report
 
-HEAD = "| scenes | items | words asked | PQ | SQ | RQ | mIoU |\n" + "| --- " * 7 + "|"
-BEST_AND_WORST = 8
+SEGMENTS = ("scenes", "items", "words asked", "PQ", "SQ", "RQ", "mIoU")
+TEXTS = (
+    "scenes",
+    "phrases",
+    "cIoU",
+    "mIoU",
+    "P@0.5",
+    "images, texts",
+    "image R@1",
+    "image R@5",
+    "text R@1",
+    "text R@5",
+    "CIDEr",
+    "BLEU-4",
+    "questions",
+    "VQA",
+)
+BEST = 8
+ABSENT = "-"
 
 
 def main() -> int:
@@ -32,17 +51,20 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the Markdown file")
     parser.add_argument("--limit", type=int, help="images of each folder (default all)")
     args = parser.parse_args()
-    rows, classes, figures = [HEAD], [], {}
+    segments, texts, classes, figures = [], [], [], {}
     with Engine(args.plan) as engine:
         digest = engine.manifest.model.weights_sha256
         for path in args.folders:
             folder = LabelledFolder.open(path)
             report = evaluate(engine, folder, limit=args.limit)
             figures[path.name] = report.to_json()
-            rows.append(row(path.name, len(folder.vocabulary), report))
-            classes.append(extremes(path.name, report))
+            segments.append([path.name, *segment_cells(len(folder.vocabulary), report)])
+            texts.append([path.name, *text_cells(report)])
+            classes += extremes(path.name, report)
     command = shlex.join(["python", *sys.argv])
-    text = f"Weights `{digest[:12]}`, measured by\n`{command}`\n\n" + "\n".join(rows) + "\n\n"
+    text = f"Weights `{digest[:12]}`, measured by\n`{command}`\n\n{table(SEGMENTS, segments)}\n"
+    if any(cell != ABSENT for _, *cells in texts for cell in cells):
+        text += f"{table(TEXTS, texts)}\n"
     with atomic_writer(args.output) as file:
         file.write((text + "\n".join(classes)).encode())
     with atomic_writer(args.output.with_suffix(".json")) as file:
@@ -51,18 +73,42 @@ def main() -> int:
     return 0
 
 
-def row(name: str, words: int, report: Report) -> str:
-    p = report.panoptic
-    scores = (p.pq, p.sq, p.rq, report.semantic.miou)
-    return f"| {name} | {report.items} | {words} | " + " | ".join(f"{s:.1f}" for s in scores) + " |"
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def extremes(name: str, report: Report) -> str:
-    """The classes that it knows best and worst."""
+def segment_cells(words: int, report: Report) -> list[str]:
+    counts = [str(report.items), str(words)]
+    return [*counts, *scores(report.panoptic, "pq", "sq", "rq"), *scores(report.semantic, "miou")]
+
+
+def text_cells(report: Report) -> list[str]:
+    referring, retrieval, vqa = report.referring, report.retrieval, report.vqa
+    return [
+        str(referring.phrases) if referring else ABSENT,
+        *scores(referring, "ciou", "miou", "p_at_50"),
+        f"{retrieval.images}, {retrieval.texts}" if retrieval else ABSENT,
+        *scores(retrieval, "image_r1", "image_r5", "text_r1", "text_r5"),
+        *scores(report.caption, "cider", "bleu4"),
+        str(vqa.questions) if vqa else ABSENT,
+        *scores(vqa, "accuracy"),
+    ]
+
+
+def scores(section: object, *names: str) -> list[str]:
+    values = [getattr(section, name, None) for name in names]
+    return [ABSENT if value is None else f"{value:.1f}" for value in values]
+
+
+def extremes(name: str, report: Report) -> list[str]:
+    """The classes that it knows best and worst, in a line; none without segments."""
+    if report.panoptic is None:
+        return []
     ranked = sorted(report.panoptic.per_class.items(), key=lambda entry: -entry[1].pq)
-    best = ", ".join(f"{label} {quality.pq:.0f}" for label, quality in ranked[:BEST_AND_WORST])
+    best = ", ".join(f"{label} {quality.pq:.0f}" for label, quality in ranked[:BEST])
     worst = ", ".join(label for label, quality in ranked if quality.pq == 0)
-    return f"- {name}: best PQ: {best}; PQ 0: {worst or 'none'}\n"
+    return [f"- {name}: best PQ: {best}; PQ 0: {worst or 'none'}\n"]
 
 
 if __name__ == "__main__":

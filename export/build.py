@@ -15,6 +15,7 @@ from xdecoder_rt.export.onnx_graphs import (
     ExportedGraph,
     export_image_graphs,
     export_text_graph,
+    export_token_graph,
 )
 from xdecoder_rt.export.verify import check_against_torch
 from xdecoder_rt.manifest import (
@@ -29,10 +30,12 @@ from xdecoder_rt.manifest import (
 )
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.plan import write_plan
+from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.templates import COMPACT_TEMPLATES, NAME_SUFFIXES, PUBLISHED_TEMPLATES
 from xdecoder_rt.tokenizer import ClipTokenizer
 
 MASK_STRIDE = 4
+MAX_PHRASES = 64
 TOKENIZER = "tokenizer.json"
 BACKGROUND = "background"
 TEMPLATES = {"published": PUBLISHED_TEMPLATES, "compact": COMPACT_TEMPLATES}
@@ -74,6 +77,8 @@ def build_portable(
     output: Path,
     *,
     sizes: Sequence[tuple[int, int]] = ((512, 512),),
+    tasks: Sequence[str] = tuple(TASKS),
+    max_phrases: int = MAX_PHRASES,
     progress: Progress = lambda _: None,
 ) -> BuildSummary:
     """Export a model's graphs and write them as a portable plan.
@@ -82,14 +87,22 @@ def build_portable(
         model: the weights, in eval mode.
         output: the plan to write; it appears whole or not at all.
         sizes: (height, width) of the inputs, multiples of 32; the engine takes the one that fits.
+        tasks: what the plan is to do; without captions it carries no token graph.
+        max_phrases: phrases that one call may refer by.
         progress: called with a sentence before each step.
 
     Raises:
-        BuildError: a size is unusable, a graph does not compute what PyTorch does, or the file
-            cannot be written.
+        BuildError: a size or a task is unusable, a graph does not compute what PyTorch does, or
+            the file cannot be written.
     """
     if not sizes or len(set(sizes)) != len(sizes):
         raise BuildError("The input sizes are missing or repeat", expected="distinct sizes")
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown or not tasks or len(set(tasks)) != len(tasks):
+        raise BuildError(
+            f"The tasks {', '.join(tasks) or '(none)'} cannot be built",
+            expected=f"some of {', '.join(TASKS)}, each once",
+        )
     model = model.eval().requires_grad_(False)
     members: dict[str, bytes] = {}
     summaries: list[GraphSummary] = []
@@ -110,13 +123,20 @@ def build_portable(
             add(graph, names[graph.name][key])
     progress("Exporting the text graph")
     add(export_text_graph(model), "text.onnx")
+    token = None
+    if any("token" in TASKS[task].graphs for task in tasks):
+        progress("Exporting the token graph")
+        token = "token.onnx"
+        add(export_token_graph(model), token)
     members[TOKENIZER] = ClipTokenizer.default(model.config.context_length).to_json()
     first = size_key(sizes[0])
     frame_macs = sum(s.macs for s in summaries if s.member.endswith(f"_{first}.onnx"))
     manifest = _manifest(
         model,
         sizes,
-        Graphs(names["vision"], names["decode"], names["mask"], "text.onnx"),
+        Graphs(names["vision"], names["decode"], names["mask"], "text.onnx", token),
+        tasks,
+        max_phrases,
         frame_macs,
         {s.member: s.error for s in summaries},
     )
@@ -128,6 +148,8 @@ def _manifest(
     model: XDecoder,
     sizes: Sequence[tuple[int, int]],
     graphs: Graphs,
+    tasks: Sequence[str],
+    max_phrases: int,
     frame_macs: int,
     errors: dict[str, float],
 ) -> Manifest:
@@ -155,19 +177,29 @@ def _manifest(
         graphs=graphs,
         decoder=DecoderInfo(
             num_queries=config.num_queries,
+            layers=config.decoder.layers,
+            heads=config.decoder.heads,
             mask_dim=config.mask_dim,
             mask_stride=MASK_STRIDE,
             class_token_is_mask=config.decoder.class_token_is_mask,
             logit_scale=float(model.text_encoder.logit_scale.exp()),
+            max_phrases=max_phrases,
+            retrieval_ensemble=config.retrieval_ensemble,
         ),
         text=TextInfo(
             context_length=config.context_length,
             proj_dim=config.proj_dim,
+            layers=config.text.layers,
+            heads=config.text.heads,
+            width=config.text.width,
             tokenizer=TOKENIZER,
             templates=TEMPLATES[config.templates],
             strip_suffixes=NAME_SUFFIXES,
             background=BACKGROUND,
+            caption_stops=config.caption_stops,
+            answers=config.answers,
         ),
+        tasks=tuple(tasks),
         postprocess=PostprocessInfo(
             object_mask_threshold=thresholds.object_mask_threshold,
             overlap_threshold=thresholds.overlap_threshold,

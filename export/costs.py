@@ -25,10 +25,9 @@ def _masked_attention_flops(
 
 
 def macs(graph: ExportedGraph) -> int:
-    """Multiply-accumulates of one graph for a batch of one."""
-    example = [tensor[:1] for tensor in graph.example.values()]
+    """Multiply-accumulates of one graph for one image, or one short text."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        graph.module(*example)
+        graph.module(*graph.typical.values())
     return int(counter.get_total_flops()) // 2
 
 

@@ -13,13 +13,24 @@ import onnxsim
 import torch
 from torch import Tensor, nn
 
+from xdecoder_rt import tasks
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.masked_attention import translation_table
 from xdecoder_rt.models import XDecoder
-from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, TextGraph, VisionGraph
+from xdecoder_rt.models.decoder import LEVELS, Rows
+from xdecoder_rt.models.graphs import (
+    DecodeGraph,
+    MaskGraph,
+    TextGraph,
+    TokenGraph,
+    VisionGraph,
+    memory_names,
+    state_names,
+)
 
 OPSET = 18
 MAX_BATCH = 16
+MAX_ROWS = 16384
 
 
 @dataclass(frozen=True)
@@ -27,16 +38,18 @@ class ExportedGraph:
     """One graph, ready to be written into a plan.
 
     Attributes:
-        name: ``vision``, ``decode``, ``mask`` or ``text``.
+        name: ``vision``, ``decode``, ``mask``, ``text`` or ``token``.
         model: the simplified, checked ONNX model.
         module: its PyTorch form.
         example: inputs that it was traced with, by name.
+        typical: inputs that its cost is counted with: one image, or one short text.
     """
 
     name: str
     model: onnx.ModelProto
     module: nn.Module
     example: dict[str, Tensor]
+    typical: dict[str, Tensor]
 
 
 def export_image_graphs(model: XDecoder, size: tuple[int, int]) -> list[ExportedGraph]:
@@ -64,30 +77,113 @@ def export_image_graphs(model: XDecoder, size: tuple[int, int]) -> list[Exported
     valid = torch.tensor([[height, width], [max(1, height // 2), width]])
     with torch.no_grad():
         memory = dict(zip(vision.outputs, vision(frame, valid), strict=True))
-        decoded = decode(*(memory[name] for name in decode.inputs))
+        rows, dimensions = _example_rows(model, memory, batch, generator)
+        latents = _latents_of(rows, model.config.num_queries)
+        decoded = decode(*(rows[name] for name in decode.inputs))
     frames = {"frame": frame, "valid": valid}
-    memories = {name: memory[name] for name in decode.inputs}
     masks = {"mask_embedding": decoded[1], "mask_map": memory["mask_map"]}
     return [
         export_graph("vision", vision, frames, ({0: batch}, {0: batch})),
-        export_graph("decode", decode, memories, (tuple({0: batch} for _ in memories),)),
+        export_graph("decode", decode, rows, (dimensions,), latents),
         export_graph("mask", mask, masks, ({0: batch, 1: kept}, {0: batch})),
     ]
 
 
+def _example_rows(
+    model: XDecoder, memory: dict[str, Tensor], batch: object, generator: torch.Generator
+) -> tuple[dict[str, Tensor], tuple[object, ...]]:
+    """Inputs of the decode graph that use all of it: every task beside the latents, and a past.
+
+    Returns:
+        The inputs by name, and which of their dimensions are symbolic.
+    """
+    shape = model.config.decoder
+    queries, dim = shape.num_queries, shape.hidden_dim
+    past = tasks.group("caption", queries, 3)
+    groups = [tasks.latents(queries)]
+    groups += [tasks.group(name, queries, 5, 3) for name in tasks.TASKS]
+    layout = tasks.side_by_side(groups, tasks.LATENTS)
+    length, earlier, regions = len(layout), len(past), 2
+    text = torch.randn(2, length, dim, generator=generator)
+    rows = Rows.of([layout, layout], text, past)
+    confined = torch.zeros(2, length, regions)
+    confined[:, torch.from_numpy(layout.kind) == tasks.Row.CAPTION, 1] = 1.0
+    heads = shape.heads
+    given = {name: memory[name] for name in memory_names(shape.layers)}
+    for level in range(LEVELS):
+        positions = memory[f"mask_features_{level}"].shape[-1]
+        inside = torch.rand(2, regions, positions, generator=generator) < 0.5
+        given[f"regions_{level}"] = inside * 2.0 - 1.0
+    given |= {
+        "kind": rows.kind,
+        "content": rows.content,
+        "position": rows.position,
+        "text": text,
+        "visible": rows.visible,
+        "region_weight": confined,
+    }
+    for name in state_names("past", shape.layers):
+        given[name] = torch.randn(2, heads, earlier, dim // heads, generator=generator)
+    rows_axis = torch.export.Dim("rows", min=1, max=MAX_ROWS)
+    past_axis = torch.export.Dim("past", min=1, max=MAX_ROWS)
+    seen_axis = torch.export.Dim.DYNAMIC
+    region_axis = torch.export.Dim("regions", min=1, max=64)
+    axes: dict[str, dict[int, object]] = {
+        "kind": {1: rows_axis},
+        "content": {1: rows_axis},
+        "position": {1: rows_axis},
+        "text": {1: rows_axis},
+        "visible": {1: rows_axis, 2: seen_axis},
+        "region_weight": {1: rows_axis, 2: region_axis},
+        **{f"regions_{level}": {1: region_axis} for level in range(LEVELS)},
+        **{name: {2: past_axis} for name in state_names("past", shape.layers)},
+    }
+    return given, tuple({0: batch, **axes.get(name, {})} for name in given)
+
+
+def _latents_of(rows: dict[str, Tensor], num_queries: int) -> dict[str, Tensor]:
+    """Of the decode graph's inputs, what the latents of one image are decoded with."""
+    given = {name: value[:1] for name, value in rows.items()}
+    for name in ("kind", "content", "position", "text", "region_weight"):
+        given[name] = given[name][:, :num_queries]
+    past = rows["visible"].shape[2] - rows["visible"].shape[1]
+    given["visible"] = given["visible"][:, :num_queries, past : past + num_queries]
+    return {k: v[:, :, :0] if k.startswith("past_") else v for k, v in given.items()}
+
+
 def export_text_graph(model: XDecoder) -> ExportedGraph:
-    """Export the text graph, with a symbolic number and length of texts."""
+    """Export the text graph, with a symbolic number and length of texts and of earlier tokens."""
+    shape = model.config.text
     texts = torch.export.Dim("texts", min=1, max=65536)
-    length = torch.export.Dim("length", min=2, max=model.config.context_length)
-    token_ids = torch.full((3, 7), 49407)
-    token_ids[:, 0] = 49406
-    token_ids[:, 1:3] = torch.tensor([[320, 1929], [2368, 320], [518, 1615]])
-    example = {"token_ids": token_ids}
-    return export_graph("text", TextGraph(model), example, ({0: texts, 1: length},))
+    length = torch.export.Dim("length", min=1, max=shape.context_length)
+    past = torch.export.Dim("past", min=0, max=shape.context_length)
+    generator = torch.Generator().manual_seed(0)
+    token_ids = torch.randint(0, shape.vocabulary_size, (3, 4), generator=generator)
+    example = {"token_ids": token_ids, "places": torch.arange(2, 6).expand(3, 4)}
+    heads = shape.heads
+    for name in state_names("past", shape.layers):
+        example[name] = torch.randn(3, heads, 2, shape.width // heads, generator=generator)
+    states = tuple({0: texts, 2: past} for _ in state_names("past", shape.layers))
+    dimensions = ({0: texts, 1: length}, {0: texts, 1: length}, states)
+    return export_graph("text", TextGraph(model), example, dimensions)
+
+
+def export_token_graph(model: XDecoder) -> ExportedGraph:
+    """Export the scores of the next token, with a symbolic number of captions."""
+    captions = torch.export.Dim("captions", min=1, max=1024)
+    generator = torch.Generator().manual_seed(0)
+    embedding = torch.randn(3, model.config.text.width, generator=generator)
+    return export_graph(
+        "token", TokenGraph(model), {"caption_embedding": embedding}, ({0: captions},)
+    )
 
 
 def export_graph(
-    name: str, module: nn.Module, example: dict[str, Tensor], dynamic_shapes: tuple[object, ...]
+    name: str,
+    module: nn.Module,
+    example: dict[str, Tensor],
+    dynamic_shapes: tuple[object, ...],
+    typical: dict[str, Tensor] | None = None,
 ) -> ExportedGraph:
     """Export, simplify and check one module.
 
@@ -96,6 +192,7 @@ def export_graph(
         module: its ``outputs`` attribute names what it returns.
         example: inputs to trace it with, by name and in order.
         dynamic_shapes: which of their dimensions are symbolic, as ``torch.export`` takes it.
+        typical: inputs to count its cost with; None for the first of each example.
 
     Raises:
         BuildError: the simplified graph computes something else.
@@ -128,7 +225,9 @@ def export_graph(
     for value in simplified.graph.value_info:
         del value.metadata_props[:]
     onnx.checker.check_model(simplified, full_check=True)
-    return ExportedGraph(name, simplified, module, example)
+    if typical is None:
+        typical = {key: value[:1] for key, value in example.items()}
+    return ExportedGraph(name, simplified, module, example, typical)
 
 
 @contextmanager

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from xdecoder_rt.cli import main
+from xdecoder_rt.evaluation.items import Phrase, Question
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolderWriter
+from xdecoder_rt.plan import Plan
 
 VOCABULARY = ("mug", "robot arm", "floor")
 ITEMS = 3
@@ -68,6 +70,37 @@ def test_json_in_a_file_leaves_the_table_on_stdout(
     out = capsys.readouterr().out
     assert "mIoU" in out and "\nall " in out
     assert json.loads(target.read_text())["items"] == 1
+
+
+def test_every_task_that_the_plan_has_is_scored(
+    tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = np.full((40, 60), 2, np.uint8)
+    ids[10:30, 20:50] = 1
+    with LabelledFolderWriter(tmp_path / "folder", VOCABULARY, ("floor",)) as writer:
+        for number in range(ITEMS):
+            writer.add(
+                np.full((40, 60, 3), 80 * number, np.uint8),
+                ids,
+                {1: "mug", 2: "floor"},
+                phrases=[Phrase("the mug", (1,)), Phrase("everything", (1, 2))],
+                captions=[f"a mug, number {number}", "a mug on the floor"],
+                questions=[Question("what is it?", ("mug",), ("mug", "robot arm"))],
+            )
+    assert main(["eval", str(tiny_plan), str(writer.root), "--json", "--no-progress"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    with Plan.open(tiny_plan) as plan:
+        tasks = plan.manifest.tasks
+    for task, section in {
+        "segment": "semantic",
+        "refer": "referring",
+        "embed": "retrieval",
+        "caption": "caption",
+        "answer": "vqa",
+    }.items():
+        assert (scores[section] is not None) == (task in tasks)
+        for score in (scores[section] or {}).values():
+            assert score is None or 0 <= score <= (1000 if task == "caption" else 100)
 
 
 def test_progress_leaves_stdout_to_the_json(

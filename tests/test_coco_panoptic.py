@@ -14,7 +14,7 @@ from PIL import Image
 
 from xdecoder_rt.errors import ArgumentError, DatasetError
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolder, PanopticDataset, Segment
-from xdecoder_rt.training.coco import CocoPanoptic, convert_coco_panoptic
+from xdecoder_rt.training.readers.coco_panoptic import CocoPanoptic, convert_coco_panoptic
 
 PERSON, CROWD, SKY, LOW = 0x030201, 0x7F0000, 0x0000FF, 256
 MAPS = {

@@ -27,11 +27,17 @@ class Answer:
 
 
 @dataclass
+class Manifest:
+    tasks: tuple[str, ...] = ("segment", "refer", "caption", "answer", "embed")
+
+
+@dataclass
 class Oracle:
     """Answers with the map that it is given, and notes what it was asked."""
 
     ids: np.ndarray
     classes: dict[int, int]
+    manifest: Manifest = field(default_factory=Manifest)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
     def warm(self, vocabulary: Any, /) -> None:
@@ -120,7 +126,7 @@ def test_bad_arguments_are_refused(folder: LabelledFolder, tmp_path: Path) -> No
         evaluate(engine, folder, limit=0)
     with LabelledFolderWriter(tmp_path / "unlabelled", VOCABULARY) as writer:
         writer.add(np.zeros((*MAP.shape, 3), np.uint8), np.zeros_like(MAP), {})
-    with pytest.raises(DatasetError, match="None of the 1 images has a labelled segment"):
+    with pytest.raises(DatasetError, match="None of the 1 images has any of: a labelled segment"):
         evaluate(engine, LabelledFolder.open(tmp_path / "unlabelled"))
     with pytest.raises(ArgumentError, match="true map is"):
         evaluate(Oracle(MAP[:2], {1: 0, 2: 1, 3: 0}), folder)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xdecoder_rt.training.scenes.backdrop import STUFF as CLIPART_STUFF
 from xdecoder_rt.training.scenes.catalogue import WORKCELL_NAMES
-from xdecoder_rt.training.scenes.language import captions, indefinite, phrases, plural
+from xdecoder_rt.training.scenes.language import indefinite, plural
 from xdecoder_rt.training.scenes.names import SYNONYMS, canonical, held_out, synonyms
 from xdecoder_rt.training.scenes.room import STUFF as WORKCELL_STUFF
 from xdecoder_rt.training.scenes.scene import Scene
@@ -97,32 +97,6 @@ def scene_of(*rows: str, labels: dict[int, str], colours: dict[int, str] | None 
     ids = np.array([[int(c) for c in row] for row in rows], np.uint8)
     image = np.zeros((*ids.shape, 3), np.uint8)
     return Scene(image, ids, labels, colours or {})
-
-
-def test_phrases_name_the_only_one_of_a_kind_and_tell_several_apart() -> None:
-    scene = scene_of(
-        "1100000022", "1100300022", "1100000000", labels={1: "mug", 2: "mug", 3: "cube"}
-    )
-    found = {p.text: p.ids for p in phrases(scene, (), np.random.default_rng(0))}
-    assert found == {
-        "the mugs": (1, 2),
-        "the mug on the left": (1,),
-        "the mug on the right": (2,),
-        "the cube": (3,),
-    }
-
-
-def test_a_phrase_may_use_a_certain_colour() -> None:
-    scene = scene_of("01", labels={1: "cube"}, colours={1: "red"})
-    texts = {phrases(scene, (), np.random.default_rng(s))[0].text for s in range(20)}
-    assert texts == {"the cube", "the red cube"}
-
-
-def test_stuff_gets_no_phrase_but_a_place_in_the_caption() -> None:
-    scene = scene_of("12", "12", labels={1: "grass", 2: "owl"})
-    assert [p.text for p in phrases(scene, {"grass"}, np.random.default_rng(0))] == ["the owl"]
-    told = {captions(scene, {"grass"}, np.random.default_rng(s))[0] for s in range(30)}
-    assert told == {"an owl on the grass", "an owl", "a scene with an owl"}
 
 
 def test_small_segments_are_dropped_and_the_rest_renumbered() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from xdecoder_rt.archive import check_member_name
 from xdecoder_rt.errors import ArgumentError, PlanVersionError
 from xdecoder_rt.json_reader import JsonObject, parse_json_object
+from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.templates import check_template
 
 __all__ = [
@@ -44,7 +45,6 @@ FAMILIES = ("published", "compact")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "mixed")
 RESIZE_RULES = ("letterbox",)
 INTERPOLATIONS = ("bilinear", "bicubic")
-TASKS = ("segment", "refer", "caption", "answer", "embed")
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
@@ -110,19 +110,21 @@ class Graphs:
     """The member that holds each graph.
 
     `vision` has one per input size, keyed by `size_key`. `decode` and `mask` are keyed by the input
-    size too, or by what else the backend needs (a batch size, ``"any"``); `caption` may be empty.
+    size too, or by what else the backend needs (a batch size, ``"any"``). `token` is None in plans
+    that write no captions.
     """
 
     vision: Mapping[str, str]
     decode: Mapping[str, str]
     mask: Mapping[str, str]
     text: str
-    caption: Mapping[str, str] = field(default_factory=dict)
+    token: str | None = None
 
     def members(self) -> tuple[str, ...]:
         """The names of all members that hold graphs."""
-        groups = (self.vision, self.decode, self.mask, self.caption)
-        return (*(name for group in groups for name in group.values()), self.text)
+        groups = (self.vision, self.decode, self.mask)
+        single = (self.text,) if self.token is None else (self.text, self.token)
+        return (*(name for group in groups for name in group.values()), *single)
 
 
 @dataclass(frozen=True)
@@ -131,17 +133,26 @@ class DecoderInfo:
 
     Attributes:
         num_queries: latent queries, the class token (the last one) included.
+        layers: decoder layers, each with self-attention keys and values.
+        heads: attention heads of a layer; each is ``proj_dim / heads`` wide.
         mask_dim: length of a mask embedding.
         mask_stride: pixels of the input per mask logit, along each axis.
         class_token_is_mask: whether the class token's mask counts as an object, as published.
         logit_scale: factor of the cosine between class and text embedding, exp already taken.
+        max_phrases: phrases that one call may refer by.
+        retrieval_ensemble: whether an image's embedding is the mean of the class token's and the
+            backbone's, or the class token's alone.
     """
 
     num_queries: int
+    layers: int
+    heads: int
     mask_dim: int
     mask_stride: int
     class_token_is_mask: bool
     logit_scale: float
+    max_phrases: int
+    retrieval_ensemble: bool
 
 
 @dataclass(frozen=True)
@@ -150,19 +161,29 @@ class TextInfo:
 
     Attributes:
         context_length: tokens of a text, start and end included.
-        proj_dim: length of a text embedding.
+        proj_dim: length of a text embedding, and of the decoder's rows.
+        layers: transformer layers, each with keys and values.
+        heads: attention heads of a layer.
+        width: of the transformer.
         tokenizer: the member that holds ``tokenizer.json``.
         templates: sentences with one ``{}``, whose unit embeddings are averaged per class name.
         strip_suffixes: cut from class names before they go into a template.
         background: the name whose embedding is the void class.
+        caption_stops: texts that a caption ends before.
+        answers: what a question without choices is answered from.
     """
 
     context_length: int
     proj_dim: int
+    layers: int
+    heads: int
+    width: int
     tokenizer: str
     templates: tuple[str, ...]
     strip_suffixes: tuple[str, ...]
     background: str
+    caption_stops: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -316,7 +337,7 @@ def _graphs(values: JsonObject) -> Graphs:
         decode=values.text_map("decode"),
         mask=values.text_map("mask"),
         text=values.text("text"),
-        caption=values.optional("caption", values.text_map, {}),
+        token=values.optional("token", values.text, None),
     )
     for key in graphs.vision:
         if not _SIZE.fullmatch(key):
@@ -330,10 +351,14 @@ def _graphs(values: JsonObject) -> Graphs:
 def _decoder(values: JsonObject) -> DecoderInfo:
     return DecoderInfo(
         num_queries=values.integer("num_queries", 2, 4096),
+        layers=values.integer("layers", 1, 256),
+        heads=values.integer("heads", 1, 256),
         mask_dim=values.integer("mask_dim", 1, 8192),
         mask_stride=values.integer("mask_stride", 1, 64),
         class_token_is_mask=values.flag("class_token_is_mask"),
         logit_scale=values.number("logit_scale", 0.0, 1e6),
+        max_phrases=values.integer("max_phrases", 1, 1024),
+        retrieval_ensemble=values.flag("retrieval_ensemble"),
     )
 
 
@@ -349,10 +374,15 @@ def _text(values: JsonObject) -> TextInfo:
     return TextInfo(
         context_length=values.integer("context_length", 3, 4096),
         proj_dim=values.integer("proj_dim", 1, 8192),
+        layers=values.integer("layers", 1, 256),
+        heads=values.integer("heads", 1, 256),
+        width=values.integer("width", 1, 8192),
         tokenizer=values.text("tokenizer"),
         templates=templates,
         strip_suffixes=values.texts("strip_suffixes"),
         background=values.text("background", 200),
+        caption_stops=values.optional("caption_stops", values.texts, ()),
+        answers=values.optional("answers", values.texts, ()),
     )
 
 
@@ -402,6 +432,14 @@ def _check_agreement(manifest: Manifest, document: JsonObject) -> None:
     for task in manifest.tasks:
         if not task.isidentifier():
             document.fail("tasks", f"holds {task[:40]!r}", f"names such as {', '.join(TASKS)}")
+        if task in TASKS and "token" in TASKS[task].graphs and manifest.graphs.token is None:
+            document.fail("graphs", f"lacks 'token', which the task {task} needs", "its member")
+    for part, width, heads in (
+        ("decoder", manifest.text.proj_dim, manifest.decoder.heads),
+        ("text", manifest.text.width, manifest.text.heads),
+    ):
+        if width % heads:
+            document.fail(part, f"has {heads} heads over a width of {width}", "a divisor of it")
     for capability in manifest.targets:
         if not _CAPABILITY.fullmatch(capability):
             document.fail("targets", f"holds {capability[:40]!r}", 'capabilities such as "8.7"')

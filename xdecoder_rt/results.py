@@ -21,7 +21,16 @@ from xdecoder_rt.errors import ArgumentError, require
 from xdecoder_rt.image import ImageSource
 from xdecoder_rt.rle import encode_mask
 
-__all__ = ["Answer", "Caption", "Output", "Reference", "Segmentation", "box_of_mask"]
+__all__ = [
+    "Answer",
+    "Caption",
+    "Finding",
+    "Output",
+    "Ranking",
+    "Reference",
+    "Segmentation",
+    "box_of_mask",
+]
 
 
 def box_of_mask(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -267,6 +276,52 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
+class Ranking:
+    """How alike images and texts are.
+
+    Attributes:
+        texts: T texts, as they were asked.
+        scores: float32 ``[N, T]``, of N images, at most 1.
+    """
+
+    texts: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+
+    def images(self, text: int) -> list[int]:
+        """Indices of the images, those most like a text first."""
+        order: list[int] = np.argsort(-self.scores[:, text], kind="stable").tolist()
+        return order
+
+    def best_texts(self, image: int) -> list[int]:
+        """Indices of the texts, those most like an image first."""
+        order: list[int] = np.argsort(-self.scores[image], kind="stable").tolist()
+        return order
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for ``json.dumps``."""
+        return {"texts": list(self.texts), "scores": self.scores.tolist()}
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """The image that a phrase is about, and the place in it.
+
+    Attributes:
+        image: index of the image.
+        score: its likeness to the phrase, at most 1.
+        reference: what the phrase refers to in it.
+    """
+
+    image: int
+    score: float
+    reference: Reference
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for ``json.dumps``."""
+        return {"image": self.image, "score": self.score, "reference": self.reference.to_dict()}
+
+
+@dataclass(frozen=True, eq=False)
 class Output:
     """The results of one fused call, each None where it was not asked for.
 
@@ -275,7 +330,7 @@ class Output:
         refer: one entry per phrase, in their order.
         caption: a sentence.
         answer: the answer to the question.
-        embed: float32 ``[proj_dim]``, the image's unit embedding.
+        embed: float32 ``[proj_dim]``; see `Engine.embed_image`.
     """
 
     segment: Segmentation | None = None

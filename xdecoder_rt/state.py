@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,19 +11,41 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.base import Value
 from xdecoder_rt.image import Letterbox
+from xdecoder_rt.tasks import Layout
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """The latent queries' answers, which depend on the image alone.
+class DecodedRows:
+    """What the decoder says of some rows of one image, and what later rows need of them.
 
     Attributes:
-        class_embedding: float32 ``[Q, proj_dim]``, unnormalised; the last is the class token's.
-        mask_embedding: float32 ``[Q, mask_dim]``.
+        layout: the rows.
+        class_embedding: float32 ``[R, proj_dim]``, unnormalised.
+        mask_embedding: float32 ``[R, mask_dim]``.
+        caption_embedding: float32 ``[R, text width]``.
+        keys: self-attention keys, one float32 ``[1, heads, R, head_dim]`` a layer.
+        values: the same.
     """
 
-    class_embedding: npt.NDArray[np.float32]
-    mask_embedding: npt.NDArray[np.float32]
+    layout: Layout
+    class_embedding: Floats
+    mask_embedding: Floats
+    caption_embedding: Floats
+    keys: tuple[Floats, ...]
+    values: tuple[Floats, ...]
+
+    def chosen(self, rows: slice) -> DecodedRows:
+        """Some of the rows."""
+        return DecodedRows(
+            self.layout.chosen(rows),
+            self.class_embedding[rows],
+            self.mask_embedding[rows],
+            self.caption_embedding[rows],
+            tuple(key[:, :, rows] for key in self.keys),
+            tuple(value[:, :, rows] for value in self.values),
+        )
 
 
 @dataclass
@@ -36,18 +58,12 @@ class ImageState:
     Attributes:
         letterbox: where the image lies in the network's input.
         values: the vision graph's outputs, on the backend's device.
+        latents: the latent queries' rows, which depend on the image alone; None before the first
+            question.
+        lock: held while the latents are decoded.
     """
 
     letterbox: Letterbox
     values: Mapping[str, Value]
-    _decode: Callable[[Mapping[str, Value]], Decoded] = field(repr=False)
-    _decoded: Decoded | None = field(default=None, init=False, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
-
-    @property
-    def decoded(self) -> Decoded:
-        """The latent queries' answers, computed on first need and kept."""
-        with self._lock:
-            if self._decoded is None:
-                self._decoded = self._decode(self.values)
-            return self._decoded
+    latents: DecodedRows | None = field(default=None, init=False, repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)

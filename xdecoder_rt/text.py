@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,30 @@ _TABLES_KEPT = 16
 # What a cached text stood for: a class name in every template, or a text as it is.
 _AS_CLASS = "class\0"
 _AS_TEXT = "text\0"
+_AS_TOKENS = "tokens\0"
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """Some tokens of texts, encoded.
+
+    Attributes:
+        features: float32 ``[T, L, proj_dim]``, projected, unnormalised.
+        keys: of these tokens and those before them, one ``[T, heads, P + L, head_dim]`` a layer.
+        values: the same.
+    """
+
+    features: Embeddings
+    keys: tuple[Embeddings, ...]
+    values: tuple[Embeddings, ...]
+
+    def chosen(self, texts: npt.NDArray[np.int64]) -> TextStates:
+        """The states of some of the texts, in a new order."""
+        return TextStates(
+            self.features[texts],
+            tuple(key[texts] for key in self.keys),
+            tuple(value[texts] for value in self.values),
+        )
 
 
 class TextEncoder:
@@ -65,13 +90,84 @@ class TextEncoder:
         Returns:
             float32 ``[texts + 1, proj_dim]``, read-only; the last row is the background's.
         """
-        key = vocabulary.texts
+        return self._kept(_AS_CLASS, (*vocabulary.texts, self._info.background))
+
+    def background(self) -> Embeddings:
+        """Unit embedding of the void class, as in every class table: ``[proj_dim]``."""
+        return self._kept(_AS_CLASS, (self._info.background,))[0]
+
+    def texts(self, texts: Sequence[str]) -> Embeddings:
+        """Unit embeddings of texts as they are, without templates: float32 ``[T, proj_dim]``."""
+        return np.stack(self._found(_AS_TEXT, texts))
+
+    def table(self, texts: tuple[str, ...]) -> Embeddings:
+        """:meth:`texts` as a read-only table that is kept: for choices asked for again and again."""
+        return self._kept(_AS_TEXT, texts)
+
+    def token_features(self, texts: Sequence[str]) -> list[Embeddings]:
+        """Projected features of every token, start and end included, unnormalised.
+
+        Returns:
+            One float32 ``[L, proj_dim]`` a text; the last row is the text's own embedding.
+        """
+        return [
+            row.reshape(-1, self._info.proj_dim) for row in self._found(_AS_TOKENS, texts)
+        ]
+
+    def ids(self, text: str) -> npt.NDArray[np.int64]:
+        """Token ids up to the end token, ``[L]``."""
+        ids = self._tokenizer([text])
+        return ids[0, : self._tokenizer.lengths(ids)[0]]
+
+    def proceed(
+        self, token_ids: npt.NDArray[np.int64], before: TextStates | None = None
+    ) -> TextStates:
+        """Encode tokens that follow others: int64 ``[T, L]``, after the same number in each text."""
+        if before is None:
+            before = self._nothing(len(token_ids))
+        outputs = self._run(token_ids, before)
+
+        def grown(name: str, old: tuple[Embeddings, ...]) -> tuple[Embeddings, ...]:
+            return tuple(
+                np.concatenate((states, self._backend.to_numpy(outputs[f"{name}_{i}"])), axis=2)
+                for i, states in enumerate(old)
+            )
+
+        return TextStates(
+            self._backend.to_numpy(outputs["token_features"]),
+            grown("token_keys", before.keys),
+            grown("token_values", before.values),
+        )
+
+    def _nothing(self, texts: int) -> TextStates:
+        """The states of texts that have not begun."""
+        info = self._info
+        empty = np.empty((texts, info.heads, 0, info.width // info.heads), np.float32)
+        return TextStates(
+            np.empty((texts, 0, info.proj_dim), np.float32),
+            (empty,) * info.layers,
+            (empty,) * info.layers,
+        )
+
+    def _run(self, token_ids: npt.NDArray[np.int64], before: TextStates) -> dict[str, Value]:
+        past, (texts, length) = before.keys[0].shape[2], token_ids.shape
+        feeds: dict[str, Array] = {
+            "token_ids": token_ids,
+            "places": np.broadcast_to(np.arange(past, past + length), (texts, length)),
+        }
+        for layer, (key, value) in enumerate(zip(before.keys, before.values, strict=True)):
+            feeds[f"past_keys_{layer}"], feeds[f"past_values_{layer}"] = key, value
+        return self._graph(feeds)
+
+    def _kept(self, kind: str, texts: tuple[str, ...]) -> Embeddings:
+        """A table of embeddings, kept whole for the next call with the same texts."""
+        key = (kind, *texts)
         with self._lock:
             table = self._tables.get(key)
             if table is not None:
                 self._tables.move_to_end(key)
                 return table
-        table = self._cached(_AS_CLASS, (*key, self._info.background))
+        table = np.stack(self._found(kind, texts))
         table.setflags(write=False)
         with self._lock:
             self._tables[key] = table
@@ -79,20 +175,22 @@ class TextEncoder:
                 self._tables.popitem(last=False)
         return table
 
-    def texts(self, texts: Sequence[str]) -> Embeddings:
-        """Unit embeddings of texts as they are, without templates: float32 ``[T, proj_dim]``."""
-        return self._cached(_AS_TEXT, texts)
-
-    def _cached(self, kind: str, texts: Sequence[str]) -> Embeddings:
-        """Embeddings in the order of ``texts``, computing those that no cache holds."""
+    def _found(self, kind: str, texts: Sequence[str]) -> list[Embeddings]:
+        """Vectors in the order of ``texts``, computing those that no cache holds."""
         found = self.cache.get_many([kind + text for text in texts])
         missing = [text for text in dict.fromkeys(texts) if kind + text not in found]
         if missing:
-            computed = self._means(missing) if kind == _AS_CLASS else self._embed(missing)
+            computed: Sequence[Embeddings]
+            if kind == _AS_CLASS:
+                computed = self._means(missing)
+            elif kind == _AS_TEXT:
+                computed = unit(np.stack([rows[-1] for rows in self._embed(missing)]))
+            else:
+                computed = [rows.ravel() for rows in self._embed(missing)]
             fresh = {kind + text: row for text, row in zip(missing, computed, strict=True)}
             self.cache.put_many(fresh)
             found = {**found, **fresh}
-        return np.stack([found[kind + text] for text in texts])
+        return [found[kind + text] for text in texts]
 
     def _means(self, names: Sequence[str]) -> Embeddings:
         """Template means of class names."""
@@ -102,21 +200,25 @@ class TextEncoder:
             for name in names
             for sentence in prompts(name, info.templates, info.strip_suffixes)
         ]
-        rows = self._embed(sentences).reshape(len(names), len(info.templates), info.proj_dim)
-        return unit(rows.mean(axis=1))
+        rows = unit(np.stack([features[-1] for features in self._embed(sentences)]))
+        return unit(rows.reshape(len(names), len(info.templates), info.proj_dim).mean(axis=1))
 
-    def _embed(self, texts: Sequence[str]) -> Embeddings:
-        """Run the text graph in batches of texts of similar length."""
+    def _embed(self, texts: Sequence[str]) -> list[Embeddings]:
+        """Features of each text's tokens, ``[L, proj_dim]``, up to its end token.
+
+        The graph runs over batches of texts of similar length.
+        """
         ids = self._tokenizer(texts)
         lengths = self._tokenizer.lengths(ids)
         order = np.argsort(lengths, kind="stable")
-        rows = np.empty((len(texts), self._info.proj_dim), np.float32)
+        rows: list[Embeddings] = [np.empty(0, np.float32)] * len(texts)
         for start in range(0, len(order), _BATCH):
             chosen = order[start : start + _BATCH]
-            batch = ids[chosen, : lengths[chosen[-1]]]
-            values = self._graph({"token_ids": batch})
-            rows[chosen] = self._backend.to_numpy(values["text_embedding"])
-        return unit(rows)
+            outputs = self._run(ids[chosen, : lengths[chosen[-1]]], self._nothing(len(chosen)))
+            features = self._backend.to_numpy(outputs["token_features"])
+            for index, own in zip(chosen.tolist(), features, strict=True):
+                rows[index] = own[: lengths[index]]
+        return rows
 
 
 def unit(rows: Embeddings) -> Embeddings:

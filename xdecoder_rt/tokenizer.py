@@ -168,6 +168,16 @@ class ClipTokenizer:
             row[1 : 1 + len(tokens)] = tokens
         return ids
 
+    def fits(self, text: str) -> bool:
+        """Whether a text is embedded whole, or cut to the context length.
+
+        Raises:
+            VocabularyError: as for a call.
+        """
+        cleaned = _cleaned(text, self.context_length - 1)
+        tokens = self._tokenizer.encode(cleaned, add_special_tokens=False).ids
+        return len(tokens) <= self.context_length - 2
+
     def lengths(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Number of tokens of each row, up to and including the first end token.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from xdecoder_rt.cli.machine import describe, summary
 from xdecoder_rt.cli.memory import measure
-from xdecoder_rt.cli.options import BACKENDS, TASKS, add_json, add_plan, positive, size
+from xdecoder_rt.cli.options import BACKENDS, RULES, add_json, add_plan, positive, size
 from xdecoder_rt.cli.output import Progress, Report, printable, table
 from xdecoder_rt.errors import ArgumentError
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="size of the vocabulary (default: %(default)s)",
     )
     parser.add_argument(
-        "--task", choices=TASKS, default="panoptic", help="kind of output (default: %(default)s)"
+        "--task", choices=RULES, default="panoptic", help="kind of output (default: %(default)s)"
     )
     parser.add_argument(
         "--iterations",

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.cli.info import graph_members, member_errors
-from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, size
+from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, size, task_names
 from xdecoder_rt.cli.output import Progress, Report, check_writable, count, printable, table
-from xdecoder_rt.errors import require
+from xdecoder_rt.errors import ArgumentError, require
 from xdecoder_rt.manifest import Manifest, size_key
+from xdecoder_rt.tasks import TASKS
 
 SUMMARY = "make a plan from a checkpoint or from another plan"
 DESCRIPTION = """\
@@ -59,6 +60,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default 512x512; with --plan: every size it has)",
     )
     parser.add_argument(
+        "--tasks",
+        type=task_names,
+        metavar="A,B",
+        help=f"what the plan is to do, of {','.join(TASKS)} (default: all; a plan without captions "
+        "is smaller)",
+    )
+    parser.add_argument(
+        "--max-phrases",
+        type=positive,
+        metavar="N",
+        help="phrases that one call may refer by (default 64)",
+    )
+    parser.add_argument(
         "--backend",
         choices=("portable",),
         default="portable",
@@ -75,6 +89,12 @@ def run(args: argparse.Namespace) -> int:
             written; nothing is left behind.
     """
     report, progress = Report(args.json), Progress()
+    if args.plan and (args.tasks or args.max_phrases):
+        raise ArgumentError(
+            "--tasks and --max-phrases were given with --plan",
+            expected="a plan keeps its tasks",
+            fix="build from a checkpoint to choose them",
+        )
     check_writable(args.output, "the plan")
     summary = _repacked(args, progress) if args.plan else _exported(args, progress)
     summary["seconds"] = round(progress.seconds, 1)
@@ -86,13 +106,20 @@ def run(args: argparse.Namespace) -> int:
 def _exported(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     for module in _EXPORT_MODULES:
         require(module, "export")
-    from xdecoder_rt.export.build import build_portable
+    from xdecoder_rt.export.build import MAX_PHRASES, build_portable
     from xdecoder_rt.export.sources import load_model
 
     progress(f"Loading {args.checkpoint or 'the starter model'}")
     model = load_model(args.checkpoint)
     sizes = args.size or [_DEFAULT_SIZE]
-    built = build_portable(model, args.output, sizes=sizes, progress=progress)
+    built = build_portable(
+        model,
+        args.output,
+        sizes=sizes,
+        tasks=args.tasks or tuple(TASKS),
+        max_phrases=args.max_phrases or MAX_PHRASES,
+        progress=progress,
+    )
     made = {graph.member: graph for graph in built.graphs}
     summary = _summary(args.output, built.manifest)
     for graph in summary["graphs"]:

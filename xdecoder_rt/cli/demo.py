@@ -15,7 +15,7 @@ from xdecoder_rt.cli.frames import open_source
 from xdecoder_rt.cli.line_input import LineInput
 from xdecoder_rt.cli.mailbox import Frame, FrameReader
 from xdecoder_rt.cli.options import (
-    TASKS,
+    RULES,
     Words,
     add_engine,
     add_json,
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     add_words(parser)
     parser.add_argument(
-        "--task", choices=TASKS, default="panoptic", help="kind of output (default: %(default)s)"
+        "--task", choices=RULES, default="panoptic", help="kind of output (default: %(default)s)"
     )
     stream = parser.add_argument_group("stream")
     stream.add_argument(

@@ -7,20 +7,35 @@ from pathlib import Path
 
 from xdecoder_rt.cli.options import add_engine, add_json, positive
 from xdecoder_rt.cli.output import Report
-from xdecoder_rt.errors import require
+from xdecoder_rt.errors import require, shown
+from xdecoder_rt.tasks import TASKS
 
-SUMMARY = "score a plan on a labelled folder: PQ, mIoU, time"
+SUMMARY = "score a plan on a labelled folder: every task it has, and time"
 DESCRIPTION = """\
-Ask a plan for the whole vocabulary of a labelled folder in every image, and score the answers:
-panoptic quality (PQ = SQ x RQ, the definition of COCO panoptic), mean IoU of the semantic maps, and
-the time of an image. Scores are 0 to 100; unlabelled pixels are ignored.
+Ask a plan all that a labelled folder has labels or texts for, and score the answers (0 to 100):
+
+  segment  the folder's whole vocabulary in every image: panoptic quality (PQ = SQ x RQ, the
+           definition of COCO panoptic), mean IoU of the semantic maps, the time of an image
+  refer    each phrase alone, against the union of the segments it means: cumulative IoU, mean IoU,
+           and the share of phrases with an IoU of at least 0.5
+  embed    images sought by their captions, captions by their images: recall at 1 and 5
+  caption  one caption an image, against the item's: CIDEr (times 100, may exceed 100) and BLEU-4;
+           needs: pip install "xdecoder_rt[eval]"
+  answer   each question, with its choices if it has any: the accuracy of VQA; with fewer than four
+           answers to compare with, being one of them is right
+
+Every image is encoded once for all of them. Unlabelled pixels are ignored. A task that the folder
+has no texts for is left out; one that the plan lacks is null in the JSON, with a warning.
 
 The folder holds images, one-channel 8-bit PNGs of segment ids (0 = unlabelled), and
 annotations.json: {"vocabulary": [...], "stuff": [...], "items": [{"image", "panoptic", "segments":
-[{"id", "label", "isthing", "area"}], ...}]}, with paths relative to the folder.
+[{"id", "label", "isthing", "area"}], "phrases": [{"text", "ids"}], "captions": [...],
+"questions": [{"text", "answers", "choices"}]}]}, with paths relative to the folder; phrases,
+captions, questions and choices may be absent.
 """
 EXAMPLES = """\
   xdecoder-rt eval model.plan scenes/held_out
+  xdecoder-rt eval model.plan scenes/held_out --tasks refer,answer
   xdecoder-rt eval model.plan scenes/held_out --json scores.json    JSON there, the table on stdout
   xdecoder-rt eval model.plan scenes/held_out --json | jq .panoptic.pq
   xdecoder-rt eval model.plan scenes/held_out --limit 20 --threads 2
@@ -31,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``eval``."""
     parser.add_argument("plan", metavar="PLAN", help="the plan to score")
     parser.add_argument("folder", type=Path, metavar="DIR", help="the labelled folder")
+    parser.add_argument(
+        "--tasks",
+        type=_tasks,
+        default=tuple(TASKS),
+        metavar="TASK,...",
+        help=f"only these, joined by commas: {','.join(TASKS)} (default: all)",
+    )
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
     )
@@ -46,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         PlanError: the plan is not usable.
-        DatasetError: the folder is not a labelled folder.
+        DatasetError: the folder is not a labelled folder, or has nothing for the tasks.
     """
     report = Report(args.json)
     require("tqdm", "train")
@@ -58,7 +80,20 @@ def run(args: argparse.Namespace) -> int:
         args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
     ) as engine:
         folder = LabelledFolder.open(args.folder)
-        scores = evaluate(engine, folder, limit=args.limit, progress=args.progress)
+        scores = evaluate(
+            engine, folder, tasks=args.tasks, limit=args.limit, progress=args.progress
+        )
     report.text(scores.table())
     report.document(scores.to_json())
     return 0
+
+
+def _tasks(text: str) -> tuple[str, ...]:
+    """Names of tasks joined by commas, for argparse."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in TASKS:
+            raise argparse.ArgumentTypeError(
+                f"there is no task {shown(name)}; tasks are {', '.join(TASKS)}"
+            )
+    return names

@@ -111,7 +111,7 @@ def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
         "decode": graphs.decode,
         "mask": graphs.mask,
         "text": {"any": graphs.text},
-        "caption": graphs.caption,
+        "token": {"any": graphs.token} if graphs.token is not None else {},
     }
     return [(name, key, member) for name, group in groups.items() for key, member in group.items()]
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from xdecoder_rt.cli.output import STDOUT
 from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.tasks import TASKS
 
 DEFAULT_PLAN = "model.plan"
 BACKENDS = ("onnxruntime", "openvino")
-TASKS = ("panoptic", "semantic", "instance")
+RULES = ("panoptic", "semantic", "instance")
 _SYNONYM_MARK = "|"
 _WORDS_FILE_LIMIT = 64 << 20
 
@@ -157,6 +158,16 @@ def size(text: str) -> tuple[int, int]:
             f"{shown(text)} is not HEIGHTxWIDTH in pixels, such as 512x512"
         )
     return int(match[1]), int(match[2])
+
+
+def task_names(text: str) -> tuple[str, ...]:
+    """Distinct names of tasks from ``A,B``, for argparse."""
+    names = tuple(name.strip() for name in text.split(","))
+    if len(set(names)) < len(names) or not set(names) <= set(TASKS):
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is not a list of distinct tasks among {','.join(TASKS)}"
+        )
+    return names
 
 
 def _lines(path: Path) -> list[str]:

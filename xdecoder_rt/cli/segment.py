@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xdecoder_rt.cli.options import (
-    TASKS,
+    RULES,
     Words,
     add_engine,
     add_json,
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     add_words(parser)
     parser.add_argument(
-        "--task", choices=TASKS, default="panoptic", help="kind of output (default: %(default)s)"
+        "--task", choices=RULES, default="panoptic", help="kind of output (default: %(default)s)"
     )
     output = parser.add_argument_group("output")
     output.add_argument(

@@ -2,112 +2,222 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from xdecoder_rt.errors import ArgumentError, DatasetError
-from xdecoder_rt.evaluation.items import PanopticDataset
+from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, shown
+from xdecoder_rt.evaluation.captions import CaptionScores, require_scorers
+from xdecoder_rt.evaluation.engine_protocol import Segmentation, Segmenter
+from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 from xdecoder_rt.evaluation.report import Percentiles, Report
 from xdecoder_rt.evaluation.semantic import SemanticIoU, class_map
+from xdecoder_rt.evaluation.text_tasks import TEXT_TASKS, Captioning, Retrieval, TextTask
+from xdecoder_rt.tasks import TASKS
 
 _WARM_UP_RUNS = 3
-
-
-class Segmentation(Protocol):
-    """What evaluation reads of a segmentation result."""
-
-    @property
-    def segmentation(self) -> NDArray[np.int32]:
-        """H x W: segment ids, 0 = none; for the semantic task vocabulary indices, -1 = none."""
-
-    @property
-    def segments_info(self) -> Sequence[Mapping[str, Any]]:
-        """One mapping a segment, with at least `id` and `label_id`."""
-
-
-class Segmenter(Protocol):
-    """What evaluation asks of an engine; `xdecoder_rt.Engine` is one."""
-
-    def warm(self, vocabulary: Sequence[str], /) -> Any:
-        """Embed the vocabulary ahead."""
-
-    def encode(self, image: NDArray[np.uint8], /) -> Any:
-        """The state of one image, for several questions on it."""
-
-    def segment(
-        self,
-        state: Any,
-        vocabulary: Sequence[str],
-        /,
-        *,
-        task: Literal["panoptic", "semantic"] = ...,
-        stuff: Sequence[str] = ...,
-    ) -> Any:
-        """A `Segmentation` of an encoded image, panoptic by default."""
+_SEGMENT = "segment"
+_SEGMENT_SECTIONS = ("panoptic", "semantic", "time_ms")
 
 
 def evaluate(
-    engine: Segmenter, dataset: PanopticDataset, *, limit: int | None = None, progress: bool = True
+    engine: Segmenter,
+    dataset: PanopticDataset,
+    *,
+    tasks: Collection[str] | None = None,
+    limit: int | None = None,
+    progress: bool = True,
 ) -> Report:
-    """Score panoptic and semantic segmentation over a data set, and time the panoptic.
+    """Score every task that a plan has and a data set has labels or texts for.
 
-    The whole vocabulary of the data set is asked for in every image. The time of an image is that
-    of its encoding and panoptic segmentation, from decoded pixels to the result, with the
-    vocabulary embedded before and a few untimed runs first.
+    An image is encoded once and all questions reuse its state. For panoptic and semantic
+    segmentation the whole vocabulary of the data set is asked for in every image. The time of an
+    image is that of its encoding and panoptic segmentation, from decoded pixels to the result, with
+    the vocabulary embedded before and a few untimed runs first.
+
+    What the data set has texts for and the plan lacks is left without scores, with one warning; so
+    are captions without the package that scores them.
 
     Args:
         engine: What is evaluated.
         dataset: A `LabelledFolder`, or anything with its vocabulary, stuff and items.
+        tasks: Only these of `xdecoder_rt.tasks.TASKS`; None takes all.
         limit: Take only so many images, from the first; None takes all.
         progress: Show a progress bar on stderr, if that is a terminal.
 
     Raises:
-        ArgumentError: if `limit` is less than 1.
-        DatasetError: if an item is broken, or no item has a segment to score.
+        ArgumentError: if `limit` is less than 1, or `tasks` is empty or names something else.
+        DatasetError: if an item is broken, or no item has anything to score.
     """
     if limit is not None and limit < 1:
         raise ArgumentError(f"'limit' is {limit}", expected="at least 1, or None")
+    wanted = tuple(TASKS if tasks is None else tasks)
+    if not wanted or not set(wanted) <= set(TASKS):
+        raise ArgumentError(f"'tasks' is {shown(tasks)}", expected=f"some of {', '.join(TASKS)}")
     items = dataset.items[:limit]
-    if not any(segment for item in items for segment in item.segments if not segment.iscrowd):
-        raise DatasetError(
-            f"None of the {len(items)} images has a labelled segment", expected="labels to score"
-        )
-    vocabulary, stuff = dataset.vocabulary, sorted(dataset.stuff)
-    index = {label: i for i, label in enumerate(vocabulary)}
-    panoptic_quality = PanopticQuality(vocabulary, stuff)
-    semantic_iou = SemanticIoU(vocabulary)
-    times_ms = []
+    notes: list[str] = []
 
-    engine.warm(vocabulary)
-    first = items[0].load_image()
-    for _ in range(_WARM_UP_RUNS):
-        engine.segment(engine.encode(first), vocabulary, stuff=stuff)
+    def note(text: str) -> None:
+        notes.append(text)
+        warnings.warn(text, stacklevel=3)
+
+    to_do = _TaskChoice.of(engine, items, wanted, note)
+    segmenting = _Segmenting(dataset) if to_do.segments else None
+    text_tasks = [kind() for kind in to_do.text_tasks]
+    if segmenting:
+        segmenting.warm_up(engine, items[0])
+    for kind in to_do.text_tasks:
+        _warm_up(engine, kind(), next(filter(kind.has_texts, items)))
     for item in tqdm(items, unit="image", disable=None if progress else True):
-        image, truth = item.load_image(), item.load_panoptic()
+        asked = [task for task in text_tasks if task.has_texts(item)]
+        if not segmenting and not asked:
+            continue
+        image, truth = item.load_image(), functools.cache(item.load_panoptic)
+        state = segmenting.ask(engine, image, item, truth) if segmenting else engine.encode(image)
+        for task in asked:
+            task.ask(engine, state, item, truth)
+
+    scores = segmenting.compute() if segmenting else {}
+    scores |= {task.section: task.compute(engine) for task in text_tasks}
+    if to_do.unscored_captions:
+        scores[Captioning.section] = CaptionScores(None, None, 0)
+    elif (captions := scores.get(Captioning.section)) and captions.cider is None:
+        note("CIDEr is not defined for a single image")
+    if (retrieval := scores.get(Retrieval.section)) and retrieval.image_r1 is None:
+        note("Retrieval is not scored, because no image has a caption that another lacks")
+    return Report(
+        **scores,
+        task_time_ms={task.task: Percentiles.of(task.times_ms) for task in text_tasks},
+        items=len(items),
+        lacking=to_do.lacking,
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _TaskChoice:
+    """What is to be scored.
+
+    Attributes:
+        segments: Whether segmentation is.
+        text_tasks: Which other tasks are.
+        lacking: The report's sections that the plan cannot be scored for.
+        unscored_captions: Whether captions were to be scored and the package is missing.
+    """
+
+    segments: bool
+    text_tasks: tuple[type[TextTask], ...]
+    lacking: tuple[str, ...]
+    unscored_captions: bool
+
+    @classmethod
+    def of(
+        cls,
+        engine: Segmenter,
+        items: Sequence[PanopticItem],
+        wanted: Collection[str],
+        note: Callable[[str], None],
+    ) -> _TaskChoice:
+        """Choose those of the tasks wanted that the items have something for and the plan can do.
+
+        Raises:
+            DatasetError: if the items have nothing for any of the tasks wanted.
+        """
+        sections: dict[str, tuple[str, ...]] = {}  # of each task that there is something for
+        if _SEGMENT in wanted and any(
+            segment for item in items for segment in item.segments if not segment.iscrowd
+        ):
+            sections[_SEGMENT] = _SEGMENT_SECTIONS
+        for kind in TEXT_TASKS:
+            if kind.task in wanted and any(map(kind.has_texts, items)):
+                sections[kind.task] = (kind.section,)
+        if not sections:
+            needs = ["a labelled segment"] if _SEGMENT in wanted else []
+            needs += dict.fromkeys(kind.texts for kind in TEXT_TASKS if kind.task in wanted)
+            raise DatasetError(
+                f"None of the {len(items)} images has any of: {', '.join(needs)}",
+                expected="something to score",
+            )
+        lacking = [task for task in sections if task not in engine.manifest.tasks]
+        for task in lacking:
+            note(f"The plan lacks the task {task!r}: no {', '.join(sections[task])}")
+        chosen = sections.keys() - set(lacking)
+        unscored_captions = False
+        if Captioning.task in chosen:
+            try:
+                require_scorers()
+            except MissingExtraError as error:
+                note(f"Captions are not scored. {error}")
+                unscored_captions = True
+                chosen.remove(Captioning.task)
+        return cls(
+            _SEGMENT in chosen,
+            tuple(kind for kind in TEXT_TASKS if kind.task in chosen),
+            tuple(section for task in lacking for section in sections[task]),
+            unscored_captions,
+        )
+
+
+class _Segmenting:
+    """Panoptic and semantic segmentation over a data set, and the time of the panoptic."""
+
+    def __init__(self, dataset: PanopticDataset) -> None:
+        self._vocabulary: Sequence[str] = dataset.vocabulary
+        self._stuff = sorted(dataset.stuff)
+        self._index = {label: i for i, label in enumerate(self._vocabulary)}
+        self._panoptic = PanopticQuality(self._vocabulary, self._stuff)
+        self._semantic = SemanticIoU(self._vocabulary)
+        self._times_ms: list[float] = []
+
+    def warm_up(self, engine: Segmenter, item: PanopticItem) -> None:
+        """Embed the vocabulary and segment an image a few times."""
+        engine.warm(self._vocabulary)
+        image = item.load_image()
+        for _ in range(_WARM_UP_RUNS):
+            engine.segment(engine.encode(image), self._vocabulary, stuff=self._stuff)
+
+    def ask(
+        self,
+        engine: Segmenter,
+        image: NDArray[np.uint8],
+        item: PanopticItem,
+        truth: Callable[[], NDArray[np.integer[Any]]],
+    ) -> Any:
+        """Encode an image, count its segments, and give its state."""
+        ids = truth()
         start = time.perf_counter()
         state = engine.encode(image)
-        panoptic: Segmentation = engine.segment(state, vocabulary, stuff=stuff)
-        times_ms.append(1000 * (time.perf_counter() - start))
-        semantic: Segmentation = engine.segment(state, vocabulary, task="semantic")
+        panoptic: Segmentation = engine.segment(state, self._vocabulary, stuff=self._stuff)
+        self._times_ms.append(1000 * (time.perf_counter() - start))
+        semantic: Segmentation = engine.segment(state, self._vocabulary, task="semantic")
 
-        classes = {segment.id: index[segment.label] for segment in item.segments}
-        panoptic_quality.update(
-            truth,
+        classes = {segment.id: self._index[segment.label] for segment in item.segments}
+        self._panoptic.update(
+            ids,
             classes,
             panoptic.segmentation,
             {int(s["id"]): int(s["label_id"]) for s in panoptic.segments_info},
             crowds=[segment.id for segment in item.segments if segment.iscrowd],
         )
-        semantic_iou.update(class_map(truth, classes), semantic.segmentation)
-    return Report(
-        panoptic=panoptic_quality.compute(),
-        semantic=semantic_iou.compute(),
-        time_ms=Percentiles.of(times_ms),
-        items=len(items),
-    )
+        self._semantic.update(class_map(ids, classes), semantic.segmentation)
+        return state
+
+    def compute(self) -> dict[str, Any]:
+        return {
+            "panoptic": self._panoptic.compute(),
+            "semantic": self._semantic.compute(),
+            "time_ms": Percentiles.of(self._times_ms),
+        }
+
+
+def _warm_up(engine: Segmenter, task: TextTask, item: PanopticItem) -> None:
+    """Ask about one item, so that what is loaded on first need is not in the times."""
+    task.ask(engine, engine.encode(item.load_image()), item, item.load_panoptic)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from xdecoder_rt.errors import shown
+from xdecoder_rt.evaluation.answers import AnswerScores
+from xdecoder_rt.evaluation.captions import CaptionScores
 from xdecoder_rt.evaluation.panoptic_quality import PanopticScores
+from xdecoder_rt.evaluation.referring import ReferringScores
+from xdecoder_rt.evaluation.retrieval import RetrievalScores
 from xdecoder_rt.evaluation.semantic import SemanticScores
+
+_CALL_OF = {"refer": "phrase", "embed": "image embedding", "caption": "caption", "answer": "answer"}
 
 
 @dataclass(frozen=True)
@@ -29,67 +35,134 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Report:
-    """Scores of an engine on a data set.
+    """Scores of an engine on a data set; None where a task was not scored.
 
     Attributes:
+        items: The number of images.
         panoptic: Panoptic quality.
         semantic: Mean IoU.
+        referring: IoU of the masks of phrases.
+        retrieval: Recall of images by captions and the reverse.
+        caption: Agreement of captions with those of people.
+        vqa: Accuracy of answers.
         time_ms: Milliseconds an image, from decoded pixels to the panoptic result.
-        items: The number of images.
+        task_time_ms: Milliseconds of one call (one phrase, caption, answer, image embedding) on an
+            encoded image, by task. Without panoptic segmentation before, the first call on an
+            image includes its decode.
+        lacking: The sections that the data set could have scored and the plan lacks the task for.
+        notes: Why sections or scores are missing, in sentences.
     """
 
-    panoptic: PanopticScores
-    semantic: SemanticScores
-    time_ms: Percentiles
     items: int
+    panoptic: PanopticScores | None = None
+    semantic: SemanticScores | None = None
+    referring: ReferringScores | None = None
+    retrieval: RetrievalScores | None = None
+    caption: CaptionScores | None = None
+    vqa: AnswerScores | None = None
+    time_ms: Percentiles | None = None
+    task_time_ms: Mapping[str, Percentiles] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values; scores are 0 to 100.
+        """The report as JSON values; scores are 0 to 100 (CIDEr may exceed it).
 
-        `panoptic.per_class` has the classes that occur in the truth or in the predictions, which
-        are those that the means are over.
+        A section is absent where the data set has nothing for it or its task was not asked for, and
+        null where the plan lacks the task. `panoptic.per_class` has the classes that occur in the
+        truth or in the predictions, which are those that the means are over.
         """
-        return {
-            "panoptic": {
-                "pq": self.panoptic.pq,
-                "sq": self.panoptic.sq,
-                "rq": self.panoptic.rq,
-                "per_class": {
-                    label: {"pq": c.pq, "sq": c.sq, "rq": c.rq}
-                    for label, c in self.panoptic.per_class.items()
-                },
-            },
-            "semantic": {"miou": self.semantic.miou},
-            "time_ms": asdict(self.time_ms),
-            "items": self.items,
-        }
+        document: dict[str, Any] = dict.fromkeys(self.lacking)
+        if self.panoptic:
+            document["panoptic"] = _chosen(self.panoptic, "pq", "sq", "rq")
+            document["panoptic"]["per_class"] = {
+                label: _chosen(quality, "pq", "sq", "rq")
+                for label, quality in self.panoptic.per_class.items()
+            }
+        if self.semantic:
+            document["semantic"] = _chosen(self.semantic, "miou")
+        if self.referring:
+            document["referring"] = _chosen(self.referring, "ciou", "miou", "p_at_50")
+        if self.retrieval:
+            document["retrieval"] = _chosen(
+                self.retrieval, "image_r1", "image_r5", "text_r1", "text_r5"
+            )
+        if self.caption:
+            document["caption"] = _chosen(self.caption, "cider", "bleu4")
+        if self.vqa:
+            document["vqa"] = _chosen(self.vqa, "accuracy")
+        if self.time_ms:
+            document["time_ms"] = asdict(self.time_ms)
+        if self.task_time_ms:
+            document["task_time_ms"] = {
+                task: asdict(times) for task, times in self.task_time_ms.items()
+            }
+        document["items"] = self.items
+        if self.notes:
+            document["notes"] = list(self.notes)
+        return document
 
     def table(self) -> str:
         """The report as lines of text for a terminal, worst classes last."""
-        per_class = self.panoptic.per_class
-        ranked = sorted(per_class.items(), key=lambda entry: -entry[1].pq)
-        width = max(12, *(len(_name(label)) for label in per_class))
-        lines = [f"{'class':{width}}     PQ     SQ     RQ    IoU     TP     FP     FN"]
-        for label, c in ranked:
-            iou = self.semantic.per_class.get(label)
+        lines = []
+        if self.panoptic and self.semantic:
+            lines += _segmentation_lines(self.panoptic, self.semantic)
+        if r := self.referring:
             lines.append(
-                f"{_name(label):{width}} {c.pq:6.1f} {c.sq:6.1f} {c.rq:6.1f} "
-                f"{'     -' if iou is None else f'{iou:6.1f}'} {c.tp:6} {c.fp:6} {c.fn:6}"
+                f"phrases: cIoU {r.ciou:.1f}, mIoU {r.miou:.1f}, P@0.5 {r.p_at_50:.1f} over "
+                f"{_count(r.phrases, 'phrase')}"
             )
-        lines += ["", f"{'':{width}}     PQ     SQ     RQ  classes"]
-        for name, isthing in (("things", True), ("stuff", False)):
-            kind = {label: c for label, c in per_class.items() if c.isthing is isthing}
-            if kind:
-                lines.append(_averages(name, PanopticScores.average(kind), width))
+        if v := self.retrieval:
+            lines.append(
+                f"retrieval: image R@1 {_score(v.image_r1)}, R@5 {_score(v.image_r5)}, "
+                f"text R@1 {_score(v.text_r1)}, R@5 {_score(v.text_r5)} over "
+                f"{_count(v.images, 'image')} and {_count(v.texts, 'text')}"
+            )
+        if c := self.caption:
+            lines.append(
+                f"captions: CIDEr {_score(c.cider)}, BLEU-4 {_score(c.bleu4)} over "
+                f"{_count(c.images, 'image')}"
+            )
+        if self.vqa:
+            kinds = ", ".join(
+                f"{kind} {accuracy:.1f} of {count}"
+                for kind, (accuracy, count) in self.vqa.per_kind.items()
+            )
+            lines.append(
+                f"answers: accuracy {self.vqa.accuracy:.1f} over "
+                f"{_count(self.vqa.questions, 'question')} ({kinds})"
+            )
+        if self.time_ms:
+            lines.append(f"time an image: {_times(self.time_ms)}")
         lines += [
-            _averages("all", self.panoptic, width),
-            "",
-            f"mIoU {self.semantic.miou:.1f} over {len(self.semantic.per_class)} classes",
-            f"time an image: p50 {self.time_ms.p50:.1f} ms, p90 {self.time_ms.p90:.1f} ms, "
-            f"p99 {self.time_ms.p99:.1f} ms",
-            f"{self.items} images",
+            f"time of one {_CALL_OF[task]}: {_times(times)}"
+            for task, times in self.task_time_ms.items()
         ]
+        lines.append(_count(self.items, "image"))
         return "\n".join(lines)
+
+
+def _segmentation_lines(panoptic: PanopticScores, semantic: SemanticScores) -> list[str]:
+    ranked = sorted(panoptic.per_class.items(), key=lambda entry: -entry[1].pq)
+    width = max(12, *(len(_name(label)) for label in panoptic.per_class))
+    lines = [f"{'class':{width}}     PQ     SQ     RQ    IoU     TP     FP     FN"]
+    for label, c in ranked:
+        iou = semantic.per_class.get(label)
+        lines.append(
+            f"{_name(label):{width}} {c.pq:6.1f} {c.sq:6.1f} {c.rq:6.1f} "
+            f"{_score(iou):>6} {c.tp:6} {c.fp:6} {c.fn:6}"
+        )
+    lines += ["", f"{'':{width}}     PQ     SQ     RQ  classes"]
+    for name, isthing in (("things", True), ("stuff", False)):
+        kind = {label: c for label, c in panoptic.per_class.items() if c.isthing is isthing}
+        if kind:
+            lines.append(_averages(name, PanopticScores.average(kind), width))
+    return [
+        *lines,
+        _averages("all", panoptic, width),
+        "",
+        f"mIoU {semantic.miou:.1f} over {len(semantic.per_class)} classes",
+    ]
 
 
 def _averages(name: str, scores: PanopticScores, width: int) -> str:
@@ -97,6 +170,22 @@ def _averages(name: str, scores: PanopticScores, width: int) -> str:
         f"{name:{width}} {scores.pq:6.1f} {scores.sq:6.1f} {scores.rq:6.1f} "
         f"{len(scores.per_class):8}"
     )
+
+
+def _chosen(scores: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(scores, name) for name in names}
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _times(times: Percentiles) -> str:
+    return f"p50 {times.p50:.1f} ms, p90 {times.p90:.1f} ms, p99 {times.p99:.1f} ms"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _name(label: str) -> str:

@@ -75,6 +75,10 @@ class Attention(nn.Module):
         return merged
 
 
+# Added to scores that may not count: exp of it is zero, and fp16 holds it.
+BLOCKED = -10000.0
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention over split heads.
 

@@ -147,6 +147,10 @@ class ModelConfig:
         pixel_mean: per-channel mean on the 0..255 scale, RGB.
         pixel_std: per-channel standard deviation on the 0..255 scale, RGB.
         templates: ``published`` (81 prompts) or ``compact``; see :mod:`xdecoder_rt.templates`.
+        retrieval_ensemble: whether an image's embedding is the mean of the class token's and the
+            backbone's, as published, or the class token's alone.
+        caption_stops: texts that a caption ends before.
+        answers: what a question without choices is answered from.
     """
 
     name: str
@@ -160,6 +164,9 @@ class ModelConfig:
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     templates: str = "published"
+    retrieval_ensemble: bool = True
+    caption_stops: tuple[str, ...] = (".",)
+    answers: tuple[str, ...] = ()
 
     @property
     def num_queries(self) -> int:
@@ -241,6 +248,11 @@ def _check_agreement(config: ModelConfig) -> None:
             raise ValueError(f"the {heads} heads of {part} do not divide its width of {width}")
     if pixel.norm == "group" and (pixel.dim % 32 or pixel.mask_level_dim % 32):
         raise ValueError("the widths of pixel_decoder are no multiples of the 32 groups")
+    if config.proj_dim != config.decoder.hidden_dim:
+        # Text features enter the decoder as rows.
+        raise ValueError("proj_dim is not the width of decoder")
+    if len(set(config.answers)) != len(config.answers):
+        raise ValueError("answers repeat")
     if not pixel.mask_kernel and pixel.mask_dim != pixel.mask_level_dim:
         raise ValueError("without mask_kernel, mask_dim must be mask_level_dim")
 
@@ -248,7 +260,12 @@ def _check_agreement(config: ModelConfig) -> None:
 def _fits(name: str, annotation: str, value: object) -> bool:
     if annotation.startswith("tuple["):
         inner = annotation[len("tuple[") : -1].split(", ")
-        if not isinstance(value, tuple) or len(value) != (4 if inner[1] == "..." else len(inner)):
+        if not isinstance(value, tuple):
+            return False
+        if inner[1] == "..." and inner[0] == "str":
+            return all(isinstance(item, str) and item for item in value)
+        # A value for each of FocalNet's stages, where the number is open.
+        if len(value) != (4 if inner[1] == "..." else len(inner)):
             return False
         return all(_fits(name, inner[0], item) for item in value)
     if annotation == "int":
@@ -303,6 +320,8 @@ def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
         "pixel_mean": (127.0, 127.0, 127.0),
         "pixel_std": (128.0, 128.0, 128.0),
         "templates": "compact",
+        "retrieval_ensemble": False,
+        "caption_stops": (),
     }
     settings.update(changes)
     return ModelConfig(name=name, family="compact", **settings)

@@ -14,12 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xdecoder_rt import tasks
 from xdecoder_rt.kernels.masked_attention import masked_attention
-from xdecoder_rt.models.attention import Attention, attend
+from xdecoder_rt.models.attention import BLOCKED, Attention, attend
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.pixel_decoder import position_of
 
@@ -43,8 +45,65 @@ class ImageMemory:
 
 
 @dataclass
+class Rows:
+    """The rows of a decode: a :class:`~xdecoder_rt.tasks.Layout` each, as tensors of a batch.
+
+    Attributes:
+        kind: ``[B, R]`` int64, a :class:`~xdecoder_rt.tasks.Row` each.
+        content: ``[B, R]`` int64.
+        position: ``[B, R]`` int64.
+        visible: ``[B, R, P + R]`` bool, the past's columns first.
+        text: ``[B, R, dim]`` text features, zero for rows that have none; None where no row has.
+        region_weight: ``[B, R, E]``, 1 where a row is confined to a region; None for none.
+        regions: one ``[B, E, N]`` a level, 1 inside a region and -1 outside; None for none.
+    """
+
+    kind: Tensor
+    content: Tensor
+    position: Tensor
+    visible: Tensor
+    text: Tensor | None = None
+    region_weight: Tensor | None = None
+    regions: list[Tensor] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        layouts: list[tasks.Layout],
+        text: Tensor | None = None,
+        past: tasks.Layout | None = None,
+        device: torch.device | None = None,
+    ) -> Rows:
+        """Rows of equally long layouts, one an image, all over the same past."""
+
+        def stacked(arrays: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
+            return torch.from_numpy(np.stack(arrays)).to(device)
+
+        return cls(
+            kind=stacked([layout.kind for layout in layouts]),
+            content=stacked([layout.content for layout in layouts]),
+            position=stacked([layout.position for layout in layouts]),
+            visible=stacked([tasks.visible(layout, past) for layout in layouts]),
+            text=text,
+        )
+
+
+@dataclass
+class Past:
+    """Self-attention keys and values of rows decoded before.
+
+    Attributes:
+        keys: one ``[B, heads, P, head_dim]`` a layer.
+        values: the same.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+@dataclass
 class LayerPrediction:
-    """What a set of query states says.
+    """What a set of row states says.
 
     Attributes:
         mask_embedding: ``[B, Q, mask_dim]``.
@@ -53,6 +112,24 @@ class LayerPrediction:
 
     mask_embedding: Tensor
     class_embedding: Tensor
+
+
+@dataclass
+class Decoded:
+    """What a decode leaves.
+
+    Attributes:
+        layers: predictions before the first layer and after each.
+        caption_embedding: ``[B, R, text width]``, whose product with the token table scores the
+            token that follows a caption row.
+        states: ``[B, R, dim]`` after the last layer, before the norm of predictions.
+        rows: the rows' own self-attention keys and values.
+    """
+
+    layers: list[LayerPrediction]
+    caption_embedding: Tensor
+    states: Tensor
+    rows: Past
 
 
 class CrossAttentionLayer(nn.Module):
@@ -87,12 +164,32 @@ class SelfAttentionLayer(nn.Module):
         self.attn = Attention(dim, heads)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """``[B, Q, dim] -> [B, Q, dim]`` with an additive mask ``[Q, Q]``."""
+    def forward(
+        self,
+        x: Tensor,
+        position: Tensor,
+        mask: Tensor,
+        past: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend among rows and to those decoded before.
+
+        Args:
+            x: ``[B, R, dim]``.
+            position: the same.
+            mask: ``[B, 1, R, P + R]``, added to the scores.
+            past: keys and values of P rows, ``[B, heads, P, head_dim]``.
+
+        Returns:
+            ``[B, R, dim]``, and the rows' own keys and values, ``[B, heads, R, head_dim]``.
+        """
         placed = x + position
-        mixed = attend(self.attn.queries(placed), self.attn.keys(placed), self.attn.values(x), mask)
+        key, value = self.attn.keys(placed), self.attn.values(x)
+        keys, values = key, value
+        if past is not None:
+            keys, values = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
+        mixed = attend(self.attn.queries(placed), keys, values, mask)
         out: Tensor = self.norm(x + self.attn.merge(mixed))
-        return out
+        return out, key, value
 
 
 class FeedForwardLayer(nn.Module):
@@ -141,17 +238,9 @@ class Decoder(nn.Module):
             (nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, config.mask_dim))
         )
         self.class_embed = nn.Parameter(torch.randn(dim, config.proj_dim) * dim**-0.5)
-        # Read by captioning: its projection and the positions of its rows.
-        self.caption_embed = nn.Parameter(torch.randn(dim, config.proj_dim) * dim**-0.5)
+        # Read by text rows: the next token's projection, and the places of a text.
+        self.caption_embed = nn.Parameter(torch.randn(dim, config.text.width) * dim**-0.5)
         self.caption_position = nn.Parameter(torch.randn(config.context_length, dim) * 0.02)
-
-    def self_attention_mask(self) -> Tensor:
-        """Additive ``[Q, Q]``: objects see objects, the class token sees itself."""
-        count = self.num_queries
-        is_class = torch.arange(count, device=self.query_feat.device) == count - 1
-        blocked = is_class[:, None] != is_class[None, :]
-        mask = torch.zeros(count, count, device=self.query_feat.device)
-        return mask.masked_fill(blocked, float("-inf"))
 
     @property
     def cross_layers(self) -> list[CrossAttentionLayer]:
@@ -188,48 +277,104 @@ class Decoder(nn.Module):
             values.append(torch.unflatten(value, 2, heads).transpose(1, 2))
         return ImageMemory(keys, values, [m.flatten(2) for m in mask_features])
 
-    def normed(self, x: Tensor) -> Tensor:
+    def normed(self, x: Tensor, kind: Tensor) -> Tensor:
         """Normalise states and recompute the class token from the objects.
 
         Its output is the object outputs' mean, weighted by the softmax of its cosine to each; the
         running state keeps the original.
+
+        Args:
+            x: ``[B, R, dim]``.
+            kind: ``[B, R]``.
         """
         x = self.decoder_norm(x)
-        objects, token = x[:, :-1], x[:, -1:]
-        similarity = unit(token) @ unit(objects).transpose(1, 2)
-        recomputed = torch.softmax(similarity, dim=-1) @ objects
-        return torch.cat((objects, recomputed), dim=1)
+        is_class = kind == tasks.Row.CLASS
+        token = is_class[:, None].to(x.dtype) @ x
+        similarity = unit(token) @ unit(x).transpose(1, 2)
+        elsewhere = (kind != tasks.Row.OBJECT)[:, None].to(x.dtype) * BLOCKED
+        recomputed = torch.softmax(similarity + elsewhere, dim=-1) @ x
+        return torch.where(is_class[..., None], recomputed, x)
 
     def mask_embedding(self, normed: Tensor) -> Tensor:
-        """``[B, Q, dim] -> [B, Q, mask_dim]``."""
+        """``[B, R, dim] -> [B, R, mask_dim]``."""
         first, second, third = self.mask_embed
         out: Tensor = third(F.relu(second(F.relu(first(normed)))))
         return out
 
-    def predict(self, x: Tensor) -> LayerPrediction:
-        """Read masks and classes off query states ``[B, Q, dim]``."""
-        normed = self.normed(x)
+    def predict(self, normed: Tensor) -> LayerPrediction:
+        """Read masks and classes off normalised states ``[B, R, dim]``."""
         return LayerPrediction(self.mask_embedding(normed), normed @ self.class_embed)
 
-    def forward(self, memory: ImageMemory) -> list[LayerPrediction]:
-        """Decode the latent queries: a prediction before the first layer and after each."""
-        x = self.query_feat.expand(memory.keys[0].shape[0], -1, -1)
-        mask = self.self_attention_mask().to(x.dtype)
-        predictions = [self.predict(x)]
+    def latent_rows(self, batch: int) -> Rows:
+        """The latent queries alone."""
+        layout = tasks.latents(self.num_queries)
+        rows = Rows.of([layout], device=self.query_feat.device)
+        return Rows(
+            rows.kind.expand(batch, -1),
+            rows.content.expand(batch, -1),
+            rows.position.expand(batch, -1),
+            rows.visible.expand(batch, -1, -1),
+        )
+
+    def start(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Contents and positions that rows begin with, ``[B, R, dim]`` each."""
+        nothing = self.query_feat.new_zeros(1, self.query_feat.shape[1])
+        contents = torch.cat((self.query_feat, nothing))
+        positions = torch.cat((self.query_embed, nothing, self.caption_position))
+        content, position = contents[rows.content], positions[rows.position]
+        if rows.text is None:
+            return content, position
+        return content + rows.text, position + rows.text
+
+    def forward(
+        self, memory: ImageMemory, rows: Rows | None = None, past: Past | None = None
+    ) -> Decoded:
+        """Decode rows: a prediction before the first layer and after each.
+
+        Args:
+            memory: of the images.
+            rows: what is decoded; None for the latents alone.
+            past: keys and values of rows that these see and that do not see them.
+        """
+        if rows is None:
+            rows = self.latent_rows(memory.keys[0].shape[0])
+        x, position = self.start(rows)
+        attends, masked = (self._pixels(rows.kind, p) for p in _SEEING)
+        mask = torch.where(rows.visible, 0.0, BLOCKED).to(x.dtype)[:, None]
+        # The threshold passes no gradient, so neither factor of the mask needs one.
+        features = [level.detach() for level in memory.mask_features]
+        if rows.regions is not None:
+            pairs = zip(features, rows.regions, strict=True)
+            features = [torch.cat(pair, 1) for pair in pairs]
+        normed = self.normed(x, rows.kind)
+        predictions = [self.predict(normed)]
+        kept = Past([], [])
         for i, cross in enumerate(self.cross):
-            # The threshold passes no gradient, so neither factor of the mask needs one.
-            x = cross(
-                x,
-                self.query_embed,
-                memory.keys[i],
-                memory.values[i],
-                predictions[-1].mask_embedding.detach(),
-                memory.mask_features[i % LEVELS].detach(),
+            embedding = predictions[-1].mask_embedding.detach() * masked.to(x.dtype)
+            if rows.region_weight is not None:
+                embedding = torch.cat((embedding, rows.region_weight), -1)
+            crossed = cross(
+                x, position, memory.keys[i], memory.values[i], embedding, features[i % LEVELS]
             )
-            x = self.self_attention[i](x, self.query_embed, mask)
+            x = torch.where(attends, crossed, x)
+            before = None if past is None else (past.keys[i], past.values[i])
+            x, key, value = self.self_attention[i](x, position, mask, before)
+            kept.keys.append(key)
+            kept.values.append(value)
             x = self.ffn[i](x)
-            predictions.append(self.predict(x))
-        return predictions
+            normed = self.normed(x, rows.kind)
+            predictions.append(self.predict(normed))
+        return Decoded(predictions, normed @ self.caption_embed, x, kept)
+
+    @staticmethod
+    def _pixels(kind: Tensor, which: tuple[tasks.Pixels, ...]) -> Tensor:
+        """Whether each row's cross-attention is of one of some sorts: ``[B, R, 1]`` bool."""
+        table = torch.tensor([tasks.ROWS[row].pixels in which for row in tasks.Row])
+        return table.to(kind.device)[kind][..., None]
+
+
+# Rows with cross-attention, and among them those that see their own mask's inside.
+_SEEING = ((tasks.Pixels.OWN_MASK, tasks.Pixels.ALL), (tasks.Pixels.OWN_MASK,))
 
 
 def unit(x: Tensor) -> Tensor:

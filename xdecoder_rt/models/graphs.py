@@ -1,4 +1,4 @@
-"""The network cut where a runtime caches: vision, decode, mask and text.
+"""The network cut where a runtime caches: vision, decode, mask, text and token.
 
 Each class is the PyTorch form of one graph of a plan. Its forward's argument names are the
 graph's inputs and ``outputs`` names what it returns, so the ONNX and TensorRT forms share one
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xdecoder_rt.models.decoder import LEVELS, ImageMemory
+from xdecoder_rt.models.decoder import LEVELS, ImageMemory, Past, Rows
 from xdecoder_rt.models.xdecoder import XDecoder
 
 
@@ -69,7 +69,7 @@ class VisionGraph(nn.Module):
         self.outputs = (
             *memory_names(model.config.decoder.layers),
             "mask_map",
-            "image_embedding",
+            "backbone_embedding",
         )
         self.normalise = Normalise(model.config.pixel_mean, model.config.pixel_std)
 
@@ -82,45 +82,102 @@ class VisionGraph(nn.Module):
 
         Returns:
             The image memory (:class:`ImageMemory`, in the order of :func:`memory_names`); the map
-            that the mask graph reads, ``[B, mask_dim, H/4, W/4]``; and the image embedding read
-            from the backbone, ``[B, proj_dim]``.
+            that the mask graph reads, ``[B, mask_dim, H/4, W/4]``; and the backbone's image
+            embedding, ``[B, proj_dim]``.
         """
         maps = self.model.backbone(self.normalise(frame, valid))
         features = self.model.pixel_decoder(maps)
         mask_features = self.model.pixel_decoder.mask_features(features.mask_map)
         memory = self.model.remember(features, mask_features)
-        image_embedding = maps[3].mean(dim=(2, 3)) @ self.model.backbone_proj
         return (
             *memory.keys,
             *memory.values,
             *memory.mask_features,
             mask_features,
-            image_embedding,
+            self.model.backbone_embedding(maps),
         )
 
 
-class DecodeGraph(nn.Module):
-    """The latent queries over one image's memory."""
+def state_names(prefix: str, layers: int) -> tuple[str, ...]:
+    """Names of self-attention keys and values as graph values: all keys, then all values."""
+    return (
+        *(f"{prefix}_keys_{i}" for i in range(layers)),
+        *(f"{prefix}_values_{i}" for i in range(layers)),
+    )
 
-    outputs: tuple[str, ...] = ("class_embedding", "mask_embedding")
+
+class DecodeGraph(nn.Module):
+    """Rows of any tasks over one image's memory, and over rows decoded before.
+
+    One graph serves the first decode of an image (the latents and every task asked for), later
+    tasks on it, and the steps of a caption: they differ in the rows alone.
+    """
 
     def __init__(self, model: XDecoder) -> None:
         super().__init__()
         self.decoder = model.decoder
         self.layers = model.config.decoder.layers
-        self.inputs = memory_names(self.layers)
+        self.inputs = (
+            *memory_names(self.layers),
+            *(f"regions_{i}" for i in range(LEVELS)),
+            "kind",
+            "content",
+            "position",
+            "text",
+            "visible",
+            "region_weight",
+            *state_names("past", self.layers),
+        )
+        self.outputs = (
+            "class_embedding",
+            "mask_embedding",
+            "caption_embedding",
+            *state_names("row", self.layers),
+        )
 
-    def forward(self, *memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode; the arguments are named by :func:`memory_names`.
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Decode; the arguments are named by :attr:`inputs`.
+
+        They are the image memory; regions ``[B, E, N]`` a level, 1 inside and -1 outside; of each
+        row its kind, content and position ``[B, R]`` int64 (see
+        :class:`~xdecoder_rt.tasks.Layout`), text feature ``[B, R, dim]`` (zero for none), what it
+        sees ``[B, R, P + R]`` bool and the region it is confined to ``[B, R, E]``; and keys and
+        values ``[B, heads, P, head_dim]`` of rows decoded before, a pair a layer.
 
         Returns:
-            ``[B, Q, proj_dim]`` class embeddings, unnormalised, and ``[B, Q, mask_dim]`` mask
-            embeddings; the last query is the class token.
+            ``[B, R, proj_dim]`` class embeddings, unnormalised; ``[B, R, mask_dim]`` mask
+            embeddings; ``[B, R, text width]`` caption embeddings; and the rows' own keys and
+            values ``[B, heads, R, head_dim]``, a pair a layer.
         """
-        keys = list(memory[: self.layers])
-        values = list(memory[self.layers : 2 * self.layers])
-        last = self.decoder(ImageMemory(keys, values, list(memory[2 * self.layers :])))[-1]
-        return last.class_embedding, last.mask_embedding
+        given = dict(zip(self.inputs, values, strict=True))
+        layers = range(self.layers)
+        memory = ImageMemory(
+            [given[f"keys_{i}"] for i in layers],
+            [given[f"values_{i}"] for i in layers],
+            [given[f"mask_features_{i}"] for i in range(LEVELS)],
+        )
+        rows = Rows(
+            given["kind"],
+            given["content"],
+            given["position"],
+            given["visible"],
+            given["text"],
+            given["region_weight"],
+            [given[f"regions_{i}"] for i in range(LEVELS)],
+        )
+        past = Past(
+            [given[f"past_keys_{i}"] for i in layers],
+            [given[f"past_values_{i}"] for i in layers],
+        )
+        decoded = self.decoder(memory, rows, past)
+        last = decoded.layers[-1]
+        return (
+            last.class_embedding,
+            last.mask_embedding,
+            decoded.caption_embedding,
+            *decoded.rows.keys,
+            *decoded.rows.values,
+        )
 
 
 class MaskGraph(nn.Module):
@@ -136,15 +193,42 @@ class MaskGraph(nn.Module):
 
 
 class TextGraph(nn.Module):
-    """Token ids to embeddings, run for words that no cache holds."""
-
-    inputs: tuple[str, ...] = ("token_ids",)
-    outputs: tuple[str, ...] = ("text_embedding",)
+    """Token ids to features, over tokens encoded before; run for words that no cache holds."""
 
     def __init__(self, model: XDecoder) -> None:
         super().__init__()
         self.text_encoder = model.text_encoder
+        self.layers = model.config.text.layers
+        self.inputs = ("token_ids", "places", *state_names("past", self.layers))
+        self.outputs = ("token_features", *state_names("token", self.layers))
 
-    def forward(self, token_ids: Tensor) -> Tensor:
-        """``[T, L]`` int64 to ``[T, proj_dim]``, unnormalised."""
-        return self.text_encoder.pooled(token_ids)
+    def forward(self, token_ids: Tensor, places: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+        """Encode tokens that follow others.
+
+        Args:
+            token_ids: ``[T, L]`` int64.
+            places: ``[T, L]`` int64, each token's place in its text.
+            past: keys, then values, of the text's first P tokens a layer,
+                ``[T, heads, P, head_dim]``.
+
+        Returns:
+            ``[T, L, proj_dim]``, unnormalised, and the tokens' own keys and values.
+        """
+        before = list(zip(past[: self.layers], past[self.layers :], strict=True))
+        step = self.text_encoder.proceed(token_ids, places, before)
+        return (step.features, *step.keys, *step.values)
+
+
+class TokenGraph(nn.Module):
+    """The scores of the token that follows."""
+
+    inputs: tuple[str, ...] = ("caption_embedding",)
+    outputs: tuple[str, ...] = ("token_logits",)
+
+    def __init__(self, model: XDecoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, caption_embedding: Tensor) -> Tensor:
+        """``[N, text width] -> [N, vocabulary]``."""
+        return self.model.token_logits(caption_embedding)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xdecoder_rt.models.decoder import LEVELS, Decoder, LayerPrediction
+from xdecoder_rt import tasks
+from xdecoder_rt.models.decoder import LEVELS, Decoder, LayerPrediction, Rows
 from xdecoder_rt.models.pixel_decoder import PixelFeatures, position_of
 from xdecoder_rt.models.xdecoder import XDecoder
 
@@ -27,9 +28,11 @@ class PlainOutput:
         features: the pixel decoder's output.
         mask_features: ``[B, mask_dim, H/4, W/4]``.
         layers: predictions before the first layer and after each.
-        mask_logits: one ``[B, Q, H/4, W/4]`` per prediction.
-        blocked: one ``[B, Q, N]`` bool per layer, before the rule for all-blocked rows.
-        decoder_output: ``[B, Q, dim]``, states after the last layer.
+        mask_logits: one ``[B, R, H/4, W/4]`` per prediction.
+        blocked: one ``[B, R, N]`` bool per layer, before the rule for all-blocked rows.
+        decoder_output: ``[B, R, dim]``, states after the last layer.
+        caption_embedding: ``[B, R, text width]``.
+        backbone_embedding: ``[B, proj_dim]``.
     """
 
     backbone: list[Tensor]
@@ -39,18 +42,32 @@ class PlainOutput:
     mask_logits: list[Tensor]
     blocked: list[Tensor]
     decoder_output: Tensor
+    caption_embedding: Tensor
+    backbone_embedding: Tensor
 
 
-def plain_forward(model: XDecoder, images: Tensor) -> PlainOutput:
-    """Run the original's forward pass on normalised, padded images ``[B, 3, H, W]``."""
+def plain_forward(
+    model: XDecoder, images: Tensor, rows: Rows | None = None, region: Tensor | None = None
+) -> PlainOutput:
+    """Run the original's forward pass: everything anew, for all rows.
+
+    Args:
+        model: in eval mode.
+        images: normalised, padded, ``[B, 3, H, W]``.
+        rows: what is decoded; None for the latents alone.
+        region: bool ``[B, H, W]``, what rows that see all of the image are confined to, or None.
+    """
     backbone = model.backbone(images)
     features: PixelFeatures = model.pixel_decoder(backbone)
     mask_features = model.pixel_decoder.mask_features(features.mask_map)
     decoder = model.decoder
     levels = decoder.project(features.levels)
-    x = decoder.query_feat.expand(images.shape[0], -1, -1)
-    self_mask = decoder.self_attention_mask()
-    layers = [decoder.predict(x)]
+    rows = decoder.latent_rows(images.shape[0]) if rows is None else rows
+    x, position = decoder.start(rows)
+    self_mask = torch.zeros(rows.visible.shape).masked_fill(~rows.visible, float("-inf"))[:, None]
+    attends, masked = (_among(rows.kind, kinds) for kinds in (_ATTENDING, _MASKED))
+    normed = decoder.normed(x, rows.kind)
+    layers = [decoder.predict(normed)]
     mask_logits = [_mask_logits(layers[-1], mask_features)]
     blocked = []
     for i in range(len(decoder.cross)):
@@ -58,13 +75,68 @@ def plain_forward(model: XDecoder, images: Tensor) -> PlainOutput:
         shrunk = F.interpolate(
             mask_logits[-1], level.shape[-2:], mode="bicubic", antialias=True, align_corners=False
         )
-        blocked.append(shrunk.flatten(2).sigmoid() < 0.5)
-        x = _cross_attention(decoder, i, x, level, blocked[-1])
-        x = decoder.self_attention[i](x, decoder.query_embed, self_mask)
+        blocked.append((shrunk.flatten(2).sigmoid() < 0.5) & masked)
+        if region is not None:
+            inside = F.interpolate(region[:, None].float(), level.shape[-2:], mode="nearest")
+            blocked[-1] = torch.where(masked, blocked[-1], inside.flatten(2) == 0)
+        x = torch.where(attends, _cross_attention(decoder, i, x, position, level, blocked[-1]), x)
+        x, _, _ = decoder.self_attention[i](x, position, self_mask)
         x = decoder.ffn[i](x)
-        layers.append(decoder.predict(x))
+        normed = decoder.normed(x, rows.kind)
+        layers.append(decoder.predict(normed))
         mask_logits.append(_mask_logits(layers[-1], mask_features))
-    return PlainOutput(backbone, features, mask_features, layers, mask_logits, blocked, x)
+    return PlainOutput(
+        backbone,
+        features,
+        mask_features,
+        layers,
+        mask_logits,
+        blocked,
+        x,
+        normed @ decoder.caption_embed,
+        model.backbone_embedding(backbone),
+    )
+
+
+def plain_caption(
+    model: XDecoder, images: Tensor, steps: int, region: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Caption one image as the original does: the whole decoder anew for every token.
+
+    Args:
+        model: in eval mode.
+        images: normalised, padded, ``[1, 3, H, W]``.
+        steps: tokens to write, after the start token.
+        region: bool ``[1, H, W]``, what the caption is about, or None.
+
+    Returns:
+        Token ids, int64 ``[L]`` with start ids where nothing was written, and the caption
+        embedding that chose each token, ``[steps, text width]``.
+    """
+    length = model.config.context_length
+    queries = model.config.num_queries
+    layout = tasks.side_by_side(
+        [tasks.latents(queries), tasks.group("caption", queries, length)], tasks.LATENTS
+    )
+    # The vocabulary ends with the start token and the end token.
+    start = model.config.text.vocabulary_size - 2
+    token_ids = torch.full((1, length), start)
+    chosen = []
+    for step in range(steps):
+        text = F.pad(model.text_encoder(token_ids), (0, 0, queries, 0))
+        output = plain_forward(model, images, Rows.of([layout], text), region)
+        chosen.append(output.caption_embedding[0, queries + step])
+        token_ids[0, step + 1] = model.token_logits(chosen[-1]).argmax()
+    return token_ids[0], torch.stack(chosen)
+
+
+_ATTENDING = [row for row in tasks.Row if tasks.ROWS[row].pixels is not tasks.Pixels.NONE]
+_MASKED = [row for row in tasks.Row if tasks.ROWS[row].pixels is tasks.Pixels.OWN_MASK]
+
+
+def _among(kind: Tensor, kinds: list[tasks.Row]) -> Tensor:
+    """Whether each row is of one of some kinds: ``[B, R, 1]`` bool."""
+    return torch.isin(kind, torch.tensor([int(row) for row in kinds]))[..., None]
 
 
 def _mask_logits(prediction: LayerPrediction, mask_features: Tensor) -> Tensor:
@@ -72,14 +144,14 @@ def _mask_logits(prediction: LayerPrediction, mask_features: Tensor) -> Tensor:
 
 
 def _cross_attention(
-    decoder: Decoder, layer: int, x: Tensor, level: Tensor, blocked: Tensor
+    decoder: Decoder, layer: int, x: Tensor, position: Tensor, level: Tensor, blocked: Tensor
 ) -> Tensor:
     """One cross-attention, its keys and values projected on the spot."""
     cross = decoder.cross_layers[layer]
     tokens = level.flatten(2).transpose(1, 2) + decoder.level_embed[layer % LEVELS]
     key = cross.attn.keys(tokens + position_of(level))
     value = cross.attn.values(tokens)
-    query = cross.attn.queries(x + decoder.query_embed)
+    query = cross.attn.queries(x + position)
     # A query that may see nothing sees everything.
     blocked = blocked & ~blocked.all(dim=-1, keepdim=True)
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])

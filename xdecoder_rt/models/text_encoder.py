@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from xdecoder_rt.models.attention import Attention, attend
+from xdecoder_rt.models.attention import BLOCKED, Attention, attend
 from xdecoder_rt.models.config import TextConfig
 
-END_TOKEN = 49407
+START_TOKEN = 49406
 NORM_EPS = 1e-12
+
+
+@dataclass
+class TextStep:
+    """What encoding some tokens leaves.
+
+    Attributes:
+        features: ``[T, L, proj_dim]``, projected, unnormalised.
+        keys: the tokens' own, one ``[T, heads, L, head_dim]`` a layer.
+        values: the same.
+    """
+
+    features: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
 
 
 class TokenEmbedding(nn.Module):
@@ -32,6 +49,12 @@ class TokenEmbedding(nn.Module):
         expanded: Tensor = self.expand(rows)
         return expanded
 
+    def scores(self, features: Tensor) -> Tensor:
+        """Product with every row of the table: ``[..., width] -> [..., vocabulary]``."""
+        if self.rank:
+            features = features @ self.expand.weight
+        return features @ self.weight.T
+
 
 class TextBlock(nn.Module):
     """Pre-norm transformer block with QuickGELU."""
@@ -44,17 +67,29 @@ class TextBlock(nn.Module):
         self.c_fc = nn.Linear(width, 4 * width)
         self.c_proj = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``[T, L, width] -> [T, L, width]`` with an additive mask ``[L, L]``."""
+    def forward(
+        self, x: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend to these and earlier tokens.
+
+        Args:
+            x: ``[T, L, width]``.
+            mask: added to the scores, broadcast to ``[T, heads, L, P + L]``.
+            past: keys and values of P earlier tokens, ``[T, heads, P, head_dim]``.
+
+        Returns:
+            ``[T, L, width]``, and the tokens' own keys and values, ``[T, heads, L, head_dim]``.
+        """
         normed = self.ln_1(x)
         attention = self.attn
-        mixed = attend(
-            attention.queries(normed), attention.keys(normed), attention.values(normed), mask
-        )
-        x = x + attention.merge(mixed)
+        key, value = attention.keys(normed), attention.values(normed)
+        keys, values = key, value
+        if past is not None:
+            keys, values = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
+        x = x + attention.merge(attend(attention.queries(normed), keys, values, mask))
         hidden = self.c_fc(self.ln_2(x))
         out: Tensor = x + self.c_proj(hidden * torch.sigmoid(1.702 * hidden))
-        return out
+        return out, key, value
 
 
 class TextEncoder(nn.Module):
@@ -79,15 +114,30 @@ class TextEncoder(nn.Module):
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Project every position: ``[T, L]`` int64 to ``[T, L, proj_dim]``."""
-        length = token_ids.shape[1]
-        x = self.token_embedding(token_ids) + self.positional_embedding[:length]
-        blocked = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        mask = torch.zeros(length, length, dtype=x.dtype, device=x.device)
-        mask = mask.masked_fill(blocked, float("-inf"))
-        for block in self.blocks:
-            x = block(x, mask)
-        features: Tensor = self.ln_final(x) @ self.lang_proj
-        return features
+        places = torch.arange(token_ids.shape[1], device=token_ids.device)
+        return self.proceed(token_ids, places[None]).features
+
+    def proceed(
+        self, token_ids: Tensor, places: Tensor, past: list[tuple[Tensor, Tensor]] | None = None
+    ) -> TextStep:
+        """Encode tokens that follow others, whose keys and values are kept.
+
+        Args:
+            token_ids: ``[T, L]`` int64.
+            places: ``[1 or T, L]`` int64, each token's place in its text.
+            past: keys and values of P earlier tokens a layer, ``[T, heads, P, head_dim]``; all of
+                them are seen by these, so they must be the text's first P.
+        """
+        x = self.token_embedding(token_ids) + self.positional_embedding[places]
+        before = 0 if past is None else past[0][0].shape[2]
+        seen = torch.arange(before + token_ids.shape[1], device=x.device)
+        mask = torch.where(seen > places[..., None], BLOCKED, 0.0).to(x.dtype)[:, None]
+        keys, values = [], []
+        for i, block in enumerate(self.blocks):
+            x, key, value = block(x, mask, None if past is None else past[i])
+            keys.append(key)
+            values.append(value)
+        return TextStep(self.ln_final(x) @ self.lang_proj, keys, values)
 
     def pooled(self, token_ids: Tensor) -> Tensor:
         """The feature at the first end token: ``[T, L]`` int64 to ``[T, proj_dim]``, unnormalised.

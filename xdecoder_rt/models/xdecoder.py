@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xdecoder_rt.models.backbones import build_backbone
 from xdecoder_rt.models.config import ModelConfig
-from xdecoder_rt.models.decoder import Decoder, ImageMemory, LayerPrediction, unit
+from xdecoder_rt.models.decoder import Decoder, ImageMemory, LayerPrediction, Rows, unit
 from xdecoder_rt.models.pixel_decoder import PixelDecoder, PixelFeatures
 from xdecoder_rt.models.resample import resize
 from xdecoder_rt.models.text_encoder import TextEncoder
@@ -22,11 +22,15 @@ class Prediction:
 
     Attributes:
         mask_features: ``[B, mask_dim, H/4, W/4]``.
-        layers: one prediction before the first decoder layer and one after each.
+        layers: one prediction before the first decoder layer and one after each, of all rows.
+        caption_embedding: ``[B, R, text width]``; see :meth:`XDecoder.token_logits`.
+        backbone_embedding: ``[B, proj_dim]``, the second image embedding of retrieval.
     """
 
     mask_features: Tensor
     layers: list[LayerPrediction]
+    caption_embedding: Tensor
+    backbone_embedding: Tensor
 
 
 class XDecoder(nn.Module):
@@ -62,13 +66,32 @@ class XDecoder(nn.Module):
         ]
         return self.decoder.remember(features.levels, shrunk)
 
-    def forward(self, images: Tensor) -> Prediction:
-        """Decode normalised, padded images ``[B, 3, H, W]``, sides multiples of 32."""
-        features: PixelFeatures = self.pixel_decoder(self.backbone(images))
+    def backbone_embedding(self, maps: list[Tensor]) -> Tensor:
+        """The mean of the coarsest backbone map in the space of texts: ``[B, proj_dim]``."""
+        return maps[3].mean(dim=(2, 3)) @ self.backbone_proj
+
+    def forward(self, images: Tensor, rows: Rows | None = None) -> Prediction:
+        """Decode normalised, padded images.
+
+        Args:
+            images: ``[B, 3, H, W]``, sides multiples of 32.
+            rows: what is decoded; None for the latent queries alone.
+        """
+        maps = self.backbone(images)
+        features: PixelFeatures = self.pixel_decoder(maps)
         mask_features = self.pixel_decoder.mask_features(features.mask_map)
         # The levels' masks are thresholded: nothing of them is differentiable.
-        layers = self.decoder(self.remember(features, mask_features.detach()))
-        return Prediction(mask_features, layers)
+        decoded = self.decoder(self.remember(features, mask_features.detach()), rows)
+        return Prediction(
+            mask_features,
+            decoded.layers,
+            decoded.caption_embedding,
+            self.backbone_embedding(maps),
+        )
+
+    def token_logits(self, caption_embedding: Tensor) -> Tensor:
+        """Scores of every token to come next: ``[..., text width] -> [..., vocabulary]``."""
+        return self.text_encoder.token_embedding.scores(caption_embedding)
 
     def class_logits(self, class_embedding: Tensor, text_table: Tensor) -> Tensor:
         """Scaled cosine of queries and names: ``[B, Q, D], [K, D] -> [B, Q, K]``.

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xdecoder_rt.training.config import PRECISIONS, SCHEDULES, LossWeights, SourceSpec, TrainConfig
+from xdecoder_rt.tasks import TASKS
+from xdecoder_rt.training.config import (
+    PRECISIONS,
+    SCHEDULES,
+    TRAIN_ONLY,
+    LossWeights,
+    SourceSpec,
+    TrainConfig,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--workers", type=int, help="data loading processes; 0: none of their own")
     data.add_argument("--vocabulary-size", type=int, help="names each step classifies against")
 
+    tasks = parser.add_argument_group("tasks")
+    tasks.add_argument(
+        "--tasks",
+        type=_names,
+        metavar="TASK,...",
+        help=f"what to train, where the data have it: some of {', '.join(TASKS)} (default: all)",
+    )
+    tasks.add_argument(
+        "--train-only",
+        choices=TRAIN_ONLY,
+        help="what changes: all of the model; decoder: the query decoder, not the backbone, the "
+        "pixel decoder and the text encoder; prompts: the queries and the class embedding; "
+        "class-embedding: the projection into the space of texts alone",
+    )
+    tasks.add_argument("--caption-tokens", type=int, help="tokens of a caption that are learnt")
+    tasks.add_argument(
+        "--answers-per-step", type=int, help="answers that each step's questions choose from"
+    )
+    tasks.add_argument(
+        "--retrieval-ensemble",
+        action=argparse.BooleanOptionalAction,
+        help="read the backbone too for retrieval, as the original does (default: as --init does)",
+    )
+
     run = parser.add_argument_group("run")
     run.add_argument("-o", "--out", type=Path, default=Path("runs/train"), help="folder of the run")
     length = run.add_mutually_exclusive_group(required=True)
@@ -41,7 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="length of the run in minutes; the learning rate reaches its end when they are used "
         "up, however fast the machine is, and interruptions do not count",
     )
-    run.add_argument("--init", type=Path, help="checkpoint to start from (fine-tuning)")
+    run.add_argument(
+        "--init",
+        type=Path,
+        help="checkpoint to start from (fine-tuning): one of ours, or a published X-Decoder's",
+    )
     run.add_argument("--resume", action="store_true", help="go on with the run in --out, if any")
     run.add_argument("--seed", type=int)
     run.add_argument("--device", help="auto, cpu, cuda or cuda:N")
@@ -73,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     losses = parser.add_argument_group("losses")
     losses.add_argument("--points", type=int, help="points a mask's loss is taken on")
     losses.add_argument("--matching-points", type=int, help="points the matching looks at")
-    for name in ("classification", "mask", "dice", "image", "void"):
+    for name in LossWeights.__dataclass_fields__:
         losses.add_argument(f"--{name}-weight", type=float, help=f"weight of the {name} term")
     _show_defaults(parser)
 
@@ -102,6 +138,10 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
     )
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
 def _show_defaults(parser: argparse.ArgumentParser) -> None:
     """Put the defaults of `TrainConfig` and `LossWeights` into the help texts, from one place."""
     fields = TrainConfig.__dataclass_fields__
@@ -113,5 +153,5 @@ def _show_defaults(parser: argparse.ArgumentParser) -> None:
             default = fields[action.dest].default
         else:
             continue
-        if default is not None:
+        if default is not None and "default" not in (action.help or ""):
             action.help = f"{action.help or ''} (default {default})".strip()

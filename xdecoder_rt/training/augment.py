@@ -1,12 +1,16 @@
 """Augmentation of an image and its id map: random scale, crop, flip, colour, blur and noise.
 
+A view must leave true what is said of the image. A free crop makes "how many", "the largest" and
+whole captions untrue, so an image that is shown with its texts is seen in a :func:`truthful_view`.
+
 Everything is drawn from one generator, so a sample follows from its seed. The crop is cut before
 it is resized: only the pixels that remain are ever resampled.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +36,8 @@ BLUR_SIGMA = (0.4, 1.4)
 NOISE_PROBABILITY = 0.15
 NOISE_SIGMA = (2.0, 9.0)
 FLIP_PROBABILITY = 0.5
+TRUTHFUL_ZOOM = 1.5
+TRUTHFUL_SCALE = 0.75
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,39 @@ def random_view(ids: IdMap, size: int, rng: np.random.Generator) -> View:
     return View(top, left, part[0], part[1], (out[0], out[1]), flipped)
 
 
+def truthful_view(
+    ids: IdMap, kept: Collection[int], size: int, rng: np.random.Generator
+) -> View:
+    """A random scale and mild crop that leave texts true, but for the sides of a mirrored view.
+
+    The crop is centred, so that what is on the left stays there and distances only grow; it cuts
+    through nothing of `kept`, so that order, number and sizes stay; and no segment vanishes.
+
+    Args:
+        ids: the source's id map, 0 = unlabelled.
+        kept: ids that must stay whole; without any, the whole image is shown.
+        size: largest side of the view in pixels.
+        rng: source of randomness.
+    """
+    height, width = ids.shape
+    zoom = float(np.exp(rng.uniform(0, np.log(TRUTHFUL_ZOOM))))
+    scale = float(np.exp(rng.uniform(np.log(TRUTHFUL_SCALE), 0)))
+    flipped = bool(rng.random() < FLIP_PROBABILITY)
+    whole = whole_view((height, width), max(1, round(scale * size)))
+    kept_pixels = np.isin(ids, list(kept))
+    reach = [
+        float(np.abs(np.flatnonzero(kept_pixels.any(axis=axis)) + 0.5 - side / 2).max(initial=0))
+        for axis, side in ((1, height), (0, width))
+    ]
+    # Half a pixel beyond the outermost centres, as a share of the half side.
+    share = max(1 / zoom, *((r + 0.5) / (side / 2) for r, side in zip(reach, ids.shape, strict=True)))
+    top, left = (int(side * (1 - share) / 2) for side in (height, width))
+    part = ids[top : height - top, left : width - left]
+    if share >= 1 or not kept or len(np.unique(part)) < len(np.unique(ids)):
+        return replace(whole, flipped=flipped)
+    return View(top, left, part.shape[0], part.shape[1], whole.size, flipped)
+
+
 def jitter_colour(image: Image, rng: np.random.Generator) -> Image:
     """Vary brightness, contrast, the channels' gains, saturation and, a little, hue."""
     cv2 = require("cv2", "train")
@@ -154,19 +193,20 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
-def augment(image: Image, ids: IdMap, size: int, rng: np.random.Generator) -> tuple[Image, IdMap]:
-    """A random view of an image with its id map, and its colours varied.
+def seen(
+    image: Image, ids: IdMap, view: View, rng: np.random.Generator
+) -> tuple[Image, IdMap]:
+    """A view of an image with its id map, and its colours varied.
 
     Args:
         image: ``[H, W, 3]`` uint8 RGB.
         ids: ``[H, W]`` segment ids, 0 = unlabelled.
-        size: largest side of the result in pixels.
+        view: what of it is seen.
         rng: source of randomness.
 
     Returns:
-        ``[h, w, 3]`` uint8 and ``[h, w]`` ids, ``h, w <= size``.
+        ``[h, w, 3]`` uint8 and ``[h, w]`` ids of the view's size.
     """
-    view = random_view(ids, size, rng)
     image, ids = view.of_image(image), view.of_ids(ids)
     if rng.random() < COLOUR_PROBABILITY:
         image = jitter_colour(image, rng)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.tasks import TASKS
 
 PRECISIONS = ("auto", "fp32", "bf16")
 SCHEDULES = ("cosine", "poly")
+TRAIN_ONLY = ("all", "decoder", "prompts", "class-embedding")
 MIN_SIZE = 64
 
 
@@ -60,13 +62,21 @@ class LossWeights:
         mask: binary cross-entropy on points.
         dice: dice loss on points.
         image: the class token against the names present (ours).
-        void: weight of the void class inside the classification loss.
+        grounding: phrases against the queries that find them; their masks count as others do.
+        retrieval: images against captions.
+        caption: cross-entropy of the next token.
+        answer: cross-entropy over candidate answers.
+        void: weight of the void class inside the classification and grounding losses.
     """
 
     classification: float = 2.0
     mask: float = 5.0
     dice: float = 5.0
     image: float = 0.5
+    grounding: float = 1.0
+    retrieval: float = 0.5
+    caption: float = 0.5
+    answer: float = 0.5
     void: float = 0.1
 
 
@@ -91,6 +101,13 @@ class TrainConfig:
         ema_decay: decay of the exponential moving average of the weights.
         vocabulary_size: names a step is classified against, without void; more when the batch
             itself has more.
+        tasks: names of :data:`~xdecoder_rt.tasks.TASKS` to train, where the data have them.
+        train_only: the part of the model that is trained; one of `TRAIN_ONLY`.
+        caption_tokens: tokens of a caption that are learnt; what follows is left out.
+        answers_per_step: answers that a step's questions choose from; more when the questions
+            themselves have more.
+        retrieval_ensemble: whether retrieval reads the backbone too, as the original does; None
+            leaves it as the model has it.
         points: points a target's mask losses are taken on.
         matching_points: points that the matching looks at.
         losses: weights of the losses.
@@ -124,6 +141,11 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     vocabulary_size: int = 128
+    tasks: tuple[str, ...] = tuple(TASKS)
+    train_only: str = "all"
+    caption_tokens: int = 28
+    answers_per_step: int = 64
+    retrieval_ensemble: bool | None = None
     points: int = 768
     matching_points: int = 1024
     losses: LossWeights = LossWeights()
@@ -162,6 +184,8 @@ class TrainConfig:
         positive = {
             "batch_size": self.batch_size,
             "vocabulary_size": self.vocabulary_size,
+            "caption_tokens": self.caption_tokens,
+            "answers_per_step": self.answers_per_step,
             "points": self.points,
             "matching_points": self.matching_points,
             "lr": self.lr,
@@ -195,9 +219,14 @@ class TrainConfig:
             )
         if not 0 <= self.ema_decay < 1:
             raise ArgumentError(f"ema_decay is {self.ema_decay}", expected="0 or more, below 1")
+        if not self.tasks or not set(self.tasks) <= set(TASKS):
+            raise ArgumentError(
+                f"tasks is {shown(list(self.tasks))}", expected=f"some of {', '.join(TASKS)}"
+            )
         for name, choice, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("schedule", self.schedule, SCHEDULES),
+            ("train_only", self.train_only, TRAIN_ONLY),
         ):
             if choice not in allowed:
                 raise ArgumentError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
-from xdecoder_rt.training.augment import augment, whole_view
+from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem, Question, Segment
+from xdecoder_rt.tasks import TASKS
+from xdecoder_rt.training.augment import random_view, seen, truthful_view, whole_view
 from xdecoder_rt.training.points import focused_points
 from xdecoder_rt.training.sampler import SampleKey
-from xdecoder_rt.training.targets import Targets, make_targets
+from xdecoder_rt.training.targets import IGNORE, Targets, make_targets
+from xdecoder_rt.training.texts import Texts, draw_texts, first_texts
 
 # First word of each generator's seed; the sampler uses 1 and 2.
 _AUGMENT_STREAM = 3
+FREE_VIEWS = 0.2
+"""Share of the images with texts that are cropped freely and shown without their texts."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,26 @@ class Example:
     Attributes:
         image: ``[S, S, 3]`` uint8 RGB, what lies outside `valid` is zero.
         valid: rows and columns that the image covers, from the top left.
+        segmented: whether the image's segments are known; nothing is learnt of the segmentation
+            of one whose are not.
         targets: what is on it.
         points: ``[P, 2]`` x, y in pixels.
         weights: ``[P]`` weights that undo the points' bias; see
             :func:`~xdecoder_rt.training.points.focused_points`.
         source: index of the data set.
+        caption: a description, or None.
+        question: a question with its answers, or None.
     """
 
     image: NDArray[np.uint8]
     valid: tuple[int, int]
+    segmented: bool
     targets: Targets
     points: NDArray[np.float32]
     weights: NDArray[np.float32]
     source: int
+    caption: str | None = None
+    question: Question | None = None
 
 
 class TrainingSet(Dataset[Example]):
@@ -51,15 +63,22 @@ class TrainingSet(Dataset[Example]):
         size: side S of the square examples in pixels.
         points: points P an example.
         seed: seed of the augmentation.
+        tasks: what is trained; labels and texts of other tasks are left out.
     """
 
     def __init__(
-        self, sources: Sequence[PanopticDataset], size: int, points: int, seed: int
+        self,
+        sources: Sequence[PanopticDataset],
+        size: int,
+        points: int,
+        seed: int,
+        tasks: Collection[str] = tuple(TASKS),
     ) -> None:
         self.sources = tuple(sources)
         self.size = size
         self.points = points
         self.seed = seed
+        self.tasks = frozenset(tasks)
 
     def __getitem__(self, key: SampleKey) -> Example:
         """Read and augment one sample; the same key gives the same example.
@@ -69,16 +88,61 @@ class TrainingSet(Dataset[Example]):
         """
         rng = np.random.default_rng((_AUGMENT_STREAM, self.seed, key.position))
         item = self.sources[key.source].items[key.item]
-        image, ids = augment(item.load_image(), item.load_panoptic(), self.size, rng)
-        targets = make_targets(ids, item.segments, self.size)
-        points, weights = focused_points(targets.boxes, self.size, self.points, rng)
-        return Example(_padded(image, self.size), ids.shape, targets, points, weights, key.source)
+        texts = draw_texts(item, self.tasks, rng)
+        ids = item.load_panoptic()
+        segments = item.segments if "segment" in self.tasks else ()
+        # Larger scales are learnt from free crops, of which the texts would be untrue.
+        if texts == Texts() or (segments and rng.random() < FREE_VIEWS):
+            texts, view = Texts(), random_view(ids, self.size, rng)
+        else:
+            whole = [segment.id for segment in item.segments if segment.isthing]
+            view = truthful_view(ids, whole, self.size, rng)
+        image, ids = seen(item.load_image(), ids, view, rng)
+        texts = texts.mirrored() if view.flipped else texts
+        return make_example(image, ids, segments, texts, self.size, self.points, key.source, rng)
+
+
+def make_example(
+    image: NDArray[np.uint8],
+    ids: NDArray[np.integer[Any]],
+    segments: Sequence[Segment],
+    texts: Texts,
+    size: int,
+    points: int,
+    source: int,
+    rng: np.random.Generator,
+) -> Example:
+    """Targets and points for a view of an image.
+
+    Args:
+        image: ``[h, w, 3]`` uint8 RGB, ``h, w <= size``.
+        ids: ``[h, w]`` segment ids, 0 = unlabelled.
+        segments: the image's segments; none where they are not known.
+        texts: what is said and asked of the view.
+        size: side of the square in pixels.
+        points: number of points.
+        source: index of the data set.
+        rng: draws the points.
+    """
+    targets = make_targets(ids, segments, size, texts.phrases)
+    xy, weights = focused_points(targets.boxes, size, points, rng)
+    return Example(
+        _padded(image, size),
+        (ids.shape[0], ids.shape[1]),
+        bool(segments),
+        targets,
+        xy,
+        weights,
+        source,
+        texts.caption,
+        texts.question,
+    )
 
 
 def plain_example(item: PanopticItem, size: int, points: int = 1) -> Example:
     """The whole image without augmentation, its long side resized to `size`: for validation.
 
-    The points are the same in every call.
+    It has the item's first phrases, caption and question. The points are the same in every call.
 
     Args:
         item: what to read.
@@ -91,10 +155,8 @@ def plain_example(item: PanopticItem, size: int, points: int = 1) -> Example:
     source_ids = item.load_panoptic()
     view = whole_view((source_ids.shape[0], source_ids.shape[1]), size)
     image, ids = view.of_image(item.load_image()), view.of_ids(source_ids)
-    targets = make_targets(ids, item.segments, size)
     rng = np.random.default_rng(_AUGMENT_STREAM)
-    xy, weights = focused_points(targets.boxes, size, points, rng)
-    return Example(_padded(image, size), view.size, targets, xy, weights, 0)
+    return make_example(image, ids, item.segments, first_texts(item), size, points, 0, rng)
 
 
 def _padded(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -105,29 +167,39 @@ def _padded(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 @dataclass
 class Batch:
-    """Examples stacked; B images, at most N targets and I ids each, P points.
+    """Examples stacked; B images, at most N targets, M phrases and I ids each, P points.
 
     Attributes:
         images: ``[B, S, S, 3]`` uint8 RGB.
         valid: rows and columns each image covers.
         ids: ``[B, S, S]`` int16 id maps.
+        segmented: ``[B]`` bool, whether the image's segments are known.
         labels: the names of each image's targets.
         membership: ``[B, N, I]`` bool; rows beyond an image's targets are false.
+        phrases: the texts of each image's phrases.
+        phrase_membership: ``[B, M, I]`` bool, the same for what the phrases mean.
         points: ``[B, P, 2]`` x, y as shares of the side, 0 to 1.
         point_ids: ``[B, P]`` int64, the id under each point.
-        point_weights: ``[B, P]`` float32, 0 where the id is `IGNORE`.
+        point_weights: ``[B, P]`` float32 weights that undo the points' bias.
         sources: the data set of each image.
+        captions: each image's description, or None.
+        questions: each image's question, or None.
     """
 
     images: Tensor
     valid: list[tuple[int, int]]
     ids: Tensor
+    segmented: Tensor
     labels: list[tuple[str, ...]]
     membership: Tensor
+    phrases: list[tuple[str, ...]]
+    phrase_membership: Tensor
     points: Tensor
     point_ids: Tensor
     point_weights: Tensor
     sources: list[int]
+    captions: list[str | None]
+    questions: list[Question | None]
 
     def _map(self, change: str, *args: object, **kwargs: object) -> Batch:
         tensors = {
@@ -166,10 +238,21 @@ class Batch:
             image[:, width:] = 0
         return images.permute(0, 3, 1, 2)
 
+    def known_weights(self) -> Tensor:
+        """`point_weights`, but 0 where it is not known what a point belongs to."""
+        return self.point_weights * (self.point_ids != IGNORE)
+
     def point_targets(self) -> Tensor:
         """Whether each point is on each target: ``[B, N, P]`` float32."""
-        index = self.point_ids[:, None].expand(-1, self.membership.shape[1], -1)
-        return self.membership.gather(2, index).float()
+        return self._at_points(self.membership)
+
+    def phrase_targets(self) -> Tensor:
+        """Whether each point is on what each phrase means: ``[B, M, P]`` float32."""
+        return self._at_points(self.phrase_membership)
+
+    def _at_points(self, membership: Tensor) -> Tensor:
+        index = self.point_ids[:, None].expand(-1, membership.shape[1], -1)
+        return membership.gather(2, index).float()
 
     def target_masks(self) -> Tensor:
         """The masks of all targets: ``[B, N, S, S]`` bool."""
@@ -181,25 +264,34 @@ class Batch:
 def collate(examples: Sequence[Example]) -> Batch:
     """Stack examples of one size and number of points."""
     size = examples[0].image.shape[0]
-    rows = max(len(e.targets.labels) for e in examples)
-    columns = max(e.targets.membership.shape[1] for e in examples)
-    membership = np.zeros((len(examples), rows, columns), dtype=np.bool_)
-    for table, example in zip(membership, examples, strict=True):
-        own = example.targets.membership
-        table[: own.shape[0], : own.shape[1]] = own
     ids = np.stack([e.targets.ids for e in examples])
     points = np.stack([e.points for e in examples])
     pixel = points.astype(np.int64)
     point_ids = ids[np.arange(len(ids))[:, None], pixel[..., 1], pixel[..., 0]].astype(np.int64)
-    weights = np.stack([e.weights for e in examples]) * (point_ids != 0)
+    tables = [e.targets.membership for e in examples]
+    named = [len(e.targets.labels) for e in examples]
     return Batch(
         images=torch.from_numpy(np.stack([e.image for e in examples])),
         valid=[e.valid for e in examples],
         ids=torch.from_numpy(ids),
+        segmented=torch.tensor([e.segmented for e in examples]),
         labels=[e.targets.labels for e in examples],
-        membership=torch.from_numpy(membership),
+        membership=_stacked([t[:n] for t, n in zip(tables, named, strict=True)]),
+        phrases=[e.targets.phrases for e in examples],
+        phrase_membership=_stacked([t[n:] for t, n in zip(tables, named, strict=True)]),
         points=torch.from_numpy(points / np.float32(size)),
         point_ids=torch.from_numpy(point_ids),
-        point_weights=torch.from_numpy(weights.astype(np.float32)),
+        point_weights=torch.from_numpy(np.stack([e.weights for e in examples])),
         sources=[e.source for e in examples],
+        captions=[e.caption for e in examples],
+        questions=[e.question for e in examples],
     )
+
+
+def _stacked(tables: Sequence[NDArray[np.bool_]]) -> Tensor:
+    """Tables as one, filled up with false."""
+    shape = np.max([table.shape for table in tables], axis=0)
+    stacked = np.zeros((len(tables), *shape), dtype=np.bool_)
+    for place, table in zip(stacked, tables, strict=True):
+        place[: table.shape[0], : table.shape[1]] = table
+    return torch.from_numpy(stacked)

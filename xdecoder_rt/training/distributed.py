@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.nn import functional as differentiable
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,17 @@ def mean_over_processes(value: Tensor) -> Tensor:
         dist.all_reduce(value)
         value = value / dist.get_world_size()
     return value
+
+
+def from_all_processes(value: Tensor) -> Tensor:
+    """Equally shaped tensors of all processes, joined along the first axis, with gradient."""
+    if not dist.is_initialized():
+        return value
+    if not value.is_floating_point():
+        parts = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, value.contiguous())
+        return torch.cat(parts)
+    return torch.cat(differentiable.all_gather(value.contiguous()))
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

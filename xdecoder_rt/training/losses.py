@@ -1,4 +1,4 @@
-"""The losses of segmentation training.
+"""The losses of segmentation; those of texts are in :mod:`~xdecoder_rt.training.text_losses`.
 
 Sources: Mask2Former (Cheng et al., CVPR 2022, section 3.2) and X-Decoder (Zou et al., CVPR 2023,
 section 3.3) for mask, dice and class; the loss of the class token is ours. Every function takes
@@ -53,13 +53,16 @@ def mask_losses(
     return (cross_entropy * rows).sum() / num_targets, (dice * rows).sum() / num_targets
 
 
-def class_loss(logits: Tensor, class_ids: Tensor, assigned: Tensor, void_weight: float) -> Tensor:
+def class_loss(
+    logits: Tensor, class_ids: Tensor, assigned: Tensor, counted: Tensor, void_weight: float
+) -> Tensor:
     """Cross-entropy of every object query over the names and void.
 
     Args:
         logits: ``[L, B, Q, K + 1]``, the last column void.
         class_ids: ``[B, N]`` int64 vocabulary index of each target, -1 for none.
         assigned: ``[L, B, N]`` int64 query of each target, -1 for none.
+        counted: ``[B]`` bool; of other images nothing is known, not even what is void.
         void_weight: weight of queries that are matched to nothing.
     """
     layers, batch, queries, classes = logits.shape
@@ -67,11 +70,11 @@ def class_loss(logits: Tensor, class_ids: Tensor, assigned: Tensor, void_weight:
     wanted = torch.full((layers, batch, queries + 1), classes - 1, device=logits.device)
     index = torch.where(assigned < 0, queries, assigned)
     wanted.scatter_(2, index, class_ids.clamp(min=0).expand(layers, -1, -1))
-    weight = torch.ones(classes, device=logits.device)
-    weight[-1] = void_weight
-    wanted = wanted[:, :, :queries].reshape(-1)
+    wanted = wanted[:, :, :queries]
+    weight = torch.where(wanted == classes - 1, void_weight, 1.0) * counted[:, None]
+    entropy = F.cross_entropy(logits.reshape(-1, classes), wanted.reshape(-1), reduction="none")
     # All layers match equally many targets, so the mean of all is the mean of theirs.
-    return F.cross_entropy(logits.reshape(-1, classes), wanted, weight)
+    return (entropy * weight.flatten()).sum() / weight.sum().clamp(min=1e-6)
 
 
 def image_loss(logits: Tensor, class_ids: Tensor) -> Tensor:

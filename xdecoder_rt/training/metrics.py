@@ -9,7 +9,19 @@ from typing import Any
 from xdecoder_rt.atomic import atomic_writer
 
 Record = dict[str, Any]
-LOSSES = ("total", "classification", "mask", "dice", "image")
+LOSSES = (
+    "total",
+    "classification",
+    "mask",
+    "dice",
+    "image",
+    "grounding",
+    "phrase_mask",
+    "phrase_dice",
+    "retrieval",
+    "caption",
+    "answer",
+)
 VALIDATION = "validation/"
 """Beginning of the keys that a validation writes."""
 

@@ -1,8 +1,9 @@
-"""The whole training objective as one module: batch in, named losses out.
+"""The whole training objective as one module: batch and texts in, named losses out.
 
 One module so that gradients of every parameter it uses meet in one backward pass, which is what
-DistributedDataParallel synchronises. A further task adds a loss here and a weight in
-:class:`~xdecoder_rt.training.config.LossWeights`.
+DistributedDataParallel synchronises. All tasks share one pass over the images and one decode. An
+image takes part in the tasks that it has labels or texts for. A further task adds a loss here and
+a weight in :class:`~xdecoder_rt.training.config.LossWeights`.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from xdecoder_rt.models import Prediction, XDecoder
 from xdecoder_rt.training.config import LossWeights
 from xdecoder_rt.training.dataset import Batch
 from xdecoder_rt.training.distributed import mean_over_processes
-from xdecoder_rt.training.losses import (
-    OVERSAMPLE,
-    class_loss,
-    image_loss,
-    mask_losses,
-    random_points,
+from xdecoder_rt.training.losses import class_loss, image_loss
+from xdecoder_rt.training.mask_learning import WantedMasks
+from xdecoder_rt.training.matching import CostWeights, class_costs
+from xdecoder_rt.training.points import sample_features
+from xdecoder_rt.training.step_text import StepText
+from xdecoder_rt.training.text_losses import (
+    answer_loss,
+    caption_loss,
+    phrase_loss,
+    retrieval_loss,
 )
-from xdecoder_rt.training.matching import CostWeights, assign, class_costs, mask_costs
-from xdecoder_rt.training.points import sample_features, uncertain_points
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,15 @@ class ObjectiveSettings:
 
 @dataclass
 class _Layers:
-    """Predictions of all layers, stacked.
+    """Predictions of all L layers, stacked.
 
     Attributes:
-        mask_embedding: ``[L, B, Q, C]``, object queries only.
-        class_logits: ``[L, B, Q, K + 1]``, object queries only.
-        image_logits: ``[L, B, K + 1]``, the class token's.
+        mask: ``[L, B, R, C]`` mask embeddings of all rows.
+        embedding: ``[L, B, R, D]`` class embeddings of all rows.
     """
 
-    mask_embedding: Tensor
-    class_logits: Tensor
-    image_logits: Tensor
+    mask: Tensor
+    embedding: Tensor
 
 
 class Objective(nn.Module):
@@ -75,130 +76,171 @@ class Objective(nn.Module):
         self.model = model
         self.settings = settings
 
-    def forward(self, batch: Batch, token_ids: Tensor, class_ids: Tensor) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, text: StepText) -> dict[str, Tensor]:
         """Losses of one batch.
 
         Args:
             batch: images and targets on the model's device.
-            token_ids: ``[K + 1, L]`` int64, the batch's vocabulary, void last.
-            class_ids: ``[B, N]`` int64 vocabulary index of each target, -1 for none.
+            text: the batch's texts, there too.
 
         Returns:
-            Unweighted scalars ``classification``, ``mask``, ``dice`` and ``image``, each its
-            layers' mean, and ``total``, their weighted sum times the number of layers.
+            Unweighted scalars by the names of :data:`~xdecoder_rt.training.metrics.LOSSES`, each
+            its layers' mean, zero for what the batch has nothing of; and ``total``, their weighted
+            sum times the number of layers.
         """
         config = self.model.config
         images = batch.normalised_images(config.pixel_mean, config.pixel_std)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            text = self.model.encode_text(token_ids)
-            prediction = self.model(images)
+            encoded = [self.model.text_encoder(ids).flatten(0, 1) for ids in text.buckets]
+            features = torch.cat(encoded)
+            prediction = self.model(images, text.rows(features))
         with torch.autocast(images.device.type, enabled=False):
-            losses = self.losses(prediction, text.float(), batch, class_ids)
+            losses = self.losses(prediction, features.float(), batch, text)
         weights = self.settings.losses
-        losses["total"] = len(prediction.layers) * (
-            weights.classification * losses["classification"]
-            + weights.mask * losses["mask"]
-            + weights.dice * losses["dice"]
-            + weights.image * losses["image"]
-        )
-        return losses
+        weighted = {
+            "classification": weights.classification,
+            "mask": weights.mask,
+            "dice": weights.dice,
+            "image": weights.image,
+            "grounding": weights.grounding,
+            "phrase_mask": weights.mask,
+            "phrase_dice": weights.dice,
+            "retrieval": weights.retrieval,
+            "caption": weights.caption,
+            "answer": weights.answer,
+        }
+        total = sum(weight * losses[name] for name, weight in weighted.items())
+        return {"total": len(prediction.layers) * total, **losses}
 
     def losses(
-        self, prediction: Prediction, text: Tensor, batch: Batch, class_ids: Tensor
+        self, prediction: Prediction, features: Tensor, batch: Batch, text: StepText
     ) -> dict[str, Tensor]:
         """Losses of a prediction; see :meth:`forward`.
 
         Args:
             prediction: the model's output.
-            text: ``[K + 1, D]`` float32, unnormalised.
+            features: ``[places, D]`` float32, the text encoder's output.
             batch: targets.
-            class_ids: ``[B, N]`` int64.
+            text: the batch's texts.
         """
-        weights = self.settings.losses
-        layers = self._stack(prediction, F.normalize(text, dim=-1))
-        features = sample_features(prediction.mask_features.float(), batch.points)
-        targets = batch.point_targets()
-        counts = [len(names) for names in batch.labels]
-        assigned = self._match(layers, features, targets, batch.point_weights, class_ids, counts)
-        assigned = assigned.to(text.device)
-        num_targets = mean_over_processes(
-            torch.tensor(float(sum(counts)), device=text.device)
-        ).clamp(min=1)
-        mask, dice = self._mask_losses(
-            layers.mask_embedding, features, targets, batch.point_weights, assigned, num_targets
+        layers = _Layers(
+            torch.stack([layer.mask_embedding for layer in prediction.layers]).float(),
+            torch.stack([layer.class_embedding for layer in prediction.layers]).float(),
         )
+        points = sample_features(prediction.mask_features.float(), batch.points)
+        # Sums over targets are divided by what the average process has of them.
+        counts = torch.tensor(
+            [float(sum(map(len, batch.labels))), float(sum(map(len, batch.phrases)))],
+            device=features.device,
+        )
+        num_targets, num_phrases = mean_over_processes(counts).clamp(min=1)
         return {
-            "classification": class_loss(layers.class_logits, class_ids, assigned, weights.void),
-            "mask": mask,
-            "dice": dice,
-            "image": image_loss(layers.image_logits[..., :-1], class_ids),
+            **self._segmentation(layers, points, features, batch, text, num_targets),
+            **self._grounding(layers, points, features, batch, text, num_phrases),
+            "retrieval": self._retrieval(layers, prediction, features, text),
+            "caption": self._captioning(prediction, text),
+            "answer": self._answering(layers, features, text),
         }
 
-    def _stack(self, prediction: Prediction, table: Tensor) -> _Layers:
-        mask = torch.stack([layer.mask_embedding for layer in prediction.layers]).float()
-        embedding = torch.stack([layer.class_embedding for layer in prediction.layers]).float()
-        # [L, B, ...] are one batch of predictions for the product with the table.
-        logits = self.model.class_logits(embedding.flatten(0, 1), table)
-        logits = logits.view(*embedding.shape[:3], logits.shape[-1])
-        objects = mask.shape[2]
-        if not self.model.config.decoder.class_token_is_mask:
-            objects -= 1
-        return _Layers(mask[:, :, :objects], logits[:, :, :objects], logits[:, :, -1])
-
-    @torch.no_grad()
-    def _match(
+    def _segmentation(
         self,
         layers: _Layers,
+        points: Tensor,
         features: Tensor,
-        targets: Tensor,
-        weights: Tensor,
-        class_ids: Tensor,
-        counts: list[int],
-    ) -> Tensor:
-        """Query of each target in each layer, ``[L, B, N]`` on the CPU."""
-        count, batch, queries, _ = layers.mask_embedding.shape
-        # Any prefix of the points is a fair sample.
-        used = slice(self.settings.matching_points)
-        embedding = layers.mask_embedding.transpose(0, 1).flatten(1, 2)
-        logits = embedding @ features[:, used].transpose(1, 2)
-        cost = mask_costs(logits, targets[..., used], weights[:, used], self.settings.costs)
-        cost = cost.view(batch, count, queries, cost.shape[-1]).transpose(0, 1)
-        classes = class_costs(layers.class_logits.flatten(0, 1), class_ids.repeat(count, 1))
-        cost = cost + self.settings.costs.classification * classes.view(cost.shape)
-        return assign(cost, counts)
-
-    def _mask_losses(
-        self,
-        embedding: Tensor,
-        features: Tensor,
-        targets: Tensor,
-        weights: Tensor,
-        assigned: Tensor,
+        batch: Batch,
+        text: StepText,
         num_targets: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Mask and dice loss of the matched queries of all layers."""
-        layers = assigned.shape[0]
-        index = assigned.clamp(min=0)[..., None].expand(-1, -1, -1, embedding.shape[-1])
-        matched = embedding.gather(2, index).transpose(0, 1)  # [B, L, N, C]
-        logits = matched.flatten(1, 2) @ features.transpose(1, 2)
-        logits = logits.view(*matched.shape[:3], logits.shape[-1])  # [B, L, N, P]
-        usable = (weights > 0)[:, None, None]
-        # Three quarters of a target's points are its least decided candidates, the rest are the
-        # points after the candidates, which are as good as random.
-        points = self.settings.points
-        extra = random_points(points)
-        last = OVERSAMPLE * points
-        chosen = uncertain_points(logits[..., :last], usable[..., :last], points - extra)
+    ) -> dict[str, Tensor]:
+        """Losses of the latents against the segments, and of the class token against the names."""
+        config, settings = self.model.config, self.settings
+        token = config.num_queries - 1
+        objects = config.num_queries if config.decoder.class_token_is_mask else token
+        logits = self._logits(layers.embedding[:, :, : token + 1], features[text.names])
+        masks, classes = layers.mask[:, :, :objects], logits[:, :, :objects]
+        counts = [len(names) for names in batch.labels]
+        wanted = WantedMasks(points, batch.point_targets(), batch.known_weights(), counts)
+        costs = class_costs(classes.flatten(0, 1), text.class_ids.repeat(len(classes), 1))
+        costs = settings.costs.classification * costs.view(*classes.shape[:3], costs.shape[-1])
+        assigned = wanted.match(masks, costs, settings.costs, settings.matching_points)
+        mask, dice = wanted.losses(masks, assigned, settings.points, num_targets)
+        return {
+            "classification": class_loss(
+                classes, text.class_ids, assigned, batch.segmented, settings.losses.void
+            ),
+            "mask": mask,
+            "dice": dice,
+            "image": image_loss(logits[:, :, token, :-1], text.class_ids),
+        }
 
-        def at_points(values: Tensor) -> Tensor:
-            values = values.expand_as(logits)
-            drawn = values[..., last : last + extra]
-            return torch.cat((values.gather(3, chosen), drawn), dim=3).flatten(0, 2)
-
-        return mask_losses(
-            at_points(logits),
-            at_points(targets[:, None]),
-            at_points(usable.float()),
-            (assigned >= 0).transpose(0, 1).flatten().float(),
-            layers * num_targets,
+    def _grounding(
+        self,
+        layers: _Layers,
+        points: Tensor,
+        features: Tensor,
+        batch: Batch,
+        text: StepText,
+        num_phrases: Tensor,
+    ) -> dict[str, Tensor]:
+        """Losses of the copies of the object queries against what the phrases mean."""
+        if not len(text.phrases):
+            nothing = points.sum() * 0
+            return {"grounding": nothing, "phrase_mask": nothing, "phrase_dice": nothing}
+        settings = self.settings
+        queries = self.model.config.num_queries
+        copies = slice(queries, 2 * queries - 1)
+        masks = layers.mask[:, :, copies]
+        logits = self._logits(layers.embedding[:, :, copies], features[text.phrases])
+        counts = [len(phrases) for phrases in batch.phrases]
+        # Unlike a segment's, a phrase's outside is all else, unlabelled pixels too.
+        wanted = WantedMasks(points, batch.phrase_targets(), batch.point_weights, counts)
+        index = text.phrase_ids.clamp(min=0)[None, :, None].expand(*logits.shape[:3], -1)
+        costs = -logits.detach().gather(3, index).softmax(dim=2)
+        costs = settings.costs.classification * costs
+        assigned = wanted.match(masks, costs, settings.costs, settings.matching_points)
+        mask, dice = wanted.losses(masks, assigned, settings.points, num_phrases)
+        over_phrases = class_loss(
+            logits,
+            text.phrase_ids,
+            assigned,
+            (text.phrase_ids >= 0).any(dim=1),
+            settings.losses.void,
         )
+        return {
+            "grounding": phrase_loss(logits[..., :-1], text.phrase_ids, assigned) + over_phrases,
+            "phrase_mask": mask,
+            "phrase_dice": dice,
+        }
+
+    def _retrieval(
+        self, layers: _Layers, prediction: Prediction, features: Tensor, text: StepText
+    ) -> Tensor:
+        """The class token against the captions; the backbone's embedding too where it is used."""
+        config = self.model.config
+        present = text.captions >= 0
+        captions = features[text.captions.clamp(min=0)]
+        # Before the first layer the class token has not seen the image.
+        images = layers.embedding[1:, :, config.num_queries - 1]
+        scale = self.model.text_encoder.logit_scale.exp()
+        loss = retrieval_loss(images, captions, text.caption_keys, present, scale)
+        if config.retrieval_ensemble:
+            backbone = prediction.backbone_embedding.float()[None]
+            loss = loss + retrieval_loss(backbone, captions, text.caption_keys, present, scale)
+        return loss
+
+    def _captioning(self, prediction: Prediction, text: StepText) -> Tensor:
+        """The caption rows against the tokens that follow them."""
+        rows = prediction.caption_embedding.float().flatten(0, 1)[text.caption_rows]
+        return caption_loss(self.model.token_logits(rows), text.caption_next)
+
+    def _answering(self, layers: _Layers, features: Tensor, text: StepText) -> Tensor:
+        """The questions' last rows against the answers."""
+        # Before the first layer a question's row has not seen the image.
+        rows = layers.embedding[1:].flatten(1, 2)[:, text.question_rows]
+        return answer_loss(self._logits(rows, features[text.answers]), text.accepted)
+
+    def _logits(self, embedding: Tensor, text: Tensor) -> Tensor:
+        """Scaled cosines: ``[..., D], [K, D] -> [..., K]``."""
+        table = F.normalize(text, dim=-1)
+        # One batch of predictions for the product with the table.
+        logits = self.model.class_logits(embedding.flatten(0, -3), table)
+        return logits.view(*embedding.shape[:-1], len(table))

@@ -1,34 +1,99 @@
-"""Opens data sets by path."""
+"""Opens data sets by what a user calls them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.errors import DatasetError, shown
 from xdecoder_rt.evaluation.items import PanopticDataset
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
-from xdecoder_rt.training.coco import CocoPanoptic
+from xdecoder_rt.training.readers.coco_captions import read_captions
+from xdecoder_rt.training.readers.coco_images import CocoImages
+from xdecoder_rt.training.readers.coco_panoptic import CocoPanoptic
+from xdecoder_rt.training.readers.documents import (
+    PICKLE_SUFFIXES,
+    Document,
+    read_document,
+    read_value,
+)
+from xdecoder_rt.training.readers.join import join_by_image
+from xdecoder_rt.training.readers.referring import read_referring
+from xdecoder_rt.training.readers.vqa import find_answers, read_vqa
+
+_KINDS = (
+    "a labelled folder, or a file of COCO panoptic labels, COCO captions, VQA questions or "
+    "RefCOCO refs"
+)
 
 
 def open_source(path: Path) -> PanopticDataset:
-    """Open a labelled folder, or COCO panoptic files laid out as COCO lays them out.
+    """Open a data set; what a file holds tells which kind it is.
 
-    For ``coco/annotations/panoptic_train2017.json``, the maps are sought in
-    ``coco/annotations/panoptic_train2017/`` and the images in ``coco/train2017/``. Pixels are
-    checked as they are read, not now.
+    - A labelled folder.
+    - ``coco/annotations/panoptic_train2017.json``: the maps are in
+      ``coco/annotations/panoptic_train2017/`` and the images in ``coco/train2017/``.
+    - ``coco/annotations/captions_train2017.json``: COCO captions.
+    - ``v2_OpenEnded_mscoco_train2014_questions.json``: VQA; the answers are beside it.
+    - ``refcoco/refs(unc).p``, a pickle that is read as data, or the same as JSON, with
+      ``instances.json`` beside it; ``refs(unc).p#val`` is another split than ``train``.
+    - Several of these, with commas between: one item for each image, with all that they say of it.
+
+    :class:`~xdecoder_rt.training.readers.coco_images.CocoImages` says where images of captions,
+    questions and refs are sought. Pixels are checked as they are read, not now.
 
     Args:
-        path: a labelled folder, or a COCO panoptic JSON file.
+        path: as above. A comma or ``#`` in the name of a file that exists is part of the name.
 
     Raises:
         DatasetError: there is no such data set, or its annotations are wrong.
     """
+    names = str(path).split(",")
+    if path.exists() or len(names) == 1:
+        return _open_one(path)
+    return join_by_image([_open_one(Path(name)) for name in names])
+
+
+def _open_one(path: Path) -> PanopticDataset:
+    split = None
+    if not path.exists() and "#" in path.name:
+        name, _, split = path.name.rpartition("#")
+        path = path.parent / name
+    value = None if path.is_dir() else _read(path)
+    if isinstance(value, list):
+        instances = read_document(path.parent / "instances.json")
+        images = CocoImages(path, "train2014")
+        return read_referring(value, str(path), instances, images, split or "train")
+    if split is not None:
+        raise DatasetError(
+            f"{path} has no split {shown(split)}",
+            expected="a split of RefCOCO refs alone",
+            fix="leave '#' and what follows it out",
+        )
     if path.is_dir():
         return LabelledFolder.open(path, verify=False)
-    if path.suffix == ".json" and path.is_file():
-        images = path.parent.parent / path.stem.removeprefix("panoptic_")
-        return CocoPanoptic.open(path, path.with_suffix(""), images)
-    raise DatasetError(
-        f"There is no data set at {path}",
-        expected="a labelled folder, or a COCO panoptic JSON file",
-    )
+    return _open_document(path, Document(value, str(path)))
+
+
+def _read(path: Path) -> object:
+    if not path.is_file() or path.suffix not in (".json", *PICKLE_SUFFIXES):
+        raise DatasetError(f"There is no data set at {path}", expected=_KINDS)
+    return read_value(path)
+
+
+def _open_document(path: Path, document: Document) -> PanopticDataset:
+    if "questions" in document:
+        images = CocoImages(path, document.text("data_subtype"))
+        return read_vqa(document, read_document(find_answers(path)), images)
+    annotations = document.value("annotations")
+    if not isinstance(annotations, list) or not annotations:
+        raise document.error("'annotations' is not a list of at least one annotation")
+    first = Document(annotations[0], f"{path}, annotation 0")
+    if "segments_info" in first:
+        images_dir = path.parent.parent / path.stem.removeprefix("panoptic_")
+        return CocoPanoptic.parse(document, path.with_suffix(""), images_dir)
+    if "caption" in first:
+        return read_captions(document, CocoImages(path, path.stem.removeprefix("captions_")))
+    fix = None
+    if "answers" in first:
+        fix = "name the file of VQA's questions; its answers are found beside it"
+    raise first.error("it is of no kind that training reads", expected=_KINDS, fix=fix)

@@ -1,4 +1,4 @@
-"""Training targets of one image: which names are on it, and where.
+"""Training targets of one image: which names and phrases are on it, and where.
 
 Panoptic segments do not overlap, so all masks of an image fit into one id map; a target is a set
 of ids of it. That makes stuff (one target of many segments) and phrases (any union) rows of a
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.evaluation.items import Segment
+from xdecoder_rt.evaluation.items import Phrase, Segment
 
 IGNORE = 0
 """Id of pixels that nothing is known of: no loss is taken there."""
@@ -31,14 +31,16 @@ class Targets:
     Attributes:
         ids: ``[S, S]`` int16: `IGNORE`, `NOTHING`, or a segment's number from `FIRST_SEGMENT` on.
         labels: the name of each of the N targets.
-        membership: ``[N, I]`` bool, whether the pixels of an id belong to a target; I exceeds
-            every id.
-        boxes: ``[N, 4]`` float32, the targets' boxes in pixels: left, top, right, bottom, the last
+        phrases: the text of each of the M phrases.
+        membership: ``[N + M, I]`` bool, whether the pixels of an id belong to a target, or to what
+            a phrase means; I exceeds every id.
+        boxes: ``[N + M, 4]`` float32, their boxes in pixels: left, top, right, bottom, the last
             two exclusive.
     """
 
     ids: NDArray[np.int16]
     labels: tuple[str, ...]
+    phrases: tuple[str, ...]
     membership: NDArray[np.bool_]
     boxes: NDArray[np.float32]
 
@@ -47,20 +49,22 @@ def make_targets(
     ids: NDArray[np.integer[Any]],
     segments: Sequence[Segment],
     size: int,
+    phrases: Sequence[Phrase] = (),
     min_pixels: int = MIN_TARGET_PIXELS,
 ) -> Targets:
     """Turn the id map of a view into targets on a square of `size` pixels.
 
     Stuff segments of one name become one target; things stay apart. Crowds are ignored. A target
     of fewer than `min_pixels` visible pixels is dropped: its pixels are still known not to be part
-    of any other.
+    of any other. A phrase means what is visible of its segments, and is dropped by the same rule.
 
     Args:
         ids: ``[h, w]`` segment ids, 0 = unlabelled, ``h, w <= size``; the view's top left corner
             is the square's.
         segments: the image's segments, those not in the view included.
         size: side of the square; what the view does not cover is `NOTHING`.
-        min_pixels: least visible pixels of a target.
+        phrases: what is asked for in words.
+        min_pixels: least visible pixels of a target or phrase.
     """
     height, width = ids.shape
     present, local, areas = np.unique(ids, return_inverse=True, return_counts=True)
@@ -74,7 +78,7 @@ def make_targets(
 
     number = np.full(len(present), IGNORE, dtype=np.int16)
     labels: list[str] = []
-    members: list[range] = []
+    members: list[list[int]] = []
     following = FIRST_SEGMENT
     for (label, _), places in groups.items():
         if int(areas[places].sum()) < min_pixels:
@@ -82,15 +86,27 @@ def make_targets(
             continue
         number[places] = range(following, following + len(places))
         labels.append(label)
-        members.append(range(following, following + len(places)))
+        members.append(list(range(following, following + len(places))))
         following += len(places)
+
+    meant: dict[str, list[int]] = {}
+    for phrase in phrases:
+        places = [place[id_] for id_ in phrase.ids if id_ in place]
+        if int(areas[places].sum()) >= min_pixels:
+            meant[phrase.text] = places
+    # What only phrases mean has no target of its own, so no number yet.
+    for index in sorted({index for places in meant.values() for index in places}):
+        if number[index] < FIRST_SEGMENT:
+            number[index] = following
+            following += 1
+    members += [number[places].tolist() for places in meant.values()]
 
     square = np.full((size, size), NOTHING, dtype=np.int16)
     square[:height, :width] = number[local.reshape(height, width)]
-    membership = np.zeros((len(labels), following), dtype=np.bool_)
+    membership = np.zeros((len(members), following), dtype=np.bool_)
     for row, group in zip(membership, members, strict=True):
-        row[group.start : group.stop] = True
-    return Targets(square, tuple(labels), membership, _boxes(square, membership))
+        row[group] = True
+    return Targets(square, tuple(labels), tuple(meant), membership, _boxes(square, membership))
 
 
 def _boxes(ids: NDArray[np.int16], membership: NDArray[np.bool_]) -> NDArray[np.float32]:

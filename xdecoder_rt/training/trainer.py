@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,24 @@ from tqdm import tqdm
 
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError
 from xdecoder_rt.evaluation.items import PanopticDataset
-from xdecoder_rt.models import XDecoder, compact_config, load_checkpoint, save_checkpoint
+from xdecoder_rt.models import (
+    XDecoder,
+    compact_config,
+    load_checkpoint,
+    load_published,
+    save_checkpoint,
+)
+from xdecoder_rt.models.checkpoint import FORMAT, read_header
 from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
 from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.training.allocator import keep_freed_memory
+from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
 from xdecoder_rt.training.config import TrainConfig
 from xdecoder_rt.training.curves import draw_curves
 from xdecoder_rt.training.dataset import Batch, TrainingSet
 from xdecoder_rt.training.distributed import World, any_process, from_main_process
 from xdecoder_rt.training.ema import WeightAverage
+from xdecoder_rt.training.finetuning import freeze, set_training_mode
 from xdecoder_rt.training.interruption import StopSignals
 from xdecoder_rt.training.loader import load_batches
 from xdecoder_rt.training.losses import candidate_points
@@ -38,8 +47,9 @@ from xdecoder_rt.training.sampler import SampleOrder
 from xdecoder_rt.training.schedule import Progress, rate_factor
 from xdecoder_rt.training.sources import open_source
 from xdecoder_rt.training.state import load_state, save_state
+from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.validation import validate
-from xdecoder_rt.training.vocabulary import VocabularySampler, trimmed_tokens
+from xdecoder_rt.training.vocabulary import VocabularySampler
 
 STATE = "state.safetensors"
 CHECKPOINT = "model.safetensors"
@@ -88,7 +98,9 @@ def train(config: TrainConfig) -> Path:
 def build_model(config: TrainConfig) -> XDecoder:
     """The model to train: the checkpoint to start from, or a compact one on ImageNet's backbone."""
     if config.init is not None:
-        return load_checkpoint(config.init)
+        header = read_header(config.init) if config.init.suffix == ".safetensors" else {}
+        load = load_checkpoint if header.get("format") == FORMAT else load_published
+        return load(config.init)
     model = XDecoder(compact_config())
     load_imagenet_weights(model.backbone)
     return model
@@ -139,6 +151,16 @@ class Trainer:
         self.world = world
         self.device = device
         self.model = model.to(device)
+        freeze(model, config.train_only)
+        model.config = replace(
+            model.config,
+            answers=frequent_answers(sources) or model.config.answers,
+            retrieval_ensemble=(
+                model.config.retrieval_ensemble
+                if config.retrieval_ensemble is None
+                else config.retrieval_ensemble
+            ),
+        )
         if device.type == "cuda":
             # Images are channels-last everywhere; weights pay for it on a CPU (measured, 5 %).
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -165,10 +187,14 @@ class Trainer:
             config.seed,
         )
         self.examples = TrainingSet(
-            sources, config.size, candidate_points(config.points), config.seed
+            sources, config.size, candidate_points(config.points), config.seed, config.tasks
         )
         self.vocabulary = VocabularySampler(
             [source.vocabulary for source in sources], config.vocabulary_size, config.seed
+        )
+        self.answers = AnswerSampler(model.config.answers, config.answers_per_step, config.seed)
+        self.writer = StepWriter(
+            tokenizer, model.config.num_queries, config.tasks, config.caption_tokens
         )
         self.progress = Progress()
         self.position = 0
@@ -228,11 +254,11 @@ class Trainer:
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
         names = self.vocabulary.sample(batch.labels, batch.sources, number, self.world.rank)
-        token_ids = trimmed_tokens(self.tokenizer, names.sentences).to(self.device)
-        class_ids = names.indices(batch.labels, batch.membership.shape[1]).to(self.device)
+        answers = self.answers.sample(batch.questions, number, self.world.rank)
+        text = self.writer.write(batch, names, answers).to(self.device)
 
         set_training_mode(self.model, self.config.freeze_norm)
-        losses: dict[str, Tensor] = self.objective(batch.to(self.device), token_ids, class_ids)
+        losses: dict[str, Tensor] = self.objective(batch.to(self.device), text)
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(
@@ -390,16 +416,3 @@ class Trainer:
             }
             save_checkpoint(path, self.average.model, {"training": json.dumps(card)})
         return path
-
-
-def set_training_mode(model: XDecoder, freeze_norm: bool) -> None:
-    """Training mode, but with the backbone's batch statistics left alone where asked.
-
-    Statistics of a few images are worse than those the backbone was trained with, and normalising
-    with fixed ones is faster.
-    """
-    model.train()
-    if freeze_norm:
-        for module in model.backbone.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()

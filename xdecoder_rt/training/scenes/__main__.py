@@ -1,4 +1,4 @@
-"""`python -m xdecoder_rt.training.scenes`: write a labelled folder of generated scenes."""
+"""`python -m xdecoder_rt.training.scenes`: write labelled folders of generated scenes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xdecoder_rt.errors import XDecoderError
+from xdecoder_rt.training.scenes.describe import describe_folder
 from xdecoder_rt.training.scenes.generate import DOMAINS, SPLITS, generate
 
-__all__ = ["add_arguments", "main", "run"]
+__all__ = ["main"]
 
 _DESCRIPTION = """\
 Draw labelled scenes and write them as a labelled folder: images, maps of segment ids and
@@ -25,6 +26,8 @@ Three splits:
   train     what to train on
   val       the names of training, in drawings and arrangements it never sees
   novel     things whose names (and their synonyms and compounds) training never uses
+
+`describe` writes the phrases, captions and questions of a labelled folder anew.
 """
 
 _EXAMPLES = """\
@@ -32,6 +35,7 @@ examples:
   python -m xdecoder_rt.training.scenes clipart data/clipart_train --count 12000
   python -m xdecoder_rt.training.scenes workcell data/workcell_val --count 150 --split val
   python -m xdecoder_rt.training.scenes workcell data/more --count 2000 --seed 1 --workers 8
+  python -m xdecoder_rt.training.scenes describe data/workcell_val --seed 2
 
 Scene i of a seed is the same on every run, whatever the number of workers. The folder appears when
 it is complete; after an interruption, run the same command again.
@@ -46,9 +50,7 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments to a parser, this module's own or a subcommand's."""
-    parser.add_argument("domain", choices=DOMAINS, help="what kind of scenes to draw")
+def _add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="folder to write; it must not hold a finished set")
     parser.add_argument(
         "--count",
@@ -94,10 +96,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Generate what parsed arguments ask for; the exit status."""
+def _add_describe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a labelled folder; its labels stay as they are")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="another seed gives other texts (default: %(default)s, the generator's too)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one a processor core)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _generate(arguments: argparse.Namespace) -> str:
     folder = generate(
-        arguments.domain,
+        arguments.command,
         arguments.out,
         arguments.count,
         split=arguments.split,
@@ -108,11 +124,26 @@ def run(arguments: argparse.Namespace) -> int:
         cache_dir=arguments.cache_dir,
         progress=not arguments.quiet,
     )
-    print(
+    return (
         f"{folder.root}: {len(folder)} scenes, {len(folder.vocabulary)} names, "
         f"{len(folder.stuff)} of them stuff"
     )
-    return 0
+
+
+def _describe(arguments: argparse.Namespace) -> str:
+    folder = describe_folder(
+        arguments.folder,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+    )
+    counts = [
+        sum(len(texts) for texts in column)
+        for column in zip(
+            *((item.phrases, item.captions, item.questions) for item in folder.items), strict=True
+        )
+    ]
+    return "{}: {} phrases, {} captions, {} questions".format(folder.root, *counts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,12 +154,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for domain in DOMAINS:
+        about = f"draw {domain} scenes into a new labelled folder"
+        _add_generate_arguments(commands.add_parser(domain, help=about, description=about))
+    about = "write the phrases, captions and questions of a labelled folder anew"
+    _add_describe_arguments(commands.add_parser("describe", help=about, description=about))
+    arguments = parser.parse_args(argv)
     try:
-        return run(parser.parse_args(argv))
+        print((_describe if arguments.command == "describe" else _generate)(arguments))
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from typing import Literal, Protocol, cast
 import numpy as np
 
 from xdecoder_rt.errors import ArgumentError, DatasetError, require
-from xdecoder_rt.evaluation.labelled_folder import LabelledFolder, LabelledFolderWriter, Phrase
-from xdecoder_rt.training.scenes import language
+from xdecoder_rt.evaluation.labelled_folder import LabelledFolder, LabelledFolderWriter
+from xdecoder_rt.training.scenes.describe import describe_folder
 from xdecoder_rt.training.scenes.scene import Scene, scene_generator
 
 __all__ = ["DOMAINS", "SPLITS", "Domain", "Split", "generate"]
@@ -65,13 +65,6 @@ class _Order:
         return workcell_studio(self.split)
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    scene: Scene
-    phrases: tuple[Phrase, ...]
-    captions: tuple[str, ...]
-
-
 class _Worker:
     """Draws scenes by number; made once in each process."""
 
@@ -81,23 +74,21 @@ class _Worker:
         self.order = order
         self.studio = order.studio()
 
-    def draw(self, index: int) -> _Drawn:
+    def draw(self, index: int) -> Scene:
         order, stuff = self.order, self.studio.stuff
         rng = scene_generator(order.domain, order.split, order.seed, index)
         for _ in range(_ATTEMPTS):
             scene = self.studio.draw(rng, order.size)
             if any(label not in stuff for label in scene.labels.values()):
                 break
-        return _Drawn(
-            scene, language.phrases(scene, stuff, rng), language.captions(scene, stuff, rng)
-        )
+        return scene
 
 
 def _start(order: _Order) -> None:
     _Worker.current = _Worker(order)
 
 
-def _draw(index: int) -> _Drawn:
+def _draw(index: int) -> Scene:
     return cast(_Worker, _Worker.current).draw(index)
 
 
@@ -175,14 +166,14 @@ def generate(
     with LabelledFolderWriter(
         partial, studio.vocabulary, studio.stuff, image_format="jpeg"
     ) as writer:
-        for drawn in scenes:
-            writer.add(
-                drawn.scene.image,
-                drawn.scene.ids,
-                drawn.scene.labels,
-                phrases=drawn.phrases,
-                captions=drawn.captions,
-            )
+        for scene in scenes:
+            writer.add(scene.image, scene.ids, scene.labels)
+    # The texts are written from the stored pictures, so that `describe` can write them again.
+    try:
+        describe_folder(partial, seed=seed, workers=processes, progress=progress)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     try:
         os.replace(partial, folder)
     except OSError as error:
@@ -193,7 +184,7 @@ def generate(
     return LabelledFolder.open(out, verify=False)
 
 
-def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[_Drawn]:
+def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[Scene]:
     if processes == 1 and count <= _SCENES_A_PROCESS:
         yield from map(worker.draw, range(count))
         return
@@ -203,11 +194,11 @@ def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[_Drawn]:
         yield from pool.imap(_draw, range(count), chunksize=_SCENES_A_TASK)
 
 
-def _shown(scenes: Iterator[_Drawn], count: int, title: str, progress: bool) -> Iterator[_Drawn]:
+def _shown(scenes: Iterator[Scene], count: int, title: str, progress: bool) -> Iterator[Scene]:
     if not progress:
         return scenes
     tqdm = require("tqdm", "scenes")
-    return cast("Iterator[_Drawn]", iter(tqdm.tqdm(scenes, total=count, desc=title, unit="scene")))
+    return cast("Iterator[Scene]", iter(tqdm.tqdm(scenes, total=count, desc=title, unit="scene")))
 
 
 def _default_cache() -> Path:

@@ -34,7 +34,8 @@ class Scene:
         image: uint8 RGB [h, w, 3].
         ids: uint8 [h, w]; 0 is unlabelled.
         labels: Label of each id in `ids`.
-        colours: Colour word of a segment id, where one is certain.
+        colours: Colour word that a segment was painted by, where it was. Texts do not use it: they
+            name the colour that is seen in the picture.
     """
 
     image: NDArray[np.uint8]

@@ -23,12 +23,12 @@ from xdecoder_rt.evaluation.items import (
     check_vocabulary,
     repeated,
 )
-from xdecoder_rt.evaluation.json_records import Record, read_json
 from xdecoder_rt.evaluation.labelled_folder import (
     MAX_SEGMENT_ID,
     LabelledFolder,
     LabelledFolderWriter,
 )
+from xdecoder_rt.training.readers.documents import Document, read_document
 
 _MAX_COCO_ID = (1 << 24) - 1
 
@@ -114,26 +114,27 @@ class CocoPanoptic:
         Raises:
             DatasetError: if a file is missing, or a field is missing or wrong; it names the place.
         """
-        panoptic_dir, image_dir = Path(panoptic_dir), Path(image_dir)
+        return cls.parse(read_document(Path(annotations)), Path(panoptic_dir), Path(image_dir))
+
+    @classmethod
+    def parse(cls, document: Document, panoptic_dir: Path, image_dir: Path) -> CocoPanoptic:
+        """The same of an annotation file that has been read."""
         for folder in (panoptic_dir, image_dir):
             if not folder.is_dir():
                 raise DatasetError(f"{folder} is not a folder")
-        document = read_json(Path(annotations))
         categories = {
             id_: (category.text("name"), category.flag("isthing"))
-            for id_, category in _by_id(document, "categories", "category").items()
+            for id_, category in document.by_id("categories", "category").items()
         }
         vocabulary, stuff = check_vocabulary(
             [name for name, _ in categories.values()],
             [name for name, isthing in categories.values() if not isthing],
             document.where,
         )
-        images = _by_id(document, "images", "image")
+        images = document.by_id("images", "image")
         items = []
-        for record in document.records("annotations", "annotation"):
-            image_id = record.integer("image_id")
-            if image_id not in images:
-                raise record.error(f"'image_id' is {image_id}, which no image has")
+        for record in document.documents("annotations", "annotation"):
+            image_id = record.reference("image_id", images, "image")
             items.append(
                 CocoItem(
                     images[image_id].file_inside(image_dir, "file_name"),
@@ -194,17 +195,8 @@ def convert_coco_panoptic(
     return LabelledFolder.open(out, verify=False)
 
 
-def _by_id(document: Record, key: str, name: str) -> dict[int, Record]:
-    """The objects of a list by their ids."""
-    records = document.records(key, name)
-    ids = [record.integer("id") for record in records]
-    if (twice := repeated(ids)) is not None:
-        raise document.error(f"{key!r} has the id {twice} twice", expected="distinct ids")
-    return dict(zip(ids, records, strict=True))
-
-
 def _read_segments(
-    annotation: Record, categories: Mapping[int, tuple[str, bool]]
+    annotation: Document, categories: Mapping[int, tuple[str, bool]]
 ) -> tuple[Segment, ...]:
     """The segments of an annotation; `categories` are name and `isthing` by id."""
     segments = []

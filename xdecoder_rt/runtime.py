@@ -1,0 +1,148 @@
+"""A plan at work: its graphs, loaded when first needed, behind calls that know shapes and no task."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.backends import Graph, open_backend
+from xdecoder_rt.captioning import CaptionWriter
+from xdecoder_rt.decoding import RowDecoder
+from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.image import ImageSource, choose_size, letterbox, load_image
+from xdecoder_rt.manifest import size_key
+from xdecoder_rt.plan import Plan
+from xdecoder_rt.state import Floats, ImageState
+from xdecoder_rt.text import TextEncoder
+from xdecoder_rt.text_cache import TextCache
+from xdecoder_rt.tokenizer import ClipTokenizer
+
+
+class Runtime:
+    """An opened plan on a backend. Calls may come from many threads.
+
+    Args:
+        path: the plan.
+        backend: see :class:`~xdecoder_rt.Engine`, as the others.
+        device: where to run.
+        threads: of one call.
+        directory: for caches; None for none.
+
+    Attributes:
+        manifest: the plan's.
+        backend: what runs the graphs.
+        threads: for post-processing.
+        text: embeds words.
+        rows: decodes rows.
+        captions: writes captions.
+        tokenizer: the plan's.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        backend: str | None,
+        device: str | None,
+        threads: int | None,
+        directory: Path | None,
+    ) -> None:
+        self._plan = Plan.open(path)
+        self.manifest = self._plan.manifest
+        self.threads = threads or os.cpu_count() or 1
+        self._lock = threading.Lock()
+        self._graphs: dict[str, Graph] = {}
+        self._closed = False
+        try:
+            self.backend = open_backend(self.manifest, backend, device, threads, directory)
+            info = self.manifest.text
+            self.tokenizer = ClipTokenizer.from_json(
+                self._plan.read(info.tokenizer), info.context_length
+            )
+            self.text = self._open_text(directory)
+        except BaseException:
+            self._plan.close()
+            raise
+        decoder, graphs = self.manifest.decoder, self.manifest.graphs
+        self.rows = RowDecoder(
+            decoder,
+            info.proj_dim,
+            lambda state: self._graph(graphs.decode[size_key(state.letterbox.target)]),
+            self.backend,
+        )
+        self.captions = CaptionWriter(
+            self.text,
+            self.rows,
+            self.tokenizer,
+            self._token_logits,
+            decoder.num_queries,
+            info.caption_stops,
+        )
+
+    def encode(self, image: ImageSource) -> ImageState:
+        """Run the vision graph on one image."""
+        pixels = load_image(image)
+        size = choose_size(pixels.shape[:2], self.manifest.input.sizes)
+        frame, box = letterbox(pixels, size, self.manifest.input.interpolation)
+        feeds = {"frame": frame[None], "valid": np.array([box.valid], np.int64)}
+        return ImageState(box, self._graph(self.manifest.graphs.vision[size_key(size)])(feeds))
+
+    def masks(self, state: ImageState, embeddings: Floats) -> Floats:
+        """Mask logits of mask embeddings: ``[K, C]`` to ``[K, H/4, W/4]``."""
+        graph = self._graph(self.manifest.graphs.mask[size_key(state.letterbox.target)])
+        values = graph({"mask_embedding": embeddings[None], "mask_map": state.values["mask_map"]})
+        logits: Floats = self.backend.to_numpy(values["mask_logits"])[0]
+        return logits
+
+    def image_embedding(self, state: ImageState) -> npt.NDArray[np.float32]:
+        """The backbone's image embedding, unnormalised: ``[proj_dim]``."""
+        embedding: Floats = self.backend.to_numpy(state.values["backbone_embedding"])[0]
+        return embedding
+
+    def require_open(self) -> None:
+        """Refuse to work after `close`.
+
+        Raises:
+            ArgumentError: it is closed.
+        """
+        if self._closed:
+            raise ArgumentError("The engine is closed", fix="Open a new one")
+
+    def close(self) -> None:
+        """Release graphs, caches and the file."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._graphs.clear()
+        self.text.cache.close()
+        self.backend.close()
+        self._plan.close()
+
+    def _open_text(self, directory: Path | None) -> TextEncoder:
+        info, member = self.manifest.text, self.manifest.graphs.text
+        # Embeddings are the text graph's, so they outlive a plan that keeps it.
+        templates = "\n".join((*info.templates, *info.strip_suffixes))
+        namespace = f"{self.manifest.members[member].sha256}\n{templates}"
+        cache = TextCache(directory, namespace=namespace)
+        return TextEncoder(
+            info, self.tokenizer, lambda feeds: self._graph(member)(feeds), self.backend, cache
+        )
+
+    def _token_logits(self, caption_embedding: Floats) -> Floats:
+        member = self.manifest.graphs.token
+        assert member is not None  # the manifest's tasks were checked against its graphs
+        values = self._graph(member)({"caption_embedding": caption_embedding})
+        logits: Floats = self.backend.to_numpy(values["token_logits"])
+        return logits
+
+    def _graph(self, member: str) -> Graph:
+        """A compiled graph, loaded on first need: warm vocabularies never load the text graph."""
+        with self._lock:
+            self.require_open()
+            if member not in self._graphs:
+                self._graphs[member] = self.backend.load(member, self._plan.view(member))
+            return self._graphs[member]

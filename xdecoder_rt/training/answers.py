@@ -1,0 +1,74 @@
+"""The answers that training knows, and those that one step chooses from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from xdecoder_rt.evaluation.items import PanopticDataset, Question
+
+MOST_ANSWERS = 3000
+_ANSWER_STREAM = 5
+
+
+def frequent_answers(
+    sources: Iterable[PanopticDataset], limit: int = MOST_ANSWERS
+) -> tuple[str, ...]:
+    """The answers most often accepted in some data sets, the most frequent first.
+
+    An answer that several people gave to one question counts as often.
+
+    Args:
+        sources: data sets with questions, or without.
+        limit: how many, at most.
+    """
+    counted = Counter(
+        answer
+        for source in sources
+        for item in source.items
+        for question in item.questions
+        for answer in question.answers
+    )
+    # Equal counts in the order of the alphabet: the same data in another order gives the same.
+    ranked = sorted(counted, key=lambda answer: (-counted[answer], answer))
+    return tuple(ranked[:limit])
+
+
+class AnswerSampler:
+    """Candidate answers for the questions of one step.
+
+    Args:
+        answers: every answer that training knows.
+        size: candidates a step, when the questions themselves have fewer.
+        seed: seed of the draws.
+    """
+
+    def __init__(self, answers: Sequence[str], size: int, seed: int) -> None:
+        self.answers = tuple(answers)
+        self.size = size
+        self.seed = seed
+
+    def sample(
+        self, questions: Sequence[Question | None], step: int, rank: int = 0
+    ) -> tuple[str, ...]:
+        """What the questions accept and offer, filled up with other answers at random.
+
+        Args:
+            questions: each image's question, if it has one.
+            step: number of the step; the same arguments give the same candidates.
+            rank: number of the process, so that processes draw different answers.
+        """
+        asked = [question for question in questions if question is not None]
+        if not asked:
+            return ()
+        own = [text for q in asked for text in (*q.answers, *(q.choices or ()))]
+        rng = np.random.default_rng((_ANSWER_STREAM, self.seed, step, rank))
+        drawn = (self.answers[int(i)] for i in rng.permutation(len(self.answers)))
+        found = dict.fromkeys(own)
+        for answer in drawn:
+            if len(found) >= self.size:
+                break
+            found.setdefault(answer)
+        return tuple(found)

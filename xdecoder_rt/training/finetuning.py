@@ -1,0 +1,47 @@
+"""Which part of a model is trained: everything, or the cheap forms of fine-tuning (section 4)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from xdecoder_rt.models import XDecoder
+
+# Beginnings of the names of what each form trains.
+_TRAINED: dict[str, tuple[str, ...]] = {
+    "all": ("",),
+    "decoder": ("decoder.",),
+    "prompts": ("decoder.query_feat", "decoder.query_embed", "decoder.class_embed"),
+    "class-embedding": ("decoder.class_embed",),
+}
+
+
+def freeze(model: XDecoder, train_only: str) -> None:
+    """Take all but one part of a model out of training.
+
+    Args:
+        model: what to fine-tune.
+        train_only: one of :data:`~xdecoder_rt.training.config.TRAIN_ONLY`.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(_TRAINED[train_only]))
+
+
+def set_training_mode(model: XDecoder, freeze_norm: bool) -> None:
+    """Training mode, but evaluation mode for what is frozen.
+
+    Statistics of a few images are worse than those the backbone was trained with, and normalising
+    with fixed ones is faster.
+
+    Args:
+        model: the model in training.
+        freeze_norm: whether the backbone's batch statistics are left alone.
+    """
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+    if freeze_norm:
+        for module in model.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()

@@ -1,0 +1,1 @@
+"""Readers of published data sets: COCO's panoptic, referring, caption and question files."""

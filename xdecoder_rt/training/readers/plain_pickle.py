@@ -1,0 +1,237 @@
+"""Pickles as plain data: the opcodes are walked, and nothing that they name is imported or called.
+
+RefCOCO's expressions are distributed as pickles, and loading a pickle runs whatever its maker
+wrote into it. Here only the opcodes that numbers, texts, lists, tuples and dictionaries need are
+carried out (https://docs.python.org/3/library/pickletools.html); a file with any other is refused.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xdecoder_rt.errors import DatasetError, shown
+
+MAX_BYTES = 1 << 28
+"""Longest pickle read; RefCOCO's are about a fifth of it."""
+MAX_OPCODES = 1 << 25
+"""Most opcodes carried out: one byte of a pickle can make an object of sixty."""
+MAX_DEPTH = 32
+"""Deepest nesting of containers."""
+MAX_PROTOCOL = 5
+
+_INTEGERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")
+_SCALARS = (
+    *("FLOAT", "BINFLOAT"),
+    *("STRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+)
+_CONTAINERS = (list, dict, tuple)
+_KEYS = (str, bytes, int, float, type(None))
+_EXPECTED = "a pickle of numbers, texts, lists and dictionaries alone"
+
+
+def parse_pickle(data: bytes, where: str) -> object:
+    """The plain value of a pickle of protocol 0 to 5.
+
+    Args:
+        data: the pickle; what follows its end is ignored.
+        where: what to call it in errors.
+
+    Returns:
+        None, truth values, integers of at most 64 bits, floats, texts, bytes, and lists, tuples
+        and dictionaries of these; the keys of a dictionary are no containers. A part that occurs
+        twice is the same object in both places. Python 2's byte strings come as texts (UTF-8).
+
+    Raises:
+        DatasetError: the pickle names a class, calls anything, contains itself, is broken or
+            truncated, or exceeds a limit.
+    """
+    if len(data) > MAX_BYTES:
+        raise DatasetError(f"{where} has {len(data):,} bytes", expected=f"at most {MAX_BYTES:,}")
+    machine = _Machine(where)
+    try:
+        for opcode, argument, position in pickletools.genops(data):
+            machine.carry_out(opcode.name, argument, position or 0)
+    except DatasetError:
+        raise
+    except ValueError as error:  # from pickletools
+        raise DatasetError(
+            f"{where} is not a whole pickle: {shown(str(error))}", expected=_EXPECTED
+        ) from error
+    return machine.result()
+
+
+class _Machine:
+    """The stack, the marks on it and the memo of a pickle that is being walked.
+
+    A container that lies in another may not change any more: no pickle of plain data does that,
+    and without it nothing can contain itself and every depth is known as soon as it arises.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._stack: list[object] = []
+        self._outer: list[list[object]] = []  # the stacks below each open mark
+        self._memo: dict[int, object] = {}
+        self._depths: dict[int, int] = {}  # by the container's id()
+        self._closed: set[int] = set()
+        self._made: list[object] = []  # keeps every container alive, and so its id() its own
+        self._count = 0
+        self._position = 0
+        self._actions: dict[str, Callable[[Any], None]] = {
+            **dict.fromkeys(_INTEGERS, self._push_integer),
+            **dict.fromkeys(_SCALARS, self._push),
+            **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), self._push_python_2_string),
+            "NONE": lambda _: self._push(None),
+            "NEWTRUE": lambda _: self._push(True),
+            "NEWFALSE": lambda _: self._push(False),
+            "EMPTY_LIST": lambda _: self._push_made([], ()),
+            "EMPTY_DICT": lambda _: self._push_made({}, ()),
+            "EMPTY_TUPLE": lambda _: self._push_made((), ()),
+            "LIST": lambda _: self._push_list(self._since_mark()),
+            "DICT": lambda _: self._push_dict(self._since_mark()),
+            "TUPLE": lambda _: self._push_tuple(self._since_mark()),
+            "TUPLE1": lambda _: self._push_tuple(self._last(1)),
+            "TUPLE2": lambda _: self._push_tuple(self._last(2)),
+            "TUPLE3": lambda _: self._push_tuple(self._last(3)),
+            "APPEND": lambda _: self._extend(self._last(1)),
+            "APPENDS": lambda _: self._extend(self._since_mark()),
+            "SETITEM": lambda _: self._update(self._last(2)),
+            "SETITEMS": lambda _: self._update(self._since_mark()),
+            "MARK": lambda _: self._mark(),
+            **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), self._remember),
+            "MEMOIZE": lambda _: self._remember(len(self._memo)),
+            **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), self._recall),
+            "PROTO": self._check_protocol,
+            **dict.fromkeys(("FRAME", "STOP"), lambda _: None),
+        }
+
+    def carry_out(self, name: str, argument: object, position: int) -> None:
+        """Carry out one opcode, or refuse it."""
+        self._position = position
+        self._count += 1
+        if self._count > MAX_OPCODES:
+            raise self._error("is too long", f"at most {MAX_OPCODES:,} opcodes")
+        action = self._actions.get(name)
+        if action is None:
+            raise DatasetError(
+                f"{self._where} is more than data: {name} at byte {position:,} asks for what only "
+                "running the pickle could give",
+                expected=_EXPECTED,
+                fix="get the file from its makers again, or give the same list as JSON",
+            )
+        action(argument)
+
+    def result(self) -> object:
+        """The value left on the stack."""
+        if self._outer or len(self._stack) != 1:
+            raise self._error("does not end with one value", _EXPECTED)
+        return self._stack[0]
+
+    def _push(self, value: object) -> None:
+        self._stack.append(value)
+
+    def _push_integer(self, value: int) -> None:
+        # Not only for memory: Python refuses to print integers of thousands of digits.
+        if not -(1 << 63) <= value < 1 << 63:
+            raise self._error("has an integer of more than 64 bits", _EXPECTED)
+        self._stack.append(value)
+
+    def _push_python_2_string(self, text: str) -> None:
+        # pickletools decodes these as Latin-1, which maps bytes one to one.
+        self._stack.append(text.encode("latin-1").decode("utf-8"))
+
+    def _push_list(self, values: list[object]) -> None:
+        self._push_made(values, values)
+
+    def _push_tuple(self, values: list[object]) -> None:
+        self._push_made(tuple(values), values)
+
+    def _push_dict(self, flat: list[object]) -> None:
+        self._push_made({}, ())
+        self._update(flat)
+
+    def _push_made(self, container: object, parts: Sequence[object]) -> None:
+        self._made.append(container)
+        self._depths[id(container)] = 1
+        self._adopt(container, parts)
+        self._stack.append(container)
+
+    def _remember(self, index: int) -> None:
+        if index < 0:
+            raise self._error(f"has the memo index {index}", "0 or more")
+        self._memo[index] = self._top()
+
+    def _recall(self, index: int) -> None:
+        if index not in self._memo:
+            raise self._error(f"recalls the memo's {shown(index)}, which is empty", _EXPECTED)
+        self._stack.append(self._memo[index])
+
+    def _check_protocol(self, protocol: int) -> None:
+        if protocol > MAX_PROTOCOL:
+            raise self._error(f"is of protocol {protocol}", f"0 to {MAX_PROTOCOL}")
+
+    def _top(self) -> object:
+        return self._at_least(1)[-1]
+
+    def _last(self, count: int) -> list[object]:
+        stack = self._at_least(count)
+        values = stack[-count:]
+        del stack[-count:]
+        return values
+
+    def _at_least(self, count: int) -> list[object]:
+        if len(self._stack) < count:
+            raise self._error("takes a value where there is none", _EXPECTED)
+        return self._stack
+
+    def _mark(self) -> None:
+        if len(self._outer) == MAX_DEPTH:
+            raise self._too_deep()
+        self._outer.append(self._stack)
+        self._stack = []
+
+    def _since_mark(self) -> list[object]:
+        if not self._outer:
+            raise self._error("closes a mark that it did not set", _EXPECTED)
+        values, self._stack = self._stack, self._outer.pop()
+        return values
+
+    def _extend(self, values: list[object]) -> None:
+        target = self._top()
+        if not isinstance(target, list):
+            raise self._error("appends to what is no list", _EXPECTED)
+        self._adopt(target, values)
+        target.extend(values)
+
+    def _update(self, flat: list[object]) -> None:
+        """Set `flat`, keys and values by turns, in the dictionary on top of the stack."""
+        target = self._top()
+        if not isinstance(target, dict) or len(flat) % 2:
+            raise self._error("sets an item of what is no dictionary", _EXPECTED)
+        keys, values = flat[::2], flat[1::2]
+        for key in keys:
+            if not isinstance(key, _KEYS):  # hashing a tuple is recursive, in C, without a limit
+                raise self._error("has a container as a dictionary's key", "a number or a text")
+        self._adopt(target, values)
+        target.update(zip(keys, values, strict=True))
+
+    def _adopt(self, parent: object, children: Sequence[object]) -> None:
+        """Note that `children` lie in `parent`, which must not yet lie in anything."""
+        inner = [id(child) for child in children if isinstance(child, _CONTAINERS)]
+        self._closed.update(inner)
+        if id(parent) in self._closed and not isinstance(parent, tuple):
+            raise self._error("changes a part that already lies in another, or itself", _EXPECTED)
+        if inner:
+            depth = 1 + max(self._depths[child] for child in inner)
+            if depth > MAX_DEPTH:
+                raise self._too_deep()
+            self._depths[id(parent)] = max(self._depths[id(parent)], depth)
+
+    def _too_deep(self) -> DatasetError:
+        return self._error("is nested too deeply", f"at most {MAX_DEPTH} levels")
+
+    def _error(self, what: str, expected: str) -> DatasetError:
+        return DatasetError(f"{self._where} {what} (byte {self._position:,})", expected=expected)

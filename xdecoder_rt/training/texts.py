@@ -1,0 +1,77 @@
+"""What is said and asked of one training image: phrases, a caption, a question."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xdecoder_rt.evaluation.items import PanopticItem, Phrase, Question
+from xdecoder_rt.training.scenes.language import mirrored
+
+MOST_PHRASES = 3
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts of one image.
+
+    Attributes:
+        phrases: what is to be found, of different texts.
+        caption: a description, or None.
+        question: a question with its answers, or None.
+    """
+
+    phrases: tuple[Phrase, ...] = ()
+    caption: str | None = None
+    question: Question | None = None
+
+    def mirrored(self) -> Texts:
+        """What is true of the mirrored image: left is right."""
+        question = self.question
+        if question is not None:
+            question = replace(
+                question,
+                text=mirrored(question.text),
+                answers=tuple(map(mirrored, question.answers)),
+                choices=question.choices and tuple(map(mirrored, question.choices)),
+            )
+        return Texts(
+            tuple(replace(phrase, text=mirrored(phrase.text)) for phrase in self.phrases),
+            None if self.caption is None else mirrored(self.caption),
+            question,
+        )
+
+
+def draw_texts(item: PanopticItem, tasks: Collection[str], rng: np.random.Generator) -> Texts:
+    """Some of an image's texts, at random.
+
+    One to three phrases are drawn, because phrases asked together see one another: the model must
+    know them alone too.
+
+    Args:
+        item: the image.
+        tasks: names of :data:`~xdecoder_rt.tasks.TASKS`; texts of others are left out.
+        rng: source of randomness.
+    """
+    phrases: tuple[Phrase, ...] = ()
+    caption = question = None
+    distinct = list({phrase.text: phrase for phrase in item.phrases}.values())
+    if distinct and "refer" in tasks:
+        count = int(rng.integers(1, min(MOST_PHRASES, len(distinct)) + 1))
+        phrases = tuple(distinct[i] for i in rng.choice(len(distinct), count, replace=False))
+    if item.captions and not {"caption", "embed"}.isdisjoint(tasks):
+        caption = item.captions[int(rng.integers(len(item.captions)))]
+    if item.questions and "answer" in tasks:
+        question = item.questions[int(rng.integers(len(item.questions)))]
+    return Texts(phrases, caption, question)
+
+
+def first_texts(item: PanopticItem) -> Texts:
+    """An image's first phrase, first caption and first question."""
+    return Texts(
+        tuple(item.phrases[:1]),
+        item.captions[0] if item.captions else None,
+        item.questions[0] if item.questions else None,
+    )
