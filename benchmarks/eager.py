@@ -83,8 +83,7 @@ class EnginePath:
         engine.warm(WORDS)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, float]:
-        state = self._engine.encode(image)
-        _ = state.decoded
+        state = self._engine.decode(image)
         decoded = time.perf_counter()
         return self._engine.segment(state, WORDS, stuff=STUFF).segmentation, decoded
 

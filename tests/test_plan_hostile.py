@@ -405,7 +405,6 @@ def altered(*path: str | int, value: object) -> dict:
 
 ABSENT = object()
 WRONG_VALUES = [ABSENT, None, True, -1, 1 << 70, 0.5, 1e300, "", "x" * 9999, [], [[]], {}, {"a": 1}]
-OPTIONAL = {"targets", "calibration", "accuracy", "build", "vocabularies", "caption"}
 
 
 def paths(value: object, prefix: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -494,6 +493,9 @@ def test_deep_free_form_values(tmp_path):
         (("input", "std"), [0.0, 1.0, 1.0], "input.std"),
         (("text", "templates"), ["{0.__class__}"], "templates"),
         (("text", "background"), "\ud800", "background"),
+        (("text", "heads"), 5, "a divisor"),
+        (("decoder", "heads"), 5, "a divisor"),
+        (("graphs", "token"), None, "'token', which the task caption needs"),
         (("targets",), ["sm_87"], "capabilities"),
         (("tasks",), ["rm -rf"], "names such as"),
         (("model", "weights_sha256"), "A" * 64, "lower case"),

@@ -77,6 +77,7 @@ pictures = st.builds(
     st.sampled_from([(), ("floor",), ("wall", "floor")]),
 )
 seeds = st.integers(0, 1000)
+quick = settings(deadline=None, max_examples=60)
 
 
 # A reading of the texts that shares no code with what writes them: it knows the pixels of each
@@ -291,6 +292,7 @@ def check_order(p: Picture, caption: str) -> None:
         at = min(further)
 
 
+@quick
 @given(pictures, seeds)
 def test_every_text_is_true_of_its_picture(p: Picture, seed: int) -> None:
     texts = p.described(seed)
@@ -299,6 +301,7 @@ def test_every_text_is_true_of_its_picture(p: Picture, seed: int) -> None:
     check_captions(p, texts)
 
 
+@quick
 @given(pictures, seeds)
 def test_mirrored_texts_are_true_of_the_mirrored_picture(p: Picture, seed: int) -> None:
     texts, flipped = p.described(seed), p.flipped()
@@ -312,6 +315,7 @@ def test_mirrored_texts_are_true_of_the_mirrored_picture(p: Picture, seed: int) 
     )
 
 
+@quick
 @given(pictures, seeds)
 def test_mirroring_twice_gives_the_text_again(p: Picture, seed: int) -> None:
     texts = p.described(seed)
@@ -331,11 +335,13 @@ def test_mirroring_exchanges_words_and_not_parts_of_words() -> None:
     )
 
 
+@quick
 @given(pictures, seeds)
 def test_texts_depend_on_the_arguments_alone(p: Picture, seed: int) -> None:
     assert p.described(seed) == p.described(seed)
 
 
+@quick
 @given(pictures, seeds)
 def test_a_picture_with_things_gets_three_captions_and_some_questions(
     p: Picture, seed: int
@@ -454,6 +460,7 @@ def test_a_thing_is_on_a_surface_only_if_that_is_below_it_and_on_both_its_sides(
     assert surfaces(table, ("mug", "red", 3, 52, 6, 4)) == {"floor"}
 
 
+@quick
 @given(
     st.sampled_from(sorted(NAMED_COLOURS)),
     st.lists(st.floats(-0.05, 0.05), min_size=3, max_size=3),
@@ -490,6 +497,7 @@ def test_counting_and_articles() -> None:
     assert counted("bread", 2) == "some bread"
     assert counted("scissors", 2) == "several scissors"
     assert counted("egg", 40) == "many eggs"
+    assert counted("santa claus", 1) == "santa claus"
     assert indefinite("mug", "orange") == "an orange mug"
     assert indefinite("hourglass", "blue") == "a blue hourglass"
 
@@ -503,7 +511,7 @@ def test_names_that_may_be_exchanged() -> None:
     assert not alike("mug", "wrench")
 
 
-@settings(max_examples=10)
+@settings(deadline=None, max_examples=10)
 @given(st.integers(1, 255))
 def test_any_id_of_a_byte_may_be_used(number: int) -> None:
     p = picture(("mug", "red", 30, 20, 10, 10), behind=())

@@ -136,12 +136,12 @@ def test_the_colour_measured_in_a_rendering_is_the_one_that_was_painted() -> Non
 
     studio = WorkcellStudio(WORKCELL_NAMES)
     right, wrong = [], []
-    for index in range(60):
-        scene = studio.draw(scene_generator("workcell", "colours", 0, index), (240, 320))
+    for index in range(20):
+        scene = studio.draw(scene_generator("workcell", "colours", 0, index), (120, 160))
         layout = measure(scene.image, scene.ids, scene.labels, studio.vocabulary, studio.stuff)
         for thing in layout.things:
             painted = scene.colours.get(thing.id)
             if painted and thing.colour:
                 (right if thing.colour == painted else wrong).append((thing.colour, painted))
-    assert len(right) >= 20
-    assert len(wrong) <= 0.1 * len(right), wrong
+    assert len(right) >= 5
+    assert len(wrong) <= 1, wrong

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from xdecoder_rt.plan import Plan as Plan
     from xdecoder_rt.results import Answer as Answer
     from xdecoder_rt.results import Caption as Caption
+    from xdecoder_rt.results import Finding as Finding
     from xdecoder_rt.results import Output as Output
+    from xdecoder_rt.results import Ranking as Ranking
     from xdecoder_rt.results import Reference as Reference
     from xdecoder_rt.results import Segmentation as Segmentation
 
@@ -43,7 +45,9 @@ _MODULE_OF = {
     "Plan": "plan",
     "Answer": "results",
     "Caption": "results",
+    "Finding": "results",
     "Output": "results",
+    "Ranking": "results",
     "Reference": "results",
     "Segmentation": "results",
     "ArgumentError": "errors",

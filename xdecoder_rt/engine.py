@@ -80,6 +80,20 @@ class Engine:
         self._runtime.require_open()
         return self._runtime.encode(image)
 
+    def decode(self, image: Image) -> ImageState:
+        """Encode an image, if it is not encoded yet, and decode its latent queries.
+
+        Other calls do this by themselves; here it is done ahead, so that what is asked later costs
+        its own rows only.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        state = image if isinstance(image, ImageState) else self.encode(image)
+        self._runtime.require_open()
+        self._runtime.rows.latents(state)
+        return state
+
     @overload
     def segment(
         self, image: Image, vocabulary: Words, *, task: str = ..., stuff: Collection[str] = ...
@@ -336,7 +350,7 @@ class Engine:
             As :meth:`rank` and :meth:`refer`.
         """
         self._require("refer")
-        states = [self._state(image, "embed") for image in _listed(images)]
+        states: list[Image] = [self._state(image, "embed") for image in _listed(images)]
         if not states:
             raise ArgumentError("There are no images", expected="at least one")
         scores = self.rank(states, [phrase]).scores[:, 0]
@@ -481,9 +495,7 @@ class Engine:
             )
 
 
-def _for_each(
-    phrases: Sequence[str] | Sequence[Sequence[str]], images: int
-) -> list[Sequence[str]]:
+def _for_each(phrases: Sequence[str] | Sequence[Sequence[str]], images: int) -> list[Sequence[str]]:
     """The phrases of each of several images."""
     if isinstance(phrases, str) or not any(isinstance(own, list | tuple) for own in phrases):
         return [cast("Sequence[str]", phrases)] * images
@@ -492,7 +504,7 @@ def _for_each(
             f"There are phrases for {len(phrases)} images and {images} images",
             expected="a list of phrases for each image, or one list for all",
         )
-    return list(cast("Sequence[Sequence[str]]", phrases))
+    return list(phrases)
 
 
 def _listed(images: Images) -> list[Image]:

@@ -114,9 +114,7 @@ def read_references(
     found = postprocess.binary_masks(masks(np.stack(embeddings)), letterbox, threads=threads)
     return [
         Reference(phrase, _mask(mask), score, box)
-        for phrase, mask, score, box in zip(
-            phrases, found.masks, scores, found.boxes, strict=True
-        )
+        for phrase, mask, score, box in zip(phrases, found.masks, scores, found.boxes, strict=True)
     ]
 
 

@@ -21,7 +21,7 @@ from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.segmentation import RULES, word_logits
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.text import unit
-from xdecoder_rt.vocabulary import Vocabulary
+from xdecoder_rt.vocabulary import Vocabulary, check_text
 
 
 class Question(Protocol):
@@ -159,7 +159,7 @@ class AskAbout:
         """
         info = runtime.manifest.text
         checked = answering.check_choices(choices, info.answers)
-        text = grounding.check_text(question, "The question")
+        text = check_text(question, "The question")
         grounding.check_lengths([text], runtime.tokenizer, strict)
         (features,) = runtime.text.token_features([text])
         group = answering.question_group(features, runtime.manifest.decoder.num_queries)

@@ -127,9 +127,7 @@ TASKS: dict[str, Task] = {
     "refer": Task(
         True, Row.PHRASE, False, (Output.CLASS, Output.MASK), Answering.COPIES, ("text", "mask")
     ),
-    "caption": Task(
-        False, Row.CAPTION, True, (Output.CAPTION,), Answering.LAST, ("text", "token")
-    ),
+    "caption": Task(False, Row.CAPTION, True, (Output.CAPTION,), Answering.LAST, ("text", "token")),
     "answer": Task(False, Row.QUESTION, True, (Output.CLASS,), Answering.LAST, ("text",)),
     "embed": Task(False, None, False, (Output.CLASS,), Answering.CLASS_TOKEN, ("text",)),
 }
@@ -220,9 +218,7 @@ def side_by_side(layouts: Sequence[Layout], first_group: int = 1) -> Layout:
         own = np.where(layout.group == LATENTS, LATENTS, number)
         has_text = layout.text != NO_TEXT
         placed.append(
-            replace(
-                layout, group=own, text=np.where(has_text, layout.text + texts, NO_TEXT)
-            )
+            replace(layout, group=own, text=np.where(has_text, layout.text + texts, NO_TEXT))
         )
         texts += int(layout.text.max(initial=NO_TEXT)) + 1
     return Layout(
@@ -269,10 +265,14 @@ def visible(rows: Layout, past: Layout | None = None) -> npt.NDArray[np.bool_]:
     Returns:
         bool ``[R, P + R]``, the past's columns first.
     """
-    seen = rows if past is None else Layout(
-        *(
-            np.concatenate((getattr(past, name), getattr(rows, name)))
-            for name in Layout.__dataclass_fields__
+    seen = (
+        rows
+        if past is None
+        else Layout(
+            *(
+                np.concatenate((getattr(past, name), getattr(rows, name)))
+                for name in Layout.__dataclass_fields__
+            )
         )
     )
     looking = rows.kind[:, None]
@@ -287,4 +287,5 @@ _SEES_EVERYTHING = np.array([ROWS[row].pixels is Pixels.ALL for row in Row])
 
 def sees_everything(layout: Layout) -> npt.NDArray[np.bool_]:
     """Which rows attend to all of the image, or to the region that they are confined to."""
-    return _SEES_EVERYTHING[layout.kind]
+    seeing: npt.NDArray[np.bool_] = _SEES_EVERYTHING[layout.kind]
+    return seeing

@@ -94,7 +94,8 @@ class TextEncoder:
 
     def background(self) -> Embeddings:
         """Unit embedding of the void class, as in every class table: ``[proj_dim]``."""
-        return self._kept(_AS_CLASS, (self._info.background,))[0]
+        row: Embeddings = self._kept(_AS_CLASS, (self._info.background,))[0]
+        return row
 
     def texts(self, texts: Sequence[str]) -> Embeddings:
         """Unit embeddings of texts as they are, without templates: float32 ``[T, proj_dim]``."""
@@ -110,9 +111,7 @@ class TextEncoder:
         Returns:
             One float32 ``[L, proj_dim]`` a text; the last row is the text's own embedding.
         """
-        return [
-            row.reshape(-1, self._info.proj_dim) for row in self._found(_AS_TOKENS, texts)
-        ]
+        return [row.reshape(-1, self._info.proj_dim) for row in self._found(_AS_TOKENS, texts)]
 
     def ids(self, text: str) -> npt.NDArray[np.int64]:
         """Token ids up to the end token, ``[L]``."""
@@ -122,7 +121,7 @@ class TextEncoder:
     def proceed(
         self, token_ids: npt.NDArray[np.int64], before: TextStates | None = None
     ) -> TextStates:
-        """Encode tokens that follow others: int64 ``[T, L]``, after the same number in each text."""
+        """Encode int64 ``[T, L]`` tokens, which follow the same number of others in each text."""
         if before is None:
             before = self._nothing(len(token_ids))
         outputs = self._run(token_ids, before)
@@ -182,9 +181,9 @@ class TextEncoder:
         if missing:
             computed: Sequence[Embeddings]
             if kind == _AS_CLASS:
-                computed = self._means(missing)
+                computed = list(self._means(missing))
             elif kind == _AS_TEXT:
-                computed = unit(np.stack([rows[-1] for rows in self._embed(missing)]))
+                computed = list(unit(np.stack([rows[-1] for rows in self._embed(missing)])))
             else:
                 computed = [rows.ravel() for rows in self._embed(missing)]
             fresh = {kind + text: row for text, row in zip(missing, computed, strict=True)}

@@ -213,7 +213,7 @@ class Subject:
         state = self._timed("encode", lambda: engine.encode(image))
         # Encoding is pre-processing and vision; the first was just measured alone.
         self._note("vision", self.times["encode"][-1] - self.times["preprocess"][-1])
-        self._timed("decode", lambda: state.decoded)
+        self._timed("decode", lambda: self.engine.decode(state))
         result = self._timed("postprocess", lambda: engine.segment(state, vocabulary, task=task))
         self._segments = len(result)
         self._timed("end_to_end", lambda: engine.segment(image, vocabulary, task=task))

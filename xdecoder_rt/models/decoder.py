@@ -12,9 +12,10 @@ The exact rewrites of this module (each tested against :mod:`xdecoder_rt.models.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -76,7 +77,7 @@ class Rows:
     ) -> Rows:
         """Rows of equally long layouts, one an image, all over the same past."""
 
-        def stacked(arrays: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
+        def stacked(arrays: list[npt.NDArray[Any]]) -> Tensor:
             return torch.from_numpy(np.stack(arrays)).to(device)
 
         return cls(

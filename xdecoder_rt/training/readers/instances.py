@@ -49,23 +49,24 @@ class Instance:
         """
         height, width = size
         if isinstance(self.shape, str):
-            try:
-                return decode_mask({"size": [height, width], "counts": self.shape})
-            except ArgumentError as error:
-                raise DatasetError(
-                    f"The segmentation of the instance {self.id} is wrong: {error.what}",
-                    expected=error.expected,
-                ) from error
-        coco = require("pycocotools.mask", "train")
-        if isinstance(self.shape, tuple):
-            if not self.shape:
-                return np.zeros(size, np.bool_)
-            runs = coco.merge(coco.frPyObjects(list(self.shape), height, width))
+            counts = self.shape
+        elif isinstance(self.shape, tuple) and not self.shape:
+            return np.zeros(size, np.bool_)
         else:
-            counts = {"size": [height, width], "counts": self.shape.tolist()}
-            runs = coco.frPyObjects(counts, height, width)
-        mask: NDArray[np.bool_] = coco.decode(runs).astype(np.bool_)
-        return mask
+            coco = require("pycocotools.mask", "train")
+            if isinstance(self.shape, tuple):
+                runs = coco.merge(coco.frPyObjects(list(self.shape), height, width))
+            else:
+                plain = {"size": [height, width], "counts": self.shape.tolist()}
+                runs = coco.frPyObjects(plain, height, width)
+            counts = runs["counts"].decode()
+        try:
+            return decode_mask({"size": [height, width], "counts": counts})
+        except ArgumentError as error:
+            raise DatasetError(
+                f"The segmentation of the instance {self.id} is wrong: {error.what}",
+                expected=error.expected,
+            ) from error
 
 
 def read_instance(

@@ -83,7 +83,7 @@ def read_vqa(questions: Document, answers: Document, images: CocoImages) -> Item
             choices = record.texts("multiple_choices")
         by_image.setdefault(image_id, []).append(
             Question(
-                record.text("question"),
+                " ".join(record.text("question").split()),
                 tuple(known.setdefault(text, text) for text in texts),
                 choices,
             )

@@ -16,20 +16,27 @@ NUMBERS: Final = (
 
 # fmt: off
 _UNCOUNTED: Final = frozenset({
-    "bacon", "bamboo", "beer", "bread", "butter", "cheese", "corn", "dna", "fire", "fondue",
-    "garlic", "honey", "knitting", "lasagna", "lemonade", "milk", "money", "pantyhose", "paper",
-    "pasta", "popcorn", "salad", "salami", "soap", "soda", "spaghetti", "toast", "yarn",
+    "bacon", "bamboo", "beer", "bread", "butter", "cattle", "cheese", "corn", "dna", "fire",
+    "fondue", "garlic", "honey", "knitting", "lasagna", "lemonade", "milk", "money", "pantyhose",
+    "paper", "pasta", "popcorn", "salad", "salami", "soap", "soda", "spaghetti", "toast", "yarn",
     # and the stuff of backgrounds
     "concrete", "fabric", "grass", "gravel", "marble", "metal", "sand", "snow", "soil", "water",
     "wood",
 })
 _IRREGULAR: Final = {
-    "aircraft": "aircraft", "bison": "bison", "cattle": "cattle", "deer": "deer", "dice": "dice",
+    "aircraft": "aircraft", "bison": "bison", "deer": "deer", "dice": "dice",
     "die": "dice", "domino": "dominoes", "foot": "feet", "knife": "knives", "leaf": "leaves",
     "loaf": "loaves", "mouse": "mice", "potato": "potatoes", "sheep": "sheep", "shelf": "shelves",
     "tomato": "tomatoes", "tooth": "teeth", "wolf": "wolves",
 }
 # fmt: on
+_UNIQUE: Final = {
+    "earth": "the earth",
+    "eiffel tower": "the eiffel tower",
+    "father christmas": "father christmas",
+    "santa claus": "santa claus",
+    "saturn": "saturn",
+}  # fmt: skip
 _SINGULAR_S: Final = ("ss", "us", "is", "os", "lens", "gps", "christmas")
 _VOWEL_SOUND: Final = ("hour", "x-ray")
 _CONSONANT_SOUND: Final = ("uni", "us", "eu", "ukulele", "one")
@@ -50,6 +57,8 @@ def indefinite(name: str, adjective: str = "") -> str:
         adjective: Written before the noun if not empty.
     """
     words = f"{adjective} {name}" if adjective else name
+    if name in _UNIQUE and not adjective:
+        return _UNIQUE[name]
     if name in _UNCOUNTED or is_plural(name):
         return words
     vowel = words[0] in "aeiou" and not words.startswith(_CONSONANT_SOUND)
