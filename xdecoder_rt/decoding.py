@@ -162,12 +162,7 @@ def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
         return tuple(np.concatenate(layer, axis=2) for layer in by_layer)
 
     return DecodedRows(
-        Layout(
-            *(
-                np.concatenate([getattr(part.layout, name) for part in parts])
-                for name in Layout.__dataclass_fields__
-            )
-        ),
+        Layout.joined([part.layout for part in parts]),
         all_of("class_embedding"),
         all_of("mask_embedding"),
         all_of("caption_embedding"),

@@ -2,7 +2,8 @@
 
 Things are filled and outlined in a colour of their label, stuff more quietly; each label stands on
 a plate inside its segment, where it hides least. Colours depend on the label's place in the
-vocabulary alone, so that they stay the same from frame to frame.
+vocabulary alone, so that they stay the same from frame to frame. Regions that may overlap are
+outlined over the segments, and carry a badge.
 """
 
 from __future__ import annotations
@@ -13,26 +14,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from xdecoder_rt.errors import ArgumentError, ImageError, shown
+from xdecoder_rt.errors import ImageError
+from xdecoder_rt.fonts import Font, line_height, load_font, text_colour, text_size
 from xdecoder_rt.image import ImageSource, load_image
-from xdecoder_rt.label_placement import LabelPlacer
+from xdecoder_rt.label_placement import LabelPlacer, Place
+from xdecoder_rt.outlines import Outline, edges, paint_outlines
 
-__all__ = ["Region", "as_image", "colour", "draw_map", "draw_masks", "index_map"]
+__all__ = ["Region", "as_image", "colour", "draw_map", "index_map", "outline_colour"]
 
 _GOLDEN_ANGLE = 137.50776405
 _FIRST_HUE = 255.0
 _LIGHTNESSES = (0.72, 0.62, 0.80)
 _CHROMA = 0.16
+_OUTLINE_LIGHTNESS, _OUTLINE_CHROMA = 0.80, 0.19
 _THING_ALPHA, _STUFF_ALPHA = 0.46, 0.26
 _STUFF_OUTLINE_ALPHA = 0.55
-_OUTLINE_LIGHTER = 0.35
+_LINE_LIGHTER = 0.35
 _TILE_ROWS = 256
 _LABEL_LIMIT = 40
 _SMALLEST_LABELLED = 4e-4  # share of the image
 
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _Map = npt.NDArray[np.int32]
 
 
@@ -74,6 +77,12 @@ def colour(index: int, variant: int = 0) -> tuple[int, int, int]:
     return _oklch_to_srgb(lightness, _CHROMA, hue)
 
 
+def outline_colour(index: int) -> tuple[int, int, int]:
+    """A colour for an outline: stronger than those of labels, in hues between theirs."""
+    hue = math.radians(_FIRST_HUE + _GOLDEN_ANGLE * (index + 0.5))
+    return _oklch_to_srgb(_OUTLINE_LIGHTNESS, _OUTLINE_CHROMA, hue)
+
+
 def _oklch_to_srgb(lightness: float, chroma: float, hue: float) -> tuple[int, int, int]:
     """Björn Ottosson's OKLab (https://bottosson.github.io/posts/oklab), clipped to sRGB."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
@@ -107,58 +116,38 @@ def index_map(segmentation: npt.NDArray[np.int32], ids: Sequence[int]) -> _Map:
     return result
 
 
-def draw_masks(
+def draw_map(
     image: ImageSource,
-    masks: Sequence[npt.NDArray[np.bool_]],
+    indices: _Map,
     regions: Sequence[Region],
     font: str | None = None,
+    outlines: Sequence[Outline] = (),
 ) -> Image.Image:
-    """Draws masks, which may overlap: where they do, the later one lies on top.
-
-    Args:
-        image: the image that they belong to.
-        masks: bool ``[H, W]`` each.
-        regions: one per mask.
-        font: path of a TrueType font, or None for the built-in one.
-
-    Returns:
-        A new RGB image.
-
-    Raises:
-        ImageError: the image is unreadable or of another size than the masks.
-        ArgumentError: the font cannot be read.
-    """
-    pixels = load_image(image)
-    indices = np.zeros(pixels.shape[:2], dtype=np.int32)
-    for index, mask in enumerate(masks):
-        _check_size(pixels, mask)
-        indices[mask] = index + 1
-    return draw_map(pixels, indices, regions, font)
-
-
-def draw_map(
-    image: ImageSource, indices: _Map, regions: Sequence[Region], font: str | None = None
-) -> Image.Image:
-    """Draws segments that do not overlap.
+    """Draws segments that do not overlap, and outlines that may.
 
     Args:
         image: the image that they belong to.
         indices: int32 ``[H, W]``: 0 for nothing, k for ``regions[k - 1]``.
         regions: how to draw each.
         font: path of a TrueType font, or None for the built-in one.
+        outlines: drawn over the segments; tinted if there are none of these.
 
     Returns:
-        A new RGB image.
+        A new RGB image of the same size.
 
     Raises:
-        ImageError: the image is unreadable or of another size than `indices`.
+        ImageError: the image is unreadable or of another size than `indices` or an outline.
         ArgumentError: the font cannot be read.
     """
     pixels = load_image(image)
     _check_size(pixels, indices)
     colours = _region_colours(regions)
-    canvas = Image.fromarray(_blend(pixels, indices, regions, colours))
-    _draw_labels(canvas, indices, regions, colours, font)
+    blended = _blend(pixels, indices, regions, colours)
+    for outline in outlines:
+        _check_size(pixels, outline.mask)
+    paint_outlines(blended, outlines, filled=not regions)
+    canvas = Image.fromarray(blended)
+    _draw_labels(canvas, indices, regions, colours, outlines, font)
     return canvas
 
 
@@ -199,7 +188,7 @@ def _blend(
     fill[0] = line[0] = 0.0
     palette = np.array([(0, 0, 0), *colours], dtype=np.float64)
     # Lines are lighter than the fill, so that they stand out on it.
-    light = palette + (255 - palette) * _OUTLINE_LIGHTER
+    light = palette + (255 - palette) * _LINE_LIGHTER
     # In 256ths, so that blending is integer arithmetic: entries from `count` on are the lines.
     alpha = np.rint(256 * np.concatenate([fill, line]))
     paint = np.rint(alpha[:, None] * np.concatenate([palette, light])).astype(np.uint16)
@@ -209,33 +198,11 @@ def _blend(
     for rows in _tiles(len(indices)):
         top, bottom = max(0, rows.start - width), min(len(indices), rows.stop + width)
         margin = rows.start - top
-        edge = _edges(indices[top:bottom], width)[margin : margin + _TILE_ROWS]
+        edge = edges(indices[top:bottom], width)[margin : margin + _TILE_ROWS]
         index = indices[rows] + count * edge
         blended = pixels[rows] * keep[index] + paint[index]
         result[rows] = blended >> 8
     return result
-
-
-def _edges(indices: _Map, width: int) -> npt.NDArray[np.bool_]:
-    """Pixels with another segment within `width` pixels along an axis."""
-    edge = np.zeros(indices.shape, dtype=bool)
-    for distance in range(1, width + 1):
-        below = indices[distance:] != indices[:-distance]
-        edge[distance:] |= below
-        edge[:-distance] |= below
-        beside = indices[:, distance:] != indices[:, :-distance]
-        edge[:, distance:] |= beside
-        edge[:, :-distance] |= beside
-    return edge
-
-
-def _load_font(path: str | None, size: int) -> _Font:
-    try:
-        return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
-    except OSError as error:
-        raise ArgumentError(
-            f"The font {shown(path)} cannot be read", expected="a TrueType or OpenType file"
-        ) from error
 
 
 def _text_of(region: Region) -> str:
@@ -246,13 +213,16 @@ def _text_of(region: Region) -> str:
 
 @dataclass(frozen=True)
 class _Label:
-    """A label that has found its place."""
+    """A label or a badge that has found its place."""
 
     text: str
-    text_at: tuple[int, int]
-    font: _Font
+    text_at: tuple[float, float]
+    text_anchor: str
+    font: Font
     plate: tuple[int, int, int, int]
+    radius: int
     shade: tuple[int, int, int, int]
+    ring: tuple[int, int, int] | None
     anchor: tuple[int, int] | None
 
 
@@ -261,25 +231,69 @@ def _draw_labels(
     indices: _Map,
     regions: Sequence[Region],
     colours: Sequence[tuple[int, int, int]],
+    outlines: Sequence[Outline],
     font_path: str | None,
 ) -> None:
-    size = max(10, round(math.sqrt(canvas.width * canvas.height) / 40))
+    size = text_size(canvas.width, canvas.height)
     draw = ImageDraw.Draw(canvas, "RGBA")
-    labels = list(_placed_labels(draw, indices, regions, colours, font_path, size))
+    placer = LabelPlacer(indices, [region.is_quiet for region in regions])
+    # Badges first: there are few, they are small, and what they stand for is told by nothing else.
+    labels = list(_placed_badges(draw, placer, outlines, load_font(font_path, size), size))
+    labels += _placed_labels(draw, placer, indices, regions, colours, font_path, size)
+    width = max(1, size // 8)
     for label in labels:  # all lines first: none may cross a text
         if label.anchor is not None:
             left, top, right, bottom = label.plate
             start = ((left + right) / 2, (top + bottom) / 2)
-            draw.line((start, label.anchor), fill=label.shade, width=max(1, size // 8))
-            (x, y), radius = label.anchor, max(1, size // 8)
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=label.shade)
+            if label.ring is not None:
+                draw.line((start, label.anchor), fill=label.ring, width=width + 2)
+            draw.line((start, label.anchor), fill=label.shade, width=width)
+            x, y = label.anchor
+            draw.ellipse((x - width, y - width, x + width, y + width), fill=label.shade)
     for label in labels:
-        draw.rounded_rectangle(label.plate, radius=max(2, size // 4), fill=label.shade)
-        draw.text(label.text_at, label.text, font=label.font, fill=_text_colour(label.shade))
+        draw.rounded_rectangle(label.plate, label.radius, fill=label.shade, outline=label.ring)
+        draw.text(
+            label.text_at,
+            label.text,
+            font=label.font,
+            fill=text_colour(label.shade),
+            anchor=label.text_anchor,
+        )
+
+
+def _placed_badges(
+    draw: ImageDraw.ImageDraw,
+    placer: LabelPlacer,
+    outlines: Sequence[Outline],
+    font: Font,
+    size: int,
+) -> Iterator[_Label]:
+    """A badge for every outlined region that has room, the small first."""
+    height = round(1.3 * line_height(draw, font))
+    for outline in sorted(outlines, key=lambda one: int(one.mask.sum())):
+        if not outline.badge:
+            continue
+        text_width = math.ceil(draw.textlength(outline.badge, font=font))
+        plate = (max(height, text_width + round(0.7 * size)), height)
+        place = placer.take_mask(outline.mask, plate)
+        if place is not None:
+            left, top, right, bottom = box = _plate(place, plate)
+            yield _Label(
+                text=outline.badge,
+                text_at=((left + right) / 2, (top + bottom) / 2),
+                text_anchor="mm",
+                font=font,
+                plate=box,
+                radius=height // 2,
+                shade=(*outline.colour, 255),
+                ring=(16, 16, 16),
+                anchor=place.anchor,
+            )
 
 
 def _placed_labels(
     draw: ImageDraw.ImageDraw,
+    placer: LabelPlacer,
     indices: _Map,
     regions: Sequence[Region],
     colours: Sequence[tuple[int, int, int]],
@@ -287,8 +301,7 @@ def _placed_labels(
     size: int,
 ) -> Iterator[_Label]:
     """A label for every segment that is large enough and has room, things first."""
-    fonts = {False: _load_font(font_path, size), True: _load_font(font_path, round(size * 0.85))}
-    placer = LabelPlacer(indices, [region.is_quiet for region in regions])
+    fonts = {False: load_font(font_path, size), True: load_font(font_path, round(size * 0.85))}
     areas = np.bincount(indices.ravel(), minlength=len(regions) + 1)[1:]
     smallest = max(1, _SMALLEST_LABELLED * indices.size)
     # Things before stuff; within each the small first, which have the fewest places.
@@ -298,20 +311,26 @@ def _placed_labels(
             continue
         text, font = _text_of(regions[k]), fonts[regions[k].is_quiet]
         left, _, right, _ = (int(edge) for edge in draw.textbbox((0, 0), text, font=font))
-        # The height of the font, not of these letters: plates of one picture are alike.
-        line_height = int(draw.textbbox((0, 0), "Ág", font=font)[3])
         pad_x, pad_y = round(size * 0.4), round(size * 0.22)
-        plate = (right - left + 2 * pad_x, line_height + 2 * pad_y)
+        # The height of the font, not of these letters: plates of one picture are alike.
+        plate = (right - left + 2 * pad_x, line_height(draw, font) + 2 * pad_y)
         place = placer.take(k + 1, plate)
         if place is not None:
             yield _Label(
                 text=text,
                 text_at=(place.x + pad_x - left, place.y + pad_y),
+                text_anchor="la",
                 font=font,
-                plate=(place.x, place.y, place.x + plate[0] - 1, place.y + plate[1] - 1),
+                plate=_plate(place, plate),
+                radius=max(2, size // 4),
                 shade=_plate_colour(colours[k], regions[k].is_quiet),
+                ring=None,
                 anchor=place.anchor,
             )
+
+
+def _plate(place: Place, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    return place.x, place.y, place.x + size[0] - 1, place.y + size[1] - 1
 
 
 def _plate_colour(colour: tuple[int, int, int], is_quiet: bool) -> tuple[int, int, int, int]:
@@ -319,10 +338,3 @@ def _plate_colour(colour: tuple[int, int, int], is_quiet: bool) -> tuple[int, in
         red, green, blue = (round(0.35 * channel) for channel in colour)
         return red, green, blue, 150
     return (*colour, 235)
-
-
-def _text_colour(plate: tuple[int, int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever contrasts more (relative luminance of WCAG 2)."""
-    linear = [(channel / 255) ** 2.2 for channel in plate[:3]]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return (16, 16, 16) if luminance > 0.18 else (255, 255, 255)

@@ -377,7 +377,7 @@ class Engine:
         embed: bool = False,
         strict: bool = False,
     ) -> Output:
-        """Do several tasks on one image at once: one look, one decode, and a caption's later tokens.
+        """Do several tasks on one image: one look, one decode, and a caption's later tokens.
 
         Every result is what the task's own call gives.
 

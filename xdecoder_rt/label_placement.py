@@ -71,8 +71,28 @@ class LabelPlacer:
         Returns:
             The place, or None if there is no free one.
         """
+        return self._take(self._grid == segment, plate)
+
+    def take_mask(self, mask: npt.NDArray[np.bool_], plate: tuple[int, int]) -> Place | None:
+        """As `take`, for a region that need not be a segment; of a scattered one, its densest part.
+
+        Args:
+            mask: bool ``[H, W]``, of the map's size.
+            plate: width and height of the label in pixels.
+        """
+        middle = self._cell // 2
+        own = mask[middle :: self._cell, middle :: self._cell]
+        if not own.any() and mask.any():  # it lies between the points of the grid
+            own = np.zeros_like(own)
+            rows, columns = np.nonzero(mask)
+            own[
+                (rows // self._cell).clip(max=own.shape[0] - 1),
+                (columns // self._cell).clip(max=own.shape[1] - 1),
+            ] = True
+        return self._take(_densest(own), plate)
+
+    def _take(self, own: npt.NDArray[np.bool_], plate: tuple[int, int]) -> Place | None:
         columns, rows = (math.ceil(side / self._cell) for side in plate)
-        own = self._grid == segment
         if not own.any() or rows > own.shape[0] or columns > own.shape[1]:
             return None
         cells = rows * columns
@@ -102,6 +122,20 @@ class LabelPlacer:
         nearest = int(np.hypot(ys - ys.mean(), xs - xs.mean()).argmin())
         half = self._cell // 2
         return int(xs[nearest]) * self._cell + half, int(ys[nearest]) * self._cell + half
+
+
+def _densest(own: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """A mask confined to the square of its own area that holds most of it."""
+    side = math.ceil(math.sqrt(own.sum()))
+    if not side:
+        return own
+    rows, columns = min(side, own.shape[0]), min(side, own.shape[1])
+    sums = _box_sums(own, rows, columns)
+    row, column = np.unravel_index(int(sums.argmax()), sums.shape)
+    part = np.zeros_like(own)
+    window = np.s_[row : row + rows, column : column + columns]
+    part[window] = own[window]
+    return part
 
 
 def _box_sums(values: npt.NDArray[np.bool_] | _Floats, rows: int, columns: int) -> _Floats:

@@ -1,4 +1,4 @@
-"""A part of an image that a caption is confined to: read, checked, brought to the network's grids."""
+"""What a caption is confined to: read, checked, and brought to the grids of the network."""
 
 from __future__ import annotations
 

@@ -18,8 +18,10 @@ from PIL import Image
 
 from xdecoder_rt import drawing
 from xdecoder_rt.errors import ArgumentError, require
-from xdecoder_rt.image import ImageSource
+from xdecoder_rt.image import ImageSource, load_image
+from xdecoder_rt.outlines import Outline
 from xdecoder_rt.rle import encode_mask
+from xdecoder_rt.text_strip import KeyEntry, Note, with_strip
 
 __all__ = [
     "Answer",
@@ -106,14 +108,7 @@ class Segmentation:
         Raises:
             ImageError: `image` cannot be read or is of another size.
         """
-        ids = [info["id"] for info in self.segments_info]
-        regions = [
-            drawing.Region(
-                info["label"], info["score"], info["label_id"], is_quiet=not info["isthing"]
-            )
-            for info in self.segments_info
-        ]
-        return drawing.draw_map(image, drawing.index_map(self.segmentation, ids), regions, font)
+        return drawing.draw_map(image, *self._map(), font)
 
     def to_supervision(self) -> Any:
         """The segments as ``supervision.Detections``, with ``data["class_name"]``.
@@ -192,6 +187,17 @@ class Segmentation:
         ]
         return {"task": self.task, "height": height, "width": width, "segments": segments}
 
+    def _map(self) -> tuple[npt.NDArray[np.int32], list[drawing.Region]]:
+        """The segments as `drawing.draw_map` takes them."""
+        ids = [info["id"] for info in self.segments_info]
+        regions = [
+            drawing.Region(
+                info["label"], info["score"], info["label_id"], is_quiet=not info["isthing"]
+            )
+            for info in self.segments_info
+        ]
+        return drawing.index_map(self.segmentation, ids), regions
+
     def _boxes(self, masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
         return (
             self.boxes
@@ -222,8 +228,9 @@ class Reference:
         return self.mask.shape[0], self.mask.shape[1]
 
     def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
-        """Draws the mask over its image; see `Segmentation.draw`."""
-        return drawing.draw_masks(image, [self.mask], [self._region(0)], font)
+        """Draws the mask over its image, labelled with the phrase; see `Segmentation.draw`."""
+        region = drawing.Region(self.phrase, self.score, 0)
+        return drawing.draw_map(image, self.mask.astype(np.int32), [region], font)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for ``json.dumps``, the mask run-length encoded."""
@@ -233,9 +240,6 @@ class Reference:
             "box": [float(edge) for edge in self.box],
             "mask": encode_mask(self.mask),
         }
-
-    def _region(self, index: int) -> drawing.Region:
-        return drawing.Region(self.phrase, self.score, index)
 
 
 @dataclass(frozen=True)
@@ -339,17 +343,48 @@ class Output:
     answer: Answer | None = None
     embed: npt.NDArray[np.float32] | None = None
 
-    def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
-        """Draws the segments, and over them what the phrases refer to.
+    def draw(
+        self, image: ImageSource, *, font: str | None = None, question: str | None = None
+    ) -> Image.Image:
+        """Draws everything into one picture.
 
-        See `Segmentation.draw`. Without either, the image comes back as it is.
+        The segments are drawn as `Segmentation.draw` does. What the phrases refer to is outlined
+        over them, with numbered badges; a strip under the image says which phrase each number
+        stands for, and holds the caption and the answer.
+
+        Args:
+            image: the image that was asked about, in any form that `load_image` takes.
+            font: path of a TrueType font for texts in scripts that the built-in font lacks.
+            question: what was asked, to stand above the answer.
+
+        Returns:
+            A new RGB image: as large as `image`, with the strip below it where there are phrases,
+            a caption or an answer.
+
+        Raises:
+            ImageError: `image` cannot be read or is of another size.
+            ArgumentError: the font cannot be read.
         """
-        drawn = self.segment.draw(image, font=font) if self.segment else None
-        if self.refer:
-            regions = [reference._region(index) for index, reference in enumerate(self.refer)]
-            masks = [reference.mask for reference in self.refer]
-            return drawing.draw_masks(drawn if drawn is not None else image, masks, regions, font)
-        return drawn if drawn is not None else drawing.as_image(image)
+        pixels = load_image(image)
+        outlines = [
+            Outline(reference.mask, str(index + 1), drawing.outline_colour(index))
+            for index, reference in enumerate(self.refer or ())
+        ]
+        indices, regions = (
+            self.segment._map()
+            if self.segment is not None
+            else (np.zeros(pixels.shape[:2], np.int32), [])
+        )
+        drawn = drawing.draw_map(pixels, indices, regions, font, outlines)
+        key = [
+            KeyEntry(outline.badge, outline.colour, reference.phrase, _certainty(reference))
+            for outline, reference in zip(outlines, self.refer or (), strict=True)
+        ]
+        notes = [] if self.caption is None else [Note(self.caption.text)]
+        if self.answer is not None:
+            score = f"{100 * self.answer.score:.0f}%"
+            notes.append(Note(self.answer.text, question or "", score))
+        return with_strip(drawn, key, notes, font)
 
     def to_dict(self) -> dict[str, Any]:
         """What was asked for, as plain values for ``json.dumps``."""
@@ -363,3 +398,7 @@ class Output:
         if self.embed is not None:
             result["embed"] = [float(value) for value in self.embed]
         return result
+
+
+def _certainty(reference: Reference) -> str:
+    return f"{100 * reference.score:.0f}%" if reference.mask.any() else "not found"

@@ -1,4 +1,4 @@
-"""A plan at work: its graphs, loaded when first needed, behind calls that know shapes and no task."""
+"""A plan at work: its graphs, loaded on first need, behind calls that know shapes and no task."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Runtime:
             self.text,
             self.rows,
             self.tokenizer,
-            self._token_logits,
+            self.token_logits,
             decoder.num_queries,
             info.caption_stops,
         )
@@ -132,7 +132,8 @@ class Runtime:
             info, self.tokenizer, lambda feeds: self._graph(member)(feeds), self.backend, cache
         )
 
-    def _token_logits(self, caption_embedding: Floats) -> Floats:
+    def token_logits(self, caption_embedding: Floats) -> Floats:
+        """Scores of the token that follows: ``[N, text width]`` to ``[N, vocabulary]``."""
         member = self.manifest.graphs.token
         assert member is not None  # the manifest's tasks were checked against its graphs
         values = self._graph(member)({"caption_embedding": caption_embedding})

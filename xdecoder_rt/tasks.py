@@ -157,6 +157,17 @@ class Layout:
     def __len__(self) -> int:
         return len(self.kind)
 
+    @classmethod
+    def joined(cls, layouts: Sequence[Layout]) -> Layout:
+        """Layouts one after another, as they are."""
+        nothing = [np.empty(0, np.int64)]
+        return cls(
+            *(
+                np.concatenate(nothing + [getattr(layout, name) for layout in layouts])
+                for name in cls.__dataclass_fields__
+            )
+        )
+
     def chosen(self, rows: slice | Integers) -> Layout:
         """Some of the rows."""
         return Layout(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
@@ -221,12 +232,7 @@ def side_by_side(layouts: Sequence[Layout], first_group: int = 1) -> Layout:
             replace(layout, group=own, text=np.where(has_text, layout.text + texts, NO_TEXT))
         )
         texts += int(layout.text.max(initial=NO_TEXT)) + 1
-    return Layout(
-        *(
-            np.concatenate([getattr(layout, name) for layout in placed] or [np.empty(0, np.int64)])
-            for name in Layout.__dataclass_fields__
-        )
-    )
+    return Layout.joined(placed)
 
 
 def padded(layout: Layout, rows: int, num_queries: int) -> Layout:
@@ -236,12 +242,7 @@ def padded(layout: Layout, rows: int, num_queries: int) -> Layout:
         return layout
     zero, none = np.zeros(spare, np.int64), np.full(spare, num_queries, np.int64)
     padding = Layout(zero + Row.PADDING, none, none, zero - 1, zero, zero + NO_TEXT)
-    return Layout(
-        *(
-            np.concatenate((getattr(layout, name), getattr(padding, name)))
-            for name in Layout.__dataclass_fields__
-        )
-    )
+    return Layout.joined((layout, padding))
 
 
 def _table(member: str) -> npt.NDArray[np.bool_]:
@@ -265,21 +266,15 @@ def visible(rows: Layout, past: Layout | None = None) -> npt.NDArray[np.bool_]:
     Returns:
         bool ``[R, P + R]``, the past's columns first.
     """
-    seen = (
-        rows
-        if past is None
-        else Layout(
-            *(
-                np.concatenate((getattr(past, name), getattr(rows, name)))
-                for name in Layout.__dataclass_fields__
-            )
-        )
-    )
+    seen = rows if past is None else Layout.joined((past, rows))
     looking = rows.kind[:, None]
     own = rows.group[:, None] == seen.group
     not_later = ~_IS_CAUSAL[looking] | (seen.order <= rows.order[:, None])
     in_group = own & _SEES_GROUP[looking, seen.kind] & not_later
-    return in_group | ((seen.group == LATENTS) & _SEES_LATENTS[looking, seen.kind])
+    sees: npt.NDArray[np.bool_] = in_group | (
+        (seen.group == LATENTS) & _SEES_LATENTS[looking, seen.kind]
+    )
+    return sees
 
 
 _SEES_EVERYTHING = np.array([ROWS[row].pixels is Pixels.ALL for row in Row])

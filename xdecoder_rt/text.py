@@ -102,7 +102,7 @@ class TextEncoder:
         return np.stack(self._found(_AS_TEXT, texts))
 
     def table(self, texts: tuple[str, ...]) -> Embeddings:
-        """:meth:`texts` as a read-only table that is kept: for choices asked for again and again."""
+        """:meth:`texts` as a read-only table that is kept, for choices asked for repeatedly."""
         return self._kept(_AS_TEXT, texts)
 
     def token_features(self, texts: Sequence[str]) -> list[Embeddings]:

@@ -76,8 +76,10 @@ def caption_scores(
         raise ArgumentError("There is no reference caption with a word in it")
     bleu = require("pycocoevalcap.bleu.bleu", "eval").Bleu(4)
     bleus, _ = bleu.compute_score(truth, said, verbose=0)
+    # Without any four words in a row the package's guard against 0 / 0 is worth up to 3 points.
+    bleu4 = 100 * float(bleus[3]) if any(len(words(text)) > 3 for text in predictions) else 0.0
     cider = None
     if len(truth) > 1:
         mean, _ = require("pycocoevalcap.cider.cider", "eval").Cider().compute_score(truth, said)
         cider = 100 * float(mean)
-    return CaptionScores(cider, 100 * float(bleus[3]), len(truth))
+    return CaptionScores(cider, bleu4, len(truth))

@@ -20,6 +20,21 @@ from xdecoder_rt.models.xdecoder import XDecoder
 
 
 @dataclass
+class PlainFeatures:
+    """What the original computes of an image before the decoder.
+
+    Attributes:
+        backbone: four maps, finest first.
+        pixels: the pixel decoder's output.
+        mask_features: ``[B, mask_dim, H/4, W/4]``.
+    """
+
+    backbone: list[Tensor]
+    pixels: PixelFeatures
+    mask_features: Tensor
+
+
+@dataclass
 class PlainOutput:
     """Everything the original computes on the way.
 
@@ -57,14 +72,29 @@ def plain_forward(
         rows: what is decoded; None for the latents alone.
         region: bool ``[B, H, W]``, what rows that see all of the image are confined to, or None.
     """
+    return plain_decode(model, plain_features(model, images), rows, region)
+
+
+def plain_features(model: XDecoder, images: Tensor) -> PlainFeatures:
+    """The original's pass before the decoder, over normalised, padded ``[B, 3, H, W]``."""
     backbone = model.backbone(images)
-    features: PixelFeatures = model.pixel_decoder(backbone)
-    mask_features = model.pixel_decoder.mask_features(features.mask_map)
-    decoder = model.decoder
-    levels = decoder.project(features.levels)
-    rows = decoder.latent_rows(images.shape[0]) if rows is None else rows
+    pixels: PixelFeatures = model.pixel_decoder(backbone)
+    return PlainFeatures(backbone, pixels, model.pixel_decoder.mask_features(pixels.mask_map))
+
+
+def plain_decode(
+    model: XDecoder,
+    seen: PlainFeatures,
+    rows: Rows | None = None,
+    region: Tensor | None = None,
+) -> PlainOutput:
+    """The original's decoder over an image's features; see :func:`plain_forward`."""
+    decoder, mask_features = model.decoder, seen.mask_features
+    levels = decoder.project(seen.pixels.levels)
+    rows = decoder.latent_rows(mask_features.shape[0]) if rows is None else rows
     x, position = decoder.start(rows)
-    self_mask = torch.zeros(rows.visible.shape).masked_fill(~rows.visible, float("-inf"))[:, None]
+    self_mask = torch.zeros(rows.visible.shape, dtype=x.dtype)
+    self_mask = self_mask.masked_fill(~rows.visible, float("-inf"))[:, None]
     attends, masked = (_among(rows.kind, kinds) for kinds in (_ATTENDING, _MASKED))
     normed = decoder.normed(x, rows.kind)
     layers = [decoder.predict(normed)]
@@ -86,15 +116,15 @@ def plain_forward(
         layers.append(decoder.predict(normed))
         mask_logits.append(_mask_logits(layers[-1], mask_features))
     return PlainOutput(
-        backbone,
-        features,
+        seen.backbone,
+        seen.pixels,
         mask_features,
         layers,
         mask_logits,
         blocked,
         x,
         normed @ decoder.caption_embed,
-        model.backbone_embedding(backbone),
+        model.backbone_embedding(seen.backbone),
     )
 
 
@@ -122,9 +152,10 @@ def plain_caption(
     start = model.config.text.vocabulary_size - 2
     token_ids = torch.full((1, length), start)
     chosen = []
+    seen = plain_features(model, images)
     for step in range(steps):
         text = F.pad(model.text_encoder(token_ids), (0, 0, queries, 0))
-        output = plain_forward(model, images, Rows.of([layout], text), region)
+        output = plain_decode(model, seen, Rows.of([layout], text), region)
         chosen.append(output.caption_embedding[0, queries + step])
         token_ids[0, step + 1] = model.token_logits(chosen[-1]).argmax()
     return token_ids[0], torch.stack(chosen)

@@ -22,6 +22,7 @@ from xdecoder_rt.training.dataset import Batch
 from xdecoder_rt.training.vocabulary import BACKGROUND, BatchVocabulary
 
 NONE = -1
+_BUCKETS = 3
 
 Integers = NDArray[np.int64]
 Tokenizer = Callable[[Sequence[str]], Integers]
@@ -124,12 +125,13 @@ class StepWriter:
         Args:
             batch: images with their texts.
             vocabulary: names that segments are classified against.
-            answers: candidates that questions are answered from; those accepted are among them.
+            answers: candidates that questions are answered from, besides those they accept.
         """
         spoken = [text for texts in batch.phrases for text in texts]
         distinct = list(dict.fromkeys(spoken))
         asked = [question for question in batch.questions if question is not None]
-        candidates = list(answers) if asked else []
+        accepted = [answer for question in asked for answer in question.answers]
+        candidates = list(dict.fromkeys((*answers, *accepted))) if asked else []
         everything = [*vocabulary.sentences, *distinct, *candidates]
         everything += [BACKGROUND] if distinct else []
         everything += [text for text in batch.captions if text is not None]
@@ -261,14 +263,26 @@ class _Encoded:
 
 
 def _split(order: Integers, lengths: Integers) -> list[Integers]:
-    """Texts in order of length, cut in two where that saves most padding."""
+    """Texts in order of length, cut into a few buckets with least padding."""
     count = len(order)
-    cuts = np.arange(1, count)
-    padded = cuts * lengths[:-1] + (count - cuts) * lengths[-1]
-    if not count or not len(cuts) or padded.min() >= count * lengths[-1]:
-        return [order]
-    cut = int(cuts[padded.argmin()])
-    return [order[:cut], order[cut:]]
+    # least[n]: the least number of places for the first n texts, and where its last bucket starts.
+    least, starts = lengths * np.arange(1, count + 1), []
+    least = np.concatenate(([0], least))
+    for _ in range(_BUCKETS - 1):
+        # Columns: where the last bucket starts; it is as wide as its last text.
+        width = np.concatenate(([0], lengths))[:, None]
+        index = np.arange(count + 1)
+        places = least + width * (index[:, None] - index)
+        places = np.where(index > index[:, None], np.iinfo(np.int64).max, places)
+        starts.append(places.argmin(axis=1))
+        least = places.min(axis=1)
+    buckets, end = [], count
+    for start in (*reversed(starts), np.zeros(count + 1, np.int64)):
+        first = int(start[end])
+        if first < end:
+            buckets.append(order[first:end])
+        end = first
+    return buckets[::-1]
 
 
 def _phrase_ids(batch: Batch, distinct: Sequence[str]) -> Tensor:

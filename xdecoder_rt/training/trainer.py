@@ -366,6 +366,7 @@ class Trainer:
                 self.config.size,
                 self.config.batch_size,
                 self.device,
+                self.config.tasks,
             )
             record.update({f"{VALIDATION}{name}/{key}": value for key, value in scores.items()})
         self._validation_seconds = time.monotonic() - began

@@ -6,7 +6,7 @@ its best query. They tell masks and names apart, which one panoptic score does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from torch.nn import functional as F
 
 from xdecoder_rt.errors import require
 from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
-from xdecoder_rt.models import XDecoder
+from xdecoder_rt.models import Prediction, XDecoder
+from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.templates import COMPACT_TEMPLATES, prompts
 from xdecoder_rt.training.dataset import Batch, collate, plain_example
-from xdecoder_rt.training.vocabulary import BACKGROUND, trimmed_tokens
+from xdecoder_rt.training.step_text import StepWriter
+from xdecoder_rt.training.text_validation import TextScores, at_stride
+from xdecoder_rt.training.vocabulary import BACKGROUND, BatchVocabulary, trimmed_tokens
 
-STRIDE = 4
 MAX_NAMES = 256
 _TEXT_BATCH = 256
 
@@ -36,6 +38,7 @@ def validate(
     size: int,
     batch_size: int,
     device: torch.device,
+    tasks: Collection[str] = tuple(TASKS),
 ) -> dict[str, float]:
     """Measure a model on part of a data set.
 
@@ -47,9 +50,11 @@ def validate(
         size: side of the square the images are fitted into.
         batch_size: images at a time.
         device: the model's.
+        tasks: names of :data:`~xdecoder_rt.tasks.TASKS` to measure.
 
     Returns:
-        Shares from 0 to 1. ``miou``: mean intersection over union of the targets and the queries
+        The measures of :meth:`~xdecoder_rt.training.text_validation.TextScores.compute`, and
+        shares from 0 to 1: ``miou``: mean intersection over union of the targets and the queries
         that fit them best, one to one, whatever they are named. ``accuracy``: share of these
         queries that name their target, asked for up to 256 names and without void. ``kept``:
         share of these queries for which void is not the best answer.
@@ -59,13 +64,24 @@ def validate(
     chosen = [dataset.items[i * total // count] for i in range(count)]
     names = _names(chosen, dataset.vocabulary)
     place = {name: index for index, name in enumerate(names)}
+    writer = StepWriter(tokenizer, model.config.num_queries, tasks, model.config.context_length)
     scores: list[tuple[float, float, float]] = []
     with torch.inference_mode():
         table = text_table(model, tokenizer, [*names, BACKGROUND], device)
+        texts = TextScores(model, tokenizer, device)
         for batch in _batches(chosen, size, batch_size):
-            scores += _scores(model, batch.to(device), table, place)
-    means = np.mean(scores, axis=0) if scores else np.zeros(3)
-    return dict(zip(("miou", "accuracy", "kept"), means.tolist(), strict=True))
+            on_images = tuple(dict.fromkeys(name for labels in batch.labels for name in labels))
+            vocabulary = BatchVocabulary(on_images, (*on_images, BACKGROUND))
+            text = writer.write(batch, vocabulary).to(device)
+            batch = batch.to(device)
+            images = batch.normalised_images(model.config.pixel_mean, model.config.pixel_std)
+            features = torch.cat([model.text_encoder(ids).flatten(0, 1) for ids in text.buckets])
+            prediction = model(images, text.rows(features))
+            if "segment" in tasks:
+                scores += _scores(model, prediction, batch, table, place)
+            texts.update(prediction, features, batch, text)
+    means = np.mean(scores, axis=0).tolist() if scores else ()
+    return {**dict(zip(("miou", "accuracy", "kept"), means, strict=False)), **texts.compute()}
 
 
 def text_table(
@@ -100,20 +116,18 @@ def _batches(items: Sequence[PanopticItem], size: int, batch_size: int) -> Itera
 
 
 def _scores(
-    model: XDecoder, batch: Batch, table: Tensor, place: dict[str, int]
+    model: XDecoder, prediction: Prediction, batch: Batch, table: Tensor, place: dict[str, int]
 ) -> list[tuple[float, float, float]]:
     """Intersection over union, right name, and not void, of every target."""
     solve = require("scipy.optimize", "train").linear_sum_assignment
     config = model.config
-    prediction = model(batch.normalised_images(config.pixel_mean, config.pixel_std))
     last = prediction.layers[-1]
     objects = config.num_queries - (not config.decoder.class_token_is_mask)
     masks = torch.einsum(
         "bqc,bchw->bqhw", last.mask_embedding[:, :objects], prediction.mask_features
     )
     classes = model.class_logits(last.class_embedding[:, :objects], table)
-    # The pixel next to the centre of each cell of the masks.
-    cells = batch.ids[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+    cells = at_stride(batch.ids)
     scores = []
     for image, labels in enumerate(batch.labels):
         flat = cells[image].reshape(-1).long()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,16 @@ def rows(actual: Array, expected: Array) -> Outcome:
     if expected.size == 0 and actual.size == 0:
         return Outcome(True, "mismatches", 0)
     return exact(actual, expected)
+
+
+def worst(outcomes: Sequence[Outcome]) -> Outcome:
+    """Of comparisons that must all pass: one that did not, or else the largest error."""
+
+    def badness(outcome: Outcome) -> tuple[bool, float]:
+        value = outcome.value or 0.0
+        return not outcome.passed, 1.0 - value if outcome.measure == "agreement" else value
+
+    return max(outcomes, key=badness)
 
 
 def relative_rms(actual: npt.ArrayLike, expected: npt.ArrayLike) -> float:

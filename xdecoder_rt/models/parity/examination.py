@@ -11,7 +11,7 @@ from functools import partial
 from xdecoder_rt.errors import DatasetError
 from xdecoder_rt.image import resize_shorter_side
 from xdecoder_rt.models.config import ModelConfig, PostprocessConfig
-from xdecoder_rt.models.parity import segmentation, words
+from xdecoder_rt.models.parity import segmentation
 from xdecoder_rt.models.parity.comparison import (
     Outcome,
     Rule,
@@ -21,6 +21,7 @@ from xdecoder_rt.models.parity.comparison import (
 )
 from xdecoder_rt.models.parity.fixture import Fixture, FixtureImage, find_image
 from xdecoder_rt.models.parity.forms import BACKBONE_TENSORS, Array, Embeddings, Form
+from xdecoder_rt.models.parity.language import LanguageTensors
 
 _CONTINUOUS = re.compile(
     BACKBONE_TENSORS.pattern + r"|transformer_encoder_features|multi_scale_[0-2]|mask_features"
@@ -60,9 +61,15 @@ class Examination:
         self._fixture = fixture
         self._form = form
         self._config = config
-        self._texts: words.TextTensors | None = None
+        self._language: LanguageTensors | None = None
         if form.words is not None and config is not None:
-            self._texts = words.TextTensors(fixture, form.words, config.context_length)
+            self._language = LanguageTensors(
+                fixture,
+                form,
+                form.words,
+                lambda image: self._tensors(image).network,
+                config.context_length,
+            )
         self._images: dict[str, segmentation.ImageTensors] = {}
 
     def lines(self) -> Iterator[Line]:
@@ -83,11 +90,8 @@ class Examination:
         if name == "resize.out" and self._fixture.resize_source is not None:
             short = self._fixture.resize_shorter_side()
             return exact(resize_shorter_side(self._fixture.resize_source, short), expected)
-        if name.startswith("text.") and self._texts is not None:
-            rule = words.RULES.get(name.removeprefix("text."))
-            if rule is None:
-                return Verdict.NOT_BUILT
-            return rule(self._texts.array(name.removeprefix("text.")), expected)
+        if self._language is not None and (outcome := self._language.judge(name, expected)):
+            return outcome
         found = find_image(self._fixture.images, name)
         return self._judge_image(*found, name, expected) if found else Verdict.NOT_BUILT
 
@@ -102,11 +106,13 @@ class Examination:
             if actual is None:
                 return Outcome(False, "our network has no such tensor")
             return rule(actual, expected)
+        if self._language is None:
+            return Verdict.NOT_BUILT
         for pattern, result_rule in segmentation.RULES:
-            if pattern.fullmatch(local) and self._texts is not None:
+            if pattern.fullmatch(local):
                 expected_of = partial(self._expected, name.removesuffix(local))
                 return result_rule(self._tensors(image).result(local, expected_of), expected)
-        return Verdict.NOT_BUILT
+        return self._language.judge_image(image, local, expected) or Verdict.NOT_BUILT
 
     def _expected(self, prefix: str, name: str) -> Array:
         try:
@@ -131,8 +137,8 @@ class Examination:
         return self._images[image.name]
 
     def _class_table(self) -> Embeddings:
-        assert self._texts is not None  # asked for by whole networks only
-        return self._texts.class_table
+        assert self._language is not None  # asked for by whole networks only
+        return self._language.class_table
 
 
 def _network_rule(local: str) -> Rule | None:

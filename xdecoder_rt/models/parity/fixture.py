@@ -20,9 +20,11 @@ from xdecoder_rt.models.parity.settings import Settings, size_divisor
 Array = npt.NDArray[Any]
 
 RESIZE_INPUT = "resize_src"
+BLOCKED_PIXELS = ".caption_region.blocked_mask"
 FILES = ("config.json", "inputs.npz", "expected.npz", "weights.safetensors")
 _FIXTURE = "a folder with " + ", ".join(FILES)
 _MAX_SIDE = 1 << 14
+_CAPTIONS = "retrieval_captions_"
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,14 @@ class FixtureImage:
         name: prefix of its arrays.
         frame: uint8 ``[H, W, 3]``, RGB, zero beyond the valid area.
         letterbox: sizes of the output, the padded input and the valid area.
+        region: bool ``[h, w]`` of the valid area, what the caption of a region is about; None
+            where there is no such case.
     """
 
     name: str
     frame: npt.NDArray[np.uint8]
     letterbox: Letterbox
+    region: npt.NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,32 @@ class Fixture:
         if not isinstance(name, str):
             raise self._lacks("background_name_appended_last", "a name")
         return name
+
+    def phrases(self) -> list[str]:
+        """The phrases of grounding, asked together.
+
+        Raises:
+            DatasetError: the fixture has none.
+        """
+        return self._texts("phrases")
+
+    def captioned_images(self) -> list[FixtureImage]:
+        """The images that have captions to be retrieved by, in order."""
+        return [image for image in self.images.values() if _CAPTIONS + image.name in self._case]
+
+    def captions(self, image: FixtureImage) -> list[str]:
+        """The captions that an image is to be retrieved by.
+
+        Raises:
+            DatasetError: the fixture has none.
+        """
+        return self._texts(_CAPTIONS + image.name)
+
+    def _texts(self, key: str) -> list[str]:
+        texts = self._case.get(key)
+        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+            raise self._lacks(key, "a list of texts")
+        return list(texts)
 
     def is_thing(self) -> npt.NDArray[np.bool_]:
         """One flag a class name; the fixture's things come first."""
@@ -226,12 +257,17 @@ def _read_images(
                 f"inputs.npz has no image {shown(name)}, which config.json names",
                 expected="a uint8 array of HxWx3",
             )
-        images[name] = _image(name, _pixels(inputs[name]), entry, divisor)
+        blocked = inputs.get(name + BLOCKED_PIXELS)
+        images[name] = _image(name, _pixels(inputs[name]), entry, divisor, blocked)
     return images
 
 
 def _image(
-    name: str, pixels: npt.NDArray[np.uint8], entry: Mapping[str, Any], divisor: int
+    name: str,
+    pixels: npt.NDArray[np.uint8],
+    entry: Mapping[str, Any],
+    divisor: int,
+    blocked: Array | None,
 ) -> FixtureImage:
     height, width = pixels.shape[:2]
     stated = (entry.get("height", height), entry.get("width", width))
@@ -253,7 +289,23 @@ def _image(
         )
     frame = np.zeros((*padded, 3), np.uint8)
     frame[:height, :width] = pixels
-    return FixtureImage(name, frame, Letterbox(output, padded, (height, width)))
+    return FixtureImage(
+        name,
+        frame,
+        Letterbox(output, padded, (height, width)),
+        None if blocked is None else _region(name, blocked, (height, width)),
+    )
+
+
+def _region(name: str, blocked: Array, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """What the original blocks nothing of."""
+    if blocked.dtype != np.bool_ or blocked.shape != size or blocked.all():
+        raise DatasetError(
+            f"inputs.npz has {name + BLOCKED_PIXELS} of {blocked.dtype} {list(blocked.shape)}",
+            expected=f"bool {list(size)} with a pixel that is not blocked",
+        )
+    region: npt.NDArray[np.bool_] = ~blocked
+    return region
 
 
 def _round_up(length: int, divisor: int) -> int:

@@ -201,6 +201,11 @@ def model_config(settings: Settings, name: str) -> ModelConfig:
     )
 
 
+def caption_steps(settings: Settings) -> int:
+    """Tokens that the original writes of a caption, whatever they are."""
+    return settings.integer(_DECODER + "CAPTIONING.STEP", 50)
+
+
 def pixel_mean(settings: Settings) -> tuple[float, float, float]:
     """Mean of the pixels a channel, on the 0..255 scale."""
     return settings.colour("INPUT.PIXEL_MEAN", IMAGENET_MEAN)

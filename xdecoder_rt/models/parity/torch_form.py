@@ -1,24 +1,32 @@
-"""The PyTorch form: every intermediate in the original's order, final outputs as exported."""
+"""The PyTorch form: the original's order of operations, and the modules that are exported."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from xdecoder_rt import postprocess, tasks
+from xdecoder_rt.grounding import MAX_SCALE
 from xdecoder_rt.models.backbones import Backbone
-from xdecoder_rt.models.decoder import unit
-from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, Normalise, VisionGraph
+from xdecoder_rt.models.decoder import Rows, unit
+from xdecoder_rt.models.graphs import Normalise
 from xdecoder_rt.models.parity.fixture import FixtureImage
 from xdecoder_rt.models.parity.forms import (
     ALL_CLASS_EMBEDDINGS,
-    BACKBONE_TENSORS,
     Array,
+    BackboneForm,
     Embeddings,
+    Grounded,
+    Written,
 )
-from xdecoder_rt.models.plain import plain_forward
+from xdecoder_rt.models.parity.graph_form import GraphNetwork, feeds
+from xdecoder_rt.models.parity.module_graphs import module_graphs
+from xdecoder_rt.models.plain import plain_caption, plain_forward
 from xdecoder_rt.models.xdecoder import XDecoder
 from xdecoder_rt.templates import PUBLISHED_TEMPLATES, prompts
 from xdecoder_rt.tokenizer import ClipTokenizer
@@ -38,6 +46,14 @@ class TorchWords:
     def texts(self, texts: Sequence[str]) -> Embeddings:
         """Unit embeddings of texts as they are: ``[T, D]``."""
         return _numpy(self._embed(texts))
+
+    @torch.inference_mode()
+    def token_features(self, texts: Sequence[str]) -> list[Embeddings]:
+        """Features of each text's tokens up to the end token, ``[L, D]``, unnormalised."""
+        token_ids = self._tokenizer(texts)
+        features = _numpy(self._model.text_encoder(torch.from_numpy(token_ids)))
+        lengths = self._tokenizer.lengths(token_ids)
+        return [row[:length] for row, length in zip(features, lengths, strict=True)]
 
     def class_table(self, names: Sequence[str]) -> Embeddings:
         """Unit embeddings of names over all templates, the background's last: ``[K + 1, D]``."""
@@ -66,8 +82,9 @@ class TorchNetwork:
     """A whole network as PyTorch modules.
 
     Intermediates come from the plain form, the original's order of operations. The final tensors
-    (class logits, masks, embeddings) come from the vision, decode and mask modules, which are what
-    is exported, so that passing them proves the exact rewrites too.
+    (class logits, masks, embeddings) come from the modules that are exported, driven by the
+    runtime's own code, so that passing them proves the exact rewrites too. References and captions
+    come both ways.
 
     Args:
         model: in eval mode.
@@ -78,38 +95,81 @@ class TorchNetwork:
 
     def __init__(self, model: XDecoder, background: str) -> None:
         self._model = model
-        self._vision, self._decode, self._mask = VisionGraph(model), DecodeGraph(model), MaskGraph()
+        self._normalise = Normalise(model.config.pixel_mean, model.config.pixel_std)
+        self._logit_scale: float = model.text_encoder.logit_scale.exp().item()
+        self._rewritten = GraphNetwork(
+            model.config, self._logit_scale, background, module_graphs(model)
+        )
         self.words = TorchWords(model, background)
 
     @torch.inference_mode()
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
         """Every tensor of one image."""
-        frame, valid = _frame(image), _valid(image)
-        pixels = self._vision.normalise(frame, valid)
+        pixels = self._pixels(image)
         plain = plain_forward(self._model, pixels)
-        seen = dict(zip(self._vision.outputs, self._vision(frame, valid), strict=True))
-        class_embedding, mask_embedding = self._decode(*(seen[n] for n in self._decode.inputs))
         found = {
             "pixel_values": pixels,
             **{f"res{i + 2}": level for i, level in enumerate(plain.backbone)},
             "transformer_encoder_features": plain.features.encoded,
             **{f"multi_scale_{i}": level for i, level in enumerate(plain.features.levels)},
-            "mask_features": plain.mask_features,
             **{f"pred_masks_layer{i}": logits for i, logits in enumerate(plain.mask_logits)},
             **{f"attn_mask_layer{i}": blocked for i, blocked in enumerate(plain.blocked)},
             "decoder_output": plain.decoder_output,
             ALL_CLASS_EMBEDDINGS: torch.stack([layer.class_embedding for layer in plain.layers]),
-            "pred_captions": class_embedding,
-            "pred_masks": self._mask(mask_embedding, seen["mask_map"]),
         }
-        return {name: _numpy(value) for name, value in found.items()}
+        shown = {name: _numpy(value) for name, value in found.items()}
+        return {**shown, **self._rewritten.tensors(image)}
+
+    def grounded(self, image: FixtureImage, phrases: Sequence[str]) -> Sequence[Grounded]:
+        """What phrases refer to: in the original's order, and as the runtime decodes them."""
+        return (self._plain_grounded(image, phrases), self._rewritten.grounded(image, phrases))
+
+    def written(
+        self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
+    ) -> Sequence[Written]:
+        """A caption: everything anew for each token, and as the runtime writes it."""
+        return (
+            self._plain_written(image, region, steps),
+            self._rewritten.written(image, region, steps),
+        )
+
+    @torch.inference_mode()
+    def _plain_grounded(self, image: FixtureImage, phrases: Sequence[str]) -> Grounded:
+        queries = self._model.config.num_queries
+        features = self.words.token_features(phrases)
+        tokens = torch.from_numpy(np.concatenate(features))
+        layout = tasks.side_by_side(
+            [tasks.latents(queries), tasks.group("refer", queries, len(tokens))], tasks.LATENTS
+        )
+        text = torch.cat((tokens.new_zeros(len(layout) - len(tokens), tokens.shape[1]), tokens))
+        found = plain_forward(self._model, self._pixels(image), Rows.of([layout], text[None]))
+        copies = slice(queries, 2 * queries - 1)
+        embedding = found.layers[-1].class_embedding[0, copies]
+        ends = torch.from_numpy(np.stack([row[-1] for row in features]))
+        scores = unit(embedding) @ unit(ends).T * min(self._logit_scale, MAX_SCALE)
+        matched = scores.argmax(dim=0)
+        logits = _numpy(found.mask_logits[-1][0, copies][matched])
+        masks = postprocess.full_size_logits(logits, image.letterbox) > 0
+        return Grounded(_numpy(embedding), _numpy(scores), _numpy(matched), logits, masks)
+
+    @torch.inference_mode()
+    def _plain_written(
+        self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
+    ) -> Written:
+        inside = None
+        if region is not None:
+            inside = torch.zeros(1, *image.letterbox.target, dtype=torch.bool)
+            inside[0, : region.shape[0], : region.shape[1]] = torch.from_numpy(region)
+        token_ids, features = plain_caption(self._model, self._pixels(image), steps, inside)
+        logits = self._model.token_logits(features)
+        return Written(_numpy(token_ids[1 : steps + 1]), _numpy(features), _numpy(logits))
+
+    def _pixels(self, image: FixtureImage) -> Tensor:
+        return _normalised(self._normalise, image)
 
 
-class TorchBackbone:
+class TorchBackbone(BackboneForm):
     """A backbone alone, as PyTorch modules."""
-
-    exposed = BACKBONE_TENSORS
-    words = None
 
     def __init__(self, backbone: Backbone, normalise: Normalise) -> None:
         self._backbone = backbone
@@ -118,18 +178,16 @@ class TorchBackbone:
     @torch.inference_mode()
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
         """The normalised pixels and the four maps of one image."""
-        pixels = self._normalise(_frame(image), _valid(image))
+        pixels = _normalised(self._normalise, image)
         maps = self._backbone(pixels)
         found = {"pixel_values": pixels, **{f"res{i + 2}": level for i, level in enumerate(maps)}}
         return {name: _numpy(value) for name, value in found.items()}
 
 
-def _frame(image: FixtureImage) -> Tensor:
-    return torch.from_numpy(image.frame[None])
-
-
-def _valid(image: FixtureImage) -> Tensor:
-    return torch.tensor([image.letterbox.valid])
+def _normalised(normalise: Normalise, image: FixtureImage) -> Tensor:
+    given = feeds(image)
+    pixels: Tensor = normalise(torch.from_numpy(given["frame"]), torch.from_numpy(given["valid"]))
+    return pixels
 
 
 def _numpy(value: Tensor) -> Array:

@@ -18,12 +18,12 @@ from xdecoder_rt.templates import (
 from xdecoder_rt.tokenizer import ClipTokenizer
 
 RULES: dict[str, Rule] = {
-    "template_token_ids": exact,
-    "plain_token_ids": exact,
-    "sampled_template_index": exact,
-    "class_emb_plain": continuous,
-    "class_emb_sampled": continuous,
-    "class_emb_templates": continuous,
+    "text.template_token_ids": exact,
+    "text.plain_token_ids": exact,
+    "text.sampled_template_index": exact,
+    "text.class_emb_plain": continuous,
+    "text.class_emb_sampled": continuous,
+    "text.class_emb_templates": continuous,
 }
 
 
@@ -45,16 +45,16 @@ class TextTensors:
         """One of the arrays that `RULES` names."""
         names = self._fixture.class_names()
         everything = [*names, self._fixture.background()]
-        if name == "template_token_ids":
+        if name == "text.template_token_ids":
             rows = [self._tokenizer(prompts(n, PUBLISHED_TEMPLATES)) for n in names]
             return np.stack(rows)
-        if name == "plain_token_ids":
+        if name == "text.plain_token_ids":
             return self._tokenizer(everything)
-        if name == "sampled_template_index":
+        if name == "text.sampled_template_index":
             return np.array(sampled_template_indices(len(everything), self._generator()))
-        if name == "class_emb_plain":
+        if name == "text.class_emb_plain":
             return self._words.texts(everything)
-        if name == "class_emb_sampled":
+        if name == "text.class_emb_sampled":
             return self._words.texts(sampled_prompts(everything, self._generator()))
         return self.class_table
 

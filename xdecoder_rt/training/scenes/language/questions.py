@@ -46,7 +46,7 @@ MOST_COUNTED: Final = 6
 _OFFERED: Final = 0.45  # share of the questions that come with choices
 _MOST_CHOICES: Final = 5
 _LONE_UNASKED: Final = 0.6
-_OPPOSITE: Final = {id(LEFT): RIGHT, id(RIGHT): LEFT, id(ABOVE): BELOW, id(BELOW): ABOVE}
+_OPPOSITE: Final = {LEFT: RIGHT, RIGHT: LEFT, ABOVE: BELOW, BELOW: ABOVE}
 
 
 def questions(layout: Layout, rng: Rng) -> tuple[Question, ...]:
@@ -127,7 +127,7 @@ def _is_related(layout: Layout, rng: Rng, yes: bool) -> str:
                     continue
                 if not yes and relation is NEXT:
                     continue
-                asked = relation if yes else _OPPOSITE[id(relation)]
+                asked = relation if yes else _OPPOSITE[relation]
                 return f"{_be(one)} {name} {pick(rng, asked.words)} {other_name}?"
     return ""
 

@@ -1,0 +1,114 @@
+"""Outlines of regions that may overlap, each legible over whatever lies under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Outline", "edges", "paint_outlines"]
+
+_FILL_ALPHA = 0.34
+_CASING_ALPHA = 0.8
+_CASING_COLOUR = 16
+
+_Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """How one region is to be outlined.
+
+    Attributes:
+        mask: bool ``[H, W]``; nothing is drawn for an empty one.
+        badge: a short text that stands at the region.
+        colour: sRGB, each 0 to 255.
+    """
+
+    mask: _Mask
+    badge: str
+    colour: tuple[int, int, int]
+
+
+def edges(indices: npt.NDArray[np.generic], width: int) -> _Mask:
+    """Pixels of a map ``[H, W]`` with another value within `width` pixels along an axis."""
+    edge = np.zeros(indices.shape, dtype=bool)
+    for distance in range(1, width + 1):
+        below = indices[distance:] != indices[:-distance]
+        edge[distance:] |= below
+        edge[:-distance] |= below
+        beside = indices[:, distance:] != indices[:, :-distance]
+        edge[:, distance:] |= beside
+        edge[:, :-distance] |= beside
+    return edge
+
+
+def paint_outlines(
+    pixels: npt.NDArray[np.uint8], outlines: Sequence[Outline], *, filled: bool
+) -> None:
+    """Paint outlines in place: a line inside each region's border, with a dark casing around it.
+
+    Where borders of several regions meet, their colours take turns along the line, so that two
+    names of one thing are both to be seen.
+
+    Args:
+        pixels: RGB, ``[H, W, 3]``.
+        outlines: each of the picture's size.
+        filled: whether to tint the regions, too.
+    """
+    width = max(2, round(min(pixels.shape[:2]) / 180))
+    casing_width = max(1, round(width / 2))
+    windows = [_window(outline.mask, casing_width) for outline in outlines]
+    drawn = [
+        (outline, window)
+        for outline, window in zip(outlines, windows, strict=True)
+        if window is not None
+    ]
+    if filled:
+        for outline, window in drawn:
+            _blend(pixels[window], outline.mask[window], outline.colour, _FILL_ALPHA)
+    casing = np.zeros(pixels.shape[:2], dtype=bool)
+    sharers = np.zeros(pixels.shape[:2], dtype=np.uint16)
+    lines = []
+    for outline, window in drawn:
+        inside = outline.mask[window]
+        casing[window] |= _border(inside, casing_width) & ~inside
+        line = _border(inside, width) & inside
+        sharers[window] += line
+        lines.append(line)
+    # A line lies over every casing: one region's casing must not cut another's line.
+    dark = (_CASING_COLOUR,) * 3
+    _blend(pixels, casing & (sharers == 0), dark, _CASING_ALPHA)
+    down, across = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
+    turn = (down + across) // (4 * width) % np.maximum(sharers, 1)
+    before = np.zeros(pixels.shape[:2], dtype=np.uint16)
+    for (outline, window), line in zip(drawn, lines, strict=True):
+        pixels[window][line & (before[window] == turn[window])] = outline.colour
+        before[window] += line
+
+
+def _window(mask: _Mask, margin: int) -> tuple[slice, slice] | None:
+    """The part of the picture that a mask and a margin around it take; None for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return (
+        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + 1 + margin),
+        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + 1 + margin),
+    )
+
+
+def _border(inside: _Mask, width: int) -> _Mask:
+    """Pixels near a region's border, that of the picture included."""
+    border = edges(np.pad(inside, width), width)
+    return border[width:-width, width:-width]
+
+
+def _blend(
+    pixels: npt.NDArray[np.uint8], where: _Mask, colour: tuple[int, ...], alpha: float
+) -> None:
+    parts = round(256 * alpha)
+    paint = (parts * np.array(colour)).astype(np.uint16)
+    pixels[where] = (pixels[where] * np.uint16(256 - parts) + paint) >> 8
