@@ -197,6 +197,11 @@ def test_a_corrupt_configuration_is_refused(path: Path) -> None:
         load_checkpoint(rewritten(path, load_file(path), config="{"))
 
 
+def test_rows_and_texts_must_be_of_one_width(path: Path) -> None:
+    with pytest.raises(CheckpointError, match="proj_dim is not the width of decoder"):
+        load_checkpoint(with_config(path, hidden_dim=24))
+
+
 @pytest.mark.parametrize("heads", [3, 5, 1000])
 def test_heads_that_do_not_divide_the_width_are_refused(heads: int, path: Path) -> None:
     with pytest.raises(CheckpointError, match="heads"):
@@ -204,6 +209,6 @@ def test_heads_that_do_not_divide_the_width_are_refused(heads: int, path: Path) 
 
 
 def test_a_configuration_of_another_size_is_refused_before_it_takes_memory(path: Path) -> None:
-    # A million queries of a million numbers: 4 TB.
+    # A million queries, and feed-forward blocks a million wide.
     with pytest.raises(CheckpointError, match="does not fit"):
-        load_checkpoint(with_config(path, num_queries=1 << 20, hidden_dim=1 << 20, heads=2))
+        load_checkpoint(with_config(path, num_queries=1 << 20, feedforward_dim=1 << 20))

@@ -118,14 +118,14 @@ def test_a_state_is_encoded_and_decoded_once_whatever_is_asked_of_it(
 ) -> None:
     with Engine(tiny_plan, cache_dir=tmp_path) as engine:
         engine.segment(picture(64, 64), WORDS)
-        for member, graph in engine._graphs.items():
-            engine._graphs[member] = Counted(graph)  # type: ignore[assignment]
+        for member, graph in engine._runtime._graphs.items():
+            engine._runtime._graphs[member] = Counted(graph)  # type: ignore[assignment]
         state = engine.encode(picture(64, 64))
         first = engine.segment(state, WORDS)
         engine.segment(state, ["something", "else"])
         engine.segment(state, WORDS, task="semantic")
         assert same(first, engine.segment(state, WORDS))
-        calls = {m.split("_")[0]: g.calls for m, g in engine._graphs.items()}  # type: ignore[attr-defined]
+        calls = {m.split("_")[0]: g.calls for m, g in engine._runtime._graphs.items()}  # type: ignore[attr-defined]
     assert calls["vision"] == 1
     assert calls["decode"] == 1
 
@@ -135,7 +135,7 @@ def test_a_warm_vocabulary_never_runs_the_text_graph(tiny_plan: Path, tmp_path: 
         engine.warm(WORDS)
     with Engine(tiny_plan, cache_dir=tmp_path) as engine:
         engine.segment(picture(), WORDS)
-        assert "text.onnx" not in engine._graphs
+        assert "text.onnx" not in engine._runtime._graphs
         assert engine.text_cache.stats.disk_hits == len(WORDS) + 1  # and the background
 
 

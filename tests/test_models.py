@@ -53,6 +53,13 @@ def test_prediction_has_the_promised_shapes(tiny_model: XDecoder) -> None:
     for layer in prediction.layers:
         assert layer.mask_embedding.shape == (2, config.num_queries, config.mask_dim)
         assert layer.class_embedding.shape == (2, config.num_queries, config.proj_dim)
+    assert prediction.caption_embedding.shape == (2, config.num_queries, config.text.width)
+    assert tiny_model.token_logits(prediction.caption_embedding).shape == (
+        2,
+        config.num_queries,
+        config.text.vocabulary_size,
+    )
+    assert prediction.backbone_embedding.shape == (2, config.proj_dim)
 
 
 def test_images_of_a_batch_do_not_touch_each_other(tiny_model: XDecoder) -> None:
@@ -277,6 +284,8 @@ def corrupted(*path: str, value: Any) -> str:
         corrupted("decoder", "num_queries", value=-1),
         corrupted("decoder", "heads", value=0),
         corrupted("decoder", "class_token_is_mask", value=1),
+        corrupted("decoder", "hidden_dim", value=96),
+        corrupted("proj_dim", value=96),
         corrupted("text", "width", value=1 << 40),
         corrupted("postprocess", "overlap_threshold", value="0.5"),
         corrupted("backbone", "depths", value=[1, "2", 3, 4]),
@@ -285,6 +294,11 @@ def corrupted(*path: str, value: Any) -> str:
         corrupted("pixel_std", value=[1.0, float("nan"), 1.0]),
         corrupted("family", value="huge"),
         corrupted("templates", value="none"),
+        corrupted("retrieval_ensemble", value=1),
+        corrupted("caption_stops", value="."),
+        corrupted("caption_stops", value=[""]),
+        corrupted("answers", value=["yes", 2]),
+        corrupted("answers", value=["yes", "no", "yes"]),
         corrupted("pixel_decoder", "norm", value="instance"),
     ],
     ids=lambda text: text[-24:] if len(text) < 99 else None,

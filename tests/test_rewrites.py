@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from xdecoder_rt import tasks
 from xdecoder_rt.models import ModelConfig, XDecoder, load_published
-from xdecoder_rt.models.decoder import LEVELS
-from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, VisionGraph
+from xdecoder_rt.models.decoder import LEVELS, Rows
+from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, TextGraph, VisionGraph, state_names
 from xdecoder_rt.models.parity.fixture import Fixture
 from xdecoder_rt.models.parity.settings import model_config
 from xdecoder_rt.models.plain import PlainOutput, plain_forward
@@ -112,10 +113,10 @@ def changed(config: ModelConfig, variant: str) -> ModelConfig:
     if variant == "narrow mask map":
         return replace(config, pixel_decoder=replace(pixel, mask_level_dim=8, mask_dim=8))
     if variant == "other widths":
-        return replace(config, decoder=replace(decoder, hidden_dim=24))
+        return replace(config, decoder=replace(decoder, hidden_dim=24), proj_dim=24)
     if variant == "projected levels":
         wider = replace(decoder, hidden_dim=24, input_projection=True)
-        return replace(config, decoder=wider)
+        return replace(config, decoder=wider, proj_dim=24)
     return config
 
 
@@ -198,6 +199,20 @@ def test_nothing_after_the_end_token_matters(tiny_model: XDecoder, ids: Tensor) 
         torch.testing.assert_close(model.encode_text(other), model.encode_text(ids))
 
 
+@pytest.mark.parametrize("cut", [1, 3, 7])
+def test_text_may_go_on_from_what_was_encoded(cut: int, tiny_model: XDecoder, ids: Tensor) -> None:
+    model, layers = tiny_model.double(), tiny_model.config.text.layers
+    graph = TextGraph(model)
+    token_ids = ids[2:, :8]
+    places = torch.arange(8)[None]
+    heads, width = model.config.text.heads, model.config.text.width
+    past = (torch.empty(1, heads, 0, width // heads, dtype=torch.float64),) * (2 * layers)
+    with torch.no_grad():
+        begun, *states = graph(token_ids[:, :cut], places[:, :cut], *past)
+        ended, *_ = graph(token_ids[:, cut:], places[:, cut:], *states)
+        torch.testing.assert_close(torch.cat((begun, ended), 1), model.text_encoder(token_ids))
+
+
 def test_the_end_token_sees_every_word(tiny_model: XDecoder, ids: Tensor) -> None:
     model = tiny_model.double()
     with torch.no_grad():
@@ -206,6 +221,26 @@ def test_the_end_token_sees_every_word(tiny_model: XDecoder, ids: Tensor) -> Non
             other = ids[2:].clone()
             other[0, position] = 11
             assert relative(model.encode_text(other), expected) > 1e-6, position
+
+
+def asked_of_the_latents(config: ModelConfig, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Inputs of the decode graph beside the memory of two images: the latents, and no past."""
+    rows = Rows.of([tasks.latents(config.num_queries)] * 2)
+    shape = config.decoder
+    nothing = torch.zeros(2, shape.heads, 0, shape.hidden_dim // shape.heads, dtype=torch.float64)
+    given = {
+        "kind": rows.kind,
+        "content": rows.content,
+        "position": rows.position,
+        "visible": rows.visible,
+        "text": torch.zeros(2, config.num_queries, shape.hidden_dim, dtype=torch.float64),
+        "region_weight": torch.zeros(2, config.num_queries, 1, dtype=torch.float64),
+        **dict.fromkeys(state_names("past", shape.layers), nothing),
+    }
+    for level in range(LEVELS):
+        positions = values[f"mask_features_{level}"].shape[2]
+        given[f"regions_{level}"] = torch.zeros(2, 1, positions, dtype=torch.float64)
+    return given
 
 
 def test_the_graphs_in_a_row_are_the_network(tiny_model: XDecoder) -> None:
@@ -228,13 +263,16 @@ def test_the_graphs_in_a_row_are_the_network(tiny_model: XDecoder) -> None:
         plain = plain_forward(model, images)
         values = dict(zip(vision.outputs, vision(frame, valid), strict=True))
         assert len(values) == 2 * config.decoder.layers + LEVELS + 2
-        class_embedding, mask_embedding = decode(*(values[name] for name in decode.inputs))
-        logits = mask(mask_embedding, values["mask_map"])
-        image_embedding = plain.backbone[3].mean(dim=(2, 3)) @ model.backbone_proj
+        values |= asked_of_the_latents(config, values)
+        outputs = decode(*(values[name] for name in decode.inputs))
+        decoded = dict(zip(decode.outputs, outputs, strict=True))
+        logits = mask(decoded["mask_embedding"], values["mask_map"])
+        backbone_embedding = plain.backbone[3].mean(dim=(2, 3)) @ model.backbone_proj
 
     assert relative(logits, plain.mask_logits[-1]) < 1e-5
-    assert relative(class_embedding, plain.layers[-1].class_embedding) < 1e-5
-    assert relative(values["image_embedding"], image_embedding) < 1e-5
+    assert relative(decoded["class_embedding"], plain.layers[-1].class_embedding) < 1e-5
+    assert relative(decoded["caption_embedding"], plain.caption_embedding) < 1e-5
+    assert relative(values["backbone_embedding"], backbone_embedding) < 1e-5
 
 
 def test_padding_is_set_to_zero_after_normalising(tiny_model: XDecoder) -> None:

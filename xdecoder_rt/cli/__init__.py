@@ -1,7 +1,7 @@
 """The command ``xdecoder-rt``.
 
-One module a command (`build`, `segment`, `eval`, `train`, `info`, `bench`, `demo`), each with a
-`SUMMARY`, a `DESCRIPTION`, `EXAMPLES`, ``add_arguments(parser)`` and ``run(args) -> int``.
+One module for each of `COMMANDS`, with a `SUMMARY`, a `DESCRIPTION`, `EXAMPLES`,
+``add_arguments(parser)`` and ``run(args) -> int``.
 
 Exit codes: 0 success; 1 an error, told in one line on stderr; 2 the command line itself is wrong;
 130 interrupted. With ``--json`` and no file, standard output is JSON and nothing else.
@@ -29,7 +29,20 @@ __all__ = ["main"]
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
-COMMANDS = ("build", "segment", "eval", "train", "info", "bench", "demo")
+COMMANDS = (
+    "build",
+    "segment",
+    "refer",
+    "caption",
+    "answer",
+    "rank",
+    "run",
+    "eval",
+    "train",
+    "info",
+    "bench",
+    "demo",
+)
 
 GUIDE = """\
 xdecoder-rt finds things in pictures by name: any words, no training for them.
@@ -38,7 +51,9 @@ xdecoder-rt finds things in pictures by name: any words, no training for them.
        xdecoder-rt build -o model.plan
   2. find things:
        xdecoder-rt segment photo.jpg --words mug table "robot arm" -o found.png
-  3. watch a camera:
+  3. ask for more, all at once:
+       xdecoder-rt run photo.jpg --words mug --phrases "the red mug" --caption -o all.png
+  4. watch a camera:
        xdecoder-rt demo 0 --words mug hand
 
 Commands:
@@ -158,7 +173,7 @@ def _show_warning(
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="xdecoder-rt",
-        description="Open-vocabulary segmentation: build plans, run them, measure them.",
+        description="Segment, refer, describe, answer: build plans, run them, measure them.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -68,8 +68,27 @@ def open_source(text: str, fps: float | None = None) -> FrameSource:
     return Capture(text, f"video {path.name}", fps)
 
 
-class ImageFolder:
+def images_in(folder: Path) -> list[Path]:
     """The images of a folder in the order of their names, numbers by value.
+
+    Raises:
+        ImageError: the folder holds no images, or cannot be read.
+    """
+    name = shown(str(folder), 200)
+    try:
+        files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise ImageError(f"The folder {name} cannot be read: {error.strerror or error}") from error
+    if not files:
+        raise ImageError(
+            f"The folder {name} holds no images",
+            expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
+        )
+    return sorted(files, key=_natural)
+
+
+class ImageFolder:
+    """The images of a folder, in the order of `images_in`.
 
     Args:
         path: the folder.
@@ -85,18 +104,7 @@ class ImageFolder:
         self.name = f"folder {path}"
         self.fps = fps
         self.failures: list[XDecoderError] = []
-        try:
-            files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-        except OSError as error:
-            raise ImageError(
-                f"The folder {shown(str(path), 200)} cannot be read: {error.strerror or error}"
-            ) from error
-        if not files:
-            raise ImageError(
-                f"The folder {shown(str(path), 200)} holds no images",
-                expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
-            )
-        self._files = sorted(files, key=_natural)
+        self._files = images_in(path)
 
     def __iter__(self) -> Iterator[Pixels]:
         """Read one image after the other; broken ones go to `failures`."""

@@ -95,6 +95,66 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rule(parser: argparse._ActionsContainer) -> None:
+    """Add the kind of segments."""
+    parser.add_argument(
+        "--task", choices=RULES, default="panoptic", help="kind of segments (default: %(default)s)"
+    )
+
+
+def add_phrases(parser: argparse._ActionsContainer) -> None:
+    """Add what to refer by."""
+    parser.add_argument(
+        "--phrases",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PHRASE",
+        help='what to look for, each in quotes: "the red mug left of the plate"',
+    )
+    parser.add_argument(
+        "--joint",
+        action="store_true",
+        help="decode all phrases in one group, as the original does: faster, and what a phrase "
+        "gets then depends on the others",
+    )
+
+
+def add_strict(parser: argparse._ActionsContainer) -> None:
+    """Add what to do with texts that are too long."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse texts over the context length, which are otherwise cut with a warning",
+    )
+
+
+def add_caption(parser: argparse._ActionsContainer) -> None:
+    """Add how captions are written."""
+    parser.add_argument("--prompt", metavar="TEXT", help="words that the caption begins with")
+    parser.add_argument(
+        "--beams",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="drafts followed at a time; 1 takes the likeliest token each time "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-tokens", type=positive, metavar="N", help="longest caption (default: 50 tokens)"
+    )
+
+
+def add_choices(parser: argparse._ActionsContainer) -> None:
+    """Add what a question is answered from."""
+    parser.add_argument(
+        "--choices",
+        nargs="+",
+        metavar="ANSWER",
+        help="possible answers: A B C or A,B,C (default: those that the plan was trained on)",
+    )
+
+
 def add_json(parser: argparse._ActionsContainer) -> None:
     """Add ``--json [FILE]``."""
     parser.add_argument(
@@ -128,6 +188,14 @@ def read_words(args: argparse.Namespace) -> Words:
             fix='give them after the images: --words mug "robot arm"',
         )
     return Words(entries, list(dict.fromkeys(labels(stuff))))
+
+
+def read_choices(args: argparse.Namespace) -> list[str] | None:
+    """The possible answers of a command line with the option of `add_choices`."""
+    if args.choices is None:
+        return None
+    texts = args.choices[0].split(",") if len(args.choices) == 1 else args.choices
+    return [text.strip() for text in texts]
 
 
 def labels(entries: Sequence[str | list[str]]) -> list[str]:

@@ -40,7 +40,12 @@ class Report:
 
     def text(self, text: str = "") -> None:
         """Print for people."""
-        print(text, file=sys.stderr if self._target == STDOUT else sys.stdout, flush=True)
+        self.piece(f"{text}\n")
+
+    def piece(self, text: str) -> None:
+        """Print for people without ending the line."""
+        stream = sys.stderr if self._target == STDOUT else sys.stdout
+        print(text, end="", file=stream, flush=True)
 
     def document(self, value: Any) -> None:
         """Write for programs, where asked to."""
@@ -124,6 +129,11 @@ def writer(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
 def printable(text: str, limit: int = _LABEL_LIMIT) -> str:
     """A text that cannot disturb the terminal: without control characters, of limited length."""
     return text if text.isprintable() and len(text) <= limit else shown(text, limit)
+
+
+def harmless(text: str) -> str:
+    """A text of any length without control characters, which are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xdecoder_rt.cli.output import check_writable
-from xdecoder_rt.cli.segment import write_picture
+from xdecoder_rt.cli.pictures import write_picture
 from xdecoder_rt.errors import ArgumentError, require, shown
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ The three figures of the RefCOCO literature (Yu et al., "Modeling Context in Ref
 ECCV 2016; Hu et al., "Segmentation from Natural Language Expressions", ECCV 2016), in the form of
 X-Decoder's own evaluator: an IoU of exactly 0.5 is precise.
 
-Unlabelled pixels are treated as the panoptic metric treats them: nobody knows what is there, so a
-prediction on them neither helps nor costs. Where every pixel is labelled, and only there, the
-figures are those of evaluators that count every pixel.
+Every pixel counts, unlabelled ones too: what a phrase means is stated in full, so all the rest is
+known to be something else.
 """
 
 from __future__ import annotations
@@ -43,35 +42,28 @@ class ReferringIoU:
         self._intersections: list[int] = []
         self._unions: list[int] = []
 
-    def update(
-        self,
-        truth: NDArray[np.bool_],
-        prediction: NDArray[np.bool_],
-        labelled: NDArray[np.bool_] | None = None,
-    ) -> None:
+    def update(self, truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> None:
         """Count one phrase.
 
         Args:
             truth: H x W bool, what the phrase means; may be empty.
             prediction: H x W bool; may be empty.
-            labelled: H x W bool, the pixels that count; None counts all.
 
         Raises:
             ArgumentError: if a mask is not bool or the sizes differ.
         """
-        masks = [truth, prediction, *([] if labelled is None else [labelled])]
-        shapes = [mask.shape for mask in masks]
-        if truth.ndim != 2 or len(set(shapes)) > 1 or any(mask.dtype != bool for mask in masks):
+        masks = (truth, prediction)
+        if (
+            any(mask.shape != truth.shape or mask.dtype != bool for mask in masks)
+            or truth.ndim != 2
+        ):
             raise ArgumentError(
                 f"The true mask is {truth.dtype} {truth.shape}, the predicted one "
                 f"{prediction.dtype} {prediction.shape}",
                 expected="bool masks of one height and width",
             )
-        union, intersection = truth | prediction, truth & prediction
-        if labelled is not None:
-            union, intersection = union & labelled, intersection & labelled
-        self._intersections.append(int(np.count_nonzero(intersection)))
-        self._unions.append(int(np.count_nonzero(union)))
+        self._intersections.append(int(np.count_nonzero(truth & prediction)))
+        self._unions.append(int(np.count_nonzero(truth | prediction)))
 
     def compute(self) -> ReferringScores:
         """The scores over all phrases counted; an empty mask that is rightly empty has IoU 1.

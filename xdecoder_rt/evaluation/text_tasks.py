@@ -84,11 +84,10 @@ class Referring(TextTask):
     ) -> None:
         """Ask for every phrase."""
         ids = truth()
-        labelled = ids != 0
         for phrase in item.phrases:
             reference: Reference
             [reference] = self._timed(engine.refer, state, [phrase.text])
-            self._iou.update(np.isin(ids, phrase.ids), reference.mask, labelled)
+            self._iou.update(np.isin(ids, phrase.ids), reference.mask)
 
     def compute(self, engine: Segmenter) -> ReferringScores:
         """The scores of the phrases."""

@@ -41,7 +41,7 @@ class ModuleBackend:
     """PyTorch on the CPU, for modules that are there already."""
 
     name = "torch"
-    version = torch.__version__
+    version = str(torch.__version__)
     device = "cpu"
 
     def load(self, name: str, model: memoryview) -> Graph:

@@ -1,0 +1,135 @@
+"""What the commands share that ask something of images, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from xdecoder_rt.cli.frames import images_in
+from xdecoder_rt.cli.output import Report, note, printable
+from xdecoder_rt.errors import ImageError
+
+if TYPE_CHECKING:
+    from xdecoder_rt.engine import Engine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The images of a command line.
+
+    Attributes:
+        paths: of every image, those of folders included.
+        are_several: whether there are several or a folder was named, however many it holds.
+    """
+
+    paths: list[str]
+    are_several: bool
+
+    @classmethod
+    def read(cls, names: Sequence[str]) -> ImageList:
+        """Images as named: files, and folders, which stand for the images in them.
+
+        Raises:
+            ImageError: a folder holds no images, or cannot be read.
+        """
+        paths: list[str] = []
+        has_folder = False
+        for name in names:
+            if Path(name).is_dir():
+                has_folder = True
+                paths += [str(path) for path in images_in(Path(name))]
+            else:
+                paths.append(name)
+        return cls(paths, has_folder or len(paths) > 1)
+
+
+def add_images(parser: argparse.ArgumentParser, option: str) -> None:
+    """Add the images, which come before an `option` that takes several values."""
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help=f"image files, or folders of them, before {option}",
+    )
+
+
+@contextmanager
+def opened(args: argparse.Namespace) -> Iterator[Engine]:
+    """The engine of a command line with the options of `add_plan` and `add_engine`."""
+    from xdecoder_rt.engine import Engine
+
+    with Engine(
+        args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
+    ) as engine:
+        yield engine
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """What a call gives, and the milliseconds that it took."""
+    start = time.perf_counter()
+    value = call()
+    return value, 1000 * (time.perf_counter() - start)
+
+
+def ask_all(
+    paths: Sequence[str],
+    jobs: Sequence[Callable[[], dict[str, Any]]],
+    text: Callable[[dict[str, Any], str], str] | None,
+    report: Report,
+) -> list[dict[str, Any]]:
+    """Do a job for each image; one that cannot be read is reported and skipped.
+
+    Args:
+        paths: of the images.
+        jobs: one an image, each giving its entry of the JSON.
+        text: an entry for people; takes a remark on its time, too. None says nothing yet.
+        report: where texts go.
+
+    Returns:
+        One entry an image; of those skipped, only `image` and `error`.
+    """
+    entries: list[dict[str, Any]] = []
+    is_first = True
+    for path, job in zip(paths, jobs, strict=True):
+        try:
+            entry = job()
+        except ImageError as error:
+            note(f"error: {error}")
+            entries.append({"image": path, "error": str(error)})
+        else:
+            entries.append(entry)
+            if text is not None:
+                report.text(text(entry, " with loading the graphs" if is_first else ""))
+            is_first = False
+    return entries
+
+
+def any_failed(entries: Sequence[dict[str, Any]]) -> bool:
+    """Whether `ask_all` skipped an image."""
+    return any("error" in entry for entry in entries)
+
+
+def headline(entry: dict[str, Any], what: str, remark: str) -> str:
+    """The line that begins what is said of an image.
+
+    Args:
+        entry: with `image`, `height`, `width` and `time_ms`.
+        what: what was found, in a few words; may be empty.
+        remark: on the time.
+    """
+    return (
+        f"{printable(entry['image'], 200)}  {entry['width']} x {entry['height']}, "
+        f"{what}{', ' if what else ''}{entry['time_ms']:.0f} ms{remark}"
+    )
+
+
+def plural(number: int, noun: str) -> str:
+    """A number of things: ``1 segment``, ``2 segments``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

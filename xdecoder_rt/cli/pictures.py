@@ -1,0 +1,113 @@
+"""Where the pictures and PNGs that belong to images are written."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xdecoder_rt.cli.output import check_writable, writer
+from xdecoder_rt.errors import ArgumentError, shown
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from xdecoder_rt.cli.images import ImageList
+
+PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_JPEG_QUALITY = 92
+
+
+def add_picture(group: argparse._ActionsContainer, what: str) -> None:
+    """Add ``-o`` and ``--font``.
+
+    Args:
+        group: where to.
+        what: what the picture shows, for the help.
+    """
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="PICTURE",
+        help=f"{what}: .png, .jpg or .webp; with several images or a folder of them a folder, "
+        "which is made",
+    )
+    group.add_argument(
+        "--font",
+        metavar="FILE",
+        help="TrueType font of the picture's texts, for scripts that the built-in font lacks",
+    )
+
+
+def destinations(
+    images: ImageList, target: str | None, suffix: str | None, what: str
+) -> list[Path | None]:
+    """The file to write for each image, all checked before any work.
+
+    Args:
+        images: as asked for.
+        target: a file for one image, a folder for several; None writes nothing.
+        suffix: the only file type, or None for those of pictures.
+        what: what is written, for messages.
+
+    Raises:
+        ArgumentError: a place cannot be written, or is one of the images.
+    """
+    if target is None:
+        return [None] * len(images.paths)
+    path = Path(target)
+    if images.are_several or path.is_dir() or target.endswith(os.sep):
+        files = _in_folder(images, path, suffix or ".png", what)
+    else:
+        allowed = PICTURE_FORMATS if suffix is None else (suffix,)
+        if path.suffix.lower() not in allowed:
+            raise ArgumentError(
+                f"{shown(target, 200)} is no name for {what}",
+                expected=f"a file ending in {' or '.join(allowed)}",
+            )
+        files = [path]
+    inputs = {os.path.realpath(image) for image in images.paths}
+    for file in files:
+        if os.path.realpath(file) in inputs:
+            raise ArgumentError(
+                f"{shown(str(file), 200)} is one of the images",
+                fix=f"choose another place for {what}",
+            )
+        check_writable(file, what)
+    return list(files)
+
+
+def _in_folder(images: ImageList, folder: Path, suffix: str, what: str) -> list[Path]:
+    """Files in a folder, named after the images; equal names get numbers."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(
+            f"The folder {shown(str(folder), 200)} for {what} cannot be made: "
+            f"{error.strerror or error}",
+            expected="a folder, as there are several images" if images.are_several else None,
+        ) from error
+    files: list[Path] = []
+    taken: set[str] = set()
+    for image in images.paths:
+        stem = name = Path(image).stem
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name)
+        files.append(folder / f"{name}{suffix}")
+    return files
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture, whole or not at all; its format is told by the name.
+
+    Raises:
+        ArgumentError: it cannot be written.
+    """
+    form = PICTURE_FORMATS[path.suffix.lower()]
+    options = {"quality": _JPEG_QUALITY} if form == "JPEG" else {}
+    with writer(path, "the picture") as file:
+        picture.save(file, format=form, **options)

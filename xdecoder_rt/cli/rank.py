@@ -1,0 +1,215 @@
+"""``xdecoder-rt rank``: which image belongs to which text."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xdecoder_rt.cli.images import (
+    ImageList,
+    add_images,
+    any_failed,
+    ask_all,
+    headline,
+    opened,
+    timed,
+)
+from xdecoder_rt.cli.options import add_engine, add_json, add_plan, positive
+from xdecoder_rt.cli.output import Report, printable, table
+from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
+from xdecoder_rt.cli.tables import TEXT_LIMIT
+from xdecoder_rt.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from xdecoder_rt.engine import Engine
+
+SUMMARY = "sort images by texts, and texts by images"
+DESCRIPTION = """\
+Compare images with texts (image-text retrieval): the best images of every text, the best texts of
+every image. With --find, each text is then looked for in its best image (region retrieval): where
+is the red mug, in all of these? -o draws that, one picture for each image that is the best for a
+text. The images come first, then --texts; each text is in quotes.
+
+A score is the likeness of image and text, at most 1. Scores are to be compared with one another;
+none means "yes" by itself.
+
+An IMAGE may be a folder, which stands for the images in it. An image that cannot be read is
+reported and skipped; the exit code is then 1.
+"""
+EXAMPLES = """\
+  xdecoder-rt rank shots/ --texts "a robot arm over a table" "a kitchen"
+  xdecoder-rt rank shots/ --texts "the red mug" --find -o where/
+  xdecoder-rt rank a.jpg b.jpg --texts "a red mug" --json | jq '.texts[0].images[0].image'
+  xdecoder-rt rank photo.jpg --texts "a kitchen" "an office" "a street"     what is it?
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``rank``."""
+    add_images(parser, "--texts")
+    add_plan(parser)
+    parser.add_argument(
+        "--texts",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="TEXT",
+        help='what to compare with, each in quotes: "a robot arm over a table"',
+    )
+    parser.add_argument(
+        "--top",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="how many of the best to print (default: %(default)s); the JSON holds all",
+    )
+    parser.add_argument(
+        "--find", action="store_true", help="look for each text in its best image: score and box"
+    )
+    output = parser.add_argument_group("output")
+    add_picture(output, "with --find, the best images with what was found outlined")
+    add_json(output)
+    add_engine(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare all images with all texts; 1 if an image could not be read.
+
+    Raises:
+        XDecoderError: the plan, the texts or the places to write are not usable, or no image is.
+    """
+    if args.output is not None and not args.find:
+        raise ArgumentError(
+            "--output was given without --find", fix="add --find: only what it finds is drawn"
+        )
+    report = Report(args.json)
+    images = ImageList.read(args.images)
+    with opened(args) as engine:
+        pictures = destinations(images, args.output, None, "the picture")
+        jobs = [partial(_compare, engine, image, args.texts) for image in images.paths]
+        entries = ask_all(images.paths, jobs, None, report)
+        texts = _texts(entries, args.texts)
+        if args.find:
+            _find(engine, entries, texts, pictures, args.font)
+        report.text(_text(entries, texts, args.top))
+        report.document(
+            {
+                "plan": str(args.plan),
+                "backend": engine.backend.name,
+                "texts": texts,
+                "images": entries,
+            }
+        )
+    return int(any_failed(entries))
+
+
+def _compare(engine: Engine, path: str, texts: list[str]) -> dict[str, Any]:
+    """Compare one image with all texts; its entry of the JSON."""
+    from xdecoder_rt.image import load_image
+
+    pixels = load_image(path)
+    ranking, milliseconds = timed(lambda: engine.rank([pixels], texts))
+    return {
+        "image": path,
+        "time_ms": milliseconds,
+        "picture": None,
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "scores": ranking.scores[0].tolist(),
+    }
+
+
+def _texts(entries: list[dict[str, Any]], texts: list[str]) -> list[dict[str, Any]]:
+    """An entry of the JSON for each text: all images, the best first."""
+    import numpy as np
+
+    from xdecoder_rt.results import Ranking
+
+    read = [entry for entry in entries if "scores" in entry]
+    scores = np.array([entry["scores"] for entry in read], np.float32).reshape(-1, len(texts))
+    ranking = Ranking(tuple(texts), scores)
+    return [
+        {
+            "text": text,
+            "images": [
+                {"image": read[index]["image"], "score": read[index]["scores"][column]}
+                for index in ranking.images(column)
+            ],
+            "found": None,
+        }
+        for column, text in enumerate(texts)
+    ]
+
+
+def _find(
+    engine: Engine,
+    entries: list[dict[str, Any]],
+    texts: list[dict[str, Any]],
+    pictures: Sequence[Path | None],
+    font: str | None,
+) -> None:
+    """Look for each text in its best image, draw that, and add both to the entries."""
+    from xdecoder_rt.image import load_image
+    from xdecoder_rt.results import Output
+
+    for entry, picture in zip(entries, pictures, strict=True):
+        own = [text for text in texts if text["images"][:1] and _best(text) == entry["image"]]
+        if not own:
+            continue
+        pixels = load_image(entry["image"])
+        state = engine.encode(pixels)
+        found = [engine.find([state], text["text"]).reference for text in own]
+        for text, reference in zip(own, found, strict=True):
+            text["found"] = reference.to_dict()
+        if picture is not None:
+            write_picture(Output(refer=found).draw(pixels, font=font), picture)
+            entry["picture"] = str(picture)
+
+
+def _best(text: dict[str, Any]) -> str:
+    best: str = text["images"][0]["image"]
+    return best
+
+
+def _text(entries: list[dict[str, Any]], texts: list[dict[str, Any]], top: int) -> str:
+    """The best images of each text, then, where there are several texts, the reverse."""
+    lines: list[str] = []
+    for text in texts:
+        best = text["images"][:top]
+        if not best:
+            return "no image could be read"
+        rows = [
+            (str(place), printable(one["image"], 200), f"{one['score']:.3f}")
+            for place, one in enumerate(best, 1)
+        ]
+        lines += [printable(text["text"], TEXT_LIMIT), table(("", "image", "score"), rows, 2)]
+        if text["found"] is not None:
+            lines.append(f"  {_place(text['found'], best[0]['image'])}")
+        lines.append("")
+    if len(texts) > 1:
+        for entry in entries:
+            if "scores" in entry:
+                lines += _image_lines(entry, texts, top)
+    return "\n".join(lines)
+
+
+def _place(found: dict[str, Any], image: str) -> str:
+    name = printable(image, 200)
+    if not found["box"][2]:
+        return f"not found in {name}"
+    edges = ", ".join(f"{edge:.0f}" for edge in found["box"])
+    return f"in {name} at {edges} (left, top, right, bottom), {100 * found['score']:.0f} %"
+
+
+def _image_lines(entry: dict[str, Any], texts: list[dict[str, Any]], top: int) -> list[str]:
+    scores = entry["scores"]
+    order = sorted(range(len(texts)), key=lambda column: -scores[column])[:top]
+    rows = [
+        (str(place), printable(texts[column]["text"], TEXT_LIMIT), f"{scores[column]:.3f}")
+        for place, column in enumerate(order, 1)
+    ]
+    head = headline(entry, "", "")
+    return [head, table(("", "text", "score"), rows, 2), ""]
