@@ -1,10 +1,11 @@
-"""The four graphs of a plan: ONNX against PyTorch, and the plan that they are written into."""
+"""The five graphs of a plan: ONNX against PyTorch, and the plan that they are written into."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ pytest.importorskip("onnxscript", reason="exporting needs the extra export")
 import onnx
 import onnxruntime as ort
 
+from xdecoder_rt import tasks
 from xdecoder_rt.errors import BuildError, PlanError
 from xdecoder_rt.export import build
 from xdecoder_rt.export.build import build_portable
@@ -25,14 +27,17 @@ from xdecoder_rt.export.onnx_graphs import (
     ExportedGraph,
     export_image_graphs,
     export_text_graph,
+    export_token_graph,
 )
 from xdecoder_rt.export.repack import repack_portable
 from xdecoder_rt.export.verify import check_against_torch, relative_rms
 from xdecoder_rt.models import ModelConfig, XDecoder
+from xdecoder_rt.models.decoder import LEVELS, Rows
+from xdecoder_rt.models.graphs import memory_names, state_names
 from xdecoder_rt.plan import Plan
 
 HEIGHT, WIDTH = 64, 96
-NAMES = ("vision", "decode", "mask", "text")
+NAMES = ("vision", "decode", "mask", "text", "token")
 
 
 @pytest.fixture(scope="module")
@@ -43,55 +48,86 @@ def model(tiny: ModelConfig) -> XDecoder:
 
 @pytest.fixture(scope="module")
 def graphs(model: XDecoder) -> dict[str, ExportedGraph]:
-    exported = [*export_image_graphs(model, (HEIGHT, WIDTH)), export_text_graph(model)]
+    image = export_image_graphs(model, (HEIGHT, WIDTH))
+    exported = [*image, export_text_graph(model), export_token_graph(model)]
     return {graph.name: graph for graph in exported}
 
 
 def inputs(
-    graphs: dict[str, ExportedGraph], name: str, batch: int, other: int
+    graphs: dict[str, ExportedGraph], name: str, batch: int, other: int, past: int
 ) -> dict[str, torch.Tensor]:
-    """Inputs of a graph for a batch, and another number of kept queries or tokens."""
+    """Inputs of a graph for a batch, another number of what it takes, and what came before."""
     generator = torch.Generator().manual_seed(batch)
+    example = graphs[name].example
+
+    def drawn(key: str, **sizes: int) -> torch.Tensor:
+        """Like the example, with other sizes of some axes: ``axis_1=5``."""
+        shape = [batch, *example[key].shape[1:]]
+        for axis, size in sizes.items():
+            shape[int(axis[-1])] = size
+        return torch.randn(shape, generator=generator)
+
+    earlier = {key: drawn(key, axis_2=past) for key in example if key.startswith("past_")}
     if name == "vision":
         shape = (batch, HEIGHT, WIDTH, 3)
         frame = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         sizes = [[HEIGHT - 7 * i, WIDTH - 11 * i] for i in range(batch)]
         return {"frame": frame, "valid": torch.tensor(sizes)}
     if name == "text":
-        token_ids = torch.full((batch, other), 49407)
-        token_ids[:, 0] = 49406
-        token_ids[:, 1 : other - 1] = torch.randint(
-            1, 49406, (batch, other - 2), generator=generator
-        )
-        return {"token_ids": token_ids}
-    example = graphs[name].example
-    made = {}
-    for key, value in example.items():
-        shape = (batch, *value.shape[1:])
-        if key == "mask_embedding":
-            shape = (batch, other, value.shape[2])
-        made[key] = torch.randn(shape, generator=generator)
-    return made
+        token_ids = torch.randint(1, 49406, (batch, other), generator=generator)
+        token_ids[:, 0], token_ids[:, -1] = 49406, 49407
+        places = torch.arange(past, past + other).expand(batch, other)
+        return {"token_ids": token_ids, "places": places, **earlier}
+    if name == "decode":
+        given = {key: drawn(key) for key in memory_names(graphs[name].module.layers)}
+        given |= {f"regions_{i}": drawn(f"regions_{i}", axis_1=1) for i in range(LEVELS)}
+        queries = graphs[name].module.decoder.num_queries
+        groups = [tasks.latents(queries)]
+        groups += [tasks.group(task, queries, other) for task in tasks.TASKS if other]
+        layout = tasks.side_by_side(groups, tasks.LATENTS)
+        before = tasks.group("caption", queries, past)
+        rows = Rows.of([layout] * batch, past=before)
+        weight = torch.zeros(batch, len(layout), 1)
+        weight[:, torch.from_numpy(tasks.sees_everything(layout))] = 1.0
+        return {
+            **given,
+            "kind": rows.kind,
+            "content": rows.content,
+            "position": rows.position,
+            "text": drawn("text", axis_1=len(layout)),
+            "visible": rows.visible,
+            "region_weight": weight,
+            **earlier,
+        }
+    sizes = {"axis_1": other} if name == "mask" else {}
+    return {key: drawn(key, **(sizes if "embedding" in key else {})) for key in example}
 
 
 CASES = [
-    ("vision", 1, 0),
-    ("vision", 3, 0),
-    ("decode", 1, 0),
-    ("decode", 3, 0),
-    ("mask", 1, 1),
-    ("mask", 3, 5),
-    ("text", 1, 2),
-    ("text", 5, 77),
+    ("vision", 1, 0, 0),
+    ("vision", 3, 0, 0),
+    ("decode", 1, 0, 0),
+    ("decode", 1, 4, 0),
+    ("decode", 1, 1, 11),
+    ("decode", 3, 6, 2),
+    ("mask", 1, 1, 0),
+    ("mask", 3, 5, 0),
+    ("text", 1, 2, 0),
+    ("text", 5, 77, 0),
+    ("text", 3, 1, 6),
+    ("text", 2, 5, 3),
+    ("token", 1, 0, 0),
+    ("token", 7, 0, 0),
 ]
 
 
-@pytest.mark.parametrize(("name", "batch", "other"), CASES)
+@pytest.mark.parametrize(("name", "batch", "other", "past"), CASES)
 def test_onnx_computes_what_torch_computes_for_other_lengths(
-    name: str, batch: int, other: int, graphs: dict[str, ExportedGraph]
+    name: str, batch: int, other: int, past: int, graphs: dict[str, ExportedGraph]
 ) -> None:
     graph = graphs[name]
-    values = inputs(graphs, name, batch, other)
+    values = inputs(graphs, name, batch, other, past)
+    assert list(values) == list(graph.example)
     session = ort.InferenceSession(
         graph.model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -115,18 +151,43 @@ def symbolic(graph: ExportedGraph) -> dict[str, list[int]]:
     }
 
 
-def test_axes_that_vary_are_symbolic_and_no_others(graphs: dict[str, ExportedGraph]) -> None:
+def test_axes_that_vary_are_symbolic_and_no_others(
+    model: XDecoder, graphs: dict[str, ExportedGraph]
+) -> None:
+    layers = model.config.decoder.layers
     assert symbolic(graphs["vision"]) == {"frame": [0], "valid": [0]}
-    assert set(map(tuple, symbolic(graphs["decode"]).values())) == {(0,)}
+    assert symbolic(graphs["decode"]) == {
+        **dict.fromkeys(memory_names(layers), [0]),
+        **{f"regions_{level}": [0, 1] for level in range(LEVELS)},
+        **dict.fromkeys(("kind", "content", "position", "text"), [0, 1]),
+        **dict.fromkeys(("visible", "region_weight"), [0, 1, 2]),
+        **dict.fromkeys(state_names("past", layers), [0, 2]),
+    }
     assert symbolic(graphs["mask"]) == {"mask_embedding": [0, 1], "mask_map": [0]}
-    assert symbolic(graphs["text"]) == {"token_ids": [0, 1]}
+    assert symbolic(graphs["text"]) == {
+        **dict.fromkeys(("token_ids", "places"), [0, 1]),
+        **dict.fromkeys(state_names("past", model.config.text.layers), [0, 2]),
+    }
+    assert symbolic(graphs["token"]) == {"caption_embedding": [0]}
 
 
-def test_graphs_fit_together(graphs: dict[str, ExportedGraph]) -> None:
-    vision = [value.name for value in graphs["vision"].model.graph.output]
-    decode = [value.name for value in graphs["decode"].model.graph.input]
-    assert decode == vision[: len(decode)]
-    assert vision[len(decode) :] == ["mask_map", "image_embedding"]
+def ports(values: Sequence[onnx.ValueInfoProto], without: str = "") -> list[str]:
+    return [value.name.removeprefix(without) for value in values]
+
+
+def test_graphs_fit_together(model: XDecoder, graphs: dict[str, ExportedGraph]) -> None:
+    memory = list(memory_names(model.config.decoder.layers))
+    vision = ports(graphs["vision"].model.graph.output)
+    decode = graphs["decode"].model.graph
+    assert ports(decode.input)[: len(memory)] == memory
+    assert vision == [*memory, "mask_map", "backbone_embedding"]
+    assert ports(graphs["mask"].model.graph.input) == ["mask_embedding", "mask_map"]
+    assert ports(graphs["token"].model.graph.input) == ["caption_embedding"]
+    # What a step leaves is what the next one takes.
+    states = 2 * model.config.decoder.layers
+    assert ports(decode.output[-states:], "row_") == ports(decode.input[-states:], "past_")
+    text, states = graphs["text"].model.graph, 2 * model.config.text.layers
+    assert ports(text.output[-states:], "token_") == ports(text.input[-states:], "past_")
 
 
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -190,11 +251,59 @@ def test_sizes_must_be_distinct(
 
 
 def test_macs_are_those_of_the_products(graphs: dict[str, ExportedGraph]) -> None:
-    mask = graphs["mask"].example
+    mask = graphs["mask"].typical
+    assert len(mask["mask_map"]) == 1
     queries, channels = mask["mask_embedding"].shape[1:]
     positions = mask["mask_map"][0, 0].numel()
     assert macs(graphs["mask"]) == queries * channels * positions
     assert all(macs(graph) > 0 for graph in graphs.values())
+
+
+def test_a_decode_costs_what_the_latents_of_one_image_cost(
+    model: XDecoder, graphs: dict[str, ExportedGraph]
+) -> None:
+    typical = graphs["decode"].typical
+    assert typical["kind"].tolist() == [tasks.latents(model.config.num_queries).kind.tolist()]
+    assert typical["past_keys_0"].shape[2] == 0
+    more = inputs(graphs, "decode", 1, 5, 0)
+    assert macs(graphs["decode"]) < macs(replace(graphs["decode"], typical=more))
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ([], r"\(none\)"),
+        (["segment", "sing"], "sing"),
+        (["segment", "segment"], "segment, segment"),
+    ],
+)
+def test_tasks_must_be_of_the_table_each_once(
+    asked: list[str], named: str, model: XDecoder, tmp_path: Path
+) -> None:
+    with pytest.raises(BuildError, match=f"The tasks {named} cannot be built.*each once"):
+        build_portable(model, tmp_path / "new.plan", sizes=[(HEIGHT, WIDTH)], tasks=asked)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_plan_carries_the_graphs_of_its_tasks(
+    graphs: dict[str, ExportedGraph],
+    model: XDecoder,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(build, "export_image_graphs", lambda *_: [graphs[n] for n in NAMES[:3]])
+    monkeypatch.setattr(build, "export_text_graph", lambda _: graphs["text"])
+    monkeypatch.setattr(build, "export_token_graph", lambda _: graphs["token"])
+    held = {}
+    for asked in (["segment", "refer"], ["caption"]):
+        output = tmp_path / f"{asked[0]}.plan"
+        summary = build_portable(model, output, sizes=[(HEIGHT, WIDTH)], tasks=asked, max_phrases=7)
+        with Plan.open(output, verify=True) as plan:
+            assert plan.manifest.tasks == tuple(asked)
+            assert plan.manifest.decoder.max_phrases == 7
+            held[asked[0]] = {name for name in plan.names if name.endswith(".onnx")}
+        assert held[asked[0]] == {graph.member for graph in summary.graphs}
+    assert held["caption"] - held["segment"] == {"token.onnx"}
 
 
 def test_the_digest_tells_weights_apart(tiny: ModelConfig, model: XDecoder) -> None:
@@ -227,7 +336,7 @@ def with_another_weight(graph: ExportedGraph) -> ExportedGraph:
     values = onnx.numpy_helper.to_array(largest).copy()
     values.flat[:] += 0.5
     largest.CopyFrom(onnx.numpy_helper.from_array(values, largest.name))
-    return ExportedGraph(graph.name, changed, graph.module, graph.example)
+    return replace(graph, model=changed)
 
 
 def test_a_graph_that_computes_something_else_is_refused(
@@ -237,7 +346,7 @@ def test_a_graph_that_computes_something_else_is_refused(
     tmp_path: Path,
 ) -> None:
     wrong = with_another_weight(graphs["text"])
-    with pytest.raises(BuildError, match="text_embedding of the text graph differs"):
+    with pytest.raises(BuildError, match="of the text graph differs"):
         check_against_torch(wrong)
     image = [graphs[name] for name in NAMES[:3]]
     monkeypatch.setattr(build, "export_image_graphs", lambda *_: image)
@@ -251,7 +360,7 @@ def test_nan_is_refused(graphs: dict[str, ExportedGraph]) -> None:
     mask = graphs["mask"]
     poisoned = {key: value * float("nan") for key, value in mask.example.items()}
     with pytest.raises(BuildError, match="differs from PyTorch"):
-        check_against_torch(ExportedGraph(mask.name, mask.model, mask.module, poisoned))
+        check_against_torch(replace(mask, example=poisoned))
 
 
 def test_a_full_disk_leaves_nothing(
@@ -263,6 +372,7 @@ def test_a_full_disk_leaves_nothing(
     image = [graphs[name] for name in NAMES[:3]]
     monkeypatch.setattr(build, "export_image_graphs", lambda *_: image)
     monkeypatch.setattr(build, "export_text_graph", lambda _: graphs["text"])
+    monkeypatch.setattr(build, "export_token_graph", lambda _: graphs["token"])
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -292,7 +402,16 @@ def test_the_manifest_agrees_with_the_model(tiny_plan: Path, model: XDecoder) ->
     assert manifest.decoder.num_queries == config.num_queries
     assert manifest.decoder.mask_dim == config.mask_dim
     assert manifest.decoder.logit_scale == pytest.approx(np.exp(2.6593), rel=1e-5)
+    assert manifest.decoder.layers == config.decoder.layers
+    assert manifest.decoder.heads == config.decoder.heads
+    assert manifest.decoder.retrieval_ensemble == config.retrieval_ensemble
     assert manifest.text.context_length == config.context_length
+    assert manifest.text.layers == config.text.layers
+    assert manifest.text.heads == config.text.heads
+    assert manifest.text.width == config.text.width
+    assert manifest.text.caption_stops == config.caption_stops
+    assert manifest.text.answers == config.answers
+    assert manifest.tasks == tuple(tasks.TASKS)
     assert manifest.postprocess.instance_topk == config.postprocess.instance_topk
     errors = manifest.accuracy["relative_rms_error_against_pytorch"]
     assert set(errors) == set(manifest.graphs.members())

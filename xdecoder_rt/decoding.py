@@ -19,6 +19,7 @@ from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.tasks import Layout
 
 LEVEL_STRIDES = (32, 16, 8)
+PAST_MULTIPLE = 32
 Region = tuple[Floats, Floats, Floats]
 """1 inside and -1 outside, float32 ``[N]`` for each level that the decoder attends to."""
 
@@ -129,9 +130,13 @@ class RowDecoder:
         text = np.zeros((len(layout), self._width), np.float32)
         text[layout.text != tasks.NO_TEXT] = np.concatenate([group.text for group in groups])
         visible = tasks.visible(layout, None if past is None else past.layout)
-        if past is not None and groups[0].visible is not None:
-            visible[:, : len(past.layout)] = groups[0].visible
-            visible[:, len(past.layout) :] = np.eye(len(layout), dtype=np.bool_)
+        if past is not None:
+            known = len(past.layout)
+            if groups[0].visible is not None:
+                visible[:, :known] = groups[0].visible
+                visible[:, known:] = np.eye(len(layout), dtype=np.bool_)
+            unused = np.zeros((len(layout), _padding(known)), np.bool_)
+            visible = np.concatenate((visible[:, :known], unused, visible[:, known:]), axis=1)
         return {
             "kind": layout.kind[None],
             "content": layout.content[None],
@@ -142,12 +147,22 @@ class RowDecoder:
 
     def _past(self, past: DecodedRows | None) -> dict[str, Array]:
         heads = self._info.heads
-        empty = np.empty((1, heads, 0, self._width // heads), np.float32)
+        known = 0 if past is None else len(past.layout)
+        unused = np.zeros((1, heads, _padding(known), self._width // heads), np.float32)
         feeds: dict[str, Array] = {}
         for i in range(self._info.layers):
-            feeds[f"past_keys_{i}"] = empty if past is None else past.keys[i]
-            feeds[f"past_values_{i}"] = empty if past is None else past.values[i]
+            for name in ("keys", "values"):
+                states = () if past is None else (getattr(past, name)[i],)
+                feeds[f"past_{name}_{i}"] = np.concatenate((*states, unused), axis=2)
         return feeds
+
+
+def _padding(rows: int) -> int:
+    """Rows that nobody sees, added to a past so that its size changes at few steps of a caption.
+
+    To some backends a new size is a new plan of the graph.
+    """
+    return -rows % PAST_MULTIPLE
 
 
 def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias, cast, overload
 
 import numpy as np
@@ -17,23 +14,19 @@ import numpy.typing as npt
 from xdecoder_rt.captioning import Opening
 from xdecoder_rt.errors import ArgumentError, shown
 from xdecoder_rt.grounding import check_lengths
-from xdecoder_rt.image import ImageSource
 from xdecoder_rt.questions import AskAbout, Describe, Embed, Question, Refer, Segment, ask_all
 from xdecoder_rt.regions import RegionSource, read_region, region_levels
 from xdecoder_rt.results import Answer, Caption, Finding, Output, Ranking, Reference, Segmentation
-from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.segmentation import RULES
+from xdecoder_rt.session import Image, Images, Session, Words
 from xdecoder_rt.state import ImageState
-from xdecoder_rt.text_cache import TextCache, default_directory
 from xdecoder_rt.vocabulary import Vocabulary, check_text
 
-Words = Sequence[str | Sequence[str]]
-Image: TypeAlias = "ImageSource | ImageState"
-Images: TypeAlias = "list[Image] | tuple[Image, ...]"
+Regions: TypeAlias = "list[RegionSource] | tuple[RegionSource, ...]"
 
 
-class Engine:
-    """A plan, opened: images and words in, masks and labels out.
+class Engine(Session):
+    """A plan, opened: images and words in, masks, labels, sentences and embeddings out.
 
     An engine may be called from many threads at once. It is a context manager.
 
@@ -51,48 +44,6 @@ class Engine:
         BackendError: the backend does not exist or cannot run this plan.
         MissingExtraError: the backend's package is not installed.
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        backend: str | None = None,
-        device: str | None = None,
-        threads: int | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-    ) -> None:
-        if threads is not None and threads < 1:
-            raise ArgumentError(f"threads is {threads}", expected="None or at least 1")
-        directory = default_directory() if cache_dir is None else Path(cache_dir)
-        self._runtime = Runtime(path, backend, device, threads, directory)
-        self.manifest = self._runtime.manifest
-        self.backend = self._runtime.backend
-
-    def encode(self, image: ImageSource) -> ImageState:
-        """Look at an image once, for any number of questions.
-
-        Args:
-            image: HxWx3 uint8 RGB array, PIL image or path; see
-                :func:`xdecoder_rt.image.load_image`.
-
-        Raises:
-            ImageError: it is not such an image.
-        """
-        self._runtime.require_open()
-        return self._runtime.encode(image)
-
-    def decode(self, image: Image) -> ImageState:
-        """Encode an image, if it is not encoded yet, and decode its latent queries.
-
-        Other calls do this by themselves; here it is done ahead, so that what is asked later costs
-        its own rows only.
-
-        Raises:
-            ImageError: the image cannot be read.
-        """
-        state = image if isinstance(image, ImageState) else self.encode(image)
-        self._runtime.require_open()
-        self._runtime.rows.latents(state)
-        return state
 
     @overload
     def segment(
@@ -184,32 +135,54 @@ class Engine:
         """
         self._require("refer")
         if isinstance(image, list | tuple):
-            asked = [
-                Refer.ask(self._runtime, own, joint, strict)
-                for own in _for_each(phrases, len(image))
-            ]
+            each = _for_each("phrases", phrases, len(image), _are_of_one(phrases))
+            asked = [Refer.ask(self._runtime, own, joint, strict) for own in each]
             return [self._one(one, own) for one, own in zip(image, asked, strict=True)]
         question = Refer.ask(self._runtime, cast("Sequence[str]", phrases), joint, strict)
         found: list[Reference] = self._one(image, question)
         return found
 
+    @overload
     def caption(
         self,
         image: Image,
+        prompt: str | None = ...,
+        region: RegionSource | None = ...,
+        *,
+        beams: int = ...,
+        max_tokens: int | None = ...,
+        strict: bool = ...,
+    ) -> Caption: ...
+
+    @overload
+    def caption(
+        self,
+        image: Images,
+        prompt: str | None = ...,
+        region: Regions | None = ...,
+        *,
+        beams: int = ...,
+        max_tokens: int | None = ...,
+        strict: bool = ...,
+    ) -> list[Caption]: ...
+
+    def caption(
+        self,
+        image: Image | Images,
         prompt: str | None = None,
-        region: RegionSource | None = None,
+        region: RegionSource | Regions | None = None,
         *,
         beams: int = 1,
         max_tokens: int | None = None,
         strict: bool = False,
-    ) -> Caption:
+    ) -> Caption | list[Caption]:
         """Describe an image, or a part of it (captioning, referring captioning).
 
         Args:
-            image: an image or a state of :meth:`encode`.
+            image: an image, a state of :meth:`encode`, or a list of these.
             prompt: words that the caption begins with.
             region: what it is about: a bool mask of the image's size, a box (left, top, right,
-                bottom), or a result of :meth:`refer`.
+                bottom), or a result of :meth:`refer`; with a list of images, one for each.
             beams: drafts followed at a time; 1 takes the likeliest token each time.
             max_tokens: longest caption; None for 50.
             strict: refuse a prompt over the context length, which is otherwise cut with a
@@ -221,8 +194,15 @@ class Engine:
             ArgumentError: the region is outside the image or empty, `beams` or `max_tokens` is out
                 of range, the plan lacks this task, or the engine is closed.
         """
+        if isinstance(image, list | tuple):
+            parts = _for_each("regions", region, len(image), region is None)
+            return [
+                self.caption(one, prompt, part, beams=beams, max_tokens=max_tokens, strict=strict)
+                for one, part in zip(image, parts, strict=True)
+            ]
         state = self._state(image, "caption")
-        opening = self._opening(state, prompt, region, strict)
+        part = cast("RegionSource | None", region)
+        opening = self._opening(state, prompt, part, strict)
         found: Caption = self._one(state, Describe(opening, beams, max_tokens))
         return found
 
@@ -254,19 +234,40 @@ class Engine:
                 yield text[len(said) :]
                 said = text
 
+    @overload
     def answer(
         self,
         image: Image,
         question: str,
+        choices: Sequence[str] | None = ...,
+        *,
+        strict: bool = ...,
+    ) -> Answer: ...
+
+    @overload
+    def answer(
+        self,
+        image: Images,
+        question: str | Sequence[str],
+        choices: Sequence[str] | None = ...,
+        *,
+        strict: bool = ...,
+    ) -> list[Answer]: ...
+
+    def answer(
+        self,
+        image: Image | Images,
+        question: str | Sequence[str],
         choices: Sequence[str] | None = None,
         *,
         strict: bool = False,
-    ) -> Answer:
+    ) -> Answer | list[Answer]:
         """Answer a question on an image (visual question answering).
 
         Args:
-            image: an image or a state of :meth:`encode`.
-            question: such as "what is on the table?".
+            image: an image, a state of :meth:`encode`, or a list of these.
+            question: such as "what is on the table?"; with a list of images, one for all of them
+                or one for each.
             choices: possible answers; None takes those that the plan was trained on.
             strict: refuse a question over the context length, which is otherwise cut with a
                 warning.
@@ -278,15 +279,13 @@ class Engine:
                 the engine is closed.
         """
         self._require("answer")
-        asked = AskAbout.ask(self._runtime, question, choices, strict)
-        found: Answer = self._one(image, asked)
+        if isinstance(image, list | tuple):
+            each = _for_each("questions", question, len(image), isinstance(question, str))
+            asked = [AskAbout.ask(self._runtime, own, choices, strict) for own in each]
+            return [self._one(one, own) for one, own in zip(image, asked, strict=True)]
+        one = AskAbout.ask(self._runtime, cast("str", question), choices, strict)
+        found: Answer = self._one(image, one)
         return found
-
-    @overload
-    def embed_image(self, image: Image) -> npt.NDArray[np.float32]: ...
-
-    @overload
-    def embed_image(self, image: Images) -> npt.NDArray[np.float32]: ...
 
     def embed_image(self, image: Image | Images) -> npt.NDArray[np.float32]:
         """An image in the space of texts.
@@ -307,20 +306,6 @@ class Engine:
             return np.array(rows, np.float32).reshape(len(rows), self.manifest.text.proj_dim)
         found: npt.NDArray[np.float32] = self._one(image, Embed())
         return found
-
-    def embed_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit embeddings of texts as they are: float32 ``[T, proj_dim]``.
-
-        Raises:
-            VocabularyError: a text is empty or unreadable.
-        """
-        self._runtime.require_open()
-        if isinstance(texts, str):
-            raise ArgumentError(f"texts is the string {shown(texts)}", expected="a list of texts")
-        if not texts:
-            return np.empty((0, self.manifest.text.proj_dim), np.float32)
-        checked = [check_text(text, f"Text {i}") for i, text in enumerate(texts)]
-        return self._runtime.text.texts(checked)
 
     def rank(self, images: Images, texts: Sequence[str]) -> Ranking:
         """Compare images with texts (image-text retrieval, both ways).
@@ -358,31 +343,39 @@ class Engine:
         (reference,) = self.refer(states[best], [phrase], strict=strict)
         return Finding(best, float(scores[best]), reference)
 
+    # The implementation's keywords, not written thrice; it refuses unknown ones.
+    @overload
+    def run(self, image: Image, **asked: Any) -> Output: ...  # type: ignore[misc]
+
+    @overload
+    def run(self, image: Images, **asked: Any) -> list[Output]: ...  # type: ignore[misc]
+
     def run(
         self,
-        image: Image,
+        image: Image | Images,
         *,
         segment: Words | None = None,
         task: str = "panoptic",
         stuff: Collection[str] = (),
-        refer: Sequence[str] | None = None,
+        refer: Sequence[str] | Sequence[Sequence[str]] | None = None,
         joint: bool = False,
         caption: bool = False,
         prompt: str | None = None,
-        region: RegionSource | None = None,
+        region: RegionSource | Regions | None = None,
         beams: int = 1,
         max_tokens: int | None = None,
-        answer: str | None = None,
+        answer: str | Sequence[str] | None = None,
         choices: Sequence[str] | None = None,
         embed: bool = False,
         strict: bool = False,
-    ) -> Output:
+    ) -> Output | list[Output]:
         """Do several tasks on one image: one look, one decode, and a caption's later tokens.
 
         Every result is what the task's own call gives.
 
         Args:
-            image: an image or a state of :meth:`encode`.
+            image: an image, a state of :meth:`encode`, or a list of these, with phrases, regions
+                and questions for each as in the tasks' own calls.
             segment: the vocabulary of :meth:`segment`, whose `task` and `stuff` follow.
             task: see :meth:`segment`.
             stuff: see :meth:`segment`.
@@ -400,21 +393,37 @@ class Engine:
             strict: refuse texts over the context length, which are otherwise cut with a warning.
 
         Returns:
-            What was asked for; the other fields are None.
+            What was asked for; the other fields are None. A list for a list.
 
         Raises:
             As the tasks' own calls.
         """
+        shared: dict[str, Any] = {
+            "segment": segment, "task": task, "stuff": stuff, "joint": joint, "caption": caption,
+            "prompt": prompt, "beams": beams, "max_tokens": max_tokens, "choices": choices,
+            "embed": embed, "strict": strict,
+        }  # fmt: skip
+        if isinstance(image, list | tuple):
+            count, is_one = len(image), answer is None or isinstance(answer, str)
+            phrases = _for_each("phrases", refer, count, _are_of_one(refer))
+            regions = _for_each("regions", region, count, region is None)
+            questions = _for_each("questions", answer, count, is_one)
+            each = zip(image, phrases, regions, questions, strict=True)
+            return [
+                self.run(one, refer=own, region=part, answer=question, **shared)
+                for one, own, part, question in each
+            ]
         self._runtime.require_open()
         asked: dict[str, Question] = {}
         if segment is not None:
             asked["segment"] = self._segment(segment, task, stuff)
         if refer is not None:
             self._require("refer")
-            asked["refer"] = Refer.ask(self._runtime, refer, joint, strict)
+            own = cast("Sequence[str]", refer)
+            asked["refer"] = Refer.ask(self._runtime, own, joint, strict)
         if answer is not None:
             self._require("answer")
-            asked["answer"] = AskAbout.ask(self._runtime, answer, choices, strict)
+            asked["answer"] = AskAbout.ask(self._runtime, cast("str", answer), choices, strict)
         if embed:
             self._require("embed")
             asked["embed"] = Embed()
@@ -422,39 +431,11 @@ class Engine:
             self._require("caption")
         state = image if isinstance(image, ImageState) else self.encode(image)
         if caption:
-            opening = self._opening(state, prompt, region, strict)
+            part = cast("RegionSource | None", region)
+            opening = self._opening(state, prompt, part, strict)
             asked["caption"] = Describe(opening, beams, max_tokens)
         results = ask_all(self._runtime, state, list(asked.values()))
         return Output(**dict(zip(asked, results, strict=True)))
-
-    def warm(self, vocabulary: Words) -> None:
-        """Embed a vocabulary ahead of time, so that the first frame does not wait for it.
-
-        Raises:
-            VocabularyError: as for :meth:`segment`.
-        """
-        self._runtime.require_open()
-        self._runtime.text.class_table(Vocabulary.parse(vocabulary))
-
-    @property
-    def text_cache(self) -> TextCache:
-        """Where text embeddings are kept; its ``stats`` count hits and misses."""
-        return self._runtime.text.cache
-
-    def close(self) -> None:
-        """Release graphs, caches and the file; states of this engine are of no use after it."""
-        self._runtime.close()
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _segment(self, vocabulary: Words, task: str, stuff: Collection[str]) -> Segment:
         self._require("segment")
@@ -476,35 +457,24 @@ class Engine:
             levels = region_levels(mask, state.letterbox)
         return self._runtime.captions.open(prompt, levels)
 
-    def _one(self, image: Image, question: Question) -> Any:
-        state = self._state(image, question.task)
-        return ask_all(self._runtime, state, [question])[0]
 
-    def _state(self, image: Image, task: str) -> ImageState:
-        self._require(task)
-        return image if isinstance(image, ImageState) else self.encode(image)
-
-    def _require(self, task: str) -> None:
-        self._runtime.require_open()
-        held = self.manifest.tasks
-        if task not in held:
-            raise ArgumentError(
-                f"This plan cannot do the task {task!r}",
-                expected="one of " + ", ".join(repr(name) for name in held),
-                fix=f"build it again with --tasks {','.join((*held, task))}",
-            )
+def _are_of_one(phrases: object) -> bool:
+    """Whether these are the phrases of one image rather than a list of those of several."""
+    return not isinstance(phrases, list | tuple) or not any(
+        isinstance(own, list | tuple) for own in phrases
+    )
 
 
-def _for_each(phrases: Sequence[str] | Sequence[Sequence[str]], images: int) -> list[Sequence[str]]:
-    """The phrases of each of several images."""
-    if isinstance(phrases, str) or not any(isinstance(own, list | tuple) for own in phrases):
-        return [cast("Sequence[str]", phrases)] * images
-    if len(phrases) != images:
+def _for_each(name: str, asked: Any, images: int, is_for_all: bool) -> list[Any]:
+    """What is asked of each of several images."""
+    if is_for_all:
+        return [asked] * images
+    held = len(asked) if isinstance(asked, list | tuple) else 1
+    if held != images or not isinstance(asked, list | tuple):
         raise ArgumentError(
-            f"There are phrases for {len(phrases)} images and {images} images",
-            expected="a list of phrases for each image, or one list for all",
+            f"There are {name} for {held} images and {images} images", expected="one for each"
         )
-    return list(phrases)
+    return list(asked)
 
 
 def _listed(images: Images) -> list[Image]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xdecoder_rt.cli.options import add_engine, add_json, positive
+from xdecoder_rt.cli.options import add_engine, add_json, positive, task_names
 from xdecoder_rt.cli.output import Report
-from xdecoder_rt.errors import require, shown
+from xdecoder_rt.errors import require
 from xdecoder_rt.tasks import TASKS
 
 SUMMARY = "score a plan on a labelled folder: every task it has, and time"
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the labelled folder")
     parser.add_argument(
         "--tasks",
-        type=_tasks,
+        type=task_names,
         default=tuple(TASKS),
         metavar="TASK,...",
         help=f"only these, joined by commas: {','.join(TASKS)} (default: all)",
@@ -86,14 +86,3 @@ def run(args: argparse.Namespace) -> int:
     report.text(scores.table())
     report.document(scores.to_json())
     return 0
-
-
-def _tasks(text: str) -> tuple[str, ...]:
-    """Names of tasks joined by commas, for argparse."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in TASKS:
-            raise argparse.ArgumentTypeError(
-                f"there is no task {shown(name)}; tasks are {', '.join(TASKS)}"
-            )
-    return names

@@ -231,10 +231,13 @@ def size(text: str) -> tuple[int, int]:
 def task_names(text: str) -> tuple[str, ...]:
     """Distinct names of tasks from ``A,B``, for argparse."""
     names = tuple(name.strip() for name in text.split(","))
-    if len(set(names)) < len(names) or not set(names) <= set(TASKS):
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a list of distinct tasks among {','.join(TASKS)}"
-        )
+    for name in names:
+        if name not in TASKS:
+            raise argparse.ArgumentTypeError(
+                f"there is no task {shown(name)}; tasks are {', '.join(TASKS)}"
+            )
+        if names.count(name) > 1:
+            raise argparse.ArgumentTypeError(f"the task {name} is there twice")
     return names
 
 

@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
         texts = _texts(entries, args.texts)
         if args.find:
             _find(engine, entries, texts, pictures, args.font)
-        report.text(_text(entries, texts, args.top))
+        if any("scores" in entry for entry in entries):
+            report.text(_text(entries, texts, args.top))
         report.document(
             {
                 "plan": str(args.plan),
@@ -179,8 +180,6 @@ def _text(entries: list[dict[str, Any]], texts: list[dict[str, Any]], top: int) 
     lines: list[str] = []
     for text in texts:
         best = text["images"][:top]
-        if not best:
-            return "no image could be read"
         rows = [
             (str(place), printable(one["image"], 200), f"{one['score']:.3f}")
             for place, one in enumerate(best, 1)

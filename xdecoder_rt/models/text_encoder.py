@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from xdecoder_rt.models.attention import BLOCKED, Attention, attend
 from xdecoder_rt.models.config import TextConfig
 
-START_TOKEN = 49406
 NORM_EPS = 1e-12
 
 

@@ -1,0 +1,149 @@
+"""A plan held open: images and words go in; tasks are asked by the engine above."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.image import ImageSource
+from xdecoder_rt.questions import Question, ask_all
+from xdecoder_rt.runtime import Runtime
+from xdecoder_rt.state import ImageState
+from xdecoder_rt.text_cache import TextCache, default_directory
+from xdecoder_rt.vocabulary import Vocabulary, check_text
+
+Words = Sequence[str | Sequence[str]]
+Image: TypeAlias = "ImageSource | ImageState"
+Images: TypeAlias = "list[Image] | tuple[Image, ...]"
+
+
+_Session = TypeVar("_Session", bound="Session")
+
+
+class Session:
+    """Opens and closes a plan, and encodes images and words; tasks are :class:`Engine`'s.
+
+    Args:
+        path: the plan.
+        backend: ``"onnxruntime"`` or ``"openvino"``; None chooses by plan and machine.
+        device: ``"cpu"``; None chooses.
+        threads: processor threads of one call; None leaves the choice to the backend.
+        cache_dir: folder of the text cache and of compiled models; None takes
+            ``$XDECODER_RT_CACHE`` or the user's cache folder. When it cannot be written, work goes
+            on with one warning.
+
+    Raises:
+        PlanError: the file is not a usable plan.
+        BackendError: the backend does not exist or cannot run this plan.
+        MissingExtraError: the backend's package is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        backend: str | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ArgumentError(f"threads is {threads}", expected="None or at least 1")
+        directory = default_directory() if cache_dir is None else Path(cache_dir)
+        self._runtime = Runtime(path, backend, device, threads, directory)
+        self.manifest = self._runtime.manifest
+        self.backend = self._runtime.backend
+
+    def encode(self, image: ImageSource) -> ImageState:
+        """Look at an image once, for any number of questions.
+
+        Args:
+            image: HxWx3 uint8 RGB array, PIL image or path; see
+                :func:`xdecoder_rt.image.load_image`.
+
+        Raises:
+            ImageError: it is not such an image.
+        """
+        self._runtime.require_open()
+        return self._runtime.encode(image)
+
+    def decode(self, image: Image) -> ImageState:
+        """Encode an image, if it is not encoded yet, and decode its latent queries.
+
+        Other calls do this by themselves; here it is done ahead, so that what is asked later costs
+        its own rows only.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        state = image if isinstance(image, ImageState) else self.encode(image)
+        self._runtime.require_open()
+        self._runtime.rows.latents(state)
+        return state
+
+    def embed_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit embeddings of texts as they are: float32 ``[T, proj_dim]``.
+
+        Raises:
+            VocabularyError: a text is empty or unreadable.
+        """
+        self._runtime.require_open()
+        if isinstance(texts, str):
+            raise ArgumentError(f"texts is the string {shown(texts)}", expected="a list of texts")
+        if not texts:
+            return np.empty((0, self.manifest.text.proj_dim), np.float32)
+        checked = [check_text(text, f"Text {i}") for i, text in enumerate(texts)]
+        return self._runtime.text.texts(checked)
+
+    def warm(self, vocabulary: Words) -> None:
+        """Embed a vocabulary ahead of time, so that the first frame does not wait for it.
+
+        Raises:
+            VocabularyError: as for :meth:`segment`.
+        """
+        self._runtime.require_open()
+        self._runtime.text.class_table(Vocabulary.parse(vocabulary))
+
+    @property
+    def text_cache(self) -> TextCache:
+        """Where text embeddings are kept; its ``stats`` count hits and misses."""
+        return self._runtime.text.cache
+
+    def close(self) -> None:
+        """Release graphs, caches and the file; states of this engine are of no use after it."""
+        self._runtime.close()
+
+    def __enter__(self: _Session) -> _Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _one(self, image: Image, question: Question) -> Any:
+        state = self._state(image, question.task)
+        return ask_all(self._runtime, state, [question])[0]
+
+    def _state(self, image: Image, task: str) -> ImageState:
+        self._require(task)
+        return image if isinstance(image, ImageState) else self.encode(image)
+
+    def _require(self, task: str) -> None:
+        self._runtime.require_open()
+        held = self.manifest.tasks
+        if task not in held:
+            raise ArgumentError(
+                f"This plan cannot do the task {task!r}",
+                expected="one of " + ", ".join(repr(name) for name in held),
+                fix=f"build it again with --tasks {','.join((*held, task))}",
+            )
