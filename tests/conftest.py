@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from xdecoder_rt.manifest import Manifest
     from xdecoder_rt.models import ModelConfig, XDecoder
 
 TINY_SIZES = ((64, 64), (32, 96))
@@ -113,6 +114,20 @@ def tiny_plan(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
         if not plan.exists():
             _build(plan)
     return plan
+
+
+@pytest.fixture
+def altered(tiny_plan: Path, tmp_path: Path) -> Callable[[Callable[[Manifest], Manifest]], Path]:
+    """Writes `tiny_plan` anew with another manifest over the same graphs."""
+    from xdecoder_rt.plan import Plan, write_plan
+
+    def write(change: Callable[[Manifest], Manifest]) -> Path:
+        with Plan.open(tiny_plan) as plan:
+            members = {name: plan.read(name) for name in plan.names}
+            write_plan(tmp_path / "altered.plan", change(plan.manifest), members)
+        return tmp_path / "altered.plan"
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ token changes: a step encodes one token, decodes one row a beam, and scores the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,9 @@ from xdecoder_rt.tokenizer import ClipTokenizer
 MAX_TOKENS = 50
 """Tokens of a caption unless asked otherwise, as the original writes."""
 MAX_BEAMS = 64
+# What the next token may still change: a letter whose last bytes are to come, and an apostrophe,
+# which decoding closes up to the word before it if a contraction follows.
+_UNSETTLED = re.compile("(?: ?'\\w{0,2}|\N{REPLACEMENT CHARACTER}+)$")
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,21 @@ class CaptionWriter:
         begun = len(self._tokenizer.decode(opening.token_ids))
         ends = [at for stop in self._stops if (at := text.find(stop, begun)) >= 0]
         return Caption(text[: min(ends, default=len(text))].strip(), draft.score)
+
+    def settled(self, opening: Opening, draft: Draft) -> str:
+        """The beginning of a draft's :meth:`caption` that no later token takes back."""
+        text = self.caption(opening, draft).text
+        if draft.finished:
+            return text
+        text = _UNSETTLED.sub("", text)
+        # A stop may have begun.
+        held = (
+            size
+            for stop in self._stops
+            for size in range(len(stop) - 1, 0, -1)
+            if text.endswith(stop[:size])
+        )
+        return text[: len(text) - max(held, default=0)].rstrip()
 
     def _steps(self, opening: Opening, beams: int, max_tokens: int | None) -> int:
         room = self._tokenizer.context_length - len(opening.token_ids)

@@ -228,9 +228,8 @@ class Engine(Session):
         (decoded,) = self._runtime.rows.decode(state, [opening.group])
         writer, said = self._runtime.captions, ""
         for draft in writer.drafts(state, opening, decoded, 1, max_tokens):
-            text = writer.caption(opening, draft).text
-            # A letter whose last bytes are still to come is held back.
-            if draft.finished or not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            text = writer.settled(opening, draft)
+            if len(text) > len(said):
                 yield text[len(said) :]
                 said = text
 
@@ -345,12 +344,12 @@ class Engine(Session):
 
     # The implementation's keywords, not written thrice; it refuses unknown ones.
     @overload
-    def run(self, image: Image, **asked: Any) -> Output: ...  # type: ignore[misc]
+    def run(self, image: Image, **asked: Any) -> Output: ...
 
     @overload
-    def run(self, image: Images, **asked: Any) -> list[Output]: ...  # type: ignore[misc]
+    def run(self, image: Images, **asked: Any) -> list[Output]: ...
 
-    def run(
+    def run(  # type: ignore[misc]
         self,
         image: Image | Images,
         *,

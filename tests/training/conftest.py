@@ -1,88 +1,69 @@
-"""A tiny network with the interface of XDecoder, and a tiny labelled folder."""
+"""A tiny X-Decoder, a tiny labelled folder with texts, and batches made of them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from xdecoder_rt.evaluation.items import Phrase, Question
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolderWriter
-from xdecoder_rt.models import LayerPrediction, Prediction, XDecoder
+from xdecoder_rt.models import XDecoder
+from xdecoder_rt.models.config import (
+    BackboneConfig,
+    DecoderConfig,
+    ModelConfig,
+    PixelDecoderConfig,
+    TextConfig,
+)
 
 PALETTE = np.array(
     [[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40], [90, 90, 90]], np.uint8
 )
 NAMES = ("red box", "green box", "blue box", "yellow box", "floor")
-END = 63
+CONTEXT, START, END = 16, 62, 63
 
 
-class TinyDecoder(nn.Module):
-    """Two convolutions, a few queries, one layer: everything a step needs in milliseconds."""
-
-    def __init__(self, queries: int = 6, dim: int = 8) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(
-            num_queries=queries,
-            context_length=12,
-            pixel_mean=(127.0, 127.0, 127.0),
-            pixel_std=(64.0, 64.0, 64.0),
-            decoder=SimpleNamespace(class_token_is_mask=False),
-            to_json=lambda: "{}",
-        )
-        self.backbone = nn.Sequential(
-            nn.Conv2d(3, dim, 3, stride=2, padding=1), nn.BatchNorm2d(dim), nn.ReLU()
-        )
-        self.features = nn.Conv2d(dim, dim, 3, stride=2, padding=1)
-        self.queries = nn.Parameter(torch.randn(queries, dim))
-        self.layer = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(0.1)  # makes a run depend on the random generator
-        self.classify = nn.Linear(dim, dim)
-        self.words = nn.Embedding(END + 1, dim)
-        self.logit_scale = nn.Parameter(torch.tensor(2.0))
-        self.unused = nn.Parameter(torch.zeros(3))
-
-    def encode_text(self, token_ids: Tensor) -> Tensor:
-        before_end = (token_ids == END).cumsum(dim=1) == 0
-        return (self.words(token_ids) * before_end[..., None]).sum(dim=1)
-
-    def forward(self, images: Tensor) -> Prediction:
-        features = self.features(self.backbone(images))
-        layers = []
-        for states in (self.queries, self.queries + self.dropout(self.layer(self.queries))):
-            mask = states.expand(len(images), -1, -1) + features.mean(dim=(2, 3))[:, None]
-            layers.append(LayerPrediction(mask, self.classify(mask)))
-        return Prediction(features, layers)
-
-    def class_logits(self, class_embedding: Tensor, text_table: Tensor) -> Tensor:
-        return F.normalize(class_embedding, dim=-1) @ text_table.T * self.logit_scale.exp()
-
-    def parameter_groups(
-        self, lr: float, backbone_lr_scale: float, weight_decay: float
-    ) -> list[dict[str, Any]]:
-        backbone = list(self.backbone.parameters())
-        known = {id(p) for p in backbone}
-        rest = [p for p in self.parameters() if id(p) not in known]
-        return [
-            {"params": backbone, "lr": lr * backbone_lr_scale, "weight_decay": weight_decay},
-            {"params": rest, "lr": lr, "weight_decay": weight_decay},
-        ]
+def tiny_config(queries: int = 6, **changes: Any) -> ModelConfig:
+    """Every part of the compact family, as small as it gets."""
+    return ModelConfig(
+        name="tiny",
+        family="compact",
+        backbone=BackboneConfig(
+            kind="focal_dw", embed_dim=8, depths=(1, 1, 1, 1), focal_levels=(1, 1, 1, 1)
+        ),
+        pixel_decoder=PixelDecoderConfig(
+            dim=16, mask_level_dim=8, mask_dim=8, mask_kernel=0, norm="batch",
+            transformer_layers=1, heads=2, feedforward_dim=32,
+        ),
+        decoder=DecoderConfig(
+            num_queries=queries, hidden_dim=16, heads=2, feedforward_dim=32, layers=2,
+            class_token_is_mask=False,
+        ),
+        text=TextConfig(width=16, heads=2, layers=1, context_length=CONTEXT, vocabulary_size=64),
+        proj_dim=16,
+        pixel_mean=(127.0, 127.0, 127.0),
+        pixel_std=(64.0, 64.0, 64.0),
+        templates="compact",
+        retrieval_ensemble=False,
+        caption_stops=(),
+        **changes,
+    )  # fmt: skip
 
 
 def tiny_tokens(texts: Sequence[str]) -> NDArray[np.int64]:
-    """One token a word, as ids below END."""
-    ids = np.full((len(texts), 12), END, np.int64)
+    """A start token, one token a word, end tokens."""
+    ids = np.full((len(texts), CONTEXT), END, np.int64)
+    ids[:, 0] = START
     for row, text in zip(ids, texts, strict=True):
-        words = [sum(word.encode()) % END for word in text.split()][:11]
-        row[: len(words)] = words
+        words = [sum(word.encode()) % START for word in text.split()][: CONTEXT - 2]
+        row[1 : len(words) + 1] = words
     return ids
 
 
@@ -102,9 +83,9 @@ def tiny_tokenizer() -> Callable[[Sequence[str]], NDArray[np.int64]]:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Callable[..., XDecoder]:
-    def build(seed: int = 0, **changes: int) -> XDecoder:
+    def build(seed: int = 0, **changes: Any) -> XDecoder:
         torch.manual_seed(seed)
-        return cast(XDecoder, TinyDecoder(**changes))
+        return XDecoder(tiny_config(**changes))
 
     return build
 
@@ -123,7 +104,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image = PALETTE[kinds - 1]
             kinds[:6] = 0
             labels = {int(i): NAMES[i - 1] for i in np.unique(kinds) if i}
-            writer.add(image, kinds, labels)
+            shown = [NAMES[i - 1] for i in labels if i < 5]
+            writer.add(
+                image,
+                kinds,
+                labels,
+                phrases=[Phrase(f"the {NAMES[i - 1]}", (i,)) for i in labels if i < 5],
+                captions=[f"a {' and a '.join(shown)} on the floor"],
+                questions=[Question("is there a red box ?", ("yes" if 1 in labels else "no",))],
+            )
     return root
 
 

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data",
         nargs="+",
         metavar="DATA[=WEIGHT]",
-        help="labelled folder, or COCO's annotations/panoptic_*.json; WEIGHT is its share of the "
-        "samples against the others' (default 1)",
+        help="labelled folder, COCO's panoptic_*.json or captions_*.json, VQA's *_questions.json "
+        "or RefCOCO's refs(...).p, with #SPLIT for another than train; commas join files of the "
+        "same images; WEIGHT is the share of the samples against the others' (default 1)",
     )
     data.add_argument(
         "--validation",
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="DATA",
-        help="held-out data to measure during training",
+        help="held-out data to measure during training, named as DATA",
     )
     data.add_argument("--size", type=int, help="side of the square training images, in pixels")
     data.add_argument("--batch-size", type=int, help="images a step (a process, under torchrun)")

@@ -124,9 +124,7 @@ def random_view(ids: IdMap, size: int, rng: np.random.Generator) -> View:
     return View(top, left, part[0], part[1], (out[0], out[1]), flipped)
 
 
-def truthful_view(
-    ids: IdMap, kept: Collection[int], size: int, rng: np.random.Generator
-) -> View:
+def truthful_view(ids: IdMap, kept: Collection[int], size: int, rng: np.random.Generator) -> View:
     """A random scale and mild crop that leave texts true, but for the sides of a mirrored view.
 
     The crop is centred, so that what is on the left stays there and distances only grow; it cuts
@@ -149,7 +147,8 @@ def truthful_view(
         for axis, side in ((1, height), (0, width))
     ]
     # Half a pixel beyond the outermost centres, as a share of the half side.
-    share = max(1 / zoom, *((r + 0.5) / (side / 2) for r, side in zip(reach, ids.shape, strict=True)))
+    outermost = ((r + 0.5) / (side / 2) for r, side in zip(reach, ids.shape, strict=True))
+    share = max(1 / zoom, *outermost)
     top, left = (int(side * (1 - share) / 2) for side in (height, width))
     part = ids[top : height - top, left : width - left]
     if share >= 1 or not kept or len(np.unique(part)) < len(np.unique(ids)):
@@ -193,9 +192,7 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
-def seen(
-    image: Image, ids: IdMap, view: View, rng: np.random.Generator
-) -> tuple[Image, IdMap]:
+def seen(image: Image, ids: IdMap, view: View, rng: np.random.Generator) -> tuple[Image, IdMap]:
     """A view of an image with its id map, and its colours varied.
 
     Args:

@@ -23,7 +23,8 @@ class SourceSpec:
     """One data set and its share of the samples.
 
     Attributes:
-        path: a labelled folder, or a COCO panoptic JSON file.
+        path: what :func:`~xdecoder_rt.training.sources.open_source` opens: a labelled folder, a
+            file of COCO, VQA or RefCOCO, or several with commas between.
         weight: relative share of the samples; two sources of weight 1 give half each, whatever
             their sizes.
     """
@@ -171,12 +172,7 @@ class TrainConfig:
         """
         if not self.sources:
             raise ArgumentError("There is no training data", fix="name at least one source")
-        names = [path.name for path in self.validation]
-        if len(set(names)) < len(names):
-            raise ArgumentError(
-                f"Two of the validation sets {shown(names)} have the same name",
-                fix="rename one: curves and metrics are kept by name",
-            )
+        self.held_out()
         if (self.steps is None) == (self.minutes is None):
             raise ArgumentError(
                 "The length of the run is unclear", expected="exactly one of steps and minutes"
@@ -223,6 +219,11 @@ class TrainConfig:
             raise ArgumentError(
                 f"tasks is {shown(list(self.tasks))}", expected=f"some of {', '.join(TASKS)}"
             )
+        if self.train_only == "class-embedding" and set(self.tasks) == {"caption"}:
+            raise ArgumentError(
+                "Captions do not depend on the class embedding, so nothing would be trained",
+                fix="train more, for example with --train-only prompts",
+            )
         for name, choice, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("schedule", self.schedule, SCHEDULES),
@@ -232,6 +233,28 @@ class TrainConfig:
                 raise ArgumentError(
                     f"{name} is {shown(choice)}", expected=f"one of {', '.join(allowed)}"
                 )
+
+    def held_out(self) -> dict[str, Path]:
+        """The validation data by the names under which they are measured.
+
+        A name is the last part of the path, with as many parts before it as tell it from the
+        others': ``refcoco/refs(unc).p#val`` beside ``refcoco+/refs(unc).p#val``.
+
+        Raises:
+            ArgumentError: one is given twice.
+        """
+        names = {}
+        for path in self.validation:
+            if self.validation.count(path) > 1:
+                raise ArgumentError(f"The validation data {shown(str(path))} are named twice")
+            ending = path.parts
+            for count in range(1, len(path.parts)):
+                same = [p for p in self.validation if p.parts[-count:] == path.parts[-count:]]
+                if len(same) == 1:
+                    ending = path.parts[-count:]
+                    break
+            names[str(Path(*ending))] = path
+        return names
 
     def to_json(self) -> str:
         """The settings as one JSON object, paths as texts."""

@@ -8,26 +8,39 @@ from typing import Any
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import require
-from xdecoder_rt.training.metrics import LOSSES, VALIDATION, Record
+from xdecoder_rt.training.metrics import (
+    ENTROPY,
+    SEGMENTATION_LOSSES,
+    TEXT_LOSSES,
+    VALIDATION,
+    Record,
+)
 
 _SMOOTHING = 0.9
+_MARKS = "os^vDP*X<>"
 
 
 def draw_curves(records: Sequence[Record], path: Path) -> None:
     """Draw losses, learning rate, validation and speed over the steps.
+
+    Each held-out set has a colour, and each of its measures a mark.
 
     Args:
         records: what :class:`~xdecoder_rt.training.metrics.MetricsLog` holds.
         path: PNG to write; it is replaced whole.
     """
     # Figure without pyplot: no global state, no window.
-    figure = require("matplotlib.figure", "train").Figure(figsize=(12, 8), layout="constrained")
-    total, losses, validation, rate = figure.subplots(2, 2).flat
+    figure = require("matplotlib.figure", "train").Figure(figsize=(18, 9), layout="constrained")
+    total, masks, texts, rate, shares, entropy = figure.subplots(2, 3).flat
     _draw(total, records, ["total"], "Weighted loss")
-    _draw(losses, records, LOSSES[1:], "Losses, mean of the layers")
+    _draw(masks, records, SEGMENTATION_LOSSES, "Losses of segmentation, mean of the layers")
+    _draw(texts, records, TEXT_LOSSES, "Losses of texts, mean of the layers")
     names = sorted({key for r in records for key in r if key.startswith(VALIDATION)})
-    _draw(validation, records, names, "Validation", smooth=False)
-    _draw(rate, records, ["lr"], "Learning rate", smooth=False)
+    _draw_validation(shares, records, [n for n in names if not n.endswith(ENTROPY)], "Validation")
+    _draw_validation(
+        entropy, records, [n for n in names if n.endswith(ENTROPY)], "Validation, nats a token"
+    )
+    _draw(rate, records, ["lr"], "", smooth=False)
     speed = rate.twinx()
     _draw(speed, records, ["step_seconds"], "Learning rate and seconds a step", colour="tab:orange")
     rate.set_ylabel("learning rate")
@@ -45,21 +58,49 @@ def _draw(
     colour: str | None = None,
 ) -> None:
     for name in names:
-        points = [(r["step"], r[name]) for r in records if name in r]
-        if not points:
+        steps, values = _series(records, name)
+        if not steps:
             continue
-        steps, values = zip(*points, strict=True)
-        label = name.removeprefix(VALIDATION)
         if not smooth:
-            axes.plot(steps, values, label=label, color=colour, marker=".", markersize=3)
+            axes.plot(steps, values, label=name, color=colour, marker=".", markersize=3)
             continue
         (line,) = axes.plot(steps, values, alpha=0.25, color=colour)
-        axes.plot(steps, _smoothed(values), label=label, color=line.get_color())
+        axes.plot(steps, _smoothed(values), label=name, color=line.get_color())
+    _finish(axes, title)
+
+
+def _draw_validation(
+    axes: Any, records: Sequence[Record], names: Sequence[str], title: str
+) -> None:
+    """One line for each measure of each set; the last part of a name is the measure's."""
+    parts = [name.removeprefix(VALIDATION).rpartition("/") for name in names]
+    sets = list(dict.fromkeys(part[0] for part in parts))
+    measures = list(dict.fromkeys(part[2] for part in parts))
+    for name, (data, _, measure) in zip(names, parts, strict=True):
+        axes.plot(
+            *_series(records, name),
+            label=f"{data} {measure}",
+            color=f"C{sets.index(data) % 10}",
+            marker=_MARKS[measures.index(measure) % len(_MARKS)],
+            linewidth=1,
+        )
+    _finish(axes, title)
+    if names:
+        # Below the picture: there are too many entries to leave lines visible.
+        axes.legend(fontsize="x-small", ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+
+
+def _series(records: Sequence[Record], name: str) -> tuple[list[int], list[float]]:
+    having = [record for record in records if name in record]
+    return [record["step"] for record in having], [record[name] for record in having]
+
+
+def _finish(axes: Any, title: str) -> None:
     axes.set_title(title)
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="x-small", ncols=2)
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

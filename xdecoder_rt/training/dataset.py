@@ -139,7 +139,9 @@ def make_example(
     )
 
 
-def plain_example(item: PanopticItem, size: int, points: int = 1) -> Example:
+def plain_example(
+    item: PanopticItem, size: int, tasks: Collection[str] = tuple(TASKS), points: int = 1
+) -> Example:
     """The whole image without augmentation, its long side resized to `size`: for validation.
 
     It has the item's first phrases, caption and question. The points are the same in every call.
@@ -147,6 +149,7 @@ def plain_example(item: PanopticItem, size: int, points: int = 1) -> Example:
     Args:
         item: what to read.
         size: side of the square in pixels.
+        tasks: whose labels and texts the example has.
         points: number of points.
 
     Raises:
@@ -156,7 +159,8 @@ def plain_example(item: PanopticItem, size: int, points: int = 1) -> Example:
     view = whole_view((source_ids.shape[0], source_ids.shape[1]), size)
     image, ids = view.of_image(item.load_image()), view.of_ids(source_ids)
     rng = np.random.default_rng(_AUGMENT_STREAM)
-    return make_example(image, ids, item.segments, first_texts(item), size, points, 0, rng)
+    segments = item.segments if "segment" in tasks else ()
+    return make_example(image, ids, segments, first_texts(item, tasks), size, points, 0, rng)
 
 
 def _padded(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

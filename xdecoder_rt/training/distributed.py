@@ -76,7 +76,8 @@ def from_all_processes(value: Tensor) -> Tensor:
         parts = [torch.empty_like(value) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, value.contiguous())
         return torch.cat(parts)
-    return torch.cat(differentiable.all_gather(value.contiguous()))
+    gathered = differentiable.all_gather(value.contiguous())  # type: ignore[no-untyped-call]
+    return torch.cat(gathered)
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

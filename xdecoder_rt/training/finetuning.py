@@ -1,10 +1,13 @@
-"""Which part of a model is trained: everything, or the cheap forms of fine-tuning (section 4)."""
+"""What a run starts from and which part of it is trained: all, or cheap forms (section 4)."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from xdecoder_rt.models import XDecoder
+from xdecoder_rt.models import XDecoder, compact_config, load_checkpoint, load_published
+from xdecoder_rt.models.checkpoint import FORMAT, read_header
+from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
+from xdecoder_rt.training.config import TrainConfig
 
 # Beginnings of the names of what each form trains.
 _TRAINED: dict[str, tuple[str, ...]] = {
@@ -13,6 +16,21 @@ _TRAINED: dict[str, tuple[str, ...]] = {
     "prompts": ("decoder.query_feat", "decoder.query_embed", "decoder.class_embed"),
     "class-embedding": ("decoder.class_embed",),
 }
+
+
+def build_model(config: TrainConfig) -> XDecoder:
+    """The model to train: the checkpoint to start from, or a compact one on ImageNet's backbone.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or broken, or neither ours nor a published one.
+    """
+    if config.init is not None:
+        header = read_header(config.init) if config.init.suffix == ".safetensors" else {}
+        load = load_checkpoint if header.get("format") == FORMAT else load_published
+        return load(config.init)
+    model = XDecoder(compact_config())
+    load_imagenet_weights(model.backbone)
+    return model
 
 
 def freeze(model: XDecoder, train_only: str) -> None:

@@ -9,21 +9,13 @@ from typing import Any
 from xdecoder_rt.atomic import atomic_writer
 
 Record = dict[str, Any]
-LOSSES = (
-    "total",
-    "classification",
-    "mask",
-    "dice",
-    "image",
-    "grounding",
-    "phrase_mask",
-    "phrase_dice",
-    "retrieval",
-    "caption",
-    "answer",
-)
+SEGMENTATION_LOSSES = ("classification", "mask", "dice", "image")
+TEXT_LOSSES = ("grounding", "phrase_mask", "phrase_dice", "retrieval", "caption", "answer")
+LOSSES = ("total", *SEGMENTATION_LOSSES, *TEXT_LOSSES)
 VALIDATION = "validation/"
 """Beginning of the keys that a validation writes."""
+ENTROPY = "entropy"
+"""End of the keys of measures that are no shares from 0 to 1."""
 
 
 def is_validation(record: Record) -> bool:

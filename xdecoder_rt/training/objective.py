@@ -109,7 +109,8 @@ class Objective(nn.Module):
             "caption": weights.caption,
             "answer": weights.answer,
         }
-        total = sum(weight * losses[name] for name, weight in weighted.items())
+        parts = (weight * losses[name] for name, weight in weighted.items())
+        total = sum(parts, torch.zeros((), device=images.device))
         return {"total": len(prediction.layers) * total, **losses}
 
     def losses(

@@ -8,8 +8,9 @@ its output by index, and so do the losses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +20,12 @@ from torch import Tensor
 from xdecoder_rt import tasks
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.training.dataset import Batch
-from xdecoder_rt.training.vocabulary import BACKGROUND, BatchVocabulary
+from xdecoder_rt.training.vocabulary import BACKGROUND, BatchVocabulary, Tokenizer
 
 NONE = -1
 _BUCKETS = 3
 
 Integers = NDArray[np.int64]
-Tokenizer = Callable[[Sequence[str]], Integers]
 
 
 @dataclass
@@ -76,13 +76,13 @@ class StepText:
 
     def to(self, device: torch.device) -> StepText:
         """The same on a device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
-        buckets = [bucket.to(device, non_blocking=True) for bucket in self.buckets]
-        return StepText(**{**moved, "buckets": buckets})
+        moved["buckets"] = [bucket.to(device, non_blocking=True) for bucket in self.buckets]
+        return StepText(**moved)
 
     def rows(self, features: Tensor) -> Rows:
         """The decoder's rows with their text features.

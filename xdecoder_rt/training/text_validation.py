@@ -6,11 +6,8 @@ masks are compared at stride 4, and captions are not written but continued token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,12 +15,10 @@ from xdecoder_rt.evaluation.answers import answer_accuracy
 from xdecoder_rt.models import Prediction, XDecoder
 from xdecoder_rt.training.dataset import Batch
 from xdecoder_rt.training.step_text import StepText
-from xdecoder_rt.training.vocabulary import trimmed_tokens
+from xdecoder_rt.training.vocabulary import Tokenizer, trimmed_tokens
 
 STRIDE = 4
 _TEXT_BATCH = 256
-
-Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 
 
 class TextScores:
@@ -117,9 +112,7 @@ class TextScores:
                 measured[name] = same.gather(1, best).float().mean().item()
         return measured
 
-    def _find(
-        self, prediction: Prediction, features: Tensor, batch: Batch, text: StepText
-    ) -> None:
+    def _find(self, prediction: Prediction, features: Tensor, batch: Batch, text: StepText) -> None:
         """Intersection over union of each phrase and the mask of its best query."""
         queries = self.model.config.num_queries
         copies = slice(queries, 2 * queries - 1)

@@ -11,6 +11,8 @@ from xdecoder_rt.evaluation.items import PanopticItem, Phrase, Question
 from xdecoder_rt.training.scenes.language import mirrored
 
 MOST_PHRASES = 3
+# Tasks that learn from captions: writing them, and finding their images.
+_CAPTIONED = frozenset(("caption", "embed"))
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,18 @@ def draw_texts(item: PanopticItem, tasks: Collection[str], rng: np.random.Genera
     if distinct and "refer" in tasks:
         count = int(rng.integers(1, min(MOST_PHRASES, len(distinct)) + 1))
         phrases = tuple(distinct[i] for i in rng.choice(len(distinct), count, replace=False))
-    if item.captions and not {"caption", "embed"}.isdisjoint(tasks):
+    if item.captions and not _CAPTIONED.isdisjoint(tasks):
         caption = item.captions[int(rng.integers(len(item.captions)))]
     if item.questions and "answer" in tasks:
         question = item.questions[int(rng.integers(len(item.questions)))]
     return Texts(phrases, caption, question)
 
 
-def first_texts(item: PanopticItem) -> Texts:
-    """An image's first phrase, first caption and first question."""
+def first_texts(item: PanopticItem, tasks: Collection[str]) -> Texts:
+    """An image's first phrase, first caption and first question, those of `tasks` alone."""
+    described = not _CAPTIONED.isdisjoint(tasks)
     return Texts(
-        tuple(item.phrases[:1]),
-        item.captions[0] if item.captions else None,
-        item.questions[0] if item.questions else None,
+        tuple(item.phrases[:1]) if "refer" in tasks else (),
+        item.captions[0] if item.captions and described else None,
+        item.questions[0] if item.questions and "answer" in tasks else None,
     )

@@ -5,30 +5,20 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError
 from xdecoder_rt.evaluation.items import PanopticDataset
-from xdecoder_rt.models import (
-    XDecoder,
-    compact_config,
-    load_checkpoint,
-    load_published,
-    save_checkpoint,
-)
-from xdecoder_rt.models.checkpoint import FORMAT, read_header
-from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
+from xdecoder_rt.models import XDecoder, save_checkpoint
 from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.training.allocator import keep_freed_memory
 from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
@@ -37,11 +27,11 @@ from xdecoder_rt.training.curves import draw_curves
 from xdecoder_rt.training.dataset import Batch, TrainingSet
 from xdecoder_rt.training.distributed import World, any_process, from_main_process
 from xdecoder_rt.training.ema import WeightAverage
-from xdecoder_rt.training.finetuning import freeze, set_training_mode
+from xdecoder_rt.training.finetuning import build_model, freeze, set_training_mode
 from xdecoder_rt.training.interruption import StopSignals
 from xdecoder_rt.training.loader import load_batches
 from xdecoder_rt.training.losses import candidate_points
-from xdecoder_rt.training.metrics import LOSSES, VALIDATION, MetricsLog, Record, is_validation
+from xdecoder_rt.training.metrics import VALIDATION, MetricsLog, Record, is_validation
 from xdecoder_rt.training.objective import Objective, ObjectiveSettings
 from xdecoder_rt.training.sampler import SampleOrder
 from xdecoder_rt.training.schedule import Progress, rate_factor
@@ -49,14 +39,12 @@ from xdecoder_rt.training.sources import open_source
 from xdecoder_rt.training.state import load_state, save_state
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.validation import validate
-from xdecoder_rt.training.vocabulary import VocabularySampler
+from xdecoder_rt.training.vocabulary import Tokenizer, VocabularySampler
 
 STATE = "state.safetensors"
 CHECKPOINT = "model.safetensors"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
-
-Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 
 
 def train(config: TrainConfig) -> Path:
@@ -85,7 +73,7 @@ def train(config: TrainConfig) -> Path:
     world = World.from_environment()
     device = world.device(config.device)
     sources = [open_source(source.path) for source in config.sources]
-    held_out = {path.name: open_source(path) for path in config.validation}
+    held_out = {name: open_source(path) for name, path in config.held_out().items()}
     model = build_model(config)
     world.join(device)
     try:
@@ -93,17 +81,6 @@ def train(config: TrainConfig) -> Path:
         return Trainer(config, model, tokenizer, sources, held_out, world, device).run()
     finally:
         world.leave()
-
-
-def build_model(config: TrainConfig) -> XDecoder:
-    """The model to train: the checkpoint to start from, or a compact one on ImageNet's backbone."""
-    if config.init is not None:
-        header = read_header(config.init) if config.init.suffix == ".safetensors" else {}
-        load = load_checkpoint if header.get("format") == FORMAT else load_published
-        return load(config.init)
-    model = XDecoder(compact_config())
-    load_imagenet_weights(model.backbone)
-    return model
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
@@ -152,9 +129,10 @@ class Trainer:
         self.device = device
         self.model = model.to(device)
         freeze(model, config.train_only)
+        answers = frequent_answers(sources) if "answer" in config.tasks else ()
         model.config = replace(
             model.config,
-            answers=frequent_answers(sources) or model.config.answers,
+            answers=answers or model.config.answers,
             retrieval_ensemble=(
                 model.config.retrieval_ensemble
                 if config.retrieval_ensemble is None
@@ -347,7 +325,7 @@ class Trainer:
             means = {k: sum(r[k] for r in self._recent) / len(self._recent) for k in record}
             self._recent.clear()
             self.metrics.append({"step": step, "seconds": self.progress.seconds, **means})
-            bar.set_postfix({k: f"{means[k]:.3g}" for k in (*LOSSES, "lr")})
+            bar.set_postfix({k: f"{means[k]:.3g}" for k in ("total", "lr")})
 
     def _validate(self, step: int) -> None:
         """Measure the averaged weights, unless that was done after this very step."""

@@ -6,11 +6,10 @@ its best query. They tell masks and names apart, which one panoptic score does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,12 +21,15 @@ from xdecoder_rt.templates import COMPACT_TEMPLATES, prompts
 from xdecoder_rt.training.dataset import Batch, collate, plain_example
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.text_validation import TextScores, at_stride
-from xdecoder_rt.training.vocabulary import BACKGROUND, BatchVocabulary, trimmed_tokens
+from xdecoder_rt.training.vocabulary import (
+    BACKGROUND,
+    BatchVocabulary,
+    Tokenizer,
+    trimmed_tokens,
+)
 
 MAX_NAMES = 256
 _TEXT_BATCH = 256
-
-Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 
 
 def validate(
@@ -69,7 +71,7 @@ def validate(
     with torch.inference_mode():
         table = text_table(model, tokenizer, [*names, BACKGROUND], device)
         texts = TextScores(model, tokenizer, device)
-        for batch in _batches(chosen, size, batch_size):
+        for batch in _batches(chosen, size, batch_size, tasks):
             on_images = tuple(dict.fromkeys(name for labels in batch.labels for name in labels))
             vocabulary = BatchVocabulary(on_images, (*on_images, BACKGROUND))
             text = writer.write(batch, vocabulary).to(device)
@@ -110,9 +112,12 @@ def _names(items: Sequence[PanopticItem], vocabulary: Sequence[str]) -> list[str
     return [*names, *(others[i * len(others) // count] for i in range(count))]
 
 
-def _batches(items: Sequence[PanopticItem], size: int, batch_size: int) -> Iterator[Batch]:
+def _batches(
+    items: Sequence[PanopticItem], size: int, batch_size: int, tasks: Collection[str]
+) -> Iterator[Batch]:
     for start in range(0, len(items), batch_size):
-        yield collate([plain_example(item, size) for item in items[start : start + batch_size]])
+        members = items[start : start + batch_size]
+        yield collate([plain_example(item, size, tasks) for item in members])
 
 
 def _scores(

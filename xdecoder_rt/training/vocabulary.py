@@ -17,6 +17,8 @@ from torch import Tensor
 
 from xdecoder_rt.templates import COMPACT_TEMPLATES, prompts
 
+Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
+"""Texts to token ids ``[T, context length]``, filled up with the end token."""
 BACKGROUND = "background"
 _VOCABULARY_STREAM = 4
 
@@ -112,9 +114,7 @@ class VocabularySampler:
         return others
 
 
-def trimmed_tokens(
-    tokenizer: Callable[[Sequence[str]], NDArray[np.int64]], sentences: Sequence[str]
-) -> Tensor:
+def trimmed_tokens(tokenizer: Tokenizer, sentences: Sequence[str]) -> Tensor:
     """Token ids up to the last end token of any sentence: ``[T, L]`` int64.
 
     The text encoder is causal and read at the first end token, so what follows costs time and
