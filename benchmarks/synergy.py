@@ -1,12 +1,12 @@
 """Trains all tasks together and each alone, from the same weights, and compares them.
 
-    python benchmarks/synergy.py data/clipart_train data/workcell_train --validation data/workcell_val \
-        --steps 300 -o docs/synergy.md
+    python benchmarks/synergy.py data/clipart_train data/workcell_train \\
+        --validation data/workcell_val --steps 300 -o docs/synergy.md
 
-The paper claims that tasks help one another (section 4.4, "joint training"). Here every run begins with
-the same checkpoint, sees the same images in the same order with the same augmentation, and takes as
-many steps; only `--tasks` differs. A joint step takes the losses of all tasks, a step of one task
-alone those of that one. The figures are those of the trainer's validation, on the averaged weights.
+The paper claims that tasks help one another. Here every run begins with the same checkpoint, sees
+the same images in the same order with the same augmentation, and takes as many steps; only
+`--tasks` differs. A joint step takes the losses of all tasks, a step of one task alone those of
+that one. The figures are those of the trainer's validation, on the averaged weights.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def validated(run: Path) -> dict[str, float]:
 
 
 def table(found: Mapping[str, Mapping[str, float]]) -> str:
-    """Each number: before, trained alone, trained together."""
+    """Each number, trained alone and trained together."""
     lines = [
         "| held-out scenes | task | number | alone | together |",
         "| --- | --- | --- | --- | --- |",

@@ -18,8 +18,19 @@ import xdecoder_rt
 from xdecoder_rt import drawing
 from xdecoder_rt.errors import ArgumentError, ImageError, MissingExtraError
 from xdecoder_rt.label_placement import LabelPlacer
-from xdecoder_rt.results import Answer, Caption, Output, Reference, Segmentation, box_of_mask
+from xdecoder_rt.outlines import Outline, paint_outlines
+from xdecoder_rt.results import (
+    Answer,
+    Caption,
+    Finding,
+    Output,
+    Ranking,
+    Reference,
+    Segmentation,
+    box_of_mask,
+)
 from xdecoder_rt.rle import decode_mask, encode_mask
+from xdecoder_rt.text_strip import KeyEntry, Note, with_strip
 
 HEIGHT, WIDTH = 60, 80
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 30), st.integers(1, 30)))
@@ -235,6 +246,22 @@ def test_everything_as_json(panoptic, semantic, instance, reference):
     assert Output().to_dict() == {}
 
 
+def test_rankings_go_both_ways():
+    scores = np.array([[0.1, 0.9], [0.5, 0.2], [0.5, 0.3]], np.float32)
+    ranking = Ranking(("a mug", "a fork"), scores)
+    assert ranking.images(0) == [1, 2, 0] and ranking.images(1) == [0, 2, 1]
+    assert ranking.best_texts(0) == [1, 0] and ranking.best_texts(1) == [0, 1]
+    document = json.loads(json.dumps(ranking.to_dict()))
+    assert document["texts"] == ["a mug", "a fork"]
+    np.testing.assert_allclose(document["scores"], scores)
+
+
+def test_a_finding_names_the_image_and_the_place(reference):
+    document = json.loads(json.dumps(Finding(2, 0.5, reference).to_dict()))
+    assert (document["image"], document["score"]) == (2, 0.5)
+    assert document["reference"]["phrase"] == "the red mug"
+
+
 # --- drawing --------------------------------------------------------------------------------------
 
 
@@ -251,7 +278,7 @@ def test_a_drawing_has_the_images_size_and_leaves_the_image_alone(panoptic, imag
 def test_other_kinds_of_results_draw_too(semantic, instance, reference, image):
     for result in (semantic, instance, reference):
         assert (np.asarray(result.draw(image)) != image).any()
-    output = Output(segment=instance, refer=[reference])
+    output = Output(segment=instance)
     assert output.draw(Image.fromarray(image)).size == (WIDTH, HEIGHT)
 
 
@@ -342,6 +369,124 @@ def test_fonts(panoptic, image, tmp_path):
         with pytest.raises(ArgumentError, match="cannot be read"):
             panoptic.draw(image, font=str(path))
     assert isinstance(ImageFont.load_default(12), ImageFont.FreeTypeFont)
+
+
+# --- outlines, and the strip of texts -------------------------------------------------------------
+
+
+def strip_of(output: Output, image: np.ndarray, **options: str) -> np.ndarray:
+    """What lies under the image."""
+    return np.asarray(output.draw(image, **options))[image.shape[0] :]
+
+
+def test_phrases_caption_and_answer_stand_under_the_image(panoptic, reference, image):
+    answer = Answer("red", 0.9, {"red": 0.9, "blue": 0.1})
+    heights = [
+        len(strip_of(output, image))
+        for output in (
+            Output(segment=panoptic),
+            Output(segment=panoptic, caption=Caption("a mug", -1.0)),
+            Output(segment=panoptic, caption=Caption("a mug", -1.0), answer=answer),
+            Output(panoptic, [reference], Caption("a mug", -1.0), answer),
+        )
+    ]
+    assert heights[0] == 0
+    assert heights == sorted(set(heights))
+    asked = strip_of(Output(answer=answer), image, question="what colour is it?")
+    assert len(asked) > len(strip_of(Output(answer=answer), image))
+
+
+def test_a_phrase_without_a_region_is_named_all_the_same(image):
+    nothing = Reference("nothing", np.zeros((HEIGHT, WIDTH), bool), 0.0, np.zeros(4, np.float32))
+    drawn = np.asarray(Output(refer=[nothing]).draw(image))
+    np.testing.assert_array_equal(drawn[:HEIGHT, :WIDTH], image)
+    assert len(drawn) > HEIGHT
+
+
+def test_segments_show_through_the_outlines(panoptic, reference, image):
+    plain = np.asarray(panoptic.draw(image)).astype(int)
+    both = np.asarray(Output(segment=panoptic, refer=[reference]).draw(image)).astype(int)
+    changed = (plain != both[:HEIGHT, :WIDTH]).any(axis=2)
+    assert 0 < changed[reference.mask].mean() < 0.7
+
+
+def test_outlines_lie_along_the_border():
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 20:60] = True
+    pixels = np.full((60, 80, 3), 128, np.uint8)
+    paint_outlines(pixels, [Outline(mask, "1", (255, 0, 0))], filled=False)
+    red = (pixels == (255, 0, 0)).all(axis=2)
+    assert red[20, 20:60].all() and red[20:40, 59].all()
+    assert not red[~mask].any() and (pixels[24:36, 24:56] == 128).all()
+    assert (pixels[19, 20:60] < 60).all()  # the casing
+    assert (pixels[:15] == 128).all()
+
+
+def test_the_border_of_the_picture_closes_an_outline():
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    paint_outlines(pixels, [Outline(np.ones((30, 40), bool), "1", (9, 99, 9))], filled=False)
+    green = (pixels == (9, 99, 9)).all(axis=2)
+    assert green[0].all() and green[-1].all() and green[:, 0].all() and green[:, -1].all()
+
+
+def test_names_of_one_thing_share_its_outline():
+    mask = np.zeros((100, 100), bool)
+    mask[20:80, 20:80] = True
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    paint_outlines(pixels, [Outline(mask, "", colour) for colour in colours], filled=False)
+    shares = [int((pixels == colour).all(axis=2).sum()) for colour in colours]
+    assert min(shares) > 0.2 * sum(shares)
+
+
+def test_a_badge_stands_at_the_densest_part():
+    mask = np.zeros((200, 300), bool)
+    mask[10:40, 10:40] = mask[190:194, 280:284] = mask[100:103, 290:293] = True
+    placer = LabelPlacer(np.zeros((200, 300), np.int32), [])
+    place = placer.take_mask(mask, (12, 12))
+    assert place is not None and mask[place.y : place.y + 12, place.x : place.x + 12].all()
+
+
+def test_a_badge_finds_a_region_of_one_pixel():
+    mask = np.zeros((400, 600), bool)
+    mask[201, 303] = True
+    place = LabelPlacer(np.zeros((400, 600), np.int32), []).take_mask(mask, (20, 20))
+    assert place is not None and place.anchor is not None
+    assert np.hypot(place.anchor[0] - 303, place.anchor[1] - 201) < 6
+
+
+TEXTS = st.text(max_size=60)
+
+
+@given(
+    size=st.tuples(st.integers(1, 400), st.integers(1, 300)),
+    key=st.lists(st.tuples(TEXTS, st.sampled_from(["83%", "not found"])), max_size=9),
+    notes=st.lists(st.tuples(TEXTS, TEXTS), max_size=3),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_strip_leaves_the_picture_whole(size, key, notes):
+    picture = Image.new("RGB", size, (200, 30, 30))
+    entries = [KeyEntry(str(k), (9, 9, 99), *one) for k, one in enumerate(key)]
+    drawn = with_strip(picture, entries, [Note(*note, "5%") for note in notes])
+    assert drawn.crop((0, 0, *size)).tobytes() == picture.tobytes()
+    assert (drawn.size == size) == (not key and not notes)
+    assert drawn.width >= size[0]
+
+
+def test_long_texts_are_wrapped_and_end():
+    picture = Image.new("RGB", (160, 120))
+    heights = [
+        with_strip(picture, notes=[Note(text)]).height
+        for text in ("a mug", "a mug " * 12, "a mug " * 1000, "m" * 100_000)
+    ]
+    assert heights[0] < heights[1] < heights[2] == heights[3] < 3 * picture.height
+
+
+def test_many_short_phrases_stand_in_columns():
+    picture = Image.new("RGB", (1280, 720))
+    entries = [KeyEntry(str(k), (200, 200, 0), "a mug", "50%") for k in range(12)]
+    rows = [with_strip(picture, entries[:count]).height for count in (1, 4, 12)]
+    assert rows[0] == rows[1] and rows[2] - picture.height < 4 * (rows[0] - picture.height)
 
 
 # --- the package ----------------------------------------------------------------------------------
