@@ -17,7 +17,6 @@ import pytest
 
 from xdecoder_rt import Engine
 from xdecoder_rt.errors import ArgumentError, ImageError, VocabularyError
-from xdecoder_rt.export.verify import relative_rms
 from xdecoder_rt.manifest import Manifest
 from xdecoder_rt.results import Output
 from xdecoder_rt.state import ImageState
@@ -43,6 +42,10 @@ def engine(tiny_plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def picture(seed: int = 0, height: int = 50, width: int = 70) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def relative_rms(actual: Any, expected: Any) -> float:
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
 def alone(engine: Engine, image: Any, task: str) -> Any:

@@ -155,10 +155,10 @@ def test_groups_of_phrases() -> None:
 
 
 def group_of(classes: np.ndarray, masks: np.ndarray) -> DecodedRows:
-    """A decoded group: the copies of some objects, and two rows of a phrase."""
+    """A decoded group: copies of some objects, and two rows of a phrase along the first axis."""
     copies = len(classes)
     layout = tasks.group("refer", copies + 1, 2)
-    text = np.full((2, classes.shape[1]), 1e3, np.float32)
+    text = 1e3 * np.eye(1, classes.shape[1], dtype=np.float32).repeat(2, axis=0)
     return DecodedRows(
         layout,
         np.concatenate((classes, text)),

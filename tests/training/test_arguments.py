@@ -56,12 +56,45 @@ def test_what_is_given_arrives() -> None:
         ["a", "--lr", "nan"],
         ["a", "--ema-decay", "1"],
         ["a", "--dice-weight", "-1"],
-        ["a", "--validation", "one/val", "other/val"],
+        ["a", "--validation", "one/val", "one/val"],
+        ["a", "--tasks", "segment,draw"],
+        ["a", "--tasks", ""],
+        ["a", "--tasks", "caption", "--train-only", "class-embedding"],
     ],
 )
 def test_settings_that_cannot_work_are_refused(arguments: list[str]) -> None:
     with pytest.raises(ArgumentError):
         parse(*arguments, "--steps", "1")
+
+
+def test_tasks_and_what_is_trained_arrive() -> None:
+    config = parse(
+        *("a", "--steps", "1", "--tasks", "refer, caption", "--train-only", "prompts"),
+        *("--grounding-weight", "2", "--retrieval-ensemble", "--caption-tokens", "9"),
+    )
+    assert config.tasks == ("refer", "caption")
+    assert (config.train_only, config.retrieval_ensemble) == ("prompts", True)
+    assert (config.losses.grounding, config.caption_tokens) == (2, 9)
+    assert parse("a", "--steps", "1").tasks == ("segment", "refer", "caption", "answer", "embed")
+
+
+def test_validation_data_are_told_apart_by_as_little_of_their_paths_as_it_takes() -> None:
+    paths = ["refcoco/refs(unc).p#val", "refcoco+/refs(unc).p#val", "scenes/val", "val"]
+    config = parse("a", "--steps", "1", "--validation", *paths)
+    assert config.held_out() == {
+        "refcoco/refs(unc).p#val": Path(paths[0]),
+        "refcoco+/refs(unc).p#val": Path(paths[1]),
+        "scenes/val": Path("scenes/val"),
+        "val": Path("val"),
+    }
+    alone = parse("a", "--steps", "1", "--validation", "/data/one/workcell_val", "clipart_val")
+    assert list(alone.held_out()) == ["workcell_val", "clipart_val"]
+
+
+def test_joined_files_and_splits_are_one_source() -> None:
+    source = SourceSpec.parse("coco/panoptic.json,coco/captions.json=4")
+    assert source == SourceSpec(Path("coco/panoptic.json,coco/captions.json"), 4)
+    assert SourceSpec.parse("refcoco/refs(unc).p#testA").path.name == "refs(unc).p#testA"
 
 
 def test_an_equals_sign_in_a_folder_is_no_weight() -> None:

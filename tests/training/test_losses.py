@@ -44,9 +44,9 @@ def test_gradients_are_finite(seed: int, scale: float) -> None:
     usable = (torch.rand(4, 8, generator=generator) < 0.3).float()
     mask, dice = mask_losses(logits, targets, usable, torch.ones(4), ONE)
     classes = (scale * torch.randn(2, 2, 3, 5, generator=generator)).requires_grad_()
-    named = class_loss(
-        classes, torch.tensor([[0, 3], [1, -1]]), torch.tensor([[[0, 2], [1, -1]]] * 2), 0.1
-    )
+    assigned = torch.tensor([[[0, 2], [1, -1]]] * 2)
+    counted = torch.tensor([True, True])
+    named = class_loss(classes, torch.tensor([[0, 3], [1, -1]]), assigned, counted, 0.1)
     shown = image_loss(classes[:, :, -1, :-1], torch.tensor([[0, 3], [-1, -1]]))
     (mask + dice + named + shown).backward()
     for gradient in (logits.grad, classes.grad):
@@ -58,10 +58,25 @@ def test_the_class_loss_is_cross_entropy_with_void_for_the_rest() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 2, 3, 5)
     assigned = torch.tensor([[[2, 0], [1, -1]]])
-    loss = class_loss(logits, torch.tensor([[1, 0], [3, -1]]), assigned, 0.1)
+    class_ids, everywhere = torch.tensor([[1, 0], [3, -1]]), torch.tensor([True, True])
+    loss = class_loss(logits, class_ids, assigned, everywhere, 0.1)
     wanted = torch.tensor([0, 4, 1, 4, 3, 4])
     weight = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.1])
     torch.testing.assert_close(loss, F.cross_entropy(logits[0].reshape(6, 5), wanted, weight))
+
+
+def test_images_of_which_no_segment_is_known_do_not_count() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 2, 3, 5)
+    assigned = torch.tensor([[[2, 0], [-1, -1]]] * 2)
+    class_ids, known = torch.tensor([[1, 0], [-1, -1]]), torch.tensor([True, False])
+    loss = class_loss(logits, class_ids, assigned, known, 0.1)
+    alone = class_loss(logits[:, :1], class_ids[:1], assigned[:, :1], known[:1], 0.1)
+    torch.testing.assert_close(loss, alone)
+    logits.requires_grad_()
+    nothing = class_loss(logits, class_ids, assigned, torch.tensor([False, False]), 0.1)
+    nothing.backward()
+    assert nothing == 0
 
 
 def test_the_image_loss_is_least_when_the_names_present_share_the_probability() -> None:

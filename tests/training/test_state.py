@@ -23,7 +23,7 @@ def parts(tiny_model: Callable[..., XDecoder]) -> Callable[[int], Parts]:
     def build(seed: int) -> Parts:
         model = tiny_model(seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(model.parameter_groups(1e-2, 0.1, 0.01), fused=True)
-        prediction = model(torch.randn(2, 3, 32, 32))
+        prediction = model(torch.randn(2, 3, 64, 64))
         (
             prediction.mask_features.square().sum() + prediction.layers[-1].class_embedding.sum()
         ).backward()
@@ -58,7 +58,7 @@ def test_parameters_without_gradient_have_no_moments_to_save(
     parts: Callable[[int], Parts], tmp_path: Path
 ) -> None:
     model, average, optimizer = parts(0)
-    unused = dict(model.named_parameters())["unused"]
+    unused = dict(model.named_parameters())["backbone_proj"]
     assert unused not in optimizer.state
     save_state(tmp_path / "s", model, average, optimizer, {})
     load_state(tmp_path / "s", model, average, optimizer)
@@ -90,10 +90,10 @@ def test_the_state_of_another_model_is_refused_by_name(
     parts: Callable[[int], Parts], tiny_model: Callable[..., XDecoder], tmp_path: Path
 ) -> None:
     save_state(tmp_path / "s", *parts(0), {})
-    wider = tiny_model(dim=16)
+    wider = tiny_model(queries=9)
     optimizer = torch.optim.AdamW(wider.parameters())
-    with pytest.raises(CheckpointError, match=r"backbone\.0\.weight has shape"):
-        load_state(tmp_path / "s", wider, tiny_model(dim=16), optimizer)
+    with pytest.raises(CheckpointError, match=r"decoder\.query_feat has shape"):
+        load_state(tmp_path / "s", wider, tiny_model(queries=9), optimizer)
 
 
 def test_a_checkpoint_is_no_state(parts: Callable[[int], Parts], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.evaluation.items import Segment
+from xdecoder_rt.evaluation.items import Phrase, Segment
 from xdecoder_rt.training.dataset import Example, collate
 from xdecoder_rt.training.targets import IGNORE, NOTHING, Targets, make_targets
 
@@ -69,6 +69,31 @@ def test_an_image_without_labels_has_no_targets() -> None:
     assert (targets.ids == IGNORE).all()
 
 
+def test_a_phrase_means_the_visible_pixels_of_its_segments() -> None:
+    ids = np.zeros((16, 16), np.uint8)
+    ids[:4], ids[4:8], ids[8, :3] = 1, 2, 3
+    segments = [
+        Segment(1, "cup", True, 64),
+        Segment(2, "cup", True, 64),
+        Segment(3, "nut", True, 3),
+    ]
+    phrases = [Phrase("the cups", (1, 2)), Phrase("the top", (1,)), Phrase("the nut", (3,))]
+    targets = make_targets(ids, segments, 16, [*phrases, Phrase("the absent one", (7,))])
+    assert targets.labels == ("cup", "cup")
+    assert targets.phrases == ("the cups", "the top")
+    cups, top = targets.membership[2:, targets.ids]
+    assert np.array_equal(cups, (ids == 1) | (ids == 2))
+    assert np.array_equal(top, ids == 1)
+    assert targets.boxes[2:].tolist() == [[0, 0, 16, 8], [0, 0, 16, 4]]
+
+
+def test_phrases_need_no_labels() -> None:
+    ids = np.kron([[5, 0], [0, 6]], np.ones((8, 8), np.int64))
+    targets = make_targets(ids, [], 16, [Phrase("the one above", (5,))])
+    assert targets.labels == ()
+    assert np.array_equal(targets.membership[0, targets.ids], ids == 5)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 8))
 def test_masks_and_boxes_are_those_of_the_segments(seed: int, count: int) -> None:
@@ -98,7 +123,8 @@ def test_points_of_a_batch_take_the_values_of_the_masks() -> None:
         targets = make_targets(ids, segments, 16, min_pixels=1)
         points = (rng.random((50, 2)) * 16).astype(np.float32)
         image = np.zeros((16, 16, 3), np.uint8)
-        examples.append(Example(image, (16, 16), targets, points, np.ones(50, np.float32), 0))
+        weights = np.ones(50, np.float32)
+        examples.append(Example(image, (16, 16), count > 0, targets, points, weights, 0))
     batch = collate(examples)
     masks, at_points = batch.target_masks(), batch.point_targets()
     assert masks.shape == (3, 3, 16, 16)
@@ -109,4 +135,7 @@ def test_points_of_a_batch_take_the_values_of_the_masks() -> None:
         x, y = torch.from_numpy(example.points).long().unbind(dim=1)
         assert torch.equal(at_points[image], masks[image][:, y, x].float())
         ignored = torch.from_numpy(example.targets.ids)[y, x] == IGNORE
-        assert torch.equal(batch.point_weights[image] == 0, ignored)
+        assert torch.equal(batch.known_weights()[image] == 0, ignored)
+        # What a phrase does not mean is known everywhere.
+        assert (batch.point_weights[image] == 1).all()
+    assert batch.segmented.tolist() == [True, True, False]

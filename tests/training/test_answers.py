@@ -1,0 +1,60 @@
+"""The answers that a run knows, and those that a step chooses from."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xdecoder_rt.evaluation.items import Question
+from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
+
+WORDS = st.sampled_from(["yes", "no", "red", "blue", "two", "a mug", "left"])
+QUESTIONS = st.lists(
+    st.none()
+    | st.builds(
+        Question,
+        st.just("what?"),
+        st.lists(WORDS, min_size=1, max_size=4).map(tuple),
+        st.none() | st.lists(WORDS, min_size=1, unique=True).map(tuple),
+    )
+)
+
+
+def source(*answers: tuple[str, ...]) -> Any:
+    item = SimpleNamespace(questions=[Question("what?", texts) for texts in answers])
+    return cast(Any, SimpleNamespace(items=[item]))
+
+
+def test_the_most_frequent_answers_come_first_and_ties_follow_the_alphabet() -> None:
+    sources = [source(("no",), ("yes", "yes", "maybe")), source(("no", "a"), ())]
+    assert frequent_answers(sources) == ("no", "yes", "a", "maybe")
+    assert frequent_answers(sources[::-1]) == frequent_answers(sources)
+    assert frequent_answers(sources, limit=2) == ("no", "yes")
+    assert frequent_answers([source()]) == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(QUESTIONS, st.integers(1, 12), st.integers(0, 99))
+def test_a_step_offers_all_that_its_questions_accept_and_offer(
+    questions: list[Question | None], size: int, step: int
+) -> None:
+    known = tuple(f"answer {i}" for i in range(8))
+    drawn = AnswerSampler(known, size, 0).sample(questions, step)
+    asked = [question for question in questions if question is not None]
+    own = {text for q in asked for text in (*q.answers, *(q.choices or ()))}
+    assert len(set(drawn)) == len(drawn)
+    assert own == set(drawn[: len(own)])
+    assert set(drawn) <= own | set(known)
+    assert len(drawn) == (max(len(own), min(size, len(own) + len(known))) if asked else 0)
+
+
+def test_steps_and_processes_draw_different_answers() -> None:
+    sampler = AnswerSampler([f"answer {i}" for i in range(50)], 5, 0)
+    questions = [Question("what?", ("yes",))]
+    first = sampler.sample(questions, 3)
+    assert sampler.sample(questions, 3) == first
+    assert sampler.sample(questions, 4) != first
+    assert sampler.sample(questions, 3, rank=1) != first

@@ -1,0 +1,133 @@
+"""What is said of a training image stays true of the view that is shown."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
+
+from xdecoder_rt.evaluation.items import Phrase, Question, Segment
+from xdecoder_rt.tasks import TASKS
+from xdecoder_rt.training.dataset import Example, TrainingSet, plain_example
+from xdecoder_rt.training.sampler import SampleKey
+from xdecoder_rt.training.texts import Texts, draw_texts, first_texts
+
+PHRASES = (
+    Phrase("the box on the left", (1,)),
+    Phrase("the box on the right", (2,)),
+    Phrase("the boxes", (1, 2)),
+)
+QUESTION = Question("is the small box left or right ?", ("left",), ("left", "right"))
+
+
+@pytest.fixture(scope="module")
+def item(fake_item: Any) -> Any:
+    """A small box on the left, a large one on the right, a floor."""
+    ids = np.full((60, 90), 3)
+    ids[20:30, 10:20], ids[20:44, 56:80] = 1, 2
+    pixels = np.repeat((ids * 60).astype(np.uint8)[..., None], 3, axis=2)
+    segments = (
+        Segment(1, "box", True, 100),
+        Segment(2, "box", True, 576),
+        Segment(3, "floor", False, 4724),
+    )
+    return fake_item(
+        pixels,
+        ids,
+        segments,
+        phrases=PHRASES,
+        captions=("a small box left of a large box",),
+        questions=(QUESTION,),
+    )
+
+
+def example(item: Any, position: int, tasks: Any = tuple(TASKS)) -> Example:
+    source = SimpleNamespace(items=[item], vocabulary=("box", "floor"), stuff=frozenset())
+    return TrainingSet([source], 64, 16, 0, tasks)[SampleKey(0, 0, position)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**6))
+def test_views_keep_texts_true(item: Any, position: int) -> None:
+    seen = example(item, position)
+    assert (seen.caption is None) == (seen.question is None) == (not seen.targets.phrases)
+    if seen.caption is None or seen.question is None:
+        return  # a free view, of which nothing is said
+    ids, labels = seen.targets.ids, seen.targets.labels
+    assert sorted(labels) == ["box", "box", "floor"]
+    boxes = [
+        row[ids]
+        for label, row in zip(labels, seen.targets.membership, strict=False)
+        if label == "box"
+    ]
+    small, large = sorted(boxes, key=np.count_nonzero)
+
+    def middle(mask: np.ndarray) -> float:
+        return float(np.nonzero(mask)[1].mean())
+
+    # Nothing is cut: the sizes stay in proportion.
+    assert large.sum() / small.sum() == pytest.approx(5.76, rel=0.25)
+    small_is_left = middle(small) < middle(large)
+    meant = seen.targets.membership[len(labels) :, ids]
+    for text, mask in zip(seen.targets.phrases, meant, strict=True):
+        left = small if small_is_left else large
+        right = large if small_is_left else small
+        wanted = {"the boxes": small | large, "the box on the left": left}.get(text, right)
+        assert np.array_equal(mask, wanted), text
+    side = "left" if small_is_left else "right"
+    assert seen.caption == f"a small box {side} of a large box"
+    assert seen.question.answers == (side,)
+    assert set(seen.question.choices or ()) == {"left", "right"}
+
+
+def test_most_views_have_texts_and_some_are_free(item: Any) -> None:
+    spoken = [example(item, position).caption is not None for position in range(200)]
+    assert 0.7 < np.mean(spoken) < 0.9
+    # Where segments are not trained, free views would teach nothing.
+    assert all(example(item, p, ("caption",)).caption is not None for p in range(50))
+
+
+def test_mirroring_twice_changes_nothing_and_once_the_sides() -> None:
+    texts = Texts(PHRASES, "Left of it", QUESTION)
+    mirrored = texts.mirrored()
+    assert mirrored.caption == "Right of it"
+    assert mirrored.phrases[0] == Phrase("the box on the right", (1,))
+    assert mirrored.question == Question(
+        "is the small box right or left ?", ("right",), ("right", "left")
+    )
+    assert mirrored.mirrored() == texts
+    assert Texts().mirrored() == Texts()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "phrases", "caption", "question"),
+    [
+        (("segment",), False, False, False),
+        (("refer",), True, False, False),
+        (("caption",), False, True, False),
+        (("embed",), False, True, False),
+        (("answer",), False, False, True),
+    ],
+)
+def test_only_the_texts_of_trained_tasks_are_drawn(
+    item: Any, tasks: tuple[str, ...], phrases: bool, caption: bool, question: bool
+) -> None:
+    for texts in (draw_texts(item, tasks, np.random.default_rng(0)), first_texts(item, tasks)):
+        assert bool(texts.phrases) == phrases
+        assert (texts.caption is not None) == caption
+        assert (texts.question is not None) == question
+    plain = plain_example(item, 64, tasks)
+    assert plain.segmented == ("segment" in tasks)
+    assert bool(plain.targets.phrases) == phrases
+
+
+def test_one_to_three_different_phrases_are_drawn(item: Any) -> None:
+    drawn = [draw_texts(item, ["refer"], np.random.default_rng(i)).phrases for i in range(60)]
+    assert {len(phrases) for phrases in drawn} == {1, 2, 3}
+    assert all(len(set(phrases)) == len(phrases) for phrases in drawn)
