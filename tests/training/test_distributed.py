@@ -20,7 +20,8 @@ from xdecoder_rt.training.distributed import World, any_process, from_main_proce
 from xdecoder_rt.training.sources import open_source
 from xdecoder_rt.training.trainer import Trainer
 sys.path.insert(0, sys.argv[1])
-from conftest import TinyDecoder, tiny_tokens
+from conftest import tiny_config, tiny_tokens
+from xdecoder_rt.models import XDecoder
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -34,7 +35,7 @@ config = TrainConfig(
 )
 source = open_source(folder)
 trainer = Trainer(
-    config, TinyDecoder(), tiny_tokens, [source], {folder.name: source}, world, device
+    config, XDecoder(tiny_config()), tiny_tokens, [source], {folder.name: source}, world, device
 )
 trainer.run()
 assert trainer.position == 3 * 2 * world.size

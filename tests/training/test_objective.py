@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -53,11 +54,8 @@ def make_batch(seed: int, counts: tuple[int, ...] = (3, 1, 0), spoken: bool = Tr
         image = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
         texts = (f"a picture of {count}", Question("how many ?", (str(count),)))
         caption, question = texts if spoken and count else (None, None)
-        examples.append(
-            Example(
-                image, (SIZE, SIZE), True, targets, points, weights, 0, caption, question
-            )  # fmt: skip
-        )
+        shape = (SIZE, SIZE)
+        examples.append(Example(image, shape, True, targets, points, weights, 0, caption, question))
     return collate(examples)
 
 
@@ -93,11 +91,11 @@ def step_text(batch: Batch) -> StepText:
     )
 
 
-def said(features: Tensor, mask: Tensor, classes: Tensor, layers: int = 1) -> Prediction:
+def said(features: Tensor, mask: Tensor, classes: Tensor) -> Prediction:
     size = len(mask)
     return Prediction(
         features,
-        [LayerPrediction(mask, classes)] * layers,
+        [LayerPrediction(mask, classes)] * 2,
         torch.zeros(size, COPIES.stop, WIDTH),
         torch.zeros(size, WIDTH),
     )
@@ -139,7 +137,7 @@ def perfect(batch: Batch, text: StepText, sharpness: float = 30.0) -> Prediction
     for row, ids in zip(present, text.class_ids, strict=True):
         row[ids[ids >= 0]] = 1
     classes[:, QUERIES - 1] = present
-    return said(features, mask, classes, layers=2)
+    return said(features, mask, classes)
 
 
 @pytest.fixture
@@ -310,8 +308,6 @@ def test_the_total_is_the_weighted_sum_over_layers(
 def test_the_ensemble_of_retrieval_trains_the_backbones_projection(
     tiny_model: Callable[..., XDecoder], tiny_tokenizer: Tokenizer
 ) -> None:
-    import dataclasses
-
     model = tiny_model()
     model.config = dataclasses.replace(model.config, retrieval_ensemble=True)
     batch = make_batch(2, (3, 1))
@@ -323,7 +319,7 @@ def test_the_ensemble_of_retrieval_trains_the_backbones_projection(
 def test_more_targets_than_queries_are_matched_as_far_as_they_go(
     tiny_model: Callable[..., XDecoder], tiny_tokenizer: Tokenizer
 ) -> None:
-    batch = make_batch(3, (6,))
+    batch = make_batch(3, (6, 6))
     model = tiny_model(queries=3)
     text = StepWriter(tiny_tokenizer, 3, tuple(TASKS), 8).write(
         batch, BatchVocabulary(tuple("012345"), tuple("0123456"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,70 +16,137 @@ from torch.nn import functional as F
 pytest.importorskip("scipy", reason="validation needs scipy")
 pytest.importorskip("cv2", reason="validation needs opencv-python-headless")
 
-from xdecoder_rt.evaluation.items import Segment
+from xdecoder_rt.evaluation.items import Phrase, Question, Segment
 from xdecoder_rt.models import LayerPrediction, Prediction, XDecoder
+from xdecoder_rt.models.decoder import Rows
+from xdecoder_rt.tasks import TASKS, Row
 from xdecoder_rt.training.validation import validate
 
 GREYS = (0, 60, 120, 180)
 NAMES = ("n0", "n1", "n2", "n3")
+END, WIDTH, LATENTS = 9, 5, 5
 CPU = torch.device("cpu")
 
 
 class Oracle(nn.Module):
-    """Segments an image by its grey levels; query i answers with name i + `shift`."""
+    """Segments an image by its grey levels.
 
-    def __init__(self, shift: int = 0, void: bool = False) -> None:
+    Query i and its copy answer with name i + `shift`; a question's answer is its own first token's,
+    shifted; the class token is the name of the grey that most of the image has, shifted; the next
+    token is always the end token, unless there is a shift.
+    """
+
+    def __init__(self, shift: int = 0, void: bool = False, answers: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.shift, self.void = shift, void
         self.config = SimpleNamespace(
-            num_queries=5,
+            num_queries=LATENTS,
+            context_length=3,
             pixel_mean=(0.0, 0.0, 0.0),
             pixel_std=(1.0, 1.0, 1.0),
             decoder=SimpleNamespace(class_token_is_mask=False),
+            retrieval_ensemble=False,
+            answers=answers,
         )
 
     def encode_text(self, token_ids: Tensor) -> Tensor:
-        return F.one_hot(token_ids[:, 0], 5).float()
+        return F.one_hot(token_ids[:, 0], WIDTH).float()
 
-    def forward(self, images: Tensor) -> Prediction:
+    def text_encoder(self, token_ids: Tensor) -> Tensor:
+        return self.encode_text(token_ids)[:, None].expand(-1, token_ids.shape[1], -1)
+
+    def shifted(self, names: Tensor) -> Tensor:
+        return torch.cat((names[..., :4].roll(self.shift, -1), names[..., 4:]), -1)
+
+    def forward(self, images: Tensor, rows: Rows) -> Prediction:
         grey = images[:, :1, 2::4, 2::4]
         levels = torch.tensor(GREYS).view(1, 4, 1, 1)
-        features = 1 - 2 * ((grey - levels).abs() > 10).float()
-        mask = torch.eye(5)[:, :4].expand(len(images), -1, -1)
-        classes = torch.eye(5)
-        classes[:4] = torch.eye(5)[[(i + self.shift) % 4 for i in range(4)]]
+        near = ((grey - levels).abs() < 10).float()
+        most = near.sum(dim=(2, 3)).argmax(dim=1)
+        nothing = torch.zeros(1, WIDTH)
+        mask = torch.cat((torch.eye(WIDTH), nothing))[rows.content][..., :4]
+        classes = torch.cat((self.shifted(torch.eye(WIDTH)), nothing))[rows.content]
         if self.void:
-            classes[:4, 4] = 2
-        return Prediction(features, [LayerPrediction(mask, classes.expand(len(images), -1, -1))])
+            classes[:, : LATENTS - 1, 4] = 2
+        whole = self.shifted(F.one_hot(most, WIDTH).float())[:, None]
+        classes = torch.where((rows.kind == Row.CLASS)[..., None], whole, classes)
+        assert rows.text is not None
+        classes = classes + self.shifted(rows.text)
+        following = torch.full(rows.kind.shape, END if self.shift == 0 else 0)
+        return Prediction(
+            2 * near - 1,
+            [LayerPrediction(mask, classes)],
+            50 * F.one_hot(following, END + 1).float(),
+            whole[:, 0],
+        )
 
     def class_logits(self, class_embedding: Tensor, text_table: Tensor) -> Tensor:
         return class_embedding @ text_table.T
 
+    def token_logits(self, caption_embedding: Tensor) -> Tensor:
+        return caption_embedding
+
 
 def tokenizer(texts: Any) -> NDArray[np.int64]:
-    """The digit of a name; 4 for the background."""
+    """The first digit of a text; 4 for the background."""
     ids = [next((int(c) for c in text if c.isdigit()), 4) for text in texts]
-    return np.array([[i, 9, 9] for i in ids], np.int64)
+    return np.array([[i, END, END] for i in ids], np.int64)
 
 
 @pytest.fixture
 def dataset(fake_item: Any) -> Any:
     rng = np.random.default_rng(0)
     items = []
-    for _ in range(5):
+    for number in range(5):
         kinds = np.kron(rng.integers(0, 4, (4, 4)), np.ones((16, 16), np.int64))
+        kinds[:, :32] = number % 4  # so that most of the image is one grey
         image = np.repeat(np.array(GREYS, np.uint8)[kinds][..., None], 3, axis=2)
-        segments = tuple(Segment(i + 1, f"n{i}", False, int((kinds == i).sum())) for i in range(4))
+        segments = tuple(
+            Segment(int(i) + 1, f"n{i}", False, int((kinds == i).sum())) for i in np.unique(kinds)
+        )
         items.append(fake_item(image, kinds + 1, segments))
     return SimpleNamespace(vocabulary=NAMES, stuff=frozenset(NAMES), items=items)
 
 
-def measure(oracle: Oracle, dataset: Any, items: int = 0) -> dict[str, float]:
-    return validate(cast(XDecoder, oracle), tokenizer, dataset, items, 64, 2, CPU)
+@pytest.fixture
+def spoken(dataset: Any) -> Any:
+    """The same with texts; two images have the same caption."""
+    dataset.items = [
+        dataclasses.replace(
+            item,
+            phrases=(Phrase(f"n{number % 4}", (number % 4 + 1,)),),
+            captions=(f"{number % 4}",),
+            questions=(Question(f"{number % 4}?", (f"n{number % 4}",) * 10),),
+        )
+        for number, item in enumerate(dataset.items)
+    ]
+    return dataset
+
+
+def measure(
+    oracle: Oracle, dataset: Any, items: int = 0, tasks: Any = tuple(TASKS)
+) -> dict[str, float]:
+    return validate(cast(XDecoder, oracle), tokenizer, dataset, items, 64, 2, CPU, tasks)
 
 
 def test_a_model_that_knows_everything_scores_one(dataset: Any) -> None:
     assert measure(Oracle(), dataset) == {"miou": 1.0, "accuracy": 1.0, "kept": 1.0}
+
+
+def test_texts_too(spoken: Any) -> None:
+    scores = measure(Oracle(answers=NAMES), spoken)
+    assert scores.pop("caption_entropy") < 1e-6
+    assert scores == dict.fromkeys(
+        ["miou", "accuracy", "kept", "p_at_50", "next_token", "vqa", "image_r1", "text_r1"], 1.0
+    )
+
+
+def test_a_model_that_mistakes_every_text_scores_nothing_for_them(spoken: Any) -> None:
+    scores = measure(Oracle(shift=1, answers=NAMES), spoken)
+    assert scores["miou"] == 1
+    assert scores["caption_entropy"] == pytest.approx(50, rel=1e-3)
+    for name in ("accuracy", "p_at_50", "next_token", "vqa", "image_r1", "text_r1"):
+        assert scores[name] == 0, name
 
 
 def test_right_masks_with_wrong_names(dataset: Any) -> None:
@@ -87,6 +155,24 @@ def test_right_masks_with_wrong_names(dataset: Any) -> None:
 
 def test_right_names_that_void_outbids(dataset: Any) -> None:
     assert measure(Oracle(void=True), dataset) == {"miou": 1.0, "accuracy": 1.0, "kept": 0.0}
+
+
+def test_without_answers_of_its_own_a_model_has_no_score_for_them(spoken: Any) -> None:
+    assert "vqa" not in measure(Oracle(), spoken)
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ("segment", {"miou", "accuracy", "kept"}),
+        ("refer", {"p_at_50"}),
+        ("caption", {"next_token", "caption_entropy"}),
+        ("answer", {"vqa"}),
+        ("embed", {"image_r1", "text_r1"}),
+    ],
+)
+def test_only_what_is_trained_is_measured(spoken: Any, task: str, names: set[str]) -> None:
+    assert set(measure(Oracle(answers=NAMES), spoken, tasks=(task,))) == names
 
 
 def test_unlabelled_pixels_do_not_count(dataset: Any) -> None:

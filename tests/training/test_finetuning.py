@@ -1,0 +1,92 @@
+"""What a run starts from, and what of it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("scipy", reason="training needs scipy")
+pytest.importorskip("cv2", reason="training needs opencv-python-headless")
+
+from xdecoder_rt.errors import CheckpointError
+from xdecoder_rt.models import ModelConfig, XDecoder, compact_config, save_checkpoint
+from xdecoder_rt.models.checkpoint import read_tensors
+from xdecoder_rt.models.parity.fixture import Fixture
+from xdecoder_rt.models.parity.settings import model_config
+from xdecoder_rt.models.published import published_name
+from xdecoder_rt.training.config import SourceSpec, TrainConfig
+from xdecoder_rt.training.finetuning import build_model, freeze, set_training_mode
+
+PUBLISHED = Path(__file__).parents[1] / "data" / "focal_tiny_a"
+
+
+def starting_from(path: Path) -> XDecoder:
+    return build_model(TrainConfig((SourceSpec(Path("a")),), Path("o"), steps=1, init=path))
+
+
+def test_a_run_starts_from_a_checkpoint_of_ours(
+    tiny_model: Callable[..., XDecoder], tmp_path: Path
+) -> None:
+    model = tiny_model(answers=("yes", "no"))
+    save_checkpoint(tmp_path / "m.safetensors", model)
+    started = starting_from(tmp_path / "m.safetensors")
+    assert started.config == model.config
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(started.state_dict()[name], value, rtol=2e-3, atol=1e-5)
+
+
+def test_a_run_starts_from_a_published_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def toy(size: str) -> ModelConfig:
+        return model_config(Fixture.open(PUBLISHED).settings, size)
+
+    monkeypatch.setattr("xdecoder_rt.models.published.published_config", toy)
+    started = starting_from(PUBLISHED / "weights.safetensors")
+    tensors, _ = read_tensors(PUBLISHED / "weights.safetensors")
+    for name, value in started.state_dict().items():
+        assert torch.equal(value, tensors[published_name(name)].to(value.dtype)), name
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        starting_from(tmp_path / "absent.safetensors")
+    (tmp_path / "text.safetensors").write_text("no checkpoint")
+    with pytest.raises(CheckpointError):
+        starting_from(tmp_path / "text.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("train_only", "beginnings"),
+    [
+        ("all", ("",)),
+        ("decoder", ("decoder.",)),
+        ("prompts", ("decoder.query_feat", "decoder.query_embed", "decoder.class_embed")),
+        ("class-embedding", ("decoder.class_embed",)),
+    ],
+)
+def test_each_form_trains_its_part(
+    tiny_model: Callable[..., XDecoder], train_only: str, beginnings: tuple[str, ...]
+) -> None:
+    model = tiny_model()
+    freeze(model, train_only)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith(beginnings)}
+    assert trained
+
+
+def test_frozen_parts_and_batch_statistics_are_in_evaluation_mode() -> None:
+    model = XDecoder(compact_config())
+    set_training_mode(model, freeze_norm=False)
+    assert all(module.training for module in model.modules())
+    set_training_mode(model, freeze_norm=True)
+    norms = [m for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert model.decoder.training
+    freeze(model, "decoder")
+    set_training_mode(model, freeze_norm=False)
+    assert model.decoder.training
+    for part in (model.backbone, model.pixel_decoder, model.text_encoder):
+        assert not any(module.training for module in part.modules())
