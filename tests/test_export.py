@@ -273,7 +273,7 @@ def test_a_decode_costs_what_the_latents_of_one_image_cost(
     ("asked", "named"),
     [
         ([], r"\(none\)"),
-        (["segment", "sing"], "sing"),
+        (["segment", "sing"], "segment, sing"),
         (["segment", "segment"], "segment, segment"),
     ],
 )

@@ -93,8 +93,11 @@ class TextEncoder:
         return self._kept(_AS_CLASS, (*vocabulary.texts, self._info.background))
 
     def background(self) -> Embeddings:
-        """Unit embedding of the void class, as in every class table: ``[proj_dim]``."""
-        row: Embeddings = self._kept(_AS_CLASS, (self._info.background,))[0]
+        """Unit embedding of the void class's name as it is, to compare phrases with: ``[proj_dim]``.
+
+        Class tables end in the mean over the templates instead, because names are put into them.
+        """
+        row: Embeddings = self._kept(_AS_TEXT, (self._info.background,))[0]
         return row
 
     def texts(self, texts: Sequence[str]) -> Embeddings:

@@ -111,7 +111,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 labels,
                 phrases=[Phrase(f"the {NAMES[i - 1]}", (i,)) for i in labels if i < 5],
                 captions=[f"a {' and a '.join(shown)} on the floor"],
-                questions=[Question("is there a red box ?", ("yes" if 1 in labels else "no",))],
+                questions=[
+                    Question(
+                        "which box is missing ?",
+                        tuple(NAMES[i - 1] for i in range(1, 5) if i not in labels),
+                    )
+                ],
             )
     return root
 

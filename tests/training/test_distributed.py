@@ -18,6 +18,7 @@ from pathlib import Path
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.distributed import World, any_process, from_main_process
 from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.text_losses import retrieval_loss
 from xdecoder_rt.training.trainer import Trainer
 sys.path.insert(0, sys.argv[1])
 from conftest import tiny_config, tiny_tokens
@@ -41,11 +42,32 @@ trainer.run()
 assert trainer.position == 3 * 2 * world.size
 assert any_process(world.rank == 1, device)
 assert from_main_process(float(world.rank), device) == 0
-total = sum(value.double().sum() for value in trainer.average.model.state_dict().values())
+# Batch statistics are each process's own until the next step.
+total = sum(value.double().sum() for value in trainer.average.model.parameters())
 gathered = [torch.zeros((), dtype=torch.float64) for _ in range(world.size)]
 torch.distributed.all_gather(gathered, total)
 assert gathered[0] == gathered[1], gathered
+
+# Contrastive loss of the halves of a batch: the loss and the gradient of the whole.
+images, texts = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(1)).unbind()
+keys, present = torch.tensor([1, 2, 1, 3]), torch.tensor([True, True, True, False])
+
+
+def halves(own):
+    parts = [images[own].clone().requires_grad_(), texts[own].clone().requires_grad_()]
+    scale = torch.tensor(5.0)
+    loss = retrieval_loss(parts[0][None], parts[1], keys[own], present[own], scale)
+    loss.backward()
+    return loss, [part.grad for part in parts]
+
+
+own = slice(2 * world.rank, 2 * world.rank + 2)
+loss, gradients = halves(own)
 world.leave()
+whole, wanted = halves(slice(0, 4))
+torch.testing.assert_close(loss, whole)
+for gradient, all_of_them in zip(gradients, wanted):
+    torch.testing.assert_close(gradient / world.size, all_of_them[own])
 """
 
 

@@ -87,7 +87,7 @@ def _draw_validation(
     _finish(axes, title)
     if names:
         # Below the picture: there are too many entries to leave lines visible.
-        axes.legend(fontsize="x-small", ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+        axes.legend(fontsize="x-small", ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
 def _series(records: Sequence[Record], name: str) -> tuple[list[int], list[float]]:

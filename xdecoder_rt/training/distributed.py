@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.nn import functional as differentiable
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,20 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def from_all_processes(value: Tensor) -> Tensor:
-    """Equally shaped tensors of all processes, joined along the first axis, with gradient."""
+    """Equally shaped tensors of all processes, joined along the first axis.
+
+    With a gradient for the process's own: every process takes the same loss of all of them and
+    gradients are averaged afterwards, so each counts once for every process.
+    """
     if not dist.is_initialized():
         return value
-    if not value.is_floating_point():
-        parts = [torch.empty_like(value) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, value.contiguous())
-        return torch.cat(parts)
-    gathered = differentiable.all_gather(value.contiguous())  # type: ignore[no-untyped-call]
-    return torch.cat(gathered)
+    own, size = value.detach().contiguous(), dist.get_world_size()
+    parts = [torch.empty_like(own) for _ in range(size)]
+    dist.all_gather(parts, own)
+    if value.requires_grad:
+        # The value is exactly the same; its gradient is multiplied.
+        parts[dist.get_rank()] = own + size * (value - own)
+    return torch.cat(parts)
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
