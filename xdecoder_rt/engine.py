@@ -306,19 +306,20 @@ class Engine(Session):
         found: npt.NDArray[np.float32] = self._one(image, Embed())
         return found
 
-    def rank(self, images: Images, texts: Sequence[str]) -> Ranking:
+    def rank(self, images: Images, texts: Sequence[str], *, strict: bool = False) -> Ranking:
         """Compare images with texts (image-text retrieval, both ways).
 
         Args:
             images: images or states of :meth:`encode`.
             texts: sentences.
+            strict: refuse a text over the context length, which is otherwise cut with a warning.
 
         Raises:
             ImageError: an image cannot be read.
-            VocabularyError: a text is empty or unreadable.
+            VocabularyError: a text is empty, unreadable or, under `strict`, too long.
             ArgumentError: the plan lacks this task, or the engine is closed.
         """
-        table = self.embed_text(texts)
+        table = self.embed_text(texts, strict=strict)
         return Ranking(tuple(texts), self.embed_image(_listed(images)) @ table.T)
 
     def find(self, images: Images, phrase: str, *, strict: bool = False) -> Finding:
@@ -337,7 +338,7 @@ class Engine(Session):
         states: list[Image] = [self._state(image, "embed") for image in _listed(images)]
         if not states:
             raise ArgumentError("There are no images", expected="at least one")
-        scores = self.rank(states, [phrase]).scores[:, 0]
+        scores = self.rank(states, [phrase], strict=strict).scores[:, 0]
         best = int(scores.argmax())
         (reference,) = self.refer(states[best], [phrase], strict=strict)
         return Finding(best, float(scores[best]), reference)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.grounding import check_lengths
 from xdecoder_rt.image import ImageSource
 from xdecoder_rt.questions import Question, ask_all
 from xdecoder_rt.runtime import Runtime
@@ -87,11 +88,16 @@ class Session:
         self._runtime.rows.latents(state)
         return state
 
-    def embed_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def embed_text(self, texts: Sequence[str], *, strict: bool = False) -> npt.NDArray[np.float32]:
         """Unit embeddings of texts as they are: float32 ``[T, proj_dim]``.
 
+        Args:
+            texts: words or sentences.
+            strict: refuse a text over the context length, which is otherwise cut with a warning.
+
         Raises:
-            VocabularyError: a text is empty or unreadable.
+            ArgumentError: `texts` is one string, or the engine is closed.
+            VocabularyError: a text is empty, unreadable or, under `strict`, too long.
         """
         self._runtime.require_open()
         if isinstance(texts, str):
@@ -99,6 +105,7 @@ class Session:
         if not texts:
             return np.empty((0, self.manifest.text.proj_dim), np.float32)
         checked = [check_text(text, f"Text {i}") for i, text in enumerate(texts)]
+        check_lengths(checked, self._runtime.tokenizer, strict)
         return self._runtime.text.texts(checked)
 
     def warm(self, vocabulary: Words) -> None:

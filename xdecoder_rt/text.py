@@ -93,7 +93,7 @@ class TextEncoder:
         return self._kept(_AS_CLASS, (*vocabulary.texts, self._info.background))
 
     def background(self) -> Embeddings:
-        """Unit embedding of the void class's name as it is, to compare phrases with: ``[proj_dim]``.
+        """Unit embedding of the void class's bare name, to compare phrases with: ``[proj_dim]``.
 
         Class tables end in the mean over the templates instead, because names are put into them.
         """
