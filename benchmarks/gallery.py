@@ -70,7 +70,7 @@ def draw(engine: Engine, folders: list[Path], count: int, output: Path) -> list[
                 answer=question.text if question else None,
                 choices=question.choices if question else None,
             )
-            picture = out.draw(image)
+            picture = out.draw(image, question=question.text if question else None)
             height = round(picture.height * WIDTH / picture.width)
             name = f"{path.name}_{index:03}.jpg"
             picture.resize((WIDTH, height), Image.Resampling.LANCZOS).save(

@@ -17,7 +17,7 @@ from xdecoder_rt.cli.images import (
     opened,
     timed,
 )
-from xdecoder_rt.cli.options import add_engine, add_json, add_plan, positive
+from xdecoder_rt.cli.options import add_engine, add_json, add_plan, add_strict, positive
 from xdecoder_rt.cli.output import Report, printable, table
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import TEXT_LIMIT
@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--find", action="store_true", help="look for each text in its best image: score and box"
     )
+    add_strict(parser)
     output = parser.add_argument_group("output")
     add_picture(output, "with --find, the best images with what was found outlined")
     add_json(output)
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     images = ImageList.read(args.images)
     with opened(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
-        jobs = [partial(_compare, engine, image, args.texts) for image in images.paths]
+        jobs = [partial(_compare, engine, image, args.texts, args.strict) for image in images.paths]
         entries = ask_all(images.paths, jobs, None, report)
         texts = _texts(entries, args.texts)
         if args.find:
@@ -107,12 +108,12 @@ def run(args: argparse.Namespace) -> int:
     return int(any_failed(entries))
 
 
-def _compare(engine: Engine, path: str, texts: list[str]) -> dict[str, Any]:
+def _compare(engine: Engine, path: str, texts: list[str], strict: bool) -> dict[str, Any]:
     """Compare one image with all texts; its entry of the JSON."""
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
-    ranking, milliseconds = timed(lambda: engine.rank([pixels], texts))
+    ranking, milliseconds = timed(lambda: engine.rank([pixels], texts, strict=strict))
     return {
         "image": path,
         "time_ms": milliseconds,
