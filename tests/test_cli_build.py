@@ -65,7 +65,9 @@ def test_a_checkpoint_becomes_a_plan(
     assert (summary["model"], summary["family"]) == ("small", "compact")
     assert (summary["precision"], summary["sizes"]) == ("fp32", [[32, 64]])
     assert summary["parameters"] > 0 and summary["macs"] > 0
-    assert [graph["graph"] for graph in summary["graphs"]] == ["vision", "decode", "mask", "text"]
+    assert [graph["graph"] for graph in summary["graphs"]] == [
+        "vision", "decode", "mask", "text", "token",
+    ]  # fmt: skip
     for graph in summary["graphs"]:
         assert graph["nodes"] > 0 and graph["macs"] > 0 and graph["size"] > 0
         assert 0 <= graph["error"] <= 1e-4

@@ -235,6 +235,6 @@ class FakeTk:
 
 
 def test_codecs_and_pictures_do_not_overlap() -> None:
-    from xdecoder_rt.cli.segment import PICTURE_FORMATS
+    from xdecoder_rt.cli.pictures import PICTURE_FORMATS
 
     assert not set(sinks.CODECS) & set(PICTURE_FORMATS)
