@@ -84,6 +84,7 @@ class EnginePath:
             stuff=STUFF,
             refer=PHRASES,
             caption=True,
+            beams=1,
             max_tokens=TOKENS,
             answer=QUESTION,
             choices=CHOICES,
@@ -100,7 +101,7 @@ class EnginePath:
         engine = self._engine
         segmentation = engine.segment(image, WORDS, stuff=STUFF).segmentation
         references = [reference.mask for reference in engine.refer(image, PHRASES)]
-        engine.caption(image, max_tokens=TOKENS)
+        engine.caption(image, beams=1, max_tokens=TOKENS)
         answer = engine.answer(image, QUESTION, CHOICES).text
         return Said(segmentation, references, answer, engine.embed_image(image))
 

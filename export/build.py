@@ -197,6 +197,8 @@ def _manifest(
             strip_suffixes=NAME_SUFFIXES,
             background=BACKGROUND,
             caption_stops=config.caption_stops,
+            repetition_penalty=config.repetition_penalty,
+            caption_beams=config.caption_beams,
             answers=config.answers,
         ),
         tasks=tuple(tasks),

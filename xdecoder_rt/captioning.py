@@ -52,7 +52,7 @@ class Draft:
 
     Attributes:
         token_ids: the tokens after the opening, without an end token.
-        log_prob: of them, and of the end token if it has one.
+        log_prob: of them, and of the end token if it has one, repetition penalised.
         scored: how many tokens that is.
         columns: the rows of the past that hold the caption's tokens.
         finished: whether it has ended.
@@ -80,6 +80,8 @@ class CaptionWriter:
         scores: the token graph: ``[N, text width]`` to logits ``[N, vocabulary]``.
         num_queries: of the model.
         stops: texts that a caption ends before.
+        repetition_penalty: what the logits of tokens that a draft has already are divided by, or
+            multiplied by where they are negative (Keskar et al., CTRL, section 4.1); 1 for none.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class CaptionWriter:
         scores: Callable[[Floats], Floats],
         num_queries: int,
         stops: Sequence[str],
+        repetition_penalty: float = 1.0,
     ) -> None:
         self._text = text
         self._rows = rows
@@ -97,6 +100,7 @@ class CaptionWriter:
         self._scores = scores
         self._num_queries = num_queries
         self._stops = tuple(stops)
+        self._repetition_penalty = repetition_penalty
 
     def open(self, prompt: str | None, region: Region | None) -> Opening:
         """Encode a caption's beginning: the start token, and the words that it is to go on from."""
@@ -198,7 +202,7 @@ class CaptionWriter:
             Up to `beams` drafts that go on, best first; the draft that each continues; and the
             drafts that ended among the best `beams` of all.
         """
-        log_probs = log_softmax(logits)
+        log_probs = log_softmax(self._penalised(live, logits))
         # A draft ends in one way at most, or in as many as it has stops.
         count = min(log_probs.shape[1], 2 * beams)
         likeliest = np.argpartition(-log_probs, count - 1, axis=1)[:, :count]
@@ -226,6 +230,18 @@ class CaptionWriter:
                 going.append(longer)
                 parents.append(parent)
         return going, np.array(parents, np.int64), ended
+
+    def _penalised(self, live: list[Draft], logits: Floats) -> Floats:
+        """Logits with those of each draft's own tokens lowered."""
+        if self._repetition_penalty == 1.0:
+            return logits
+        lowered = logits.copy()
+        for row, draft in zip(lowered, live, strict=True):
+            own = list(set(draft.token_ids))
+            kept = row[own]
+            penalty = self._repetition_penalty
+            row[own] = np.where(kept > 0, kept / penalty, kept * penalty)
+        return lowered
 
     def _stops_at(self, opening: Opening, token_ids: tuple[int, ...]) -> bool:
         if not self._stops:

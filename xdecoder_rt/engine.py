@@ -149,7 +149,7 @@ class Engine(Session):
         prompt: str | None = ...,
         region: RegionSource | None = ...,
         *,
-        beams: int = ...,
+        beams: int | None = ...,
         max_tokens: int | None = ...,
         strict: bool = ...,
     ) -> Caption: ...
@@ -161,7 +161,7 @@ class Engine(Session):
         prompt: str | None = ...,
         region: Regions | None = ...,
         *,
-        beams: int = ...,
+        beams: int | None = ...,
         max_tokens: int | None = ...,
         strict: bool = ...,
     ) -> list[Caption]: ...
@@ -172,7 +172,7 @@ class Engine(Session):
         prompt: str | None = None,
         region: RegionSource | Regions | None = None,
         *,
-        beams: int = 1,
+        beams: int | None = None,
         max_tokens: int | None = None,
         strict: bool = False,
     ) -> Caption | list[Caption]:
@@ -183,7 +183,8 @@ class Engine(Session):
             prompt: words that the caption begins with.
             region: what it is about: a bool mask of the image's size, a box (left, top, right,
                 bottom), or a result of :meth:`refer`; with a list of images, one for each.
-            beams: drafts followed at a time; 1 takes the likeliest token each time.
+            beams: drafts followed at a time; 1 takes the likeliest token each time, None as many
+                as the plan says.
             max_tokens: longest caption; None for 50.
             strict: refuse a prompt over the context length, which is otherwise cut with a
                 warning.
@@ -203,7 +204,7 @@ class Engine(Session):
         state = self._state(image, "caption")
         part = cast("RegionSource | None", region)
         opening = self._opening(state, prompt, part, strict)
-        found: Caption = self._one(state, Describe(opening, beams, max_tokens))
+        found: Caption = self._one(state, Describe(opening, self._beams(beams), max_tokens))
         return found
 
     def caption_stream(
@@ -362,7 +363,7 @@ class Engine(Session):
         caption: bool = False,
         prompt: str | None = None,
         region: RegionSource | Regions | None = None,
-        beams: int = 1,
+        beams: int | None = None,
         max_tokens: int | None = None,
         answer: str | Sequence[str] | None = None,
         choices: Sequence[str] | None = None,
@@ -433,7 +434,7 @@ class Engine(Session):
         if caption:
             part = cast("RegionSource | None", region)
             opening = self._opening(state, prompt, part, strict)
-            asked["caption"] = Describe(opening, beams, max_tokens)
+            asked["caption"] = Describe(opening, self._beams(beams), max_tokens)
         results = ask_all(self._runtime, state, list(asked.values()))
         return Output(**dict(zip(asked, results, strict=True)))
 
@@ -445,6 +446,9 @@ class Engine(Session):
                 expected=", ".join(repr(name) for name in RULES),
             )
         return Segment(Vocabulary.parse(vocabulary, stuff), task)
+
+    def _beams(self, beams: int | None) -> int:
+        return self.manifest.text.caption_beams if beams is None else beams
 
     def _opening(
         self, state: ImageState, prompt: str | None, region: RegionSource | None, strict: bool

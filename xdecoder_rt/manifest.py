@@ -170,6 +170,9 @@ class TextInfo:
         strip_suffixes: cut from class names before they go into a template.
         background: the name whose embedding is the void class.
         caption_stops: texts that a caption ends before.
+        repetition_penalty: how captions are kept from repeating themselves, 1 for not at all; see
+            :class:`~xdecoder_rt.captioning.CaptionWriter`.
+        caption_beams: drafts of a caption followed at a time unless a call asks otherwise.
         answers: what a question without choices is answered from.
     """
 
@@ -183,6 +186,8 @@ class TextInfo:
     strip_suffixes: tuple[str, ...]
     background: str
     caption_stops: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    caption_beams: int = 1
     answers: tuple[str, ...] = ()
 
 
@@ -382,6 +387,8 @@ def _text(values: JsonObject) -> TextInfo:
         strip_suffixes=values.texts("strip_suffixes"),
         background=values.text("background", 200),
         caption_stops=values.optional("caption_stops", values.texts, ()),
+        repetition_penalty=values.number("repetition_penalty", 1.0, 100.0),
+        caption_beams=values.integer("caption_beams", 1, 64),
         answers=values.optional("answers", values.texts, ()),
     )
 

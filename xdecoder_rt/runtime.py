@@ -80,6 +80,7 @@ class Runtime:
             self.token_logits,
             decoder.num_queries,
             info.caption_stops,
+            info.repetition_penalty,
         )
 
     def encode(self, image: ImageSource) -> ImageState:

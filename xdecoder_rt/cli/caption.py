@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, a text, a number or the places to write are not usable.
     """
-    if args.stream and (args.json or args.output or args.beams > 1):
+    if args.stream and (args.json or args.output or (args.beams or 1) > 1):
         raise ArgumentError(
             "--stream was given with --json, --output or --beams",
             expected="one of them: a stream is one beam, printed as it comes",

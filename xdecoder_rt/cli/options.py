@@ -135,10 +135,9 @@ def add_caption(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--beams",
         type=positive,
-        default=1,
         metavar="N",
-        help="drafts followed at a time; 1 takes the likeliest token each time "
-        "(default: %(default)s)",
+        help="drafts followed at a time; 1 takes the likeliest token each time (default: the "
+        "plan's)",
     )
     parser.add_argument(
         "--max-tokens", type=positive, metavar="N", help="longest caption (default: 50 tokens)"

@@ -150,6 +150,8 @@ class ModelConfig:
         retrieval_ensemble: whether an image's embedding is the mean of the class token's and the
             backbone's, as published, or the class token's alone.
         caption_stops: texts that a caption ends before.
+        repetition_penalty: of captions; 1 for none, as published.
+        caption_beams: drafts of a caption followed at a time unless asked otherwise; 1 as published.
         answers: what a question without choices is answered from.
     """
 
@@ -166,6 +168,8 @@ class ModelConfig:
     templates: str = "published"
     retrieval_ensemble: bool = True
     caption_stops: tuple[str, ...] = (".",)
+    repetition_penalty: float = 1.0
+    caption_beams: int = 1
     answers: tuple[str, ...] = ()
 
     @property
@@ -251,6 +255,8 @@ def _check_agreement(config: ModelConfig) -> None:
     if config.proj_dim != config.decoder.hidden_dim:
         # Text features enter the decoder as rows.
         raise ValueError("proj_dim is not the width of decoder")
+    if config.repetition_penalty < 1:
+        raise ValueError("repetition_penalty is below 1")
     if len(set(config.answers)) != len(config.answers):
         raise ValueError("answers repeat")
     if not pixel.mask_kernel and pixel.mask_dim != pixel.mask_level_dim:
