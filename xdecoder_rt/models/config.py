@@ -151,7 +151,7 @@ class ModelConfig:
             backbone's, as published, or the class token's alone.
         caption_stops: texts that a caption ends before.
         repetition_penalty: of captions; 1 for none, as published.
-        caption_beams: drafts of a caption followed at a time unless asked otherwise; 1 as published.
+        caption_beams: drafts of a caption followed at a time; 1 as published.
         answers: what a question without choices is answered from.
     """
 
