@@ -155,7 +155,7 @@ def _candidate(
 ) -> Candidate:
     quantised, runs = 0, {}
     for graph in graphs:
-        feeds = {key: value[:1].numpy() for key, value in graph.example.items()}
+        feeds = {key: value.numpy() for key, value in graph.typical.items()}
         path = folder / "quantised.onnx"
         quantised += quantise(graph.model, feeds, path)
         runs[graph.name] = compile_int8(path, feeds, threads)
