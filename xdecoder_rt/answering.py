@@ -60,7 +60,8 @@ def read_answer(
         table: their unit embeddings, ``[K, D]``.
         logit_scale: factor of the cosines.
     """
-    logits = logit_scale * (table @ unit(rows.class_embedding[-1])).astype(np.float64)
+    (class_embedding,) = rows.answer("answer")
+    logits = logit_scale * (table @ unit(class_embedding[0])).astype(np.float64)
     weights = np.exp(logits - logits.max())
     scores = weights / weights.sum()
     best = int(scores.argmax())

@@ -139,7 +139,7 @@ class CaptionWriter:
         past = joined(latents, decoded)
         first = tuple(range(len(latents.layout), len(past.layout)))
         live, finished = [Draft((), 0.0, 0, first)], []
-        states, embedding = opening.states, decoded.caption_embedding[-1:]
+        states, (embedding,) = opening.states, decoded.answer("caption")
         for step in range(steps):
             live, parents, ended = self._extended(live, self._scores(embedding), beams, opening)
             finished += ended

@@ -33,7 +33,7 @@ class Group:
         text: float32 ``[T, proj_dim]``, the features of its text rows.
         region: what its rows are confined to that would see all of the image, or None.
         visible: bool ``[R, P]``, which rows of the past each row sees; None where the task table
-            says it.
+            says it. Its rows then see no others of the run but themselves.
     """
 
     layout: Layout
@@ -118,11 +118,7 @@ class RowDecoder:
             tuple(out(f"row_keys_{i}") for i in layers),
             tuple(out(f"row_values_{i}") for i in layers),
         )
-        ends = np.cumsum([len(group.layout) for group in groups]).tolist()
-        return [
-            decoded.chosen(slice(end - len(group.layout), end))
-            for group, end in zip(groups, ends, strict=True)
-        ]
+        return [decoded.chosen(rows) for rows in _places(groups)]
 
     def _rows(
         self, layout: Layout, groups: Sequence[Group], past: DecodedRows | None
@@ -132,9 +128,10 @@ class RowDecoder:
         visible = tasks.visible(layout, None if past is None else past.layout)
         if past is not None:
             known = len(past.layout)
-            if groups[0].visible is not None:
-                visible[:, :known] = groups[0].visible
-                visible[:, known:] = np.eye(len(layout), dtype=np.bool_)
+            for rows, group in zip(_places(groups), groups, strict=True):
+                if group.visible is not None:
+                    visible[rows, :known] = group.visible
+                    visible[rows, known:] = np.eye(len(layout), dtype=np.bool_)[rows]
             unused = np.zeros((len(layout), _padding(known)), np.bool_)
             visible = np.concatenate((visible[:, :known], unused, visible[:, known:]), axis=1)
         return {
@@ -155,6 +152,12 @@ class RowDecoder:
                 states = () if past is None else (getattr(past, name)[i],)
                 feeds[f"past_{name}_{i}"] = np.concatenate((*states, unused), axis=2)
         return feeds
+
+
+def _places(groups: Sequence[Group]) -> list[slice]:
+    """Where the rows of each group lie, side by side."""
+    ends = np.cumsum([len(group.layout) for group in groups]).tolist()
+    return [slice(end - len(group.layout), end) for group, end in zip(groups, ends, strict=True)]
 
 
 def _padding(rows: int) -> int:
@@ -190,10 +193,8 @@ def _regions(layout: Layout, groups: Sequence[Group], state: ImageState) -> dict
     """Every group's region as a channel of its own; one of zeros where there is none."""
     found = [group.region for group in groups if group.region is not None]
     weight = np.zeros((1, len(layout), max(1, len(found))), np.float32)
-    start, channel = 0, 0
-    for group in groups:
-        rows = slice(start, start + len(group.layout))
-        start = rows.stop
+    channel = 0
+    for rows, group in zip(_places(groups), groups, strict=True):
         if group.region is not None:
             weight[0, rows, channel] = tasks.sees_everything(group.layout)
             channel += 1

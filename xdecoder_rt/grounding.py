@@ -104,13 +104,13 @@ def read_references(
     scale = min(logit_scale, MAX_SCALE)
     embeddings, scores = [], []
     for own, group in zip(features, groups, strict=True):
-        is_query = group.layout.text == tasks.NO_TEXT
-        queries = unit(group.class_embedding[is_query])
+        class_embedding, mask_embedding = group.answer("refer")
+        queries = unit(class_embedding)
         likeness = queries @ unit(own[-1])
         best = int(likeness.argmax())
         margin = scale * float(queries[best] @ background - likeness[best])
         scores.append(1.0 / (1.0 + float(np.exp(np.clip(margin, -80.0, 80.0)))))
-        embeddings.append(group.mask_embedding[is_query][best])
+        embeddings.append(mask_embedding[best])
     found = postprocess.binary_masks(masks(np.stack(embeddings)), letterbox, threads=threads)
     return [
         Reference(phrase, _mask(mask), score, box)

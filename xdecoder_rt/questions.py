@@ -57,19 +57,20 @@ class Segment:
         self, runtime: Runtime, state: ImageState, rows: Sequence[DecodedRows]
     ) -> Segmentation:
         """Classify the latents, form the masks of those kept, apply the output rules."""
-        manifest, latents = runtime.manifest, runtime.rows.latents(state)
+        manifest = runtime.manifest
+        class_embedding, mask_embedding = runtime.rows.latents(state).answer("segment")
         queries = manifest.decoder.num_queries
         if not manifest.decoder.class_token_is_mask:
             queries -= 1
         logits = word_logits(
-            latents.class_embedding[:queries],
+            class_embedding[:queries],
             runtime.text.class_table(self.vocabulary),
             manifest.decoder.logit_scale,
             self.vocabulary,
         )
         return RULES[self.rule](
             logits,
-            lambda kept: runtime.masks(state, latents.mask_embedding[kept]),
+            lambda kept: runtime.masks(state, mask_embedding[kept]),
             state.letterbox,
             self.vocabulary,
             manifest.postprocess,
@@ -187,7 +188,8 @@ class Embed:
         self, runtime: Runtime, state: ImageState, rows: Sequence[DecodedRows]
     ) -> npt.NDArray[np.float32]:
         """The unit class token, or its mean with the unit backbone embedding, as published."""
-        token = unit(runtime.rows.latents(state).class_embedding[-1])
+        (class_embedding,) = runtime.rows.latents(state).answer("embed")
+        token = unit(class_embedding[0])
         if not runtime.manifest.decoder.retrieval_ensemble:
             return token
         mean: Floats = (token + unit(runtime.image_embedding(state))) / np.float32(2)

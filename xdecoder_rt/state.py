@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.base import Value
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.tasks import Layout
+from xdecoder_rt.tasks import TASKS, Layout, answering_rows
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,6 +35,18 @@ class DecodedRows:
     caption_embedding: Floats
     keys: tuple[Floats, ...]
     values: tuple[Floats, ...]
+
+    def answer(self, task: str) -> list[Floats]:
+        """What a task reads of these rows, by the task table.
+
+        Args:
+            task: whose rows these are, or one that reads the latents, which these are.
+
+        Returns:
+            Each output that it reads, ``[N, width]``, at the N rows that hold its answer.
+        """
+        rows = answering_rows(task, self.layout)
+        return [getattr(self, output.value)[rows] for output in TASKS[task].reads]
 
     def chosen(self, rows: slice) -> DecodedRows:
         """Some of the rows."""

@@ -284,3 +284,19 @@ def sees_everything(layout: Layout) -> npt.NDArray[np.bool_]:
     """Which rows attend to all of the image, or to the region that they are confined to."""
     seeing: npt.NDArray[np.bool_] = _SEES_EVERYTHING[layout.kind]
     return seeing
+
+
+def answering_rows(task: str, layout: Layout) -> npt.NDArray[np.bool_]:
+    """Which rows of a task's own, or of the latents, hold its answer: bool ``[R]``."""
+    where = TASKS[task].rows
+    kinds = {
+        Answering.LATENTS: _ALL_LATENTS,
+        Answering.CLASS_TOKEN: (Row.CLASS,),
+        Answering.COPIES: (Row.GROUNDING, Row.FIRST_GROUNDING),
+    }
+    holding: npt.NDArray[np.bool_]
+    if where is Answering.LAST:
+        holding = np.arange(len(layout)) == len(layout) - 1
+    else:
+        holding = np.isin(layout.kind, kinds[where])
+    return holding

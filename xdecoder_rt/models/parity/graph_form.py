@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt import tasks
 from xdecoder_rt.backends.base import Backend, Graph
 from xdecoder_rt.captioning import CaptionWriter
 from xdecoder_rt.decoding import RowDecoder
@@ -132,8 +131,7 @@ class GraphNetwork:
         """What phrases refer to, all in one group, as the runtime matches them."""
         state, features = self._state(image), self._text.token_features(phrases)
         rows = self._rows.decode(state, phrase_groups(features, self._num_queries, joint=True))
-        is_copy = rows[0].layout.text == tasks.NO_TEXT
-        copies, embeddings = rows[0].class_embedding[is_copy], rows[0].mask_embedding[is_copy]
+        copies, embeddings = rows[0].answer("refer")
         matched: list[int] = []
         logits: list[Floats] = []
 
