@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from onnxscript import opset18
 
-from xdecoder_rt.kernels.masked_attention import masked_attention
+from xdecoder_rt.kernels.masked_attention.op import masked_attention
 
 # Its annotations do not let one operator's result be another's argument.
 op: Any = opset18

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +16,19 @@ import pytest
 if TYPE_CHECKING:
     from xdecoder_rt.manifest import Manifest
     from xdecoder_rt.models import ModelConfig, XDecoder
+
+
+def _fake_cuda() -> ModuleType:
+    # Test folders cannot be imported from: by its path.
+    path = Path(__file__).parent / "fake_cuda" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("fake_cuda", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["fake_cuda"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fake_cuda = _fake_cuda().fake_cuda
 
 TINY_SIZES = ((64, 64), (32, 96))
 

@@ -1,11 +1,14 @@
 """``xdecoder_rt::masked_attention``: one named operator, so that a graph shows one node.
 
 Exporters map the node (:mod:`xdecoder_rt.export.masked_attention` decomposes it for ONNX
-Runtime); eager PyTorch runs the implementation below.
+Runtime). Eager PyTorch runs the implementations below: on a CPU PyTorch's own attention under the
+mask, on CUDA the Triton kernels, or the reference where they do not reach (no Triton, float64,
+heads wider than 128). The gradient is the reference's.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -13,6 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xdecoder_rt.kernels.masked_attention import reference
+
+# The widest head whose tiles fit a program.
+MAX_WIDTH = 128
 
 
 @torch.library.custom_op("xdecoder_rt::masked_attention", mutates_args=())
@@ -22,6 +28,22 @@ def masked_attention(
     """Masked cross-attention; see :func:`reference.masked_attention` for shapes."""
     visible = reference.open_positions(mask_embedding, mask_features)[:, None]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=visible).contiguous()
+
+
+@masked_attention.register_kernel("cuda")
+def _on_cuda(
+    query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor
+) -> Tensor:
+    tensors = (query, key, value, mask_embedding, mask_features)
+    # Autocast may pass several types: the kernels take one.
+    dtype = tensors[0].dtype
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    if find_spec("triton") is None or dtype == torch.float64 or query.shape[-1] > MAX_WIDTH:
+        return reference.masked_attention(*(t.to(dtype) for t in tensors)).to(query.dtype)
+    from xdecoder_rt.kernels.masked_attention import launch
+
+    return launch.masked_attention(*(t.to(dtype) for t in tensors)).to(query.dtype)
 
 
 @masked_attention.register_fake

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xdecoder_rt import tasks
-from xdecoder_rt.kernels.masked_attention import masked_attention
+from xdecoder_rt.kernels.masked_attention.op import masked_attention
 from xdecoder_rt.models.attention import BLOCKED, Attention, attend
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.pixel_decoder import position_of

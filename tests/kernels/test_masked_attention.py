@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xdecoder_rt.kernels.masked_attention import masked_attention, reference
+from xdecoder_rt.kernels.masked_attention import reference
+from xdecoder_rt.kernels.masked_attention.op import masked_attention
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 

@@ -1,0 +1,188 @@
+"""Compiles every kernel ahead of time, for every GPU that the toolchain knows; needs no GPU.
+
+    python -m xdecoder_rt.kernels.aot -o compiled
+
+leaves for each target and form a cubin, its PTX, PTX 8.5 where a driver of JetPack 6 could want
+it, and ``kernels.json``: entry names, grid rules, warps, shared memory, arguments in order with
+their types, registers and spills. :mod:`xdecoder_rt.kernels.loader` launches them with neither
+Triton nor PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from xdecoder_rt.errors import ArgumentError, BuildError, require
+from xdecoder_rt.kernels import catalog, report
+from xdecoder_rt.kernels.spec import KernelSpec
+from xdecoder_rt.kernels.targets import TARGETS, Target, target
+
+FORMAT_VERSION = 1
+
+
+def compile_kernels(
+    folder: Path,
+    targets: Sequence[Target] = TARGETS,
+    *,
+    only: str = "",
+    compared: bool = False,
+    jobs: int = 1,
+    done: Callable[[Target], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Compile into a folder that does not exist yet, or is empty.
+
+    Args:
+        folder: gets ``kernels.json`` and a folder for each target.
+        targets: for which GPUs. One that the compiler lacks is listed as unavailable, with what
+            the compiler said.
+        only: names of forms must match this regular expression.
+        compared: also forms that are kept for comparison.
+        jobs: targets compiled at a time, a process each.
+        done: called as each target ends.
+
+    Returns:
+        What ``kernels.json`` holds.
+
+    Raises:
+        ArgumentError: the folder has something in it.
+        BuildError: no target could be compiled.
+        MissingExtraError: Triton is not installed.
+    """
+    triton = require("triton", "triton")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArgumentError(
+            f"{folder} is not an empty folder", expected="a new folder", fix="name another"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+
+        def one(goal: Target) -> tuple[dict[str, Any] | None, str]:
+            made = _compile(goal, Path(work), only, compared)
+            done(goal)
+            return made
+
+        with ThreadPoolExecutor(jobs) as pool:
+            outcomes = dict(zip(targets, pool.map(one, targets), strict=True))
+        index = _index(outcomes, triton.__version__)
+        if not index["kernels"]:
+            reasons = "; ".join(f"{goal.name}: {why}" for goal, (_, why) in outcomes.items())
+            raise BuildError(f"no kernel was compiled: {reasons}")
+        text = json.dumps(index, indent=1, sort_keys=True) + "\n"
+        Path(work, "kernels.json").write_text(text)
+        # Whole or not at all: an empty folder of that name gives way.
+        os.chmod(work, 0o755)
+        os.replace(work, folder)
+    return index
+
+
+def _compile(
+    goal: Target, folder: Path, only: str, compared: bool
+) -> tuple[dict[str, Any] | None, str]:
+    """Facts of every form for one target, or why there are none."""
+    command = [
+        *(sys.executable, "-m", "xdecoder_rt.kernels.compiling", str(goal.capability)),
+        *(str(folder), "--only", only),
+        *(("--compared",) if compared else ()),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    if ended.returncode == 0:
+        found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+        return found, ""
+    said = [line for line in ended.stderr.splitlines() if line.strip()]
+    if ended.returncode < 0:
+        return None, f"the compiler was ended by {signal.Signals(-ended.returncode).name}"
+    return None, said[-1] if said else f"the compiler left with {ended.returncode}"
+
+
+def _index(
+    outcomes: Mapping[Target, tuple[dict[str, Any] | None, str]], version: str
+) -> dict[str, Any]:
+    kernels: dict[str, Any] = {}
+    for goal, (made, _) in outcomes.items():
+        if made is None:
+            continue
+        for spec in (*catalog.shipped(goal), *catalog.compared(goal)):
+            if spec.name in made:
+                known = kernels.setdefault(spec.name, {**described(spec), "targets": {}})
+                known["targets"][goal.name] = made[spec.name]
+    return {
+        "format_version": FORMAT_VERSION,
+        "triton": version,
+        "targets": {
+            goal.name: {
+                "devices": goal.devices,
+                "shared_limit": goal.shared_limit,
+                "unavailable": why or None,
+            }
+            for goal, (_, why) in outcomes.items()
+        },
+        "kernels": kernels,
+    }
+
+
+def described(spec: KernelSpec) -> dict[str, Any]:
+    """A form as JSON; :func:`xdecoder_rt.kernels.loader.spec_of` reads it back."""
+    fields = dataclasses.asdict(spec)
+    fields["arguments"] = [list(item) for item in spec.arguments.items()]
+    fields["aligned"] = sorted(spec.aligned)
+    fields["grid"] = [
+        [{"of": count.of, "per": count.per} for count in axis] for axis in spec.grid.axes
+    ]
+    del fields["name"]
+    return fields
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m xdecoder_rt.kernels.aot",
+        description="Compile every kernel ahead of time. Needs Triton, and no GPU.",
+        epilog="examples:\n"
+        "  python -m xdecoder_rt.kernels.aot -o compiled\n"
+        "  python -m xdecoder_rt.kernels.aot -o orin --target 87\n"
+        "  python -m xdecoder_rt.kernels.aot -o compiled --compared --report docs/kernels-aot.md",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    known = [goal.capability for goal in TARGETS]
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
+    parser.add_argument(
+        "--target", type=int, nargs="+", choices=known, default=known, help="compute capabilities"
+    )
+    parser.add_argument("--only", default="", help="forms whose name matches this expression")
+    parser.add_argument(
+        "--compared", action="store_true", help="also forms that no plan uses, for comparison"
+    )
+    parser.add_argument("--report", type=Path, help="also write the table of resources, Markdown")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at a time")
+    arguments = parser.parse_args()
+    goals = [target(capability) for capability in arguments.target]
+    with tqdm(total=len(goals), unit="target", disable=None) as bar:
+        index = compile_kernels(
+            arguments.output,
+            goals,
+            only=arguments.only,
+            compared=arguments.compared,
+            jobs=arguments.jobs,
+            done=lambda _: bar.update(),
+        )
+    table = report.resources(index)
+    if arguments.report:
+        arguments.report.write_text(table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

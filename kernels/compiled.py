@@ -1,0 +1,185 @@
+"""A folder of kernels compiled ahead of time, and what of it runs on a device.
+
+Read with neither Triton nor PyTorch; :mod:`xdecoder_rt.kernels.loader` launches what it finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xdecoder_rt.errors import BackendError, PlanError, shown
+from xdecoder_rt.json_reader import parse_json_object
+from xdecoder_rt.kernels.spec import Call, Count, Grid, KernelSpec
+
+FORMAT_VERSION = 1
+INDEX = "kernels.json"
+INDEX_LIMIT = 8 << 20
+# The PTX that a CUDA driver reads: release notes of the PTX ISA, table "PTX Release History".
+PTX_OF_CUDA = (
+    ((13, 0), (9, 0)),
+    ((12, 9), (8, 8)),
+    ((12, 8), (8, 7)),
+    ((12, 5), (8, 5)),
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """Machine code or PTX of one form.
+
+    Attributes:
+        data: a cubin or PTX text.
+        entry: the function's name in it.
+        shared: bytes of shared memory that a program takes.
+    """
+
+    data: bytes
+    entry: str
+    shared: int
+
+
+class CompiledKernels:
+    """What ``python -m xdecoder_rt.kernels.aot`` left.
+
+    Args:
+        folder: where ``kernels.json`` is.
+
+    Raises:
+        PlanError: it is not such a folder, or of another format version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            data = (folder / INDEX).read_bytes()
+        except OSError as error:
+            raise PlanError(
+                f"{folder} holds no compiled kernels ({error})",
+                expected=f"a folder with {INDEX}",
+                fix="python -m xdecoder_rt.kernels.aot -o FOLDER",
+            ) from error
+        parse_json_object(data, INDEX, INDEX_LIMIT)  # refuses what is not plain, small JSON
+        index = _parsed(data)
+        if index.get("format_version") != FORMAT_VERSION:
+            raise PlanError(
+                f"{INDEX} has format version {shown(index.get('format_version'))}",
+                expected=str(FORMAT_VERSION),
+            )
+        try:
+            self._forms = {
+                name: (spec_of(name, fields), dict(fields["targets"]))
+                for name, fields in index["kernels"].items()
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(f"{INDEX} does not describe kernels ({error!r})") from error
+
+    @property
+    def forms(self) -> dict[str, KernelSpec]:
+        """Every form, by name."""
+        return {name: spec for name, (spec, _) in self._forms.items()}
+
+    def form(self, call: Call) -> KernelSpec:
+        """The most specialised form that serves a call.
+
+        Raises:
+            BackendError: none does.
+        """
+        serving = [spec for spec in self.forms.values() if call.is_served_by(spec, int)]
+        if not serving:
+            raise BackendError(
+                f"no compiled form of {call.function} ({call.element}) serves this call",
+                expected="shapes and tiles that were compiled ahead of time",
+                fix="compile the kernels again with this version of xdecoder_rt",
+            )
+        return max(serving, key=lambda spec: len(spec.aligned))
+
+    def image(self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]) -> Image:
+        """What to load on a device: machine code that it runs, or else PTX that its driver reads.
+
+        Machine code runs on its own compute capability and on later ones of the same generation.
+
+        Args:
+            spec: the form.
+            capability: of the device.
+            cuda: the CUDA version of the driver.
+
+        Raises:
+            BackendError: neither is there.
+            PlanError: a file is missing or is not the one that was compiled.
+        """
+        _, targets = self._forms[spec.name]
+        device = capability[0] * 10 + capability[1]
+        known = sorted((int(name.removeprefix("sm_")), name) for name in targets)
+        older = [name for number, name in reversed(known) if number <= device]
+        for name in older:
+            if int(name.removeprefix("sm_")) // 10 == capability[0]:
+                return self._read(targets[name], "cubin")
+        for name in older:
+            for kind in ("ptx", "ptx_8_5"):
+                if kind in targets[name]:
+                    image = self._read(targets[name], kind)
+                    if _ptx_version(image.data) <= readable_ptx(cuda):
+                        return image
+        raise BackendError(
+            f"the kernel {spec.name} was compiled for {', '.join(name for _, name in known)}; "
+            f"this device is sm_{device} with a driver of CUDA {cuda[0]}.{cuda[1]}",
+            fix=f"python -m xdecoder_rt.kernels.aot -o FOLDER --target {device}",
+        )
+
+    def _read(self, facts: Mapping[str, Any], kind: str) -> Image:
+        file = facts[kind]
+        path = (self.folder / str(file["file"])).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise PlanError(f"{INDEX} names {shown(file['file'])}, outside its folder")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise PlanError(f"a compiled kernel cannot be read ({error})") from error
+        if hashlib.sha256(data).hexdigest() != file["sha256"]:
+            raise PlanError(
+                f"{path.name} is not the file that was compiled", fix="compile the kernels again"
+            )
+        return Image(data, str(facts["entry"]), int(facts["shared"]))
+
+
+def spec_of(name: str, fields: Mapping[str, Any]) -> KernelSpec:
+    """A form as :func:`xdecoder_rt.kernels.aot.described` wrote it."""
+    x, y, z = (
+        tuple(Count(str(count["of"]), int(count["per"])) for count in axis)
+        for axis in fields["grid"]
+    )
+    return KernelSpec(
+        name=name,
+        module=str(fields["module"]),
+        function=str(fields["function"]),
+        element=str(fields["element"]),
+        arguments={str(argument): str(kind) for argument, kind in fields["arguments"]},
+        aligned=frozenset(fields["aligned"]),
+        constants=dict(fields["constants"]),
+        grid=Grid((x, y, z)),
+        warps=int(fields["warps"]),
+        stages=int(fields["stages"]),
+        registers=fields["registers"],
+    )
+
+
+def readable_ptx(cuda: tuple[int, int]) -> tuple[int, int]:
+    """The newest PTX that a driver of a CUDA version reads; (0, 0) below CUDA 12.5."""
+    return next((ptx for least, ptx in PTX_OF_CUDA if cuda >= least), (0, 0))
+
+
+def _ptx_version(ptx: bytes) -> tuple[int, int]:
+    found = next(line for line in ptx.splitlines() if line.startswith(b".version"))
+    major, minor = found.split()[1].split(b".")
+    return int(major), int(minor)
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    import json
+
+    index: dict[str, Any] = json.loads(data)
+    return index

@@ -1,0 +1,105 @@
+"""Launches kernels compiled ahead of time from device addresses, with pycuda.
+
+Neither Triton nor PyTorch takes part::
+
+    kernels = Kernels(CompiledKernels(folder))
+    for call in schedule.calls(problem, schedule.choose(problem, kernels.multiprocessors), ...):
+        kernels.launch(call, stream)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from xdecoder_rt.errors import BackendError, require
+from xdecoder_rt.kernels.compiled import CompiledKernels
+from xdecoder_rt.kernels.spec import Call, KernelSpec
+
+# Beyond this a kernel must ask for its shared memory.
+_DEFAULT_SHARED = 48 * 1024
+_WARP = 32
+# Pointers that Triton appends to every kernel's parameters; ours need no scratch memory.
+_SCRATCH = (np.uintp(0), np.uintp(0))
+
+
+class Kernels:
+    """Compiled kernels on the device of the current CUDA context.
+
+    A kernel is loaded when it is first launched and belongs to that context.
+
+    Args:
+        compiled: the kernels.
+
+    Raises:
+        MissingExtraError: pycuda is not installed.
+    """
+
+    def __init__(self, compiled: CompiledKernels) -> None:
+        self._compiled = compiled
+        self._driver = require("pycuda.driver", "tensorrt")
+        device = self._driver.Context.get_device()
+        attribute = self._driver.device_attribute
+        self.capability: tuple[int, int] = device.compute_capability()
+        """Compute capability of the device."""
+        self.multiprocessors = int(device.get_attribute(attribute.MULTIPROCESSOR_COUNT))
+        """Multiprocessors of the device."""
+        self._functions: dict[str, tuple[Any, int]] = {}
+
+    def launch(self, call: Call, stream: Any = None) -> None:
+        """Queue a call whose tensors are device addresses.
+
+        Args:
+            call: the launch.
+            stream: a ``pycuda.driver.Stream``; None for the default stream.
+
+        Raises:
+            BackendError: no compiled form serves the call or the device, or the driver refuses.
+            PlanError: a compiled file is missing or altered.
+        """
+        spec = self._compiled.form(call)
+        if spec.name not in self._functions:
+            self._functions[spec.name] = self._loaded(spec)
+        function, shared = self._functions[spec.name]
+        try:
+            function(
+                *packed(spec, call.values),
+                *_SCRATCH,
+                block=(spec.warps * _WARP, 1, 1),
+                grid=spec.grid.of(call.sizes),
+                shared=shared,
+                stream=stream,
+            )
+        except self._driver.Error as error:
+            raise BackendError(f"the driver refused to launch {spec.name} ({error})") from error
+
+    def _loaded(self, spec: KernelSpec) -> tuple[Any, int]:
+        # As 12060 for CUDA 12.6.
+        version = int(self._driver.get_driver_version())
+        cuda = (version // 1000, version % 1000 // 10)
+        image = self._compiled.image(spec, self.capability, cuda)
+        try:
+            module = self._driver.module_from_buffer(image.data)
+            function = module.get_function(image.entry)
+            if image.shared > _DEFAULT_SHARED:
+                wanted = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+                function.set_attribute(wanted, image.shared)
+        except self._driver.Error as error:
+            raise BackendError(
+                f"the driver refused the kernel {spec.name} ({error})",
+                fix="compile the kernels for this device: python -m xdecoder_rt.kernels.aot",
+            ) from error
+        return function, image.shared
+
+
+def packed(spec: KernelSpec, values: Mapping[str, Any]) -> list[Any]:
+    """Run-time arguments in order, as NumPy scalars of the types that the kernel takes."""
+    return [_scalar(kind, values[name]) for name, kind in spec.arguments.items()]
+
+
+def _scalar(kind: str, value: float) -> Any:
+    if kind.startswith("*"):
+        return np.uintp(value)
+    return np.float32(value) if kind == "fp32" else np.int32(value)

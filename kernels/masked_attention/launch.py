@@ -1,0 +1,93 @@
+"""Masked attention on PyTorch tensors by the Triton kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xdecoder_rt.kernels.launch import ELEMENT_OF, launch
+from xdecoder_rt.kernels.masked_attention import schedule as plan
+from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand, Problem, Schedule
+
+
+def masked_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask_embedding: Tensor,
+    mask_features: Tensor,
+    schedule: Schedule | None = None,
+) -> Tensor:
+    """:func:`~xdecoder_rt.kernels.masked_attention.reference.masked_attention` by the kernels.
+
+    All of one floating type, with any strides. The mask logits of fp32 inputs are exact fp32
+    products; those of fp16 and bf16 are accumulated in fp32.
+
+    Args:
+        query: ``[B, heads, Q, d]``, d at most 128.
+        key: ``[B, heads, N, d]``.
+        value: ``[B, heads, N, d]``.
+        mask_embedding: ``[B, Q, C]``.
+        mask_features: ``[B, C, N]``.
+        schedule: how to run it; None chooses for the device.
+
+    Returns:
+        ``[B, heads, Q, d]``, contiguous.
+    """
+    channels = mask_embedding.shape[-1]
+    factors = {"mask_embedding": mask_embedding, "mask_features": mask_features}
+    return _run(query, key, value, factors, channels, schedule)
+
+
+def attention_under_mask(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, schedule: Schedule | None = None
+) -> Tensor:
+    """The same with a mask that exists.
+
+    Args:
+        query: ``[B, heads, Q, d]``.
+        key: ``[B, heads, N, d]``.
+        value: ``[B, heads, N, d]``.
+        mask: ``[B, Q, N]``: logits in the type of the queries, open where not negative; or bool,
+            open where true. A row with no open position is open everywhere.
+        schedule: how to run it, with two kernels; None chooses for the device.
+    """
+    is_bool = mask.dtype == torch.bool
+    given = {"boolean": mask.view(torch.uint8)} if is_bool else {"logits": mask}
+    return _run(query, key, value, given, 0, schedule)
+
+
+def _run(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: dict[str, Tensor],
+    channels: int,
+    schedule: Schedule | None,
+) -> Tensor:
+    batch, heads, queries, width = query.shape
+    out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    if not out.numel():
+        return out
+    element = ELEMENT_OF[query.dtype]
+    problem = Problem(batch, heads, queries, key.shape[2], width, channels, element)
+    schedule = schedule or plan.choose(problem, _described(query.device))
+    tensors = {"query": _unit(query), "key": key, "value": _unit(value), **mask}
+    for name, (shape, kind) in plan.workspace(problem, schedule).items():
+        tensors[name] = torch.empty(shape, dtype=getattr(torch, kind), device=query.device)
+    operands = {name: Operand(tensor, tensor.stride()) for name, tensor in tensors.items()}
+    for call in plan.calls(problem, schedule, operands, out):
+        launch(call)
+    return out
+
+
+def _unit(tensor: Tensor) -> Tensor:
+    """With the last axis contiguous: the kernels load whole rows of it."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _described(device: torch.device) -> Device:
+    if device.type != "cuda":
+        return Device(multiprocessors=1, capability=(8, 0))
+    found = torch.cuda.get_device_properties(device)
+    return Device(found.multi_processor_count, (found.major, found.minor))

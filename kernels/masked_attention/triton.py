@@ -1,0 +1,499 @@
+"""Masked cross-attention in Triton: the kernels' source.
+
+Two designs, compared by ``benchmarks/gpu.sh``:
+
+*two kernels*: :func:`open_bits` multiplies mask embeddings with level mask features and keeps the
+signs, a bit a position, for all heads; :func:`attend` reads the bits, walks over the key tiles
+that some query of its block may see and over no others.
+
+*one kernel*: :func:`fused` forms the mask tile by tile beside the scores. Whether a row is empty is
+known only at its end, so a row begins as if it were empty and forgets what it gathered at its
+first open key: one accumulator carries both outcomes.
+
+Both split the keys over programs where the queries alone cannot fill the chip; :func:`combine`
+joins the parts. Scores, sums and outputs are accumulated in fp32 whatever the inputs are.
+:mod:`xdecoder_rt.kernels.masked_attention.schedule` says with which tiles they are called.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _packed(visible, QUERY_TILE: tl.constexpr, KEY_TILE: tl.constexpr):
+    """``[QUERY_TILE, KEY_TILE]`` bool to ``[QUERY_TILE, KEY_TILE / 32]`` int32."""
+    place = tl.arange(0, 32)[None, None, :]
+    bit = tl.reshape(visible.to(tl.int32), (QUERY_TILE, KEY_TILE // 32, 32)) << place
+    return tl.sum(bit, axis=2)
+
+
+@triton.jit
+def _mask_logits(
+    mask_embedding,
+    mask_features,
+    row,
+    column,
+    queries,
+    keys,
+    channels,
+    stride_eq,
+    stride_ec,
+    stride_fc,
+    stride_fn,
+    QUERY_TILE: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    CHANNEL_TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Mask logits of a tile, fp32 ``[QUERY_TILE, KEY_TILE]``."""
+    channel = tl.arange(0, CHANNEL_TILE)
+    logits = tl.zeros((QUERY_TILE, KEY_TILE), dtype=tl.float32)
+    for start in range(0, channels, CHANNEL_TILE):
+        c = start + channel
+        embedding = tl.load(
+            mask_embedding + row[:, None] * stride_eq + c[None, :] * stride_ec,
+            mask=(row < queries)[:, None] & (c < channels)[None, :],
+            other=0.0,
+        )
+        features = tl.load(
+            mask_features + c[:, None] * stride_fc + column[None, :] * stride_fn,
+            mask=(c < channels)[:, None] & (column < keys)[None, :],
+            other=0.0,
+        )
+        logits = tl.dot(embedding, features, logits, input_precision=PRECISION)
+    return logits
+
+
+@triton.jit
+def open_bits(
+    mask_embedding,
+    mask_features,
+    bits,
+    queries,
+    keys,
+    channels,
+    words,
+    stride_eb,
+    stride_eq,
+    stride_ec,
+    stride_fb,
+    stride_fc,
+    stride_fn,
+    QUERY_TILE: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    CHANNEL_TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Where the product of mask embeddings and mask features is not negative, a bit a position.
+
+    Bit ``n % 32`` of ``bits[b, q, n // 32]`` says that query q may see key n; bits past the last
+    key are clear. Grid: key tiles of the padded words, query tiles, batch.
+    """
+    batch = tl.program_id(2).to(tl.int64)
+    row = tl.program_id(1) * QUERY_TILE + tl.arange(0, QUERY_TILE)
+    column = tl.program_id(0) * KEY_TILE + tl.arange(0, KEY_TILE)
+    logits = _mask_logits(
+        mask_embedding + batch * stride_eb,
+        mask_features + batch * stride_fb,
+        row,
+        column,
+        queries,
+        keys,
+        channels,
+        stride_eq,
+        stride_ec,
+        stride_fc,
+        stride_fn,
+        QUERY_TILE,
+        KEY_TILE,
+        CHANNEL_TILE,
+        PRECISION,
+    )
+    visible = (logits >= 0) & (column < keys)[None, :]
+    word = tl.program_id(0) * (KEY_TILE // 32) + tl.arange(0, KEY_TILE // 32)
+    tl.store(
+        bits + (batch * queries + row[:, None]) * words + word[None, :],
+        _packed(visible, QUERY_TILE, KEY_TILE),
+        mask=(row < queries)[:, None],
+    )
+
+
+@triton.jit
+def pack(
+    mask,
+    bits,
+    queries,
+    keys,
+    words,
+    stride_mb,
+    stride_mq,
+    stride_mn,
+    QUERY_TILE: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    LOGITS: tl.constexpr,
+):
+    """The bits of :func:`open_bits` from a mask that exists: logits, or bytes where 0 forbids.
+
+    Grid: key tiles of the padded words, query tiles, batch.
+    """
+    batch = tl.program_id(2).to(tl.int64)
+    row = tl.program_id(1) * QUERY_TILE + tl.arange(0, QUERY_TILE)
+    column = tl.program_id(0) * KEY_TILE + tl.arange(0, KEY_TILE)
+    inside = (row < queries)[:, None] & (column < keys)[None, :]
+    given = tl.load(
+        mask + batch * stride_mb + row[:, None] * stride_mq + column[None, :] * stride_mn,
+        mask=inside,
+        other=0,
+    )
+    if LOGITS:
+        visible = inside & (given >= 0)
+    else:
+        visible = inside & (given != 0)
+    word = tl.program_id(0) * (KEY_TILE // 32) + tl.arange(0, KEY_TILE // 32)
+    tl.store(
+        bits + (batch * queries + row[:, None]) * words + word[None, :],
+        _packed(visible, QUERY_TILE, KEY_TILE),
+        mask=(row < queries)[:, None],
+    )
+
+
+@triton.jit
+def _weighed(scores, top):
+    """Weights of a tile against the new row maxima, and what older sums shrink by."""
+    highest = tl.maximum(top, tl.max(scores, axis=-1))
+    # A row that has seen nothing yet has a maximum of -inf; the difference must not be NaN.
+    base = tl.where(highest == float("-inf"), 0.0, highest)
+    return highest, tl.exp2(scores - tl.expand_dims(base, -1)), tl.exp2(top - base)
+
+
+@triton.jit
+def attend(
+    query,
+    key,
+    value,
+    bits,
+    out,
+    tops,
+    totals,
+    queries,
+    keys,
+    heads,
+    batch_heads,
+    words,
+    split_tiles,
+    scale,
+    stride_qb,
+    stride_qh,
+    stride_qq,
+    stride_kb,
+    stride_kh,
+    stride_kn,
+    stride_kd,
+    stride_vb,
+    stride_vh,
+    stride_vn,
+    WIDTH: tl.constexpr,
+    WIDTH_TILE: tl.constexpr,
+    QUERY_TILE: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    CHUNK: tl.constexpr,
+    SPLIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Attention of a block of queries of one head over the key tiles that its bits open.
+
+    ``scale`` is log2(e) / sqrt(width): the softmax is in powers of two. With ``SPLIT`` the program
+    handles ``split_tiles`` key tiles, and ``out`` gets fp32 sums ``[splits, B, heads, Q, width]``
+    relative to ``tops``, weighing ``totals``, both ``[splits, B, heads, Q]``, for :func:`combine`.
+    ``CHUNK`` key tiles are looked through at a time. Grid: query tiles, batch x heads, splits.
+    """
+    head = tl.program_id(1)
+    batch = (head // heads).to(tl.int64)
+    row = tl.program_id(0) * QUERY_TILE + tl.arange(0, QUERY_TILE)
+    is_row = row < queries
+    lane = tl.arange(0, WIDTH_TILE)
+    column = tl.arange(0, KEY_TILE)
+    WORDS: tl.constexpr = KEY_TILE // 32
+    row_bits = bits + (batch * queries + row) * words
+
+    chunk_word = tl.arange(0, CHUNK * WORDS)
+    found = tl.zeros((QUERY_TILE,), dtype=tl.int32)
+    for start in range(0, words, CHUNK * WORDS):
+        word = start + chunk_word
+        some = tl.load(
+            row_bits[:, None] + word[None, :],
+            mask=is_row[:, None] & (word < words)[None, :],
+            other=0,
+        )
+        found = tl.maximum(found, tl.max((some != 0).to(tl.int32), axis=1))
+    # The row rule: with no open position, every position is open.
+    empty = is_row & (found == 0)
+
+    query += batch * stride_qb + (head % heads) * stride_qh
+    key += batch * stride_kb + (head % heads) * stride_kh
+    value += batch * stride_vb + (head % heads) * stride_vh
+    inside = is_row[:, None] & (lane < WIDTH)[None, :]
+    q = tl.load(query + row[:, None] * stride_qq + lane[None, :], mask=inside, other=0.0)
+
+    top = tl.full((QUERY_TILE,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((QUERY_TILE,), dtype=tl.float32)
+    gathered = tl.zeros((QUERY_TILE, WIDTH_TILE), dtype=tl.float32)
+    first = tl.program_id(2) * split_tiles
+    last = tl.minimum(first + split_tiles, tl.cdiv(keys, KEY_TILE))
+    chunk_tile = tl.arange(0, CHUNK)
+    for chunk in range(first, last, CHUNK):
+        word = chunk * WORDS + chunk_word
+        some = tl.load(
+            row_bits[:, None] + word[None, :],
+            mask=is_row[:, None] & (word < tl.minimum(last * WORDS, words))[None, :],
+            other=0,
+        )
+        used = tl.max(((some != 0) | empty[:, None]).to(tl.int32), axis=0)
+        used = tl.max(tl.reshape(used, (CHUNK, WORDS)), axis=1)
+        used = tl.where(chunk + chunk_tile < last, used, 0)
+        # A loop over the used tiles, rather than a branch in a loop over all, so that the
+        # compiler overlaps the loads of one tile with the products of another.
+        step = -1
+        for _ in range(tl.sum(used)):
+            step = tl.min(tl.where((used > 0) & (chunk_tile > step), chunk_tile, CHUNK))
+            tile = chunk + step
+            place = tile * KEY_TILE + column
+            is_key = place < keys
+            k = tl.load(
+                key + place[None, :] * stride_kn + lane[:, None] * stride_kd,
+                mask=is_key[None, :] & (lane < WIDTH)[:, None],
+                other=0.0,
+            )
+            scores = tl.dot(q, k, input_precision=PRECISION) * scale
+            seen = tl.zeros((QUERY_TILE, KEY_TILE), dtype=tl.int32)
+            for i in tl.static_range(WORDS):
+                own = tl.load(row_bits + tile * WORDS + i, mask=is_row, other=0)
+                own = tl.where(empty, -1, own)
+                seen = tl.where((column // 32 == i)[None, :], own[:, None], seen)
+            visible = ((seen >> (column % 32)[None, :]) & 1) != 0
+            scores = tl.where(visible & is_key[None, :], scores, float("-inf"))
+            top, weights, shrink = _weighed(scores, top)
+            total = total * shrink + tl.sum(weights, axis=1)
+            v = tl.load(
+                value + place[:, None] * stride_vn + lane[None, :],
+                mask=is_key[:, None] & (lane < WIDTH)[None, :],
+                other=0.0,
+            )
+            gathered = tl.dot(
+                weights.to(v.dtype), v, gathered * shrink[:, None], input_precision=PRECISION
+            )
+
+    if SPLIT:
+        place = (tl.program_id(2).to(tl.int64) * batch_heads + head) * queries + row
+        tl.store(tops + place, top, mask=is_row)
+        tl.store(totals + place, total, mask=is_row)
+        tl.store(out + place[:, None] * WIDTH + lane[None, :], gathered, mask=inside)
+    else:
+        place = head.to(tl.int64) * queries + row
+        mean = gathered / total[:, None]
+        tl.store(
+            out + place[:, None] * WIDTH + lane[None, :],
+            mean.to(out.dtype.element_ty),
+            mask=inside,
+        )
+
+
+@triton.jit
+def combine(
+    parts,
+    tops,
+    totals,
+    opened,
+    out,
+    rows,
+    splits,
+    WIDTH: tl.constexpr,
+    WIDTH_TILE: tl.constexpr,
+    ROW_TILE: tl.constexpr,
+    FLAGGED: tl.constexpr,
+):
+    """Join the parts of split keys.
+
+    With ``FLAGGED``, ``opened`` says which parts of a row saw an open key; where any did, the
+    others, which gathered everything, do not count. ``rows`` is batch x heads x queries.
+    Grid: row tiles.
+    """
+    row = tl.program_id(0).to(tl.int64) * ROW_TILE + tl.arange(0, ROW_TILE)
+    is_row = row < rows
+    lane = tl.arange(0, WIDTH_TILE)
+    inside = is_row[:, None] & (lane < WIDTH)[None, :]
+    top = tl.full((ROW_TILE,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((ROW_TILE,), dtype=tl.float32)
+    gathered = tl.zeros((ROW_TILE, WIDTH_TILE), dtype=tl.float32)
+    wanted = tl.zeros((ROW_TILE,), dtype=tl.int32)
+    if FLAGGED:
+        for split in range(splits):
+            flag = tl.load(opened + split * rows + row, mask=is_row, other=0)
+            wanted = tl.maximum(wanted, flag)
+    for split in range(splits):
+        place = split * rows + row
+        part_top = tl.load(tops + place, mask=is_row, other=float("-inf"))
+        if FLAGGED:
+            flag = tl.load(opened + place, mask=is_row, other=0)
+            part_top = tl.where(flag == wanted, part_top, float("-inf"))
+        part_total = tl.load(totals + place, mask=is_row, other=0.0)
+        part = tl.load(parts + place[:, None] * WIDTH + lane[None, :], mask=inside, other=0.0)
+        highest = tl.maximum(top, part_top)
+        base = tl.where(highest == float("-inf"), 0.0, highest)
+        shrink, weight = tl.exp2(top - base), tl.exp2(part_top - base)
+        total = total * shrink + part_total * weight
+        gathered = gathered * shrink[:, None] + part * weight[:, None]
+        top = highest
+    mean = gathered / total[:, None]
+    tl.store(out + row[:, None] * WIDTH + lane[None, :], mean.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def fused(
+    query,
+    key,
+    value,
+    mask_embedding,
+    mask_features,
+    out,
+    tops,
+    totals,
+    opened,
+    queries,
+    keys,
+    channels,
+    heads,
+    batch_heads,
+    split_tiles,
+    scale,
+    stride_qb,
+    stride_qh,
+    stride_qq,
+    stride_kb,
+    stride_kh,
+    stride_kn,
+    stride_kd,
+    stride_vb,
+    stride_vh,
+    stride_vn,
+    stride_eb,
+    stride_eq,
+    stride_ec,
+    stride_fb,
+    stride_fc,
+    stride_fn,
+    WIDTH: tl.constexpr,
+    WIDTH_TILE: tl.constexpr,
+    QUERY_TILE: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    CHANNEL_TILE: tl.constexpr,
+    HEADS: tl.constexpr,
+    SPLIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Mask and attention in one: a program owns a block of queries and ``HEADS`` heads.
+
+    The heads of a program share the mask logits. Arguments as in :func:`open_bits` and
+    :func:`attend`; ``opened``, int32 ``[splits, B, heads, Q]``, is for :func:`combine`. Grid: query
+    tiles, batch x head groups, splits.
+    """
+    groups = tl.cdiv(heads, HEADS)
+    batch = (tl.program_id(1) // groups).to(tl.int64)
+    head = (tl.program_id(1) % groups) * HEADS + tl.arange(0, HEADS)
+    row = tl.program_id(0) * QUERY_TILE + tl.arange(0, QUERY_TILE)
+    lane = tl.arange(0, WIDTH_TILE)
+    column = tl.arange(0, KEY_TILE)
+    is_row, is_lane = row < queries, lane < WIDTH
+    is_head = (head < heads)[:, None, None]
+
+    inside = is_head & is_row[None, :, None] & is_lane[None, None, :]
+    head_row = head[:, None, None] * stride_qh + row[None, :, None] * stride_qq
+    q = tl.load(query + batch * stride_qb + head_row + lane[None, None, :], mask=inside, other=0.0)
+    key += batch * stride_kb
+    value += batch * stride_vb
+    mask_embedding += batch * stride_eb
+    mask_features += batch * stride_fb
+
+    top = tl.full((HEADS, QUERY_TILE), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((HEADS, QUERY_TILE), dtype=tl.float32)
+    gathered = tl.zeros((HEADS, QUERY_TILE, WIDTH_TILE), dtype=tl.float32)
+    has_opened = tl.zeros((QUERY_TILE,), dtype=tl.int32)
+    first = tl.program_id(2) * split_tiles
+    last = tl.minimum(first + split_tiles, tl.cdiv(keys, KEY_TILE))
+    for tile in range(first, last):
+        place = tile * KEY_TILE + column
+        is_key = place < keys
+        logits = _mask_logits(
+            mask_embedding,
+            mask_features,
+            row,
+            place,
+            queries,
+            keys,
+            channels,
+            stride_eq,
+            stride_ec,
+            stride_fc,
+            stride_fn,
+            QUERY_TILE,
+            KEY_TILE,
+            CHANNEL_TILE,
+            PRECISION,
+        )
+        is_open = (logits >= 0) & is_key[None, :] & is_row[:, None]
+        any_open = tl.max(is_open.to(tl.int32), axis=1)
+        forget = (any_open > has_opened)[None, :]
+        has_opened = tl.maximum(has_opened, any_open)
+        top = tl.where(forget, float("-inf"), top)
+        total = tl.where(forget, 0.0, total)
+        gathered = tl.where(forget[:, :, None], 0.0, gathered)
+        waiting = is_row & (has_opened == 0)
+        visible = is_open | (waiting[:, None] & is_key[None, :])
+        if tl.max(tl.max(visible.to(tl.int32), axis=1), axis=0) > 0:
+            k = tl.load(
+                key
+                + head[:, None, None] * stride_kh
+                + lane[None, :, None] * stride_kd
+                + place[None, None, :] * stride_kn,
+                mask=is_head & is_lane[None, :, None] & is_key[None, None, :],
+                other=0.0,
+            )
+            scores = tl.dot(q, k, input_precision=PRECISION) * scale
+            scores = tl.where(visible[None, :, :], scores, float("-inf"))
+            top, weights, shrink = _weighed(scores, top)
+            total = total * shrink + tl.sum(weights, axis=2)
+            v = tl.load(
+                value
+                + head[:, None, None] * stride_vh
+                + place[None, :, None] * stride_vn
+                + lane[None, None, :],
+                mask=is_head & is_key[None, :, None] & is_lane[None, None, :],
+                other=0.0,
+            )
+            gathered = tl.dot(
+                weights.to(v.dtype), v, gathered * shrink[:, :, None], input_precision=PRECISION
+            )
+
+    block = batch * heads + head
+    if SPLIT:
+        line = (tl.program_id(2).to(tl.int64) * batch_heads + block)[:, None] * queries + row
+        is_line = (head < heads)[:, None] & is_row[None, :]
+        tl.store(tops + line, top, mask=is_line)
+        tl.store(totals + line, total, mask=is_line)
+        flags = tl.broadcast_to(has_opened[None, :], (HEADS, QUERY_TILE))
+        tl.store(opened + line, flags, mask=is_line)
+        tl.store(
+            out + line[:, :, None] * WIDTH + lane[None, None, :],
+            gathered,
+            mask=inside,
+        )
+    else:
+        line = block[:, None] * queries + row[None, :]
+        mean = gathered / total[:, :, None]
+        tl.store(
+            out + line[:, :, None] * WIDTH + lane[None, None, :],
+            mean.to(out.dtype.element_ty),
+            mask=inside,
+        )

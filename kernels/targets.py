@@ -1,0 +1,64 @@
+"""The GPUs that kernels are compiled for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """A compute capability.
+
+    Attributes:
+        capability: major x 10 + minor.
+        devices: what has it.
+        shared_limit: bytes of shared memory that one program may take.
+        elements: element types that its forms exist for.
+    """
+
+    capability: int
+    devices: str
+    shared_limit: int
+    elements: tuple[str, ...] = ("fp16", "bf16", "fp32", "u8")
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor."""
+        return divmod(self.capability, 10)
+
+    @property
+    def name(self) -> str:
+        """As NVIDIA's tools spell it."""
+        return f"sm_{self.capability}"
+
+    @property
+    def takes_old_ptx(self) -> bool:
+        """Whether PTX 8.5, the newest that drivers of JetPack 6 read, knows this target."""
+        return self.capability <= 90
+
+
+_KIB = 1024
+# Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+TARGETS = (
+    # No bfloat16 arithmetic before 80.
+    Target(75, "Turing: RTX 20, T4", 64 * _KIB, ("fp16", "fp32", "u8")),
+    Target(80, "A100, A30", 163 * _KIB),
+    Target(86, "RTX 30, A10, A40", 99 * _KIB),
+    Target(87, "Jetson Orin", 163 * _KIB),
+    Target(89, "RTX 40, L4, L40", 99 * _KIB),
+    Target(90, "H100, H200", 227 * _KIB),
+    Target(100, "B200", 227 * _KIB),
+    # Thor's capability before CUDA 13 renamed it.
+    Target(101, "Jetson Thor (CUDA 12)", 227 * _KIB),
+    Target(110, "Jetson Thor", 227 * _KIB),
+    Target(120, "RTX 50", 99 * _KIB),
+)
+
+
+def target(capability: int) -> Target:
+    """The target of a compute capability.
+
+    Raises:
+        KeyError: it is none of :data:`TARGETS`.
+    """
+    return {known.capability: known for known in TARGETS}[capability]
