@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,14 +98,22 @@ def _compile(
         *(str(folder), "--only", only),
         *(("--compared",) if compared else ()),
     ]
-    ended = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    # Compiled rather than interpreted, and without the paths of the sources.
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_DISABLE_LINE_INFO": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     if ended.returncode == 0:
         found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
         return found, ""
-    said = [line for line in ended.stderr.splitlines() if line.strip()]
+    return None, _reason(ended)
+
+
+def _reason(ended: subprocess.CompletedProcess[str]) -> str:
+    """One line of what a compiler said before it failed."""
     if ended.returncode < 0:
-        return None, f"the compiler was ended by {signal.Signals(-ended.returncode).name}"
-    return None, said[-1] if said else f"the compiler left with {ended.returncode}"
+        return f"the compiler was ended by {signal.Signals(-ended.returncode).name}"
+    said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+    fatal = [line for line in said if re.search(r"\b(fatal|error)\b *:", line, re.IGNORECASE)]
+    return (fatal or said or [f"the compiler left with {ended.returncode}"])[-1]
 
 
 def _index(

@@ -18,6 +18,8 @@ from xdecoder_rt.kernels.spec import Call, Count, Grid, KernelSpec
 FORMAT_VERSION = 1
 INDEX = "kernels.json"
 INDEX_LIMIT = 8 << 20
+TEGRA = frozenset((53, 62, 72, 87, 101, 110))
+"""Compute capabilities of Jetson and Drive chips."""
 # The PTX that a CUDA driver reads: release notes of the PTX ISA, table "PTX Release History".
 PTX_OF_CUDA = (
     ((13, 0), (9, 0)),
@@ -100,7 +102,9 @@ class CompiledKernels:
     def image(self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]) -> Image:
         """What to load on a device: machine code that it runs, or else PTX that its driver reads.
 
-        Machine code runs on its own compute capability and on later ones of the same generation.
+        Machine code runs on its own compute capability and on later ones of the same generation;
+        between Tegra chips and others, and among Tegra chips, on no other (CUDA C++ Programming
+        Guide, "Binary Compatibility").
 
         Args:
             spec: the form.
@@ -116,7 +120,7 @@ class CompiledKernels:
         known = sorted((int(name.removeprefix("sm_")), name) for name in targets)
         older = [name for number, name in reversed(known) if number <= device]
         for name in older:
-            if int(name.removeprefix("sm_")) // 10 == capability[0]:
+            if _runs(int(name.removeprefix("sm_")), device):
                 return self._read(targets[name], "cubin")
         for name in older:
             for kind in ("ptx", "ptx_8_5"):
@@ -170,6 +174,13 @@ def spec_of(name: str, fields: Mapping[str, Any]) -> KernelSpec:
 def readable_ptx(cuda: tuple[int, int]) -> tuple[int, int]:
     """The newest PTX that a driver of a CUDA version reads; (0, 0) below CUDA 12.5."""
     return next((ptx for least, ptx in PTX_OF_CUDA if cuda >= least), (0, 0))
+
+
+def _runs(target: int, device: int) -> bool:
+    """Whether machine code for one compute capability runs on a device of another."""
+    if target in TEGRA or device in TEGRA:
+        return target == device
+    return target // 10 == device // 10 and target <= device
 
 
 def _ptx_version(ptx: bytes) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -122,7 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Read when a kernel's module is imported, and when it is compiled.
-    os.environ.pop("TRITON_INTERPRET", None)
-    os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
     main()

@@ -1,0 +1,290 @@
+"""Kernels compiled ahead of time: what ships, and that it loads and launches without Triton."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton")
+
+from xdecoder_rt.errors import ArgumentError, BackendError, BuildError, PlanError
+from xdecoder_rt.kernels import aot, catalog, report
+from xdecoder_rt.kernels.compiled import CompiledKernels, readable_ptx
+from xdecoder_rt.kernels.loader import Kernels, packed
+from xdecoder_rt.kernels.masked_attention import schedule
+from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand, Problem
+from xdecoder_rt.kernels.targets import TARGETS, Target, target
+
+# A shape with odd sizes: the general forms. And one of multiples of 16: the aligned ones.
+SHAPES = {
+    "any": Problem(2, 3, 21, 300, 64, 65, "fp16"),
+    "aligned": Problem(1, 3, 65, 512, 64, 65, "fp16"),
+}
+
+
+@pytest.fixture(scope="session")
+def orin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The masked-attention kernels in fp16, compiled for Orin, once for all workers."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "compiled"
+    with open(root / "compiled.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            only = "^(attend|open_bits|combine)_fp16|^pack"
+            aot.compile_kernels(folder, [target(87), target(101)], only=only, jobs=2)
+    return folder
+
+
+@pytest.fixture
+def compiled(orin: Path) -> CompiledKernels:
+    return CompiledKernels(orin)
+
+
+@pytest.mark.parametrize("goal", TARGETS, ids=lambda goal: goal.name)
+def test_shipped_forms_spill_nothing_and_fit(goal: Target, tmp_path: Path) -> None:
+    """Every form for every target that the compiler knows."""
+    try:
+        index = aot.compile_kernels(tmp_path / "out", [goal])
+    except BuildError as error:
+        assert goal.capability == 101, error
+        pytest.skip(f"this Triton does not compile for {goal.name}: {error}")
+    names = {spec.name for spec in catalog.shipped(goal)}
+    assert set(index["kernels"]) == names
+    for name, kernel in index["kernels"].items():
+        facts = kernel["targets"][goal.name]
+        assert facts["spilled"] == 0, name
+        assert facts["shared"] <= goal.shared_limit, name
+        assert 0 < facts["registers"] <= 255, name
+        assert ("ptx_8_5" in facts) == goal.takes_old_ptx
+
+
+def test_names_of_forms_are_unique() -> None:
+    for goal in TARGETS:
+        names = [spec.name for spec in catalog.shipped(goal) + catalog.compared(goal)]
+        assert len(set(names)) == len(names)
+
+
+def test_a_target_that_the_compiler_lacks_is_listed_and_no_obstacle(orin: Path) -> None:
+    index = json.loads((orin / "kernels.json").read_text())
+    assert index["targets"]["sm_87"]["unavailable"] is None
+    assert index["targets"]["sm_101"]["unavailable"]
+    table = report.resources(index)
+    assert "sm_101 | Jetson Thor (CUDA 12) (not compiled: " in table
+    assert "| `attend_fp16_16x64` | 4 |" in table
+
+
+def test_nothing_is_left_of_a_compilation_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="sm_101"):
+        aot.compile_kernels(tmp_path / "out", [target(101)], only="pack_u8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(ArgumentError, match="not an empty folder"):
+        aot.compile_kernels(tmp_path, [target(87)])
+
+
+def test_ptx_for_drivers_of_jetpack_6(compiled: CompiledKernels) -> None:
+    spec = compiled.forms["combine_fp16"]
+    # A newer generation than any that was compiled for: its driver compiles the PTX.
+    new = compiled.image(spec, (9, 0), (13, 0)).data
+    old = compiled.image(spec, (9, 0), (12, 6)).data
+    assert b".version 8.5" in old and b".version 8.5" not in new
+    assert b".target sm_87" in new and b".target sm_87" in old
+    with pytest.raises(BackendError, match="CUDA 12.2"):
+        compiled.image(spec, (9, 0), (12, 2))
+    assert readable_ptx((12, 7)) == (8, 5)
+
+
+def test_machine_code_of_a_jetson_runs_on_it_alone(compiled: CompiledKernels) -> None:
+    spec = compiled.forms["combine_fp16"]
+    assert compiled.image(spec, (8, 7), (12, 6)).data.startswith(b"\x7fELF")
+    assert compiled.image(spec, (8, 9), (12, 6)).data.lstrip().startswith(b"//")
+    with pytest.raises(BackendError, match="sm_86"):
+        compiled.image(spec, (8, 6), (13, 0))
+
+
+def test_forms_are_read_back_as_they_were_written(compiled: CompiledKernels) -> None:
+    known = {spec.name: spec for spec in catalog.shipped(target(87))}
+    for name, spec in compiled.forms.items():
+        assert spec == known[name]
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ({"format_version": 2}, "format version 2"),
+        ({"kernels": {"x": {}}}, "does not describe kernels"),
+        ({"kernels": 3}, "does not describe kernels"),
+    ],
+    ids=["version", "form", "type"],
+)
+def test_a_damaged_index_is_refused(
+    orin: Path, tmp_path: Path, damage: dict[str, Any], sentence: str
+) -> None:
+    index = json.loads((orin / "kernels.json").read_text()) | damage
+    (tmp_path / "kernels.json").write_text(json.dumps(index))
+    with pytest.raises(PlanError, match=sentence):
+        CompiledKernels(tmp_path)
+
+
+def test_files_are_checked_before_they_are_loaded(orin: Path, tmp_path: Path) -> None:
+    index = json.loads((orin / "kernels.json").read_text())
+    file = index["kernels"]["combine_fp16"]["targets"]["sm_87"]["cubin"]
+    (tmp_path / "sm_87").mkdir()
+    (tmp_path / "sm_87/combine_fp16.cubin").write_bytes(b"other")
+    (tmp_path / "kernels.json").write_text(json.dumps(index))
+    altered = CompiledKernels(tmp_path)
+    with pytest.raises(PlanError, match="not the file that was compiled"):
+        altered.image(altered.forms["combine_fp16"], (8, 7), (12, 6))
+    file["file"] = "../outside"
+    (tmp_path / "kernels.json").write_text(json.dumps(index))
+    outside = CompiledKernels(tmp_path)
+    with pytest.raises(PlanError, match="outside its folder"):
+        outside.image(outside.forms["combine_fp16"], (8, 7), (12, 6))
+    with pytest.raises(PlanError, match="holds no compiled kernels"):
+        CompiledKernels(tmp_path / "absent")
+
+
+class Memory:
+    """Copies of NumPy arrays on the device."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._kept: list[Any] = []
+
+    def put(self, array: Any) -> int:
+        held = self._driver.mem_alloc(array.nbytes)
+        self._driver.memcpy_htod(held, np.ascontiguousarray(array))
+        self._kept.append(held)
+        return int(held)
+
+    def free(self) -> None:
+        for held in self._kept:
+            held.free()
+
+
+@pytest.fixture
+def driver(fake_cuda: Any) -> Iterator[Any]:
+    import pycuda.driver as driver
+
+    driver.init()
+    context = driver.Device(0).retain_primary_context()
+    context.push()
+    yield driver
+    context.pop()
+    context.detach()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_loader_launches_masked_attention_by_addresses(
+    shape: str, compiled: CompiledKernels, fake_cuda: Any, driver: Any
+) -> None:
+    """The real pycuda loads the real cubins, and the driver gets every parameter in its place."""
+    problem = SHAPES[shape]
+    rng = np.random.default_rng(0)
+    arrays = {
+        "query": rng.standard_normal((problem.batch, 3, problem.queries, 64)),
+        "key": rng.standard_normal((problem.batch, 3, 64, problem.keys)),
+        "value": rng.standard_normal((problem.batch, 3, problem.keys, 64)),
+        "mask_embedding": rng.integers(-3, 2, (problem.batch, problem.queries, 65)),
+        "mask_features": rng.integers(0, 2, (problem.batch, 65, problem.keys)),
+    }
+    arrays = {name: array.astype(np.float16) for name, array in arrays.items()}
+    memory = Memory(driver)
+    operands = {}
+    for name, array in arrays.items():
+        strides = tuple(stride // 2 for stride in array.strides)
+        if name == "key":
+            strides = (*strides[:2], strides[3], strides[2])
+        operands[name] = Operand(memory.put(array), strides)
+    kernels = Kernels(compiled)
+    device = Device(kernels.multiprocessors, kernels.capability)
+    assert device == Device(16, (8, 7))
+    way = schedule.choose(problem, device)
+    for name, (size, kind) in schedule.workspace(problem, way).items():
+        operands[name] = Operand(memory.put(np.full(size, -1, kind)), ())
+    out = memory.put(np.full((problem.batch, 3, problem.queries, 64), np.nan, np.float16))
+    calls = schedule.calls(problem, way, operands, out)
+    stream = driver.Stream()
+    for call in calls:
+        kernels.launch(call, stream)
+    stream.synchronize()
+
+    launches = fake_cuda.launches()
+    assert [launch.name for launch in launches] == [call.function for call in calls]
+    for launch, call in zip(launches, calls, strict=True):
+        spec = compiled.form(call)
+        assert spec.name.endswith("_any") == (shape == "any" and call.function != "combine")
+        assert launch.grid == spec.grid.of(call.sizes)
+        assert launch.block == (spec.warps * 32, 1, 1)
+        types = "".join(_code(kind) for kind in spec.arguments.values())
+        *given, scratch, profile = launch.unpack(types + "PP")
+        assert (scratch, profile) == (0, 0)
+        expected = [float(value) for value in packed(spec, call.values)]
+        assert given == pytest.approx(expected)
+    memory.free()
+
+
+def _code(kind: str) -> str:
+    return "P" if kind.startswith("*") else "f" if kind == "fp32" else "i"
+
+
+def test_a_call_that_was_not_compiled_is_refused(
+    compiled: CompiledKernels, fake_cuda: Any, driver: Any
+) -> None:
+    problem = Problem(1, 3, 21, 300, 32, 65, "fp16")
+    operands = {
+        name: Operand(256, (1,) * axes)
+        for name, axes in (("query", 4), ("key", 4), ("value", 4), ("bits", 3))
+    }
+    operands |= {"boolean": Operand(256, (1, 1, 1))}
+    way = schedule.Schedule(schedule.NARROW, schedule.BITS)
+    attend = schedule.calls(problem, way, operands, 256)[-1]
+    with pytest.raises(BackendError, match="no compiled form of attend"):
+        Kernels(compiled).launch(attend)
+    assert not fake_cuda.launches()
+
+
+def test_a_device_of_another_generation_is_named(compiled: CompiledKernels, fake_cuda: Any) -> None:
+    spec = compiled.forms["pack_u8"]
+    with pytest.raises(BackendError, match=r"sm_87.*sm_75.*\n?"):
+        compiled.image(spec, (7, 5), (13, 0))
+
+
+def test_neither_triton_nor_torch_is_imported_by_the_loader() -> None:
+    code = (
+        "import sys, xdecoder_rt.kernels.loader, xdecoder_rt.kernels.masked_attention.schedule;"
+        "print([m for m in ('torch', 'triton', 'pycuda') if m in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_the_command_compiles_and_prints_the_table(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "xdecoder_rt.kernels.aot", "-o", str(tmp_path / "out")]
+    options = ["--target", "87", "--only", "^pack_u8$", "--report", str(tmp_path / "table.md")]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    ended = subprocess.run(
+        command + options, capture_output=True, text=True, check=True, env=environment
+    )
+    assert "| `pack_u8` | 4 |" in ended.stdout
+    assert (tmp_path / "table.md").read_text() == ended.stdout.removesuffix("\n")
+    assert sorted(p.name for p in (tmp_path / "out/sm_87").iterdir()) == [
+        "pack_u8.cubin",
+        "pack_u8.ptx",
+        "pack_u8.ptx85",
+    ]
+    assert os.stat(tmp_path / "out").st_mode & 0o777 == 0o755
