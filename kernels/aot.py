@@ -26,7 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from xdecoder_rt.errors import ArgumentError, BuildError, require
+from xdecoder_rt.errors import ArgumentError, BuildError, XDecoderError, require
 from xdecoder_rt.kernels import catalog, report
 from xdecoder_rt.kernels.spec import KernelSpec
 from xdecoder_rt.kernels.targets import TARGETS, Target, target
@@ -178,15 +178,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at a time")
     arguments = parser.parse_args()
     goals = [target(capability) for capability in arguments.target]
-    with tqdm(total=len(goals), unit="target", disable=None) as bar:
-        index = compile_kernels(
-            arguments.output,
-            goals,
-            only=arguments.only,
-            compared=arguments.compared,
-            jobs=arguments.jobs,
-            done=lambda _: bar.update(),
-        )
+    try:
+        with tqdm(total=len(goals), unit="target", disable=None) as bar:
+            index = compile_kernels(
+                arguments.output,
+                goals,
+                only=arguments.only,
+                compared=arguments.compared,
+                jobs=arguments.jobs,
+                done=lambda _: bar.update(),
+            )
+    except XDecoderError as error:
+        sys.exit(f"error: {error}")
     table = report.resources(index)
     if arguments.report:
         arguments.report.write_text(table)

@@ -19,7 +19,7 @@ class Target:
     capability: int
     devices: str
     shared_limit: int
-    elements: tuple[str, ...] = ("fp16", "bf16", "fp32", "u8")
+    elements: tuple[str, ...] = ("fp16", "bf16", "fp32", "u8", "i32")
 
     @property
     def version(self) -> tuple[int, int]:
@@ -41,7 +41,7 @@ _KIB = 1024
 # Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
 TARGETS = (
     # No bfloat16 arithmetic before 80.
-    Target(75, "Turing: RTX 20, T4", 64 * _KIB, ("fp16", "fp32", "u8")),
+    Target(75, "Turing: RTX 20, T4", 64 * _KIB, ("fp16", "fp32", "u8", "i32")),
     Target(80, "A100, A30", 163 * _KIB),
     Target(86, "RTX 30, A10, A40", 99 * _KIB),
     Target(87, "Jetson Orin", 163 * _KIB),

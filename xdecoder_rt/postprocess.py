@@ -31,6 +31,7 @@ from xdecoder_rt.classification import (
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.mask_grid import TILE_HEIGHT, kernels, place
+from xdecoder_rt.panoptic_rule import PanopticSegment, panoptic_segments
 
 __all__ = [
     "BinaryMasks",
@@ -50,27 +51,6 @@ __all__ = [
     "semantic_scores",
     "top_instances",
 ]
-
-
-@dataclass(frozen=True)
-class PanopticSegment:
-    """One segment of a panoptic map.
-
-    Attributes:
-        id: its value in the map, from 1.
-        label_id: index into the vocabulary.
-        isthing: whether its class is a thing.
-        score: class probability of its query; of merged stuff, the highest.
-        area: pixels.
-        rows: the rows of the mask logits that it was made of, more than one for merged stuff.
-    """
-
-    id: int
-    label_id: int
-    isthing: bool
-    score: float
-    area: int
-    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,37 +167,11 @@ def panoptic(
         kernels.panoptic_rows(logits, *grid.arguments, offsets, shifts, start, stop, winners, band)
 
     in_bands(grid.size[0], TILE_HEIGHT, threads, work)
-    owned, inside, kept = np.sum(counts, axis=0)
-
-    ids = np.zeros(len(logits) + 1, dtype=np.int32)
-    members: list[list[int]] = []
-    stuff_ids: dict[int, int] = {}
-    for row in np.flatnonzero(kept):
-        if owned[row] / inside[row] < overlap_threshold:
-            continue
-        label = int(classes[row])
-        segment_id = len(members) + 1
-        if not things[label]:
-            segment_id = stuff_ids.setdefault(label, segment_id)
-        if segment_id > len(members):
-            members.append([])
-        members[segment_id - 1].append(int(row))
-        ids[row + 1] = segment_id
-    kernels.relabel(winners, ids)
-    return Panoptic(
-        winners,
-        tuple(
-            PanopticSegment(
-                id=index,
-                label_id=int(classes[rows[0]]),
-                isthing=bool(things[classes[rows[0]]]),
-                score=float(weights[rows].max()),
-                area=int(kept[rows].sum()),
-                rows=tuple(rows),
-            )
-            for index, rows in enumerate(members, start=1)
-        ),
+    ids, segments = panoptic_segments(
+        np.sum(counts, axis=0), weights, classes, things, overlap_threshold
     )
+    kernels.relabel(winners, ids)
+    return Panoptic(winners, segments)
 
 
 def _semantic_probabilities(

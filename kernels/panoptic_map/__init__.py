@@ -1,0 +1,1 @@
+"""Panoptic maps: mask logits enlarged, compared and counted without a full-size logit in memory."""
