@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.errors import BackendError, PlanError, shown
-from xdecoder_rt.json_reader import parse_json_object
+from xdecoder_rt.json_reader import parse_json_dict
 from xdecoder_rt.kernels.spec import Call, Count, Grid, KernelSpec
 
 FORMAT_VERSION = 1
@@ -64,8 +64,7 @@ class CompiledKernels:
                 expected=f"a folder with {INDEX}",
                 fix="python -m xdecoder_rt.kernels.aot -o FOLDER",
             ) from error
-        parse_json_object(data, INDEX, INDEX_LIMIT)  # refuses what is not plain, small JSON
-        index = _parsed(data)
+        index = parse_json_dict(data, INDEX, INDEX_LIMIT)
         if index.get("format_version") != FORMAT_VERSION:
             raise PlanError(
                 f"{INDEX} has format version {shown(index.get('format_version'))}",
@@ -187,10 +186,3 @@ def _ptx_version(ptx: bytes) -> tuple[int, int]:
     found = next(line for line in ptx.splitlines() if line.startswith(b".version"))
     major, minor = found.split()[1].split(b".")
     return int(major), int(minor)
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    import json
-
-    index: dict[str, Any] = json.loads(data)
-    return index

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from xdecoder_rt.errors import PlanError, shown
 
-__all__ = ["JsonObject", "parse_json_object"]
+__all__ = ["JsonObject", "parse_json_dict", "parse_json_object"]
 
 _T = TypeVar("_T")
 _DEPTH_LIMIT = 16
@@ -32,6 +32,11 @@ def parse_json_object(data: bytes, name: str, size_limit: int) -> JsonObject:
     Raises:
         PlanError: too long, not JSON, not an object, a key twice, NaN or infinity, too deep.
     """
+    return JsonObject(parse_json_dict(data, name, size_limit), name)
+
+
+def parse_json_dict(data: bytes, name: str, size_limit: int) -> dict[str, Any]:
+    """The same as a plain dictionary, for documents whose reader checks the values itself."""
     if len(data) > size_limit:
         raise PlanError(f"{name} has {len(data):,} bytes", expected=f"at most {size_limit:,}")
     try:
@@ -44,7 +49,7 @@ def parse_json_object(data: bytes, name: str, size_limit: int) -> JsonObject:
         raise PlanError(f"{name} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise PlanError(f"{name} holds a {type(value).__name__}", expected="a JSON object")
-    return JsonObject(value, name)
+    return value
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -39,11 +39,13 @@ def _on_cuda(
     dtype = tensors[0].dtype
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
+    query, key, value, mask_embedding, mask_features = (t.to(dtype) for t in tensors)
+    inputs = (query, key, value, mask_embedding, mask_features)
     if find_spec("triton") is None or dtype == torch.float64 or query.shape[-1] > MAX_WIDTH:
-        return reference.masked_attention(*(t.to(dtype) for t in tensors)).to(query.dtype)
+        return reference.masked_attention(*inputs).to(tensors[0].dtype)
     from xdecoder_rt.kernels.masked_attention import launch
 
-    return launch.masked_attention(*(t.to(dtype) for t in tensors)).to(query.dtype)
+    return launch.masked_attention(*inputs).to(tensors[0].dtype)
 
 
 @masked_attention.register_fake

@@ -15,6 +15,7 @@ from typing import Any
 from xdecoder_rt.kernels.spec import Call, Constant, Count, Grid
 
 MODULE = "xdecoder_rt.kernels.masked_attention.triton"
+FUSED_MODULE = f"{MODULE}_fused"
 # Rows of bits are padded to whole words of a wide tile, so that tiles need no mask of their own.
 BITS_ALIGNMENT = 128
 CHUNK = 4
@@ -390,7 +391,7 @@ def _fused(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand]
     if split:
         values |= {"tops": operands["tops"].data, "totals": operands["totals"].data}
     return Call(
-        MODULE,
+        FUSED_MODULE,
         "fused",
         problem.element,
         values,

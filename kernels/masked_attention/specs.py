@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xdecoder_rt.kernels.masked_attention import schedule as plan
-from xdecoder_rt.kernels.spec import ELEMENTS, Constant, KernelSpec
+from xdecoder_rt.kernels.spec import ELEMENTS, Constant, Grid, KernelSpec
 
 WIDTH = 64
 WIDE_CHANNELS = 64
@@ -146,7 +146,7 @@ def _spec(
     element: str,
     arguments: Iterable[str],
     constants: dict[str, Constant],
-    grid: plan.Grid,
+    grid: Grid,
     tiles: plan.Tiles,
     *,
     aligned: Iterable[str] = (),
@@ -157,7 +157,7 @@ def _spec(
     types = {name: _type(name, element, name in fp32) for name in arguments}
     return KernelSpec(
         name=f"{function}_{element}{suffix}",
-        module=plan.MODULE,
+        module=plan.FUSED_MODULE if function == "fused" else plan.MODULE,
         function=function,
         element=element,
         arguments=types,

@@ -1,17 +1,14 @@
-"""Kernels compiled ahead of time: what ships, and that it loads and launches without Triton."""
+"""Kernels compiled ahead of time: what ships, and what of it is taken for a device."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("triton")
@@ -19,36 +16,7 @@ pytest.importorskip("triton")
 from xdecoder_rt.errors import ArgumentError, BackendError, BuildError, PlanError
 from xdecoder_rt.kernels import aot, catalog, report
 from xdecoder_rt.kernels.compiled import CompiledKernels, readable_ptx
-from xdecoder_rt.kernels.loader import Kernels, packed
-from xdecoder_rt.kernels.masked_attention import schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand, Problem
 from xdecoder_rt.kernels.targets import TARGETS, Target, target
-
-# A shape with odd sizes: the general forms. And one of multiples of 16: the aligned ones.
-SHAPES = {
-    "any": Problem(2, 3, 21, 300, 64, 65, "fp16"),
-    "aligned": Problem(1, 3, 65, 512, 64, 65, "fp16"),
-}
-
-
-@pytest.fixture(scope="session")
-def orin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The masked-attention kernels in fp16, compiled for Orin, once for all workers."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    folder = root / "compiled"
-    with open(root / "compiled.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            only = "^(attend|open_bits|combine)_fp16|^pack"
-            aot.compile_kernels(folder, [target(87), target(101)], only=only, jobs=2)
-    return folder
-
-
-@pytest.fixture
-def compiled(orin: Path) -> CompiledKernels:
-    return CompiledKernels(orin)
 
 
 @pytest.mark.parametrize("goal", TARGETS, ids=lambda goal: goal.name)
@@ -158,119 +126,10 @@ def test_files_are_checked_before_they_are_loaded(orin: Path, tmp_path: Path) ->
         CompiledKernels(tmp_path / "absent")
 
 
-class Memory:
-    """Copies of NumPy arrays on the device."""
-
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
-        self._kept: list[Any] = []
-
-    def put(self, array: Any) -> int:
-        held = self._driver.mem_alloc(array.nbytes)
-        self._driver.memcpy_htod(held, np.ascontiguousarray(array))
-        self._kept.append(held)
-        return int(held)
-
-    def free(self) -> None:
-        for held in self._kept:
-            held.free()
-
-
-@pytest.fixture
-def driver(fake_cuda: Any) -> Iterator[Any]:
-    import pycuda.driver as driver
-
-    driver.init()
-    context = driver.Device(0).retain_primary_context()
-    context.push()
-    yield driver
-    context.pop()
-    context.detach()
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_loader_launches_masked_attention_by_addresses(
-    shape: str, compiled: CompiledKernels, fake_cuda: Any, driver: Any
-) -> None:
-    """The real pycuda loads the real cubins, and the driver gets every parameter in its place."""
-    problem = SHAPES[shape]
-    rng = np.random.default_rng(0)
-    arrays = {
-        "query": rng.standard_normal((problem.batch, 3, problem.queries, 64)),
-        "key": rng.standard_normal((problem.batch, 3, 64, problem.keys)),
-        "value": rng.standard_normal((problem.batch, 3, problem.keys, 64)),
-        "mask_embedding": rng.integers(-3, 2, (problem.batch, problem.queries, 65)),
-        "mask_features": rng.integers(0, 2, (problem.batch, 65, problem.keys)),
-    }
-    arrays = {name: array.astype(np.float16) for name, array in arrays.items()}
-    memory = Memory(driver)
-    operands = {}
-    for name, array in arrays.items():
-        strides = tuple(stride // 2 for stride in array.strides)
-        if name == "key":
-            strides = (*strides[:2], strides[3], strides[2])
-        operands[name] = Operand(memory.put(array), strides)
-    kernels = Kernels(compiled)
-    device = Device(kernels.multiprocessors, kernels.capability)
-    assert device == Device(16, (8, 7))
-    way = schedule.choose(problem, device)
-    for name, (size, kind) in schedule.workspace(problem, way).items():
-        operands[name] = Operand(memory.put(np.full(size, -1, kind)), ())
-    out = memory.put(np.full((problem.batch, 3, problem.queries, 64), np.nan, np.float16))
-    calls = schedule.calls(problem, way, operands, out)
-    stream = driver.Stream()
-    for call in calls:
-        kernels.launch(call, stream)
-    stream.synchronize()
-
-    launches = fake_cuda.launches()
-    assert [launch.name for launch in launches] == [call.function for call in calls]
-    for launch, call in zip(launches, calls, strict=True):
-        spec = compiled.form(call)
-        assert spec.name.endswith("_any") == (shape == "any" and call.function != "combine")
-        assert launch.grid == spec.grid.of(call.sizes)
-        assert launch.block == (spec.warps * 32, 1, 1)
-        types = "".join(_code(kind) for kind in spec.arguments.values())
-        *given, scratch, profile = launch.unpack(types + "PP")
-        assert (scratch, profile) == (0, 0)
-        expected = [float(value) for value in packed(spec, call.values)]
-        assert given == pytest.approx(expected)
-    memory.free()
-
-
-def _code(kind: str) -> str:
-    return "P" if kind.startswith("*") else "f" if kind == "fp32" else "i"
-
-
-def test_a_call_that_was_not_compiled_is_refused(
-    compiled: CompiledKernels, fake_cuda: Any, driver: Any
-) -> None:
-    problem = Problem(1, 3, 21, 300, 32, 65, "fp16")
-    operands = {
-        name: Operand(256, (1,) * axes)
-        for name, axes in (("query", 4), ("key", 4), ("value", 4), ("bits", 3))
-    }
-    operands |= {"boolean": Operand(256, (1, 1, 1))}
-    way = schedule.Schedule(schedule.NARROW, schedule.BITS)
-    attend = schedule.calls(problem, way, operands, 256)[-1]
-    with pytest.raises(BackendError, match="no compiled form of attend"):
-        Kernels(compiled).launch(attend)
-    assert not fake_cuda.launches()
-
-
-def test_a_device_of_another_generation_is_named(compiled: CompiledKernels, fake_cuda: Any) -> None:
+def test_a_device_of_another_generation_is_named(compiled: CompiledKernels) -> None:
     spec = compiled.forms["pack_u8"]
-    with pytest.raises(BackendError, match=r"sm_87.*sm_75.*\n?"):
+    with pytest.raises(BackendError, match=r"sm_87.*sm_75"):
         compiled.image(spec, (7, 5), (13, 0))
-
-
-def test_neither_triton_nor_torch_is_imported_by_the_loader() -> None:
-    code = (
-        "import sys, xdecoder_rt.kernels.loader, xdecoder_rt.kernels.masked_attention.schedule;"
-        "print([m for m in ('torch', 'triton', 'pycuda') if m in sys.modules])"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "[]"
 
 
 def test_the_command_compiles_and_prints_the_table(tmp_path: Path) -> None:
