@@ -442,6 +442,69 @@ def test_an_installed_driver_is_left_alone(fake_cuda: FakeCuda) -> None:
         package.load.__wrapped__()  # the loaded stand-in looks like one
 
 
+# ---- graphs ----
+
+
+@pytest.fixture
+def graphs(context: Any) -> Any:
+    """The calls for graphs, which pycuda lacks."""
+    return pytest.importorskip("cuda.bindings.driver", reason="needs cuda-bindings")
+
+
+def _began(graphs: Any, stream: Any) -> None:
+    mode = graphs.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    assert graphs.cuStreamBeginCapture(stream.handle, mode) == (graphs.CUresult.CUDA_SUCCESS,)
+
+
+def test_a_graph_does_again_what_was_captured(
+    fake_cuda: FakeCuda, cuda: Any, module: Any, graphs: Any
+) -> None:
+    fake_cuda.on_launch(_scale(fake_cuda))
+    memory, stream = cuda.mem_alloc(16), cuda.Stream()
+    host = cuda.pagelocked_empty(4, np.float32)
+    _began(graphs, stream)
+    cuda.memcpy_htod_async(memory, host, stream)
+    _launch(module, int(memory), 4, 2.0, stream=stream)
+    result, graph = graphs.cuStreamEndCapture(stream.handle)
+    assert result == graphs.CUresult.CUDA_SUCCESS
+    assert np.isnan(fake_cuda.array(int(memory), 4, np.float32)).all()  # nothing ran
+    _, executable = graphs.cuGraphInstantiate(graph, 0)
+    graphs.cuGraphDestroy(graph)
+    for value in (1, 5):
+        host[:] = value
+        graphs.cuGraphLaunch(executable, stream.handle)
+        stream.synchronize()
+        assert (fake_cuda.array(int(memory), 4, np.float32) == 2 * value).all()
+    memory.free()
+    (result,) = graphs.cuGraphLaunch(executable, stream.handle)
+    assert result == graphs.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS
+    assert "freed" in fake_cuda.last_error()
+    assert fake_cuda.live().executables == 1
+    graphs.cuGraphExecDestroy(executable)
+    assert (fake_cuda.live().graphs, fake_cuda.live().executables) == (0, 0)
+
+
+@pytest.mark.parametrize("misuse", ["wait for it", "wait for all", "event", "pageable memory"])
+def test_what_may_not_be_in_a_capture_voids_it(
+    fake_cuda: FakeCuda, cuda: Any, context: Any, graphs: Any, misuse: str
+) -> None:
+    memory, stream, event = cuda.mem_alloc(16), cuda.Stream(), cuda.Event()
+    _began(graphs, stream)
+    with fake_cuda.refuses("captur"):
+        if misuse == "wait for it":
+            stream.synchronize()
+        elif misuse == "wait for all":
+            cuda.Context.synchronize()
+        elif misuse == "event":
+            event.record(stream)
+        else:
+            cuda.memcpy_htod_async(memory, np.zeros(4, np.float32), stream)
+    result, _ = graphs.cuStreamEndCapture(stream.handle)
+    assert result == graphs.CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+    stream.synchronize()
+    assert fake_cuda.live().graphs == 0
+
+
 def test_it_agrees_with_the_toolkits_header(tmp_path: Path) -> None:
     header = Path("/usr/local/cuda/include/cuda.h")
     if not header.exists() or not shutil.which("cc"):

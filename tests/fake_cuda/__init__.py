@@ -115,6 +115,8 @@ class Live:
     streams: int = 0
     events: int = 0
     modules: int = 0
+    graphs: int = 0
+    executables: int = 0
 
 
 @dataclass(frozen=True)
@@ -393,6 +395,7 @@ def fake_cuda() -> Iterator[FakeCuda]:
     except UnavailableError as error:
         pytest.skip(str(error))
     fake.reset()
+    gc.freeze()  # what is there already need not be looked at again
     yield fake
     from pycuda import driver
 
@@ -400,4 +403,5 @@ def fake_cuda() -> Iterator[FakeCuda]:
     while driver.Context.get_current() is not None:
         driver.Context.pop()
     gc.collect()
+    gc.unfreeze()
     fake.reset()

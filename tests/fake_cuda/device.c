@@ -50,6 +50,14 @@ static const struct {
           "pointer does not correspond to a registered memory region"),
     ERROR(CUDA_ERROR_LAUNCH_FAILED, "unspecified launch failure"),
     ERROR(CUDA_ERROR_NOT_SUPPORTED, "operation not supported"),
+    ERROR(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+          "operation not permitted when stream is capturing"),
+    ERROR(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED,
+          "operation failed due to a previous error during capture"),
+    ERROR(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED,
+          "operation failed due to an unmatched capture sequence"),
+    ERROR(CUDA_ERROR_STREAM_CAPTURE_ISOLATION,
+          "dependency created on uncaptured work in another stream"),
     ERROR(CUDA_ERROR_UNKNOWN, "unknown error"),
 #undef ERROR
 };
@@ -398,5 +406,9 @@ EXPORT CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) {
 EXPORT CUresult cuCtxSynchronize(void) {
     CALL(cuCtxSynchronize);
     NEED_CONTEXT();
+    struct object *stream;
+    for (size_t at = 0; (stream = object_next(&at));)
+        if (stream->kind == STREAM && stream->alive && stream->context == context)
+            TRY(refuse_captured(&call, stream));
     return drain_context(&call, context, true);
 }

@@ -18,6 +18,7 @@ static const struct {
     {"cuCtxCreate", "cuCtxCreate_v4", 12050},
     {"cuEventElapsedTime", "cuEventElapsedTime_v2", 12080},
     {"cuGetProcAddress", "cuGetProcAddress_v2", 12000},
+    {"cuGraphInstantiate", "cuGraphInstantiateWithFlags", 12000},
 };
 
 static void *own_symbol(const char *name) {

@@ -15,6 +15,8 @@
 #include <cuda.h>
 #undef cuEventElapsedTime /* the toolkit names their newer forms so; both are here */
 #undef cuGetProcAddress
+#undef cuGraphInstantiate
+#undef cuStreamBeginCapture
 #else
 typedef enum cudaError_enum {
     CUDA_SUCCESS = 0,
@@ -38,6 +40,10 @@ typedef enum cudaError_enum {
     CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED = 713,
     CUDA_ERROR_LAUNCH_FAILED = 719,
     CUDA_ERROR_NOT_SUPPORTED = 801,
+    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
+    CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901,
+    CUDA_ERROR_STREAM_CAPTURE_UNMATCHED = 903,
+    CUDA_ERROR_STREAM_CAPTURE_ISOLATION = 905,
     CUDA_ERROR_UNKNOWN = 999,
 } CUresult;
 
@@ -49,11 +55,14 @@ typedef struct CUevent_st *CUevent;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
 typedef struct CUarray_st *CUarray;
+typedef struct CUgraph_st *CUgraph;
+typedef struct CUgraphExec_st *CUgraphExec;
 typedef struct CUuuid_st {
     char bytes[16];
 } CUuuid;
 typedef int CUdevice_attribute, CUfunction_attribute, CUpointer_attribute, CUjit_option;
 typedef int CUfunc_cache;
+typedef int CUstreamCaptureMode;
 typedef uint64_t cuuint64_t;
 typedef enum { CU_GET_PROC_ADDRESS_SUCCESS, CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND }
     CUdriverProcAddressQueryResult;
@@ -115,7 +124,7 @@ void argument_triple(struct call *call, const char *name, const unsigned *values
         if (tried != CUDA_SUCCESS) return tried;          \
     } while (0)
 
-enum kind { CONTEXT, STREAM, EVENT, MODULE, FUNCTION, KINDS };
+enum kind { CONTEXT, STREAM, EVENT, MODULE, GRAPH, EXECUTABLE, FUNCTION, KINDS };
 extern const char *const kind_names[KINDS];
 
 struct operation;
@@ -136,6 +145,8 @@ struct object {
             int priority;
             uint64_t issued, finished; /* operations so far */
             struct operation *first, *last;
+            bool capturing, invalid; /* invalid: something in the capture was refused */
+            struct operation *captured;
         } stream;
         struct {
             bool timing, recorded, done;
@@ -146,6 +157,9 @@ struct object {
         struct {
             struct image *image;
         } module;
+        struct {
+            struct operation *first;
+        } graph; /* and its executable form */
         struct {
             struct object *module;
             struct kernel *kernel;
@@ -263,5 +277,12 @@ void image_free(struct image *image);
 /* ---- launch.c ---- */
 
 CUresult run_launch(struct call *call, struct operation *operation);
+CUresult check_pointers(struct call *call, const struct kernel *kernel, const void *parameters);
+
+/* ---- graphs.c ---- */
+
+CUresult capture(struct call *call, struct object *stream, struct operation *operation);
+CUresult refuse_captured(struct call *call, struct object *stream); /* what waits for it */
+void graph_free(struct object *graph);
 
 #endif

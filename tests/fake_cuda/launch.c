@@ -265,12 +265,11 @@ static CUresult take_parameters(struct call *call, const struct kernel *kernel,
 }
 
 /* An address of freed memory is never one of anything else, so it can be told from a number. */
-static CUresult check_pointers(struct call *call, const struct kernel *kernel,
-                               const struct operation *o) {
+CUresult check_pointers(struct call *call, const struct kernel *kernel, const void *parameters) {
     for (int i = 0; i < kernel->parameters; i++) {
         if (kernel->parameter[i].size != 8) continue;
         uint64_t value;
-        memcpy(&value, (char *)o->parameters + kernel->parameter[i].offset, sizeof value);
+        memcpy(&value, (const char *)parameters + kernel->parameter[i].offset, sizeof value);
         const struct allocation *a = allocation_at(value);
         if (a && !a->alive)
             return call_fail(call, CUDA_ERROR_ILLEGAL_ADDRESS,
@@ -308,7 +307,7 @@ EXPORT CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid
     CUresult done = take_parameters(&call, kernel, operation, parameters, extra);
     if (done == CUDA_SUCCESS) {
         argument_bytes(&call, "parameters", operation->parameters, operation->parameter_size);
-        done = check_pointers(&call, kernel, operation);
+        done = check_pointers(&call, kernel, operation->parameters);
     }
     if (done != CUDA_SUCCESS) {
         free(operation->parameters);

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const kind_names[KINDS] = {"context", "stream", "event", "module", "function"};
+const char *const kind_names[KINDS] = {"context", "stream",     "event",   "module",
+                                        "graph",   "executable", "function"};
 struct state state;
 
 /* ---- text ---- */
@@ -216,6 +217,7 @@ EXPORT void fakecuda_reset(void) {
     for (size_t i = 0; i < object_count; i++) {
         if (objects[i]->kind == STREAM) stream_discard(objects[i]);
         if (objects[i]->kind == MODULE) image_free(objects[i]->module.image);
+        if (objects[i]->kind == GRAPH || objects[i]->kind == EXECUTABLE) graph_free(objects[i]);
     }
     for (size_t i = 0; i < object_count; i++) free(objects[i]);
     object_count = 0;

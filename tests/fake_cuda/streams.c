@@ -99,6 +99,7 @@ void stream_discard(struct object *stream) {
 
 CUresult submit(struct call *call, struct object *stream, struct operation *operation) {
     CUresult done = CUDA_SUCCESS;
+    if (stream->stream.capturing) return capture(call, stream, operation);
     operation->ticket = ++stream->stream.issued;
     if (operation->kind == RECORD) operation->object->event.ticket = operation->ticket;
     if (!state.deferred && !stream->stream.first) {
@@ -195,6 +196,7 @@ EXPORT CUresult cuStreamDestroy_v2(CUstream handle) {
 EXPORT CUresult cuStreamSynchronize(CUstream handle) {
     CALL(cuStreamSynchronize);
     NEED_STREAM();
+    TRY(refuse_captured(&call, stream));
     if (stream == context->ctx.default_stream) TRY(drain_context(&call, context, false));
     return drain(&call, stream, UINT64_MAX);
 }
@@ -203,6 +205,7 @@ EXPORT CUresult cuStreamSynchronize(CUstream handle) {
 EXPORT CUresult cuStreamQuery(CUstream handle) {
     QUERY(cuStreamQuery);
     NEED_STREAM();
+    TRY(refuse_captured(&call, stream));
     if (!stream->stream.first) return CUDA_SUCCESS;
     TRY(finish_first(&call, stream));
     return CUDA_ERROR_NOT_READY;
