@@ -6,7 +6,7 @@ Read with neither Triton nor PyTorch; :mod:`xdecoder_rt.kernels.loader` launches
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,23 +48,16 @@ class CompiledKernels:
     """What ``python -m xdecoder_rt.kernels.aot`` left.
 
     Args:
-        folder: where ``kernels.json`` is.
+        files: the folder where ``kernels.json`` is, or what reads a file of one by its name, as
+            from a plan.
 
     Raises:
-        PlanError: it is not such a folder, or of another format version.
+        PlanError: there is no such folder, or it is of another format version.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            data = (folder / INDEX).read_bytes()
-        except OSError as error:
-            raise PlanError(
-                f"{folder} holds no compiled kernels ({error})",
-                expected=f"a folder with {INDEX}",
-                fix="python -m xdecoder_rt.kernels.aot -o FOLDER",
-            ) from error
-        index = parse_json_dict(data, INDEX, INDEX_LIMIT)
+    def __init__(self, files: Path | Callable[[str], bytes]) -> None:
+        self._file = _reader(files) if isinstance(files, Path) else files
+        index = parse_json_dict(self._file(INDEX), INDEX, INDEX_LIMIT)
         if index.get("format_version") != FORMAT_VERSION:
             raise PlanError(
                 f"{INDEX} has format version {shown(index.get('format_version'))}",
@@ -135,18 +128,32 @@ class CompiledKernels:
 
     def _read(self, facts: Mapping[str, Any], kind: str) -> Image:
         file = facts[kind]
-        path = (self.folder / str(file["file"])).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
-            raise PlanError(f"{INDEX} names {shown(file['file'])}, outside its folder")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise PlanError(f"a compiled kernel cannot be read ({error})") from error
+        name = str(file["file"])
+        data = self._file(name)
         if hashlib.sha256(data).hexdigest() != file["sha256"]:
             raise PlanError(
-                f"{path.name} is not the file that was compiled", fix="compile the kernels again"
+                f"{shown(name)} is not the file that was compiled", fix="compile the kernels again"
             )
         return Image(data, str(facts["entry"]), int(facts["shared"]))
+
+
+def _reader(folder: Path) -> Callable[[str], bytes]:
+    """Reads files of a folder, and nothing outside it."""
+
+    def read(name: str) -> bytes:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise PlanError(f"{INDEX} names {shown(name)}, outside its folder")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise PlanError(
+                f"{folder} holds no compiled kernels ({error})",
+                expected=f"a folder with {INDEX} and the files that it names",
+                fix="python -m xdecoder_rt.kernels.aot -o FOLDER",
+            ) from error
+
+    return read
 
 
 def spec_of(name: str, fields: Mapping[str, Any]) -> KernelSpec:
