@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from xdecoder_rt.models import ModelConfig, XDecoder
 
 
-def _fake_cuda() -> ModuleType:
+def _package(name: str) -> ModuleType:
     # Test folders cannot be imported from: by its path.
-    path = Path(__file__).parent / "fake_cuda" / "__init__.py"
-    spec = importlib.util.spec_from_file_location("fake_cuda", path)
+    path = Path(__file__).parent / name / "__init__.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
-    module = sys.modules["fake_cuda"] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-fake_cuda = _fake_cuda().fake_cuda
+fake_cuda = _package("fake_cuda").fake_cuda
+gpu = _package("fake_tensorrt").gpu
 
 TINY_SIZES = ((64, 64), (32, 96))
 

@@ -32,8 +32,9 @@ class Engine(Session):
 
     Args:
         path: the plan.
-        backend: ``"onnxruntime"`` or ``"openvino"``; None chooses by plan and machine.
-        device: ``"cpu"``; None chooses.
+        backend: ``"onnxruntime"`` or ``"openvino"`` for a portable plan; None chooses by plan and
+            machine. A TensorRT plan runs on TensorRT.
+        device: ``"cpu"``, or for a TensorRT plan ``"cuda"`` or ``"cuda:1"``; None chooses.
         threads: processor threads of one call; None leaves the choice to the backend.
         cache_dir: folder of the text cache and of compiled models; None takes
             ``$XDECODER_RT_CACHE`` or the user's cache folder. When it cannot be written, work goes

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,32 @@ __all__ = [
     "letterbox",
     "load_image",
     "resize_shorter_side",
+    "unscaled",
 ]
 
-ImageSource: TypeAlias = "npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str]"
+
+class CudaArray(Protocol):
+    """An array on a GPU, as Numba, CuPy and PyTorch make them."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Where it is, its shape and its type."""
+
+
+class DLPackArray(Protocol):
+    """An array that is handed over by DLPack."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Type and number of the device."""
+
+    def __dlpack__(self, *, stream: int | None = None) -> Any:
+        """The array, ready for what is queued on `stream`."""
+
+
+ImageSource: TypeAlias = (
+    "npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str] | CudaArray | DLPackArray"
+)
+"""An image; arrays on a GPU are taken by the backends that run there."""
 
 # Decoders are attack surface: only the formats of photographs, none that runs another program.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO")
@@ -276,6 +299,28 @@ def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tu
         return round(100 * box.padding), max(1.0, 1 / min(box.scale)), size[0] * size[1]
 
     return min(sizes, key=cost)
+
+
+def unscaled(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Letterbox:
+    """Where an image lies in the input that takes it pixel by pixel, with the least padding.
+
+    Args:
+        source: (height, width) of the image.
+        sizes: (height, width) of the inputs to choose from.
+
+    Raises:
+        ImageError: every input would scale it.
+    """
+    boxes = [Letterbox.fit(source, size) for size in sizes]
+    fitting = [box for box in boxes if box.valid == source]
+    if not fitting:
+        raise ImageError(
+            f"The image of {source[0]} x {source[1]} on the device would have to be scaled",
+            expected="a height or width of the plan's input, the other side no larger: "
+            + ", ".join(f"{height} x {width}" for height, width in sizes),
+            fix="scale it on the device first, or give it as a NumPy array",
+        )
+    return min(fitting, key=lambda box: box.padding)
 
 
 def letterbox(

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt import answering, grounding
+from xdecoder_rt.backends import PanopticMap
 from xdecoder_rt.captioning import Opening
 from xdecoder_rt.decoding import Group
+from xdecoder_rt.postprocess import Panoptic, Selection
 from xdecoder_rt.results import Answer, Caption, Reference, Segmentation
 from xdecoder_rt.runtime import Runtime
-from xdecoder_rt.segmentation import RULES, word_logits
+from xdecoder_rt.segmentation import RULES, panoptic_by, word_logits
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.text import unit
 from xdecoder_rt.vocabulary import Vocabulary, check_text
@@ -68,6 +70,8 @@ class Segment:
             manifest.decoder.logit_scale,
             self.vocabulary,
         )
+        if self.rule == "panoptic" and runtime.panoptic_map is not None:
+            return self._on_device(runtime.panoptic_map, runtime, state, logits, mask_embedding)
         return RULES[self.rule](
             logits,
             lambda kept: runtime.masks(state, mask_embedding[kept]),
@@ -76,6 +80,33 @@ class Segment:
             manifest.postprocess,
             runtime.threads,
         )
+
+    def _on_device(
+        self,
+        make: PanopticMap,
+        runtime: Runtime,
+        state: ImageState,
+        logits: Floats,
+        mask_embedding: Floats,
+    ) -> Segmentation:
+        """The panoptic rule where the mask logits are."""
+        rules = runtime.manifest.postprocess
+
+        def mapped(kept: Selection) -> Panoptic:
+            masks = runtime.mask_values(state, mask_embedding[kept.queries])
+            is_thing = np.asarray(self.vocabulary.is_thing(), np.bool_)
+            return Panoptic(
+                *make(
+                    kept.scores,
+                    kept.labels,
+                    masks,
+                    state.letterbox,
+                    is_thing,
+                    rules.overlap_threshold,
+                )
+            )
+
+        return panoptic_by(mapped, logits, state.letterbox, self.vocabulary, rules)
 
 
 @dataclass(frozen=True)

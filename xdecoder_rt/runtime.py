@@ -9,17 +9,28 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends import Graph, open_backend
+from xdecoder_rt.backends import DeviceBackend, Graph, PanopticMap, Value, open_backend
 from xdecoder_rt.captioning import CaptionWriter
 from xdecoder_rt.decoding import RowDecoder
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.image import ImageSource, choose_size, letterbox, load_image
+from xdecoder_rt.image import (
+    ImageSource,
+    Letterbox,
+    choose_size,
+    letterbox,
+    load_image,
+    unscaled,
+)
+from xdecoder_rt.kernels.compiled import INDEX
 from xdecoder_rt.manifest import size_key
 from xdecoder_rt.plan import Plan
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.text import TextEncoder
 from xdecoder_rt.text_cache import TextCache
 from xdecoder_rt.tokenizer import ClipTokenizer
+
+_KERNELS = "kernels/"
+"""Where a plan's members have the compiled kernels."""
 
 
 class Runtime:
@@ -40,6 +51,7 @@ class Runtime:
         rows: decodes rows.
         captions: writes captions.
         tokenizer: the plan's.
+        panoptic_map: makes panoptic maps on the device; None where that is the CPU's work.
     """
 
     def __init__(
@@ -63,8 +75,15 @@ class Runtime:
                 self._plan.read(info.tokenizer), info.context_length
             )
             self.text = self._open_text(directory)
+            self.panoptic_map: PanopticMap | None = None
+            if isinstance(self.backend, DeviceBackend) and _KERNELS + INDEX in self._plan.names:
+                self.panoptic_map = self.backend.panoptic_map(
+                    lambda name: self._plan.read(_KERNELS + name)
+                )
         except BaseException:
             self._plan.close()
+            if hasattr(self, "backend"):
+                self.backend.close()
             raise
         decoder, graphs = self.manifest.decoder, self.manifest.graphs
         self.rows = RowDecoder(
@@ -85,18 +104,34 @@ class Runtime:
 
     def encode(self, image: ImageSource) -> ImageState:
         """Run the vision graph on one image."""
+        frame, box = self._frame(image)
+        feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
+        member = self.manifest.graphs.vision[size_key(box.target)]
+        return ImageState(box, self._graph(member)(feeds))
+
+    def _frame(self, image: ImageSource) -> tuple[Value, Letterbox]:
+        """The network's input, ``[1, H, W, 3]``; of an image on the device, there."""
+        sizes = self.manifest.input.sizes
+        if isinstance(self.backend, DeviceBackend):
+            picture = self.backend.picture(image)
+            if picture is not None:
+                box = unscaled(picture.shape[:2], sizes)
+                return self.backend.frame(picture, box.target), box
         pixels = load_image(image)
-        size = choose_size(pixels.shape[:2], self.manifest.input.sizes)
+        size = choose_size(pixels.shape[:2], sizes)
         frame, box = letterbox(pixels, size, self.manifest.input.interpolation)
-        feeds = {"frame": frame[None], "valid": np.array([box.valid], np.int64)}
-        return ImageState(box, self._graph(self.manifest.graphs.vision[size_key(size)])(feeds))
+        return frame[None], box
 
     def masks(self, state: ImageState, embeddings: Floats) -> Floats:
         """Mask logits of mask embeddings: ``[K, C]`` to ``[K, H/4, W/4]``."""
+        logits: Floats = self.backend.to_numpy(self.mask_values(state, embeddings))[0]
+        return logits
+
+    def mask_values(self, state: ImageState, embeddings: Floats) -> Value:
+        """The same where the backend keeps them, ``[1, K, H/4, W/4]``."""
         graph = self._graph(self.manifest.graphs.mask[size_key(state.letterbox.target)])
         values = graph({"mask_embedding": embeddings[None], "mask_map": state.values["mask_map"]})
-        logits: Floats = self.backend.to_numpy(values["mask_logits"])[0]
-        return logits
+        return values["mask_logits"]
 
     def image_embedding(self, state: ImageState) -> npt.NDArray[np.float32]:
         """The backbone's image embedding, unnormalised: ``[proj_dim]``."""

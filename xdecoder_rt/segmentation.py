@@ -17,6 +17,7 @@ from xdecoder_rt.classification import (
 )
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.manifest import PostprocessInfo
+from xdecoder_rt.postprocess import Panoptic, Selection
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.vocabulary import Vocabulary
 
@@ -55,18 +56,41 @@ def panoptic(
     threads: int,
 ) -> Segmentation:
     """Every pixel in at most one segment; the masks of kept queries only are formed."""
+
+    def mapped(kept: Selection) -> Panoptic:
+        return postprocess.panoptic(
+            kept.scores,
+            kept.labels,
+            masks(kept.queries),
+            letterbox,
+            vocabulary.is_thing(),
+            rules.overlap_threshold,
+            threads=threads,
+        )
+
+    return panoptic_by(mapped, class_logits, letterbox, vocabulary, rules)
+
+
+def panoptic_by(
+    mapped: Callable[[Selection], Panoptic],
+    class_logits: Floats,
+    letterbox: Letterbox,
+    vocabulary: Vocabulary,
+    rules: PostprocessInfo,
+) -> Segmentation:
+    """The same, the masks formed and compared by whoever can.
+
+    Args:
+        mapped: from the kept queries to their map.
+        class_logits: as for the others.
+        letterbox: where the image lies in the network input.
+        vocabulary: the classes.
+        rules: thresholds.
+    """
     kept = keep_panoptic(class_logits, rules.object_mask_threshold)
     if not len(kept):
         return Segmentation(np.zeros(letterbox.source, np.int32), [], "panoptic")
-    found = postprocess.panoptic(
-        kept.scores,
-        kept.labels,
-        masks(kept.queries),
-        letterbox,
-        vocabulary.is_thing(),
-        rules.overlap_threshold,
-        threads=threads,
-    )
+    found = mapped(kept)
     segments = [
         _info(s.id, s.label_id, vocabulary, s.score, s.area, s.isthing) for s in found.segments
     ]

@@ -33,8 +33,9 @@ class Session:
 
     Args:
         path: the plan.
-        backend: ``"onnxruntime"`` or ``"openvino"``; None chooses by plan and machine.
-        device: ``"cpu"``; None chooses.
+        backend: ``"onnxruntime"`` or ``"openvino"`` for a portable plan; None chooses by plan and
+            machine. A TensorRT plan runs on TensorRT.
+        device: ``"cpu"``, or for a TensorRT plan ``"cuda"`` or ``"cuda:1"``; None chooses.
         threads: processor threads of one call; None leaves the choice to the backend.
         cache_dir: folder of the text cache and of compiled models; None takes
             ``$XDECODER_RT_CACHE`` or the user's cache folder. When it cannot be written, work goes
@@ -66,7 +67,9 @@ class Session:
 
         Args:
             image: HxWx3 uint8 RGB array, PIL image or path; see
-                :func:`xdecoder_rt.image.load_image`.
+                :func:`xdecoder_rt.image.load_image`. With a TensorRT plan also such an array on
+                the GPU, with ``__cuda_array_interface__`` or DLPack, of a size that the plan takes
+                without scaling; it may be written over when this returns.
 
         Raises:
             ImageError: it is not such an image.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xdecoder_rt.backends.base import Backend, Graph, Value
+from xdecoder_rt.backends.base import Backend, DeviceBackend, Graph, PanopticMap, Value
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.manifest import Manifest
 
-__all__ = ["Backend", "Graph", "Value", "open_backend"]
+__all__ = ["Backend", "DeviceBackend", "Graph", "PanopticMap", "Value", "open_backend"]
 
 PORTABLE = ("onnxruntime", "openvino")
 
@@ -24,9 +24,10 @@ def open_backend(
 
     Args:
         manifest: the plan's.
-        name: ``onnxruntime`` or ``openvino``; None chooses. In fp32 ONNX Runtime is as fast and
-            lighter; for lower precisions OpenVINO is faster, where it is installed.
-        device: ``cpu`` or None.
+        name: for a portable plan ``onnxruntime`` or ``openvino``; None chooses. In fp32 ONNX
+            Runtime is as fast and lighter; for lower precisions OpenVINO is faster, where it is
+            installed. Any other plan runs on the backend that it was built for.
+        device: ``cpu``, for TensorRT ``cuda`` or ``cuda:1``; or None.
         threads: threads of one call.
         cache_dir: where compiled models may be kept.
 
@@ -35,11 +36,15 @@ def open_backend(
         MissingExtraError: the backend's package is not installed.
     """
     if manifest.backend != "portable":
-        raise BackendError(
-            f"This plan is for the backend {manifest.backend!r}, which this release cannot run",
-            expected="a portable plan",
-            fix="Build one with: xdecoder-rt build --backend portable",
-        )
+        if name not in (None, manifest.backend):
+            raise BackendError(
+                f"This plan is for the backend {manifest.backend!r}, not {name!r}",
+                expected=f"{manifest.backend!r} or None",
+                fix="open the portable plan that it was built from",
+            )
+        from xdecoder_rt.backends.tensorrt import TensorRTBackend
+
+        return TensorRTBackend(manifest, device)
     if device not in (None, "cpu"):
         raise BackendError(
             f"A portable plan cannot run on device {device!r}", expected="'cpu' or None"

@@ -6,11 +6,14 @@ backend into another without visiting the host; only :meth:`Backend.to_numpy` br
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from xdecoder_rt.image import Letterbox
+from xdecoder_rt.panoptic_rule import PanopticSegment
 
 Array = npt.NDArray[Any]
 Value = Any
@@ -58,3 +61,48 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release what the backend holds."""
+
+
+PanopticMap = Callable[
+    [
+        npt.NDArray[np.float32],
+        npt.NDArray[np.int64],
+        Value,
+        Letterbox,
+        npt.NDArray[np.bool_],
+        float,
+    ],
+    tuple[npt.NDArray[np.int32], tuple[PanopticSegment, ...]],
+]
+"""From scores ``[K]``, labels ``[K]``, mask logits ``[1, K, h, w]`` on the device, letterbox, which
+classes are things and the overlap threshold to the map ``[H, W]`` and its segments, as
+:func:`xdecoder_rt.postprocess.panoptic` makes them."""
+
+
+@runtime_checkable
+class DeviceBackend(Protocol):
+    """What a backend with a device of its own can do besides being a :class:`Backend`."""
+
+    def picture(self, image: object) -> Any | None:
+        """An image that is on the device already, or None.
+
+        Returns:
+            Something with the ``shape`` ``(height, width, 3)``, for :meth:`frame`.
+
+        Raises:
+            ImageError: it is on the device and not uint8 RGB.
+        """
+
+    def frame(self, picture: Any, size: tuple[int, int]) -> Value:
+        """A picture at the top left of a network input of `size`: ``(1, H, W, 3)``."""
+
+    def panoptic_map(self, read: Callable[[str], bytes]) -> PanopticMap:
+        """What makes panoptic maps on the device.
+
+        Args:
+            read: gives a file of the plan's compiled kernels by its name; see
+                :class:`xdecoder_rt.kernels.compiled.CompiledKernels`.
+
+        Raises:
+            PlanError: they are damaged.
+        """

@@ -1,0 +1,166 @@
+"""One CUDA device through pycuda: its primary context, and what is made in it.
+
+The primary context is the one that PyTorch, CuPy and the CUDA runtime use, so their arrays can be
+taken as they are. It is made current around every call and put away after it, so that any thread
+may call, and a thread's own context is left alone.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import BackendError, require, shown
+
+_DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
+# Streams that do not wait for the legacy default stream, which other libraries use.
+_NON_BLOCKING = 1
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """A device, as a plan must fit it.
+
+    Attributes:
+        name: as the driver gives it.
+        capability: compute capability, "8.7".
+        cuda: the CUDA version of its driver, such as (12, 6).
+    """
+
+    name: str
+    capability: str
+    cuda: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"{self.name} (compute capability {self.capability})"
+
+
+class CudaContext:
+    """The primary context of a device, current inside a ``with`` block on the calling thread.
+
+    Args:
+        device: ``"cuda"``, ``"cuda:1"``, or None for the first.
+        extra: the extra that installs pycuda, for the message where it is missing.
+
+    Attributes:
+        driver: the module ``pycuda.driver``.
+        facts: the device.
+        capturing: held while a stream is captured: the driver then refuses to wait for everything.
+
+    Raises:
+        BackendError: there is no such device, or no driver.
+        MissingExtraError: pycuda is not installed.
+    """
+
+    def __init__(self, device: str | None, extra: str) -> None:
+        number = _number(device)
+        self.capturing = threading.Lock()
+        self.driver = _driver(extra)
+        try:
+            self.driver.init()
+            count = self.driver.Device.count()
+            if number >= count:
+                raise BackendError(
+                    f"There is no CUDA device {number}", expected=f"one of 0 to {count - 1}"
+                )
+            chosen = self.driver.Device(number)
+            major, minor = chosen.compute_capability()
+            version = int(self.driver.get_driver_version())
+            self._context: Any = chosen.retain_primary_context()
+        except self.driver.Error as error:
+            raise BackendError(
+                f"The CUDA driver cannot be used ({error})",
+                expected="an NVIDIA GPU with its driver",
+                fix="look at nvidia-smi; in a container, give it the GPU (--gpus all)",
+            ) from error
+        self.facts = DeviceFacts(
+            str(chosen.name()), f"{major}.{minor}", (version // 1000, version % 1000 // 10)
+        )
+
+    def __enter__(self) -> CudaContext:
+        self._context.push()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.driver.Context.pop()
+
+    def stream(self) -> Any:
+        """A new stream, independent of the default one."""
+        return self.driver.Stream(_NON_BLOCKING)
+
+    def event(self) -> Any:
+        """A new event, for order and not for time."""
+        return self.driver.Event(self.driver.event_flags.DISABLE_TIMING)
+
+    def memory(self, size: int) -> Any:
+        """Device memory of `size` bytes; ``int()`` of it is its address, ``free()`` releases it.
+
+        Raises:
+            BackendError: there is no room.
+        """
+        try:
+            return self.driver.mem_alloc(size)
+        except self.driver.MemoryError as error:
+            free, total = self.driver.mem_get_info()
+            raise BackendError(
+                f"{size / 1e6:.1f} MB of device memory could not be had "
+                f"({free / 1e6:.0f} of {total / 1e6:.0f} MB are free)",
+                fix="close other programs on the GPU, drop image states that are no longer "
+                "needed, or build a plan with fewer or smaller input sizes",
+            ) from error
+
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Page-locked host memory, from which copies run beside the CPU; see :func:`unpin`."""
+        array: npt.NDArray[np.uint8] = self.driver.pagelocked_empty(size, np.uint8)
+        return array
+
+    def synchronize(self) -> None:
+        """Wait for everything on the device."""
+        with self.capturing:
+            self.driver.Context.synchronize()
+
+    def close(self) -> None:
+        """Give the primary context back; what was made in it must be released before."""
+        self._context.detach()
+
+
+def unpin(array: npt.NDArray[np.uint8]) -> None:
+    """Release what :meth:`CudaContext.pinned` gave."""
+    held: Any = array.base
+    held.free()
+
+
+def _number(device: str | None) -> int:
+    found = _DEVICE.fullmatch("cuda" if device is None else device)
+    if found is None:
+        raise BackendError(
+            f"A TensorRT plan cannot run on device {shown(device)}",
+            expected="'cuda', 'cuda:0' and so on, or None",
+        )
+    return int(found.group(1) or 0)
+
+
+def _driver(extra: str) -> ModuleType:
+    """``pycuda.driver``; where it is installed and the NVIDIA driver is not, that is said."""
+    try:
+        return require("pycuda.driver", extra)
+    except ImportError as error:
+        if "libcuda" not in str(error) or find_spec("pycuda") is None:
+            raise
+        raise BackendError(
+            f"The NVIDIA driver is not installed ({error.__cause__})",
+            expected="libcuda.so.1",
+            fix="install the driver; in a container, give it the GPU (--gpus all)",
+        ) from error

@@ -1,0 +1,127 @@
+"""TensorRT and TensorRT-RTX as one library: which module it is, and what it says in its log."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from collections import deque
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from xdecoder_rt.errors import BackendError, require
+
+BACKENDS = ("tensorrt", "tensorrt_rtx")
+TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+# TensorRT 10.3 is JetPack 6's; TensorRT-RTX counts from 1.
+_OLDEST = {"tensorrt": (10, 3), "tensorrt_rtx": (1, 0)}
+_MADE_FOR_CUDA = re.compile(r"(?:^|[_.-])cu(\d\d)(?:$|[_.-])")
+
+
+class Library:
+    """The module ``tensorrt`` or ``tensorrt_rtx``, and its log.
+
+    Args:
+        backend: ``"tensorrt"`` or ``"tensorrt_rtx"``.
+
+    Attributes:
+        backend: as given.
+        title: as people write it.
+        module: the module.
+        version: its version.
+        cuda: the CUDA major version that it was made for, or None where nothing says it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        BackendError: it is too old.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.title = TITLES[backend]
+        self.module = load_module(backend)
+        self.version = str(self.module.__version__)
+        if numbers(self.version)[:2] < _OLDEST[backend]:
+            oldest = ".".join(map(str, _OLDEST[backend]))
+            raise BackendError(
+                f"{self.title} {self.version} is installed",
+                expected=f"{oldest} or newer",
+                fix=f'pip install "xdecoder_rt[{backend}]", or a newer JetPack',
+            )
+        self.cuda = _cuda_of(backend)
+        self._said: deque[str] = deque(maxlen=8)
+        self.logger = _logger(self.module, self._said)
+        self._runtime: Any = None
+
+    @property
+    def runtime(self) -> Any:
+        """The library's ``Runtime``, made on first need: it wants a current CUDA context."""
+        if self._runtime is None:
+            self._runtime = self.module.Runtime(self.logger)
+        return self._runtime
+
+    def said(self) -> str:
+        """The errors and warnings logged since the last time, in one line."""
+        lines = list(self._said)
+        self._said.clear()
+        return "; ".join(lines) or "it does not say why"
+
+    def close(self) -> None:
+        """Release the runtime. Its engines are gone."""
+        self._runtime = None
+
+
+def load_module(backend: str) -> ModuleType:
+    """Import the library's Python module.
+
+    TensorRT-RTX's wheels leave their libraries where the linker does not look, so these are loaded
+    first, and globally: the bindings expect their symbols.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if backend == "tensorrt_rtx" and backend not in sys.modules:
+        libraries = find_spec("tensorrt_rtx_libs")
+        for folder in (libraries.submodule_search_locations or ()) if libraries else ():
+            # The parser needs the core library, whose name sorts after it.
+            for path in sorted(Path(folder).glob("lib*rtx.so*"), reverse=True):
+                ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+        if find_spec(backend) is None and find_spec("tensorrt_rtx_bindings") is not None:
+            return require("tensorrt_rtx_bindings", backend)
+    return require(backend, backend)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version: ``10.3.0.post1`` gives (10, 3, 0)."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found.group().split("."))) if found else ()
+
+
+def _cuda_of(backend: str) -> int | None:
+    """From the names of the installed wheels: ``tensorrt_cu13``, ``tensorrt-rtx-cu12-libs``."""
+    wanted = backend.replace("_", "-") + "-cu"
+    for distribution in distributions():
+        name = str(distribution.metadata["Name"] or "").lower().replace("_", "-")
+        found = _MADE_FOR_CUDA.search(name)
+        if name.startswith(wanted) and found:
+            return int(found.group(1))
+    return None
+
+
+def _logger(module: Any, said: deque[str]) -> Any:
+    """The library's log: warnings and errors are kept for messages, nothing is printed."""
+    severities = module.ILogger.Severity
+    kept = (severities.WARNING, severities.ERROR, severities.INTERNAL_ERROR)
+
+    class Log(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in kept:
+                said.append(" ".join(msg.split()))
+
+    return Log()
