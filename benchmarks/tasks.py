@@ -221,14 +221,14 @@ class CaptionToken:
         queries: int,
     ) -> None:
         self._runtime, self._state, self._ids, self._queries = runtime, state, token_ids, queries
-        self._before = runtime.text.proceed(token_ids[:, :-1])
+        self._before = runtime.text_graph.proceed(token_ids[:, :-1])
         (opened,) = runtime.rows.decode(state, [self._group(self._before.features[0], 0)])
         self._past = joined(latents, opened)
 
     def cached(self) -> np.ndarray:
         """Its scores from kept keys and values of everything before it."""
         runtime, place = self._runtime, self._ids.shape[1] - 1
-        features = runtime.text.proceed(self._ids[:, place:], self._before).features[0]
+        features = runtime.text_graph.proceed(self._ids[:, place:], self._before).features[0]
         everything = np.ones((1, len(self._past.layout)), np.bool_)
         group = self._group(features, place, everything)
         rows = runtime.rows.proceed(self._state, self._past, group)
@@ -237,7 +237,7 @@ class CaptionToken:
     def anew(self) -> np.ndarray:
         """Its scores from the text and the latents computed again, as the original does."""
         runtime = self._runtime
-        features = runtime.text.proceed(self._ids).features[0]
+        features = runtime.text_graph.proceed(self._ids).features[0]
         fresh = ImageState(self._state.letterbox, self._state.values)
         (rows,) = runtime.rows.decode(fresh, [self._group(features, 0)])
         return runtime.token_logits(rows.caption_embedding[-1:])

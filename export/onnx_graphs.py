@@ -31,6 +31,7 @@ from xdecoder_rt.models.graphs import (
 OPSET = 18
 MAX_BATCH = 16
 MAX_ROWS = 16384
+MAX_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -152,19 +153,24 @@ def _latents_of(rows: dict[str, Tensor], num_queries: int) -> dict[str, Tensor]:
 
 
 def export_text_graph(model: XDecoder) -> ExportedGraph:
-    """Export the text graph, with a symbolic number and length of texts and of earlier tokens."""
+    """Export the text graph, with a symbolic number and length of rows and of earlier tokens."""
     shape = model.config.text
     texts = torch.export.Dim("texts", min=1, max=65536)
-    length = torch.export.Dim("length", min=1, max=shape.context_length)
+    length = torch.export.Dim("length", min=1, max=MAX_TOKENS)
     past = torch.export.Dim("past", min=0, max=shape.context_length)
     generator = torch.Generator().manual_seed(0)
     token_ids = torch.randint(0, shape.vocabulary_size, (3, 4), generator=generator)
-    example = {"token_ids": token_ids, "places": torch.arange(2, 6).expand(3, 4)}
+    places = torch.arange(2, 6).repeat(3, 1)
+    visible = (torch.arange(6) <= places[..., None]).clone()
+    # The last token of the second row begins another text: it sees the past and itself.
+    places[1, 3], visible[1, 3, 2:5] = 2, False
+    example = {"token_ids": token_ids, "places": places, "visible": visible}
     heads = shape.heads
     for name in state_names("past", shape.layers):
         example[name] = torch.randn(3, heads, 2, shape.width // heads, generator=generator)
     states = tuple({0: texts, 2: past} for _ in state_names("past", shape.layers))
-    dimensions = ({0: texts, 1: length}, {0: texts, 1: length}, states)
+    rows = {0: texts, 1: length}
+    dimensions = (rows, rows, {**rows, 2: torch.export.Dim.DYNAMIC}, states)
     return export_graph("text", TextGraph(model), example, dimensions)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xdecoder_rt import Engine, tasks
+from xdecoder_rt import Engine, tasks, text_graph
 from xdecoder_rt.captioning import CaptionWriter, Draft, Opening, log_softmax
 from xdecoder_rt.decoding import RowDecoder
 from xdecoder_rt.errors import ArgumentError, VocabularyError
@@ -30,8 +30,6 @@ from xdecoder_rt.models.graphs import DecodeGraph, TextGraph, TokenGraph, memory
 from xdecoder_rt.models.plain import PlainFeatures, plain_caption, plain_decode, plain_features
 from xdecoder_rt.regions import region_levels
 from xdecoder_rt.state import ImageState
-from xdecoder_rt.text import TextEncoder
-from xdecoder_rt.text_cache import TextCache
 from xdecoder_rt.tokenizer import ClipTokenizer
 
 NEAR = 1e-3
@@ -111,9 +109,9 @@ class Studio:
             64,
             False,
         )
-        text_graph, decode_graph = TorchGraph(TextGraph(model)), TorchGraph(DecodeGraph(model))
+        decode_graph = TorchGraph(DecodeGraph(model))
         token_graph = TorchGraph(TokenGraph(model))
-        text = TextEncoder(text_info, tokenizer, text_graph, backend, TextCache(None, namespace=""))
+        text = text_graph.TextGraph(text_info, TorchGraph(TextGraph(model)), backend)
         rows = RowDecoder(decoder_info, config.proj_dim, lambda _: decode_graph, backend)
 
         def scores(embedding: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

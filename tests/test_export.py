@@ -77,7 +77,8 @@ def inputs(
         token_ids = torch.randint(1, 49406, (batch, other), generator=generator)
         token_ids[:, 0], token_ids[:, -1] = 49406, 49407
         places = torch.arange(past, past + other).expand(batch, other)
-        return {"token_ids": token_ids, "places": places, **earlier}
+        visible = torch.arange(past + other) <= places[..., None]
+        return {"token_ids": token_ids, "places": places, "visible": visible, **earlier}
     if name == "decode":
         given = {key: drawn(key) for key in memory_names(graphs[name].module.layers)}
         given |= {f"regions_{i}": drawn(f"regions_{i}", axis_1=1) for i in range(LEVELS)}
@@ -166,6 +167,7 @@ def test_axes_that_vary_are_symbolic_and_no_others(
     assert symbolic(graphs["mask"]) == {"mask_embedding": [0, 1], "mask_map": [0]}
     assert symbolic(graphs["text"]) == {
         **dict.fromkeys(("token_ids", "places"), [0, 1]),
+        "visible": [0, 1, 2],
         **dict.fromkeys(state_names("past", model.config.text.layers), [0, 2]),
     }
     assert symbolic(graphs["token"]) == {"caption_embedding": [0]}

@@ -205,11 +205,12 @@ def test_text_may_go_on_from_what_was_encoded(cut: int, tiny_model: XDecoder, id
     graph = TextGraph(model)
     token_ids = ids[2:, :8]
     places = torch.arange(8)[None]
+    seen = places <= places[0, :, None]
     heads, width = model.config.text.heads, model.config.text.width
     past = (torch.empty(1, heads, 0, width // heads, dtype=torch.float64),) * (2 * layers)
     with torch.no_grad():
-        begun, *states = graph(token_ids[:, :cut], places[:, :cut], *past)
-        ended, *_ = graph(token_ids[:, cut:], places[:, cut:], *states)
+        begun, *states = graph(token_ids[:, :cut], places[:, :cut], seen[None, :cut, :cut], *past)
+        ended, *_ = graph(token_ids[:, cut:], places[:, cut:], seen[None, cut:], *states)
         torch.testing.assert_close(torch.cat((begun, ended), 1), model.text_encoder(token_ids))
 
 

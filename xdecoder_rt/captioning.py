@@ -18,7 +18,7 @@ from xdecoder_rt.decoding import Group, Region, RowDecoder, joined
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.results import Caption
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
-from xdecoder_rt.text import TextEncoder, TextStates
+from xdecoder_rt.text_graph import TextGraph, TextStates
 from xdecoder_rt.tokenizer import ClipTokenizer
 
 MAX_TOKENS = 50
@@ -86,7 +86,7 @@ class CaptionWriter:
 
     def __init__(
         self,
-        text: TextEncoder,
+        text: TextGraph,
         rows: RowDecoder,
         tokenizer: ClipTokenizer,
         scores: Callable[[Floats], Floats],
@@ -104,12 +104,12 @@ class CaptionWriter:
 
     def open(self, prompt: str | None, region: Region | None) -> Opening:
         """Encode a caption's beginning: the start token, and the words that it is to go on from."""
-        ids = self._text.ids(prompt or "")[:-1]
-        states = self._text.proceed(ids[None])
+        ids = self._tokenizer.tokens(prompt or "")[:-1]
+        states = self._text.proceed(np.array([ids], np.int64))
         group = Group(
             tasks.group("caption", self._num_queries, len(ids)), states.features[0], region
         )
-        return Opening(tuple(ids.tolist()), states, region, group)
+        return Opening(ids, states, region, group)
 
     def drafts(
         self,

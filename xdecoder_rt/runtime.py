@@ -27,6 +27,7 @@ from xdecoder_rt.plan import Plan
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.text import TextEncoder
 from xdecoder_rt.text_cache import TextCache
+from xdecoder_rt.text_graph import TextGraph
 from xdecoder_rt.tokenizer import ClipTokenizer
 
 _KERNELS = "kernels/"
@@ -48,6 +49,7 @@ class Runtime:
         backend: what runs the graphs.
         threads: for post-processing.
         text: embeds words.
+        text_graph: encodes tokens.
         rows: decodes rows.
         captions: writes captions.
         tokenizer: the plan's.
@@ -74,6 +76,9 @@ class Runtime:
             self.tokenizer = ClipTokenizer.from_json(
                 self._plan.read(info.tokenizer), info.context_length
             )
+            self.text_graph = TextGraph(
+                info, lambda feeds: self._graph(self.manifest.graphs.text)(feeds), self.backend
+            )
             self.text = self._open_text(directory)
             self.panoptic_map: PanopticMap | None = None
             if isinstance(self.backend, DeviceBackend) and _KERNELS + INDEX in self._plan.names:
@@ -93,7 +98,7 @@ class Runtime:
             self.backend,
         )
         self.captions = CaptionWriter(
-            self.text,
+            self.text_graph,
             self.rows,
             self.tokenizer,
             self.token_logits,
@@ -164,9 +169,7 @@ class Runtime:
         templates = "\n".join((*info.templates, *info.strip_suffixes))
         namespace = f"{self.manifest.members[member].sha256}\n{templates}"
         cache = TextCache(directory, namespace=namespace)
-        return TextEncoder(
-            info, self.tokenizer, lambda feeds: self._graph(member)(feeds), self.backend, cache
-        )
+        return TextEncoder(info, self.tokenizer, self.text_graph, cache)
 
     def token_logits(self, caption_embedding: Floats) -> Floats:
         """Scores of the token that follows: ``[N, text width]`` to ``[N, vocabulary]``."""

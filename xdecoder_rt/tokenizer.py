@@ -160,13 +160,20 @@ class ClipTokenizer:
                 fix="put it in a list: [text]",
             )
         ids = np.full((len(texts), self.context_length), self.end_token, dtype=np.int64)
-        ids[:, 0] = self.start_token
-        room = self.context_length - 2
         for row, text in zip(ids, texts, strict=True):
-            tokens = self._tokenizer.encode(_cleaned(text, room), add_special_tokens=False).ids
-            tokens = tokens[:room]
-            row[1 : 1 + len(tokens)] = tokens
+            tokens = self.tokens(text)
+            row[: len(tokens)] = tokens
         return ids
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """Token ids of one text, from the start token to the end token, cut as in a call.
+
+        Raises:
+            VocabularyError: as for a call.
+        """
+        room = self.context_length - 2
+        ids = self._tokenizer.encode(_cleaned(text, room), add_special_tokens=False).ids
+        return (self.start_token, *ids[:room], self.end_token)
 
     def fits(self, text: str) -> bool:
         """Whether a text is embedded whole, or cut to the context length.

@@ -199,23 +199,26 @@ class TextGraph(nn.Module):
         super().__init__()
         self.text_encoder = model.text_encoder
         self.layers = model.config.text.layers
-        self.inputs = ("token_ids", "places", *state_names("past", self.layers))
+        self.inputs = ("token_ids", "places", "visible", *state_names("past", self.layers))
         self.outputs = ("token_features", *state_names("token", self.layers))
 
-    def forward(self, token_ids: Tensor, places: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        """Encode tokens that follow others.
+    def forward(
+        self, token_ids: Tensor, places: Tensor, visible: Tensor, *past: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Encode rows of tokens; texts that share a beginning may share a row.
 
         Args:
             token_ids: ``[T, L]`` int64.
             places: ``[T, L]`` int64, each token's place in its text.
-            past: keys, then values, of the text's first P tokens a layer,
+            visible: ``[T, L, P + L]`` bool, which earlier tokens and which of these each sees.
+            past: keys, then values, of P tokens encoded before, a layer,
                 ``[T, heads, P, head_dim]``.
 
         Returns:
             ``[T, L, proj_dim]``, unnormalised, and the tokens' own keys and values.
         """
         before = list(zip(past[: self.layers], past[self.layers :], strict=True))
-        step = self.text_encoder.proceed(token_ids, places, before)
+        step = self.text_encoder.proceed(token_ids, places, visible, before)
         return (step.features, *step.keys, *step.values)
 
 

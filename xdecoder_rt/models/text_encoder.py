@@ -114,23 +114,29 @@ class TextEncoder(nn.Module):
     def forward(self, token_ids: Tensor) -> Tensor:
         """Project every position: ``[T, L]`` int64 to ``[T, L, proj_dim]``."""
         places = torch.arange(token_ids.shape[1], device=token_ids.device)
-        return self.proceed(token_ids, places[None]).features
+        return self.proceed(token_ids, places[None], (places <= places[:, None])[None]).features
 
     def proceed(
-        self, token_ids: Tensor, places: Tensor, past: list[tuple[Tensor, Tensor]] | None = None
+        self,
+        token_ids: Tensor,
+        places: Tensor,
+        visible: Tensor,
+        past: list[tuple[Tensor, Tensor]] | None = None,
     ) -> TextStep:
-        """Encode tokens that follow others, whose keys and values are kept.
+        """Encode rows of tokens, after others whose keys and values are kept.
+
+        A row may hold several texts that share a beginning: a token sees itself and the tokens
+        before it in its text, wherever in the row they are.
 
         Args:
             token_ids: ``[T, L]`` int64.
             places: ``[1 or T, L]`` int64, each token's place in its text.
-            past: keys and values of P earlier tokens a layer, ``[T, heads, P, head_dim]``; all of
-                them are seen by these, so they must be the text's first P.
+            visible: ``[1 or T, L, P + L]`` bool, which earlier tokens and which of these a token
+                sees.
+            past: keys and values of P earlier tokens a layer, ``[T, heads, P, head_dim]``.
         """
         x = self.token_embedding(token_ids) + self.positional_embedding[places]
-        before = 0 if past is None else past[0][0].shape[2]
-        seen = torch.arange(before + token_ids.shape[1], device=x.device)
-        mask = torch.where(seen > places[..., None], BLOCKED, 0.0).to(x.dtype)[:, None]
+        mask = torch.where(visible, 0.0, BLOCKED).to(x.dtype)[:, None]
         keys, values = [], []
         for i, block in enumerate(self.blocks):
             x, key, value = block(x, mask, None if past is None else past[i])

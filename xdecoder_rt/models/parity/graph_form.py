@@ -29,6 +29,7 @@ from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.templates import NAME_SUFFIXES, PUBLISHED_TEMPLATES
 from xdecoder_rt.text import TextEncoder, unit
 from xdecoder_rt.text_cache import TextCache
+from xdecoder_rt.text_graph import TextGraph
 from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.vocabulary import Vocabulary
 
@@ -97,13 +98,10 @@ class GraphNetwork:
         self._logit_scale = logit_scale
         self._num_queries = config.num_queries
         tokenizer = ClipTokenizer.default(config.context_length)
-        self._text = TextEncoder(
-            _text_info(config, background),
-            tokenizer,
-            graphs.text,
-            graphs.backend,
-            TextCache(None, namespace="parity"),
-        )
+        info = _text_info(config, background)
+        self._text_graph = TextGraph(info, graphs.text, graphs.backend)
+        cache = TextCache(None, namespace="parity")
+        self._text = TextEncoder(info, tokenizer, self._text_graph, cache)
         self._rows = RowDecoder(
             _decoder_info(config, logit_scale),
             config.proj_dim,
@@ -173,7 +171,7 @@ class GraphNetwork:
             return logits[-1]
 
         writer = CaptionWriter(
-            self._text, self._rows, self._endless, scores, self._num_queries, stops=()
+            self._text_graph, self._rows, self._endless, scores, self._num_queries, stops=()
         )
         state = self._state(image)
         levels = None
