@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from xdecoder_rt.results import Ranking as Ranking
     from xdecoder_rt.results import Reference as Reference
     from xdecoder_rt.results import Segmentation as Segmentation
+    from xdecoder_rt.vocabulary import Vocabulary as Vocabulary
+    from xdecoder_rt.vocabulary import Word as Word
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,8 @@ _MODULE_OF = {
     "Ranking": "results",
     "Reference": "results",
     "Segmentation": "results",
+    "Vocabulary": "vocabulary",
+    "Word": "vocabulary",
     "ArgumentError": "errors",
     "BackendError": "errors",
     "BuildError": "errors",

@@ -73,7 +73,8 @@ class Engine(Session):
 
         Args:
             image: an image, a state of :meth:`encode`, or a list of these.
-            vocabulary: class names; an entry may be a group of synonyms, named by its first.
+            vocabulary: class names; an entry may be a group of synonyms, named by its first, or a
+                :class:`~xdecoder_rt.Word` with rules. Or a :class:`~xdecoder_rt.Vocabulary`.
             task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
             stuff: labels without instances (floor, sky); every other class is a thing.
 

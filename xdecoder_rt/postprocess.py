@@ -45,6 +45,7 @@ __all__ = [
     "full_size_logits",
     "instance",
     "keep_panoptic",
+    "most_likely",
     "paint",
     "panoptic",
     "semantic",
@@ -209,19 +210,47 @@ def semantic(
     Raises:
         ArgumentError: wrong shapes.
     """
-    logits, grid = place(mask_logits, letterbox)
-    probabilities = _semantic_probabilities(class_logits, len(logits), keep_void)
-    classes = np.zeros(grid.size, dtype=np.int32)
-    if not len(logits):
-        return classes
-
-    def work(start: int, stop: int) -> None:
-        kernels.semantic_rows(logits, *grid.arguments, probabilities, start, stop, classes)
-
-    in_bands(grid.size[0], TILE_HEIGHT, threads, work)
+    probabilities = _semantic_probabilities(class_logits, len(np.asarray(mask_logits)), keep_void)
+    classes = most_likely(probabilities, mask_logits, letterbox, threads=threads)
     if keep_void:
         classes[classes == probabilities.shape[1] - 1] = -1
     return classes
+
+
+def most_likely(
+    probabilities: npt.NDArray[np.float32],
+    mask_logits: npt.ArrayLike,
+    letterbox: Letterbox,
+    *,
+    threads: int = 1,
+) -> npt.NDArray[np.int32]:
+    """For each pixel the column with the largest sum of probability x mask probability.
+
+    Of equal sums the first column's counts.
+
+    Args:
+        probabilities: float32 ``[Q, C]``.
+        mask_logits: ``[Q, h, w]``.
+        letterbox: where the image lies in the network input.
+        threads: at most so many bands of rows are worked on at once.
+
+    Returns:
+        int32 ``[H, W]``, indices of columns.
+
+    Raises:
+        ArgumentError: wrong shapes.
+    """
+    logits, grid = place(mask_logits, letterbox)
+    _check_count("rows of probabilities", len(probabilities), len(logits))
+    columns = np.zeros(grid.size, dtype=np.int32)
+    if not len(logits):
+        return columns
+
+    def work(start: int, stop: int) -> None:
+        kernels.semantic_rows(logits, *grid.arguments, probabilities, start, stop, columns)
+
+    in_bands(grid.size[0], TILE_HEIGHT, threads, work)
+    return columns
 
 
 def semantic_scores(

@@ -60,10 +60,11 @@ class Segmentation:
     Attributes:
         task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
         segmentation: int32 ``[H, W]``. Panoptic and instance: segment ids, 0 where there is none
-            (where instances overlap, the one with the highest score). Semantic: index into the
-            vocabulary, -1 where there is none.
+            (where instances overlap, the one with the highest score). Semantic: label ids, -1
+            where there is none.
         segments_info: one dict per segment, with `id` (its value in `segmentation`), `label_id`
-            (index into the vocabulary), `label`, `score`, `area` (pixels) and `isthing`.
+            (index into the vocabulary, unless that has ids of its own), `label`, `score`, `area`
+            (pixels) and `isthing`.
         masks: instance only, bool ``[N, H, W]``; may overlap; in the order of `segments_info`.
         scores: instance only, float32 ``[N]``.
         label_ids: instance only, int32 ``[N]``.
@@ -135,7 +136,7 @@ class Segmentation:
 
         Args:
             image_id: the image's id in the data set.
-            category_ids: category id of each label; by default the index into the vocabulary.
+            category_ids: category id of each label; by default the label id.
 
         Returns:
             One dict per segment: `id`, `image_id`, `category_id`, `segmentation` (``size`` and

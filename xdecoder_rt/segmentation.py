@@ -9,17 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt import postprocess
-from xdecoder_rt.classification import (
-    class_probabilities,
-    classify,
-    keep_panoptic,
-    top_instances,
-)
+from xdecoder_rt.classification import classify
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.manifest import PostprocessInfo
 from xdecoder_rt.postprocess import Panoptic, Selection
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.vocabulary import Vocabulary
+from xdecoder_rt.word_rules import instance_pairs, panoptic_queries, semantic_columns
 
 Floats = npt.NDArray[np.float32]
 MaskLogits = Callable[[npt.NDArray[np.int64]], Floats]
@@ -41,7 +37,7 @@ def word_logits(
         float32 ``[Q, classes + 1]``.
     """
     logits = classify(class_embedding, table, scale)
-    if len(vocabulary.texts) == len(vocabulary.labels):
+    if len(vocabulary.texts) == len(vocabulary.words):
         return logits
     best = np.maximum.reduceat(logits[:, :-1], vocabulary.starts, axis=1)
     return np.concatenate((best, logits[:, -1:]), axis=1)
@@ -87,7 +83,7 @@ def panoptic_by(
         vocabulary: the classes.
         rules: thresholds.
     """
-    kept = keep_panoptic(class_logits, rules.object_mask_threshold)
+    kept = panoptic_queries(class_logits, vocabulary, rules)
     if not len(kept):
         return Segmentation(np.zeros(letterbox.source, np.int32), [], "panoptic")
     found = mapped(kept)
@@ -107,21 +103,17 @@ def semantic(
 ) -> Segmentation:
     """A class for every pixel; a label's score is that of the query which is surest of it."""
     logits = masks(np.arange(len(class_logits), dtype=np.int64))
-    classes = postprocess.semantic(
-        class_logits,
-        logits,
-        letterbox,
-        keep_void=rules.keep_semantic_background,
-        threads=threads,
-    )
-    best = class_probabilities(class_logits).max(axis=0)
-    areas = np.bincount(classes[classes >= 0], minlength=len(vocabulary.labels))
-    things = vocabulary.is_thing()
+    columns, means = semantic_columns(class_logits, vocabulary, rules)
+    winners = postprocess.most_likely(columns, logits, letterbox, threads=threads)
+    best, areas = columns.max(axis=0), np.bincount(winners.ravel(), minlength=len(means))
+    ids, things = vocabulary.ids, vocabulary.is_thing()
+    found = [(int(means[column]), column) for column in np.flatnonzero(areas) if means[column] >= 0]
     segments = [
-        _info(label, label, vocabulary, float(best[label]), int(areas[label]), bool(things[label]))
-        for label in map(int, np.flatnonzero(areas))
+        _info(int(ids[label]), label, vocabulary, best[column], areas[column], bool(things[label]))
+        for label, column in sorted(found)
     ]
-    return Segmentation(classes, segments, "semantic")
+    of_column = np.where(means >= 0, ids[means], -1).astype(np.int32)
+    return Segmentation(of_column[winners], segments, "semantic")
 
 
 def instance(
@@ -133,12 +125,17 @@ def instance(
     threads: int,
 ) -> Segmentation:
     """Scored masks of things, which may overlap, best first; empty masks are left out."""
-    selection = top_instances(class_logits, rules.instance_topk, vocabulary.is_thing())
+    selection = instance_pairs(class_logits, vocabulary, rules)
     if not len(selection):
         return _instances([], letterbox, vocabulary, None)
     logits = masks(selection.unique_queries)
     found = postprocess.instance(selection, logits, letterbox, threads=threads)
-    return _instances(np.flatnonzero(found.areas).tolist(), letterbox, vocabulary, found)
+    shown = found.areas > 0
+    if vocabulary.has_rules:
+        # A mask's certainty is part of the score that is reported.
+        least = np.append(vocabulary.thresholds, np.nan)[found.label_ids]
+        shown &= ~(found.scores <= least)
+    return _instances(np.flatnonzero(shown).tolist(), letterbox, vocabulary, found)
 
 
 def _instances(
@@ -175,20 +172,21 @@ def _instances(
         "instance",
         masks,
         found.scores[rows],
-        found.label_ids[rows],
+        vocabulary.ids[found.label_ids[rows]].astype(np.int32),
         boxes,
     )
 
 
 def _info(
-    id_: int, label_id: int, vocabulary: Vocabulary, score: float, area: int, isthing: bool
+    id_: int, label: int, vocabulary: Vocabulary, score: float, area: int, isthing: bool
 ) -> dict[str, Any]:
+    """A segment of the class ``vocabulary.labels[label]``."""
     return {
         "id": id_,
-        "label_id": label_id,
-        "label": vocabulary.labels[label_id],
-        "score": score,
-        "area": area,
+        "label_id": int(vocabulary.ids[label]),
+        "label": vocabulary.labels[label],
+        "score": float(score),
+        "area": int(area),
         "isthing": isthing,
     }
 

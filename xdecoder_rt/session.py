@@ -18,9 +18,10 @@ from xdecoder_rt.questions import Question, ask_all
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import ImageState
 from xdecoder_rt.text_cache import TextCache, default_directory
-from xdecoder_rt.vocabulary import Vocabulary, check_text
+from xdecoder_rt.text_graph import Progress
+from xdecoder_rt.vocabulary import Entry, Vocabulary, check_text
 
-Words = Sequence[str | Sequence[str]]
+Words: TypeAlias = "Vocabulary | Sequence[Entry]"
 Image: TypeAlias = "ImageSource | ImageState"
 Images: TypeAlias = "list[Image] | tuple[Image, ...]"
 
@@ -111,14 +112,19 @@ class Session:
         check_lengths(checked, self._runtime.tokenizer, strict)
         return self._runtime.text.texts(checked)
 
-    def warm(self, vocabulary: Words) -> None:
+    def warm(self, vocabulary: Words, progress: Progress | None = None) -> None:
         """Embed a vocabulary ahead of time, so that the first frame does not wait for it.
+
+        Args:
+            vocabulary: see :meth:`segment`; words that are known cost nothing.
+            progress: called with the number of sentences that are encoded and of all that must be;
+                a word has one a template of the plan.
 
         Raises:
             VocabularyError: as for :meth:`segment`.
         """
         self._runtime.require_open()
-        self._runtime.text.class_table(Vocabulary.parse(vocabulary))
+        self._runtime.text.class_table(Vocabulary.parse(vocabulary), progress)
 
     @property
     def text_cache(self) -> TextCache:

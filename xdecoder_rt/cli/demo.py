@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections import Counter, deque
@@ -16,13 +17,10 @@ from xdecoder_rt.cli.line_input import LineInput
 from xdecoder_rt.cli.mailbox import Frame, FrameReader
 from xdecoder_rt.cli.options import (
     RULES,
-    Words,
     add_engine,
     add_json,
     add_plan,
     add_words,
-    labels,
-    parse_entries,
     positive,
     read_words,
 )
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from xdecoder_rt.engine import Engine
+    from xdecoder_rt.vocabulary import Vocabulary
 
 SUMMARY = "find words in a camera, a video or a folder as it plays"
 DESCRIPTION = """\
@@ -57,6 +56,7 @@ _POLL_SECONDS = 0.1
 _STATUS_SECONDS = 2.0
 _LATENCIES_KEPT = 10_000
 _NAMES_LISTED = 12
+_COMMA = re.compile(r",(?![^\[]*\])")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         )
         # Graphs are loaded on first need: now, and not while frames go by.
         blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
-        engine.segment(blank, words.entries, task=args.task, stuff=words.stuff)
+        engine.segment(blank, words, task=args.task)
         source = open_source(args.source, args.fps)
         sinks = _open_sinks(args, source.name, source.fps)
         stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
@@ -158,7 +158,7 @@ class Player:
     """
 
     def __init__(
-        self, engine: Engine, words: Words, task: str, sinks: Sequence[Sink], lines: LineInput
+        self, engine: Engine, words: Vocabulary, task: str, sinks: Sequence[Sink], lines: LineInput
     ) -> None:
         self.words = words
         self.answered = 0
@@ -205,6 +205,7 @@ class Player:
     def results(self) -> dict[str, Any]:
         """Counts and times as JSON values; the latency is from a frame's coming to its answer."""
         from xdecoder_rt.evaluation.report import Percentiles
+        from xdecoder_rt.words_file import plain
 
         latencies = list(self._latencies_ms)
         return {
@@ -212,14 +213,12 @@ class Player:
             "seconds": self._seconds,
             "fps": self.answered / self._seconds if self._seconds else 0.0,
             "latency_ms": asdict(Percentiles.of(latencies)) if latencies else None,
-            "words": self.words.entries,
+            "words": plain(self.words),
         }
 
     def _answer(self, frame: Frame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:
         """Answer one frame: what was found, and whether the sinks want more."""
-        result = self._engine.segment(
-            frame.content, self.words.entries, task=self._task, stuff=self.words.stuff
-        )
+        result = self._engine.segment(frame.content, self.words, task=self._task)
         self._latencies_ms.append(1000 * (time.perf_counter() - frame.time))
         self.answered += 1
         goes_on = True
@@ -230,11 +229,9 @@ class Player:
 
     def _change_words(self, line: str) -> None:
         """Look for the words of a line from now on; a wrong line changes nothing."""
-        entries = parse_entries([word.strip() for word in line.split(",") if word.strip()])
-        asked = set(labels(entries))
-        words = Words(entries, [label for label in self.words.stuff if label in asked])
         try:
-            self._engine.warm(words.entries)
+            words = _renewed(self.words, line)
+            self._engine.warm(words)
         except VocabularyError as error:
             note(f"error: {error} Still looking for {_listed(self.words)}.")
             return
@@ -287,8 +284,24 @@ def _rate(text: str) -> float:
     return rate
 
 
-def _listed(words: Words) -> str:
-    names = [printable(label) for label in labels(words.entries)]
+def _renewed(words: Vocabulary, line: str) -> Vocabulary:
+    """The words of a line, separated by commas, under the rules and ids of those before them."""
+    from xdecoder_rt.vocabulary import Vocabulary
+    from xdecoder_rt.words_file import parse_lines
+
+    # Rules in brackets have commas of their own.
+    typed = parse_lines([part.strip() for part in _COMMA.split(line) if part.strip()])
+    parsed = Vocabulary.parse(
+        typed.entries,
+        negatives=[word for word in words.words if word.negative],
+        other=typed.other or words.other,
+    )
+    stuff = [word.name for word in parsed.words if word.name in words.stuff]
+    return Vocabulary.parse(parsed, stuff).keeping_ids_of(words)
+
+
+def _listed(words: Vocabulary) -> str:
+    names = [printable(word.name) for word in words.words if not word.negative]
     more = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
     return ", ".join(names[:_NAMES_LISTED]) + more
 

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.output import STDOUT
 from xdecoder_rt.errors import VocabularyError, shown
 from xdecoder_rt.tasks import TASKS
 
+if TYPE_CHECKING:
+    from xdecoder_rt.vocabulary import Entry, Vocabulary
+
 DEFAULT_PLAN = "model.plan"
 BACKENDS = ("onnxruntime", "openvino")
 RULES = ("panoptic", "semantic", "instance")
-_SYNONYM_MARK = "|"
-_WORDS_FILE_LIMIT = 64 << 20
-
-
-@dataclass(frozen=True)
-class Words:
-    """What to look for.
-
-    Attributes:
-        entries: class names, or groups of synonyms.
-        stuff: labels without instances.
-    """
-
-    entries: list[str | list[str]]
-    stuff: list[str]
+_OTHER = "other"
 
 
 def add_plan(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
@@ -77,13 +66,15 @@ def add_words(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="WORD",
-        help='what to look for; synonyms of one class are joined by "|": "sofa|couch"',
+        help='what to look for; synonyms of one class are joined by "|": "sofa|couch"; rules stand '
+        'in brackets: "knife [threshold 0.9]"',
     )
     group.add_argument(
         "--words-file",
         type=Path,
         metavar="FILE",
-        help="more words, one class a line (UTF-8); empty lines and lines with # are skipped",
+        help="more words, one class a line as for --words, or JSON; empty lines and lines with # "
+        "are skipped",
     )
     group.add_argument(
         "--stuff",
@@ -92,6 +83,21 @@ def add_words(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         help="those of the words that have no instances (wall, floor, sky); words that are only "
         "here are looked for too",
+    )
+    group.add_argument(
+        "--negatives",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="words that compete with the others and are never reported",
+    )
+    group.add_argument(
+        "--other",
+        nargs="?",
+        const=_OTHER,
+        metavar="LABEL",
+        help="report what is there and is none of the words for sure, under this label (default "
+        "without LABEL: other)",
     )
 
 
@@ -166,27 +172,39 @@ def add_json(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def read_words(args: argparse.Namespace) -> Words:
+def has_words(args: argparse.Namespace) -> bool:
+    """Whether a command line with the options of `add_words` names any words to find."""
+    return bool(args.words or args.words_file or args.stuff)
+
+
+def read_words(args: argparse.Namespace) -> Vocabulary:
     """The words of a command line with the options of `add_words`.
 
     Raises:
         VocabularyError: there are none, or the file of words cannot be read.
     """
-    texts = list(args.words)
-    if args.words_file is not None:
-        texts += _lines(args.words_file)
-    entries, known = parse_entries(texts), set(labels(parse_entries(texts)))
-    stuff = parse_entries(args.stuff)
-    entries += [
-        entry for entry, label in zip(stuff, labels(stuff), strict=True) if label not in known
-    ]
-    if not entries:
+    from xdecoder_rt.vocabulary import Vocabulary
+    from xdecoder_rt.words_file import WordList, parse_lines, read_words
+
+    if not has_words(args):
         raise VocabularyError(
             "There are no words to look for",
             expected="some words",
             fix='give them after the images: --words mug "robot arm"',
         )
-    return Words(entries, list(dict.fromkeys(labels(stuff))))
+    typed = parse_lines(args.words)
+    filed = WordList([]) if args.words_file is None else read_words(args.words_file)
+    entries = [*typed.entries, *filed.entries]
+    known = {_label(entry) for entry in entries}
+    stuff = parse_lines(args.stuff).entries
+    entries += [entry for entry in stuff if _label(entry) not in known]
+    parsed = Vocabulary.parse(
+        entries,
+        list(dict.fromkeys(map(_label, stuff))),
+        negatives=parse_lines(args.negatives).entries,
+        other=args.other or typed.other or filed.other,
+    )
+    return replace(parsed, next_id=max(parsed.next_id, filed.next_id))
 
 
 def read_choices(args: argparse.Namespace) -> list[str] | None:
@@ -195,19 +213,6 @@ def read_choices(args: argparse.Namespace) -> list[str] | None:
         return None
     texts = args.choices[0].split(",") if len(args.choices) == 1 else args.choices
     return [text.strip() for text in texts]
-
-
-def labels(entries: Sequence[str | list[str]]) -> list[str]:
-    """The label of each entry: the word, or the first of its synonyms."""
-    return [entry if isinstance(entry, str) else entry[0] for entry in entries]
-
-
-def parse_entries(texts: Sequence[str]) -> list[str | list[str]]:
-    """Words as typed, those with ``|`` split into synonyms."""
-    return [
-        [word.strip() for word in text.split(_SYNONYM_MARK)] if _SYNONYM_MARK in text else text
-        for text in texts
-    ]
 
 
 def positive(text: str) -> int:
@@ -240,24 +245,8 @@ def task_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _lines(path: Path) -> list[str]:
-    name = shown(str(path), 200)
-    try:
-        with path.open("rb") as file:
-            data = file.read(_WORDS_FILE_LIMIT + 1)
-        if len(data) > _WORDS_FILE_LIMIT:
-            raise VocabularyError(
-                f"The file of words {name} is larger than {_WORDS_FILE_LIMIT >> 20} MiB",
-                expected="one class a line",
-            )
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise VocabularyError(
-            f"The file of words {name} cannot be read: {error.strerror or error}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise VocabularyError(
-            f"The file of words {name} is not text", expected="UTF-8, one class a line"
-        ) from error
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def _label(entry: Entry) -> str:
+    """The word, or the first of its synonyms."""
+    from xdecoder_rt.vocabulary import Word
+
+    return entry.name if isinstance(entry, Word) else entry if isinstance(entry, str) else entry[0]

@@ -17,7 +17,6 @@ from xdecoder_rt.cli.images import (
     timed,
 )
 from xdecoder_rt.cli.options import (
-    Words,
     add_caption,
     add_choices,
     add_engine,
@@ -27,6 +26,7 @@ from xdecoder_rt.cli.options import (
     add_rule,
     add_strict,
     add_words,
+    has_words,
     read_choices,
     read_words,
 )
@@ -37,6 +37,7 @@ from xdecoder_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine
+    from xdecoder_rt.vocabulary import Vocabulary
 
 SUMMARY = "do several tasks on images at once: one picture, JSON"
 DESCRIPTION = """\
@@ -88,15 +89,17 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: nothing was asked, or the plan, a text or the places to write are not usable.
     """
+    from xdecoder_rt.words_file import plain
+
     report = Report(args.json)
-    words = read_words(args) if args.words or args.words_file or args.stuff else None
+    words = read_words(args) if has_words(args) else None
     _check(args, words)
     images = ImageList.read(args.images)
     choices = read_choices(args)
     with opened(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         if words is not None:
-            engine.warm(words.entries)
+            engine.warm(words)
         jobs = [
             partial(_one, engine, image, words, choices, args, picture)
             for image, picture in zip(images.paths, pictures, strict=True)
@@ -108,8 +111,8 @@ def run(args: argparse.Namespace) -> int:
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": None if words is None else words.entries,
-                "stuff": None if words is None else words.stuff,
+                "vocabulary": None if words is None else plain(words),
+                "stuff": None if words is None else [w.name for w in words.words if w.stuff],
                 "phrases": args.phrases,
                 "joint": args.joint,
                 "prompt": args.prompt,
@@ -121,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     return int(any_failed(entries))
 
 
-def _check(args: argparse.Namespace, words: Words | None) -> None:
+def _check(args: argparse.Namespace, words: Vocabulary | None) -> None:
     """Refuse a command line that asks nothing, or half of something."""
     if not (words or args.phrases or args.caption or args.question is not None or args.embed):
         raise ArgumentError(
@@ -137,7 +140,7 @@ def _check(args: argparse.Namespace, words: Words | None) -> None:
 def _one(
     engine: Engine,
     path: str,
-    words: Words | None,
+    words: Vocabulary | None,
     choices: list[str] | None,
     args: argparse.Namespace,
     picture: Path | None,
@@ -149,9 +152,8 @@ def _one(
     output, milliseconds = timed(
         lambda: engine.run(
             pixels,
-            segment=None if words is None else words.entries,
+            segment=words,
             task=args.task,
-            stuff=() if words is None else words.stuff,
             refer=args.phrases or None,
             joint=args.joint,
             caption=args.caption,

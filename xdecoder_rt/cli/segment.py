@@ -18,7 +18,6 @@ from xdecoder_rt.cli.images import (
     timed,
 )
 from xdecoder_rt.cli.options import (
-    Words,
     add_engine,
     add_json,
     add_plan,
@@ -34,6 +33,7 @@ from xdecoder_rt.errors import ArgumentError
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine
     from xdecoder_rt.results import Segmentation
+    from xdecoder_rt.vocabulary import Vocabulary
 
 SUMMARY = "find words in images: a table, a picture, JSON"
 DESCRIPTION = """\
@@ -51,6 +51,7 @@ EXAMPLES = """\
   xdecoder-rt segment desk.jpg --words mug laptop "robot arm" -o found.png
   xdecoder-rt segment desk.jpg --words mug cable --stuff wall floor -o found.png
   xdecoder-rt segment desk.jpg --words "sofa|couch" lamp          two names of one thing
+  xdecoder-rt segment desk.jpg --words mug "knife [threshold 0.9]" --negatives hand --other
   xdecoder-rt segment shots/*.jpg --words-file names.txt -o drawn/ --json found.json
   xdecoder-rt segment desk.jpg --words mug --json | jq '.images[0].segments[].label'
   xdecoder-rt segment desk.jpg --words mug --task instance --labels-png ids.png
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels-png",
         metavar="PNG",
         help="a grey PNG (8 bits, or 16 where needed) of segment ids, 0 where there is none; for "
-        "--task semantic, place in the vocabulary from 1; with several images a folder",
+        "--task semantic, 1 + the label id; with several images a folder",
     )
     add_json(output)
     add_engine(parser)
@@ -81,13 +82,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words or the places to write are not usable.
     """
+    from xdecoder_rt.words_file import plain
+
     report = Report(args.json)
     words = read_words(args)
     images = ImageList.read(args.images)
     with opened(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         labels = destinations(images, args.labels_png, ".png", "the labels")
-        engine.warm(words.entries)
+        engine.warm(words)
         jobs = [
             partial(_one, engine, image, words, args, picture, label_png)
             for image, picture, label_png in zip(images.paths, pictures, labels, strict=True)
@@ -98,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": words.entries,
-                "stuff": words.stuff,
+                "vocabulary": plain(words),
+                "stuff": [word.name for word in words.words if word.stuff],
                 "images": entries,
             }
         )
@@ -109,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 def _one(
     engine: Engine,
     path: str,
-    words: Words,
+    words: Vocabulary,
     args: argparse.Namespace,
     picture: Path | None,
     label_png: Path | None,
@@ -118,9 +121,7 @@ def _one(
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
-    result, milliseconds = timed(
-        lambda: engine.segment(pixels, words.entries, task=args.task, stuff=words.stuff)
-    )
+    result, milliseconds = timed(lambda: engine.segment(pixels, words, task=args.task))
     if picture is not None:
         write_picture(result.draw(pixels, font=args.font), picture)
     if label_png is not None:

@@ -31,7 +31,7 @@ from xdecoder_rt.text import TextEncoder, unit
 from xdecoder_rt.text_cache import TextCache
 from xdecoder_rt.text_graph import TextGraph
 from xdecoder_rt.tokenizer import ClipTokenizer
-from xdecoder_rt.vocabulary import Vocabulary
+from xdecoder_rt.vocabulary import Vocabulary, Word
 
 _NEVER = -1
 
@@ -71,9 +71,7 @@ class GraphWords:
     def class_table(self, names: Sequence[str]) -> Embeddings:
         """Unit embeddings of names over all templates, the background's last: ``[K + 1, D]``."""
         # Not parsed: what the original was asked is asked again, a sensible vocabulary or not.
-        starts = np.arange(len(names), dtype=np.int64)
-        words = Vocabulary(tuple(names), tuple(names), starts, frozenset())
-        return self._encoder.class_table(words)
+        return self._encoder.class_table(Vocabulary(tuple(Word(name) for name in names)))
 
     def class_logits(self, class_embedding: Array, table: Embeddings) -> Array:
         """Scaled cosines: ``[..., Q, D], [K, D] -> [..., Q, K]``."""
