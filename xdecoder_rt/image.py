@@ -384,5 +384,8 @@ def _resize(
         )
     if image.shape[:2] == size:
         return image
-    resized = Image.fromarray(image).resize((size[1], size[0]), _RESAMPLING[interpolation])
-    return np.asarray(resized)
+    # The width, then the height, each rounded to bytes: what Pillow before 13 does in one call, and
+    # later versions sometimes the other way round. The same pixels come out everywhere.
+    filter_ = _RESAMPLING[interpolation]
+    resized = Image.fromarray(image).resize((size[1], image.shape[0]), filter_)
+    return np.asarray(resized.resize((size[1], size[0]), filter_))
