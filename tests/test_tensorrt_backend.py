@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from xdecoder_rt.errors import ArgumentError, ImageError
 from xdecoder_rt.image import Letterbox
 
 if TYPE_CHECKING:
-    from tests.fake_tensorrt import Gpu
+    from tests.fake_tensorrt import Gpu, Kernels
+    from xdecoder_rt.results import Segmentation
 
 WORDS = ["a cat", "a dog", "the sky"]
 
@@ -129,31 +130,28 @@ def test_states_are_asked_and_dropped_in_any_order_from_any_thread(
     for question in QUESTIONS:
         for seed in range(4):
             expected(question, seed)
-    failed: list[BaseException] = []
     with Engine(plan) as engine:
 
         def follow(steps: list[tuple[str, int]]) -> None:
             states: list[tuple[int, Any]] = []
-            try:
-                for step, number in steps:
-                    if step == "encode":
-                        states.append((number, engine.encode(picture(number))))
-                    elif states and step == "drop":
-                        states.pop(number % len(states))
-                    elif states:
-                        seed, state = states[number % len(states)]
-                        same(QUESTIONS[step](engine, state), expected(step, seed))
-            except BaseException as error:
-                failed.append(error)
+            for step, number in steps:
+                if step == "encode":
+                    states.append((number, engine.encode(picture(number))))
+                elif states and step == "drop":
+                    states.pop(number % len(states))
+                elif states:
+                    seed, state = states[number % len(states)]
+                    same(QUESTIONS[step](engine, state), expected(step, seed))
 
-        running = [threading.Thread(target=follow, args=(steps,)) for steps in threads]
-        for thread in running:
-            thread.start()
-        for thread in running:
-            thread.join()
-    if failed:
-        raise failed[0]
+        together(*(lambda own=own: follow(own) for own in threads))
     assert gpu.live() == (0, 0)
+
+
+def together(*calls: Callable[[], None]) -> None:
+    """Run calls on threads of their own; what one raises is raised."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for call in [pool.submit(call) for call in calls]:
+            call.result()
 
 
 def test_a_closed_engine_refuses_and_holds_nothing(gpu: Gpu, plan: Path) -> None:
@@ -240,24 +238,30 @@ class WithDLPack:
 _NAME = ctypes.cast(ctypes.c_char_p(b"dltensor"), ctypes.c_void_p)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 40), (32, 96), (20, 96)])
-@pytest.mark.parametrize("form", ["array", "rows apart", "dlpack", "dlpack rows apart", "stream"])
-def test_a_picture_on_the_device_is_taken_there(
-    size: tuple[int, int], form: str, gpu: Gpu, plan: Path
-) -> None:
-    image = picture(1, *size)
+FORMS = ["array", "rows apart", "dlpack", "dlpack rows apart", "stream"]
+
+
+def on_device(gpu: Gpu, image: Any, form: str) -> tuple[OnDevice, Any]:
+    """Who holds a picture on the device, and what is given to the engine."""
+    held = OnDevice(
+        gpu,
+        image,
+        pitch=3 * image.shape[1] + 7 if "rows" in form else 0,
+        **({"stream": 77} if form == "stream" else {}),
+    )
+    return held, WithDLPack(held) if "dlpack" in form else held
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_picture_on_the_device_is_taken_there(form: str, gpu: Gpu, plan: Path) -> None:
     with Engine(plan) as engine:
-        expected = engine.segment(image, WORDS)
-        held = OnDevice(
-            gpu,
-            image,
-            pitch=3 * size[1] + 7 if "rows" in form else 0,
-            **({"stream": 77} if form == "stream" else {}),
-        )
-        given: Any = WithDLPack(held) if "dlpack" in form else held
-        for _ in range(3):
-            same(engine.segment(given, WORDS), expected)
-        held.free()  # nothing reads it any more
+        for size in [(64, 64), (64, 40), (32, 96), (20, 96)]:
+            image = picture(1, *size)
+            expected = engine.segment(image, WORDS)
+            held, given = on_device(gpu, image, form)
+            for _ in range(3):
+                same(engine.segment(given, WORDS), expected)
+            held.free()  # nothing reads it any more
     assert gpu.live() == (0, 0)
 
 
@@ -272,24 +276,20 @@ def test_a_picture_on_the_device_that_would_be_scaled_is_refused(gpu: Gpu, plan:
         held.free()
 
 
-@pytest.mark.parametrize(
-    ("interface", "sentence"),
-    [
+def test_an_array_on_the_device_that_is_no_picture(gpu: Gpu, plan: Path) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"typestr": "<f4"}, "'<f4'"),
         ({"shape": (3, 64, 64)}, r"\[3, 64, 64\]"),
         ({"shape": (64, 64)}, r"\[64, 64\]"),
         ({"strides": (64, 1, 4096)}, "packed RGB"),
         ({"mask": object()}, "without a mask"),
-    ],
-)
-def test_an_array_on_the_device_that_is_no_picture(
-    interface: dict[str, Any], sentence: str, gpu: Gpu, plan: Path
-) -> None:
+    ]
     with Engine(plan) as engine:
-        held = OnDevice(gpu, picture(0, 64, 64), **interface)
-        with pytest.raises(ImageError, match=sentence):
-            engine.encode(held)
-        held.free()
+        for interface, sentence in wrong:
+            held = OnDevice(gpu, picture(0, 64, 64), **interface)
+            with pytest.raises(ImageError, match=sentence):
+                engine.encode(held)
+            held.free()
 
 
 def test_a_tensor_on_the_device_that_is_no_picture(gpu: Gpu, plan: Path) -> None:
@@ -311,65 +311,22 @@ def test_a_plan_without_a_device_says_what_to_do_with_such_a_picture(
 
 # ---- panoptic maps on the device ----
 
-OWN = "PPPPPPPPiiiiiiiPP"
-RELABEL = "PPiPP"
-
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kernels of panoptic maps for Orin."""
+    """The kernels of frames and panoptic maps, for Orin."""
     pytest.importorskip("triton", reason="compiling the kernels needs the extra triton")
     from xdecoder_rt.kernels import aot
     from xdecoder_rt.kernels.targets import target
 
     folder = tmp_path_factory.mktemp("kernels") / "compiled"
-    aot.compile_kernels(folder, [target(87)], only="^own_fp32$|^relabel$", jobs=1)
+    aot.compile_kernels(folder, [target(87)], only="^own_fp32$|^relabel$|^frame_", jobs=1)
     return folder
 
 
-class Kernels:
-    """What the two kernels mean, in NumPy."""
-
-    def __init__(self, gpu: Gpu) -> None:
-        self._array = gpu.machine.array
-        self.launched: list[str] = []
-        gpu.on_kernel(self, {"own": OWN, "relabel": RELABEL})
-
-    def __call__(self, name: str, values: list[Any]) -> None:
-        self.launched.append(name)
-        {"own": self._own, "relabel": self._relabel}[name](*values[:-2])
-
-    def _own(self, *values: Any) -> None:
-        pointers, sizes = values[:8], values[8:]
-        masks, height, width, row_taps, column_taps, out_height, out_width = sizes
-        logits = self._array(pointers[0], (masks, height, width), np.float32).astype(np.float64)
-        rows = self._matrix(pointers[1], pointers[2], out_height, row_taps, height)
-        columns = self._matrix(pointers[3], pointers[4], out_width, column_taps, width)
-        shifts = self._array(pointers[5], (masks,), np.float32).astype(np.float64)
-        large = rows @ logits @ columns.T
-        owner = (shifts[:, None, None] + np.logaddexp(0, -large)).argmin(axis=0)
-        inside = large >= 0
-        owned = owner == np.arange(masks)[:, None, None]
-        winners = self._array(pointers[6], (out_height, out_width), np.int32)
-        winners[:] = np.where((owned & inside).any(axis=0), owner + 1, 0)
-        counts = self._array(pointers[7], (3, masks), np.int32)
-        counts += np.stack([part.sum(axis=(1, 2)) for part in (owned, inside, owned & inside)])
-
-    def _matrix(self, first: int, weights: int, target: int, taps: int, source: int) -> Any:
-        starts = self._array(first, (target,), np.int32)
-        matrix = np.zeros((target, source))
-        for line, row in enumerate(self._array(weights, (target, taps), np.float32)):
-            matrix[line, starts[line] : starts[line] + taps] = row
-        return matrix
-
-    def _relabel(self, winners: int, ids: int, pixels: int) -> None:
-        owners = self._array(winners, (pixels,), np.int32)
-        owners[:] = self._array(ids, (int(owners.max()) + 1,), np.int32)[owners]
-
-
-def test_panoptic_maps_are_made_on_the_device_where_the_plan_has_the_kernels(
-    gpu: Gpu, tiny_plan: Path, tmp_path: Path, compiled: Path
-) -> None:
+@pytest.fixture
+def kernel_plan(gpu: Gpu, tiny_plan: Path, tmp_path: Path, compiled: Path) -> Path:
+    """A plan with compiled kernels."""
     import fake_tensorrt
 
     files = {
@@ -377,26 +334,108 @@ def test_panoptic_maps_are_made_on_the_device_where_the_plan_has_the_kernels(
         for path in compiled.rglob("*")
         if path.is_file()
     }
-    plan = fake_tensorrt.tensorrt_plan(tiny_plan, tmp_path / "kernels.plan", more=files)
-    kernels = Kernels(gpu)
-    with Engine(tiny_plan) as portable, Engine(plan) as engine:
+    path: Path = fake_tensorrt.tensorrt_plan(tiny_plan, tmp_path / "kernels.plan", more=files)
+    return path
+
+
+@pytest.fixture
+def kernels(gpu: Gpu) -> Kernels:
+    """What stands in for them."""
+    import fake_tensorrt
+
+    made: Kernels = fake_tensorrt.Kernels(gpu)
+    return made
+
+
+def nearly_same(found: Segmentation, expected: Segmentation) -> None:
+    """Panoptic maps of the kernels and of the CPU, which round differently at edges."""
+    assert found.segmentation.dtype == np.int32
+    assert (found.segmentation == expected.segmentation).mean() > 0.999
+    assert [one["label_id"] for one in found.segments_info] == [
+        one["label_id"] for one in expected.segments_info
+    ]
+
+
+def test_frames_and_panoptic_maps_are_made_on_the_device_where_the_plan_has_the_kernels(
+    gpu: Gpu, tiny_plan: Path, kernel_plan: Path, kernels: Kernels
+) -> None:
+    with Engine(tiny_plan) as portable, Engine(kernel_plan) as engine:
         frames = [(0, 48, 80), (1, 48, 80), (2, 70, 64), (3, 48, 80)]
         before = 0
         for seed, height, width in frames:
             image = picture(seed, height, width)
             found = engine.segment(image, WORDS, stuff=["the sky"])
-            expected = portable.segment(image, WORDS, stuff=["the sky"])
-            assert found.segmentation.dtype == np.int32
-            assert (found.segmentation == expected.segmentation).mean() > 0.999
-            assert [one["label_id"] for one in found.segments_info] == [
-                one["label_id"] for one in expected.segments_info
-            ]
+            nearly_same(found, portable.segment(image, WORDS, stuff=["the sky"]))
             if seed == 0:
                 before = gpu.allocations()
             elif seed == 1:
                 assert gpu.allocations() == before
-        assert kernels.launched == ["own", "relabel"] * len(frames)
+        assert kernels.launched == ["across", "down", "own", "relabel"] * len(frames)
         assert len(portable.segment(picture(0), WORDS).segments_info) > 1
+        # One that has its size needs no scaling.
+        same(engine.refer(picture(4, 64, 64), WORDS), portable.refer(picture(4, 64, 64), WORDS))
+        assert kernels.launched[-4:] == ["across", "down", "own", "relabel"]
+    assert gpu.live() == (0, 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_picture_on_the_device_is_scaled_there(
+    form: str, gpu: Gpu, tiny_plan: Path, kernel_plan: Path, kernels: Kernels
+) -> None:
+    with Engine(tiny_plan) as portable, Engine(kernel_plan) as engine:
+        for size in [(48, 80), (70, 64), (10, 200), (64, 64)]:
+            image = picture(1, *size)
+            expected = portable.refer(image, WORDS)
+            held, given = on_device(gpu, image, form)
+            for _ in range(3):
+                same(engine.refer(given, WORDS), expected)
+            held.free()  # nothing reads it any more
+        assert kernels.launched == ["across", "down"] * 3 * 3  # the last has its size
+    assert gpu.live() == (0, 0)
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    threads=st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), min_size=2, max_size=6
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_frames_of_any_size_and_place_from_any_thread(
+    gpu: Gpu,
+    tiny_plan: Path,
+    kernel_plan: Path,
+    kernels: Kernels,
+    threads: list[list[tuple[int, bool, bool]]],
+) -> None:
+    """Cameras of several sizes; frames of the device are overwritten when a call returns."""
+    gpu.contend()
+    images = [picture(seed, *size) for seed, size in enumerate([(48, 80), (90, 70), (64, 64)])]
+    images.append(picture(3, 12, 99))
+    with Engine(tiny_plan) as portable:
+        expected = [(portable.refer(one, WORDS), portable.segment(one, WORDS)) for one in images]
+    with Engine(kernel_plan) as engine:
+
+        def follow(steps: list[tuple[int, bool, bool]]) -> None:
+            for number, is_on_device, is_map in steps:
+                image: Any = images[number]
+                held = OnDevice(gpu, image) if is_on_device else None
+                state = engine.encode(image.copy() if held is None else held)
+                if held is not None:
+                    held.free()
+                if is_map:
+                    nearly_same(engine.segment(state, WORDS), expected[number][1])
+                else:
+                    same(engine.refer(state, WORDS), expected[number][0])
+
+        together(*(lambda own=own: follow(own) for own in threads))
     assert gpu.live() == (0, 0)
 
 

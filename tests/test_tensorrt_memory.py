@@ -9,8 +9,8 @@ finds accesses that nothing orders.
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -278,21 +278,9 @@ def test_memory_written_on_one_stream_is_written_on_another_afterwards(
 
 def together(*calls: Any) -> None:
     """Run calls on threads of their own; what one raises is raised."""
-    failed: list[BaseException] = []
-
-    def run(call: Any) -> None:
-        try:
-            call()
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for call in [pool.submit(call) for call in calls]:
+            call.result()
 
 
 def test_a_steady_stream_of_frames_allocates_nothing(

@@ -248,6 +248,11 @@ class Letterbox:
         return self.valid[0] / self.source[0], self.valid[1] / self.source[1]
 
     @property
+    def is_unscaled(self) -> bool:
+        """Whether the image goes in pixel by pixel."""
+        return self.valid == self.source
+
+    @property
     def padding(self) -> float:
         """The share of the target that is padding, 0 to 1."""
         return 1 - (self.valid[0] * self.valid[1]) / (self.target[0] * self.target[1])
@@ -312,13 +317,14 @@ def unscaled(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Lette
         ImageError: every input would scale it.
     """
     boxes = [Letterbox.fit(source, size) for size in sizes]
-    fitting = [box for box in boxes if box.valid == source]
+    fitting = [box for box in boxes if box.is_unscaled]
     if not fitting:
         raise ImageError(
             f"The image of {source[0]} x {source[1]} on the device would have to be scaled",
             expected="a height or width of the plan's input, the other side no larger: "
             + ", ".join(f"{height} x {width}" for height, width in sizes),
-            fix="scale it on the device first, or give it as a NumPy array",
+            fix="scale it on the device first, give it as a NumPy array, or build the plan with "
+            "compiled kernels, which scale frames",
         )
     return min(fitting, key=lambda box: box.padding)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends import DeviceBackend, Graph, PanopticMap, Value, open_backend
+from xdecoder_rt.backends import DeviceBackend, Graph, Value, open_backend
 from xdecoder_rt.captioning import CaptionWriter
 from xdecoder_rt.decoding import RowDecoder
 from xdecoder_rt.errors import ArgumentError
@@ -80,11 +81,10 @@ class Runtime:
                 info, lambda feeds: self._graph(self.manifest.graphs.text)(feeds), self.backend
             )
             self.text = self._open_text(directory)
-            self.panoptic_map: PanopticMap | None = None
-            if isinstance(self.backend, DeviceBackend) and _KERNELS + INDEX in self._plan.names:
-                self.panoptic_map = self.backend.panoptic_map(
-                    lambda name: self._plan.read(_KERNELS + name)
-                )
+            self._device = self.backend if isinstance(self.backend, DeviceBackend) else None
+            if self._device is not None and _KERNELS + INDEX in self._plan.names:
+                self._device.take_kernels(lambda name: self._plan.read(_KERNELS + name))
+            self.panoptic_map = None if self._device is None else self._device.panoptic_map
         except BaseException:
             self._plan.close()
             if hasattr(self, "backend"):
@@ -115,17 +115,26 @@ class Runtime:
         return ImageState(box, self._graph(member)(feeds))
 
     def _frame(self, image: ImageSource) -> tuple[Value, Letterbox]:
-        """The network's input, ``[1, H, W, 3]``; of an image on the device, there."""
-        sizes = self.manifest.input.sizes
-        if isinstance(self.backend, DeviceBackend):
-            picture = self.backend.picture(image)
-            if picture is not None:
-                box = unscaled(picture.shape[:2], sizes)
-                return self.backend.frame(picture, box.target), box
+        """The network's input, ``[1, H, W, 3]``, and where the image lies in it."""
+        device, rules = self._device, self.manifest.input
+        picture = None if device is None else device.picture(image)
+        if device is not None and picture is not None:
+            return self._device_frame(device, picture)
         pixels = load_image(image)
-        size = choose_size(pixels.shape[:2], sizes)
-        frame, box = letterbox(pixels, size, self.manifest.input.interpolation)
+        size = choose_size(pixels.shape[:2], rules.sizes)
+        if device is not None and device.scales_frames and pixels.shape[:2] != size:
+            return self._device_frame(device, pixels)
+        frame, box = letterbox(pixels, size, rules.interpolation)
         return frame[None], box
+
+    def _device_frame(self, device: DeviceBackend, picture: Any) -> tuple[Value, Letterbox]:
+        """The same of pixels on the host or a picture on the device, made there."""
+        shape, rules = picture.shape[:2], self.manifest.input
+        if device.scales_frames:
+            box = Letterbox.fit(shape, choose_size(shape, rules.sizes))
+        else:
+            box = unscaled(shape, rules.sizes)
+        return device.frame(picture, box, rules.interpolation), box
 
     def masks(self, state: ImageState, embeddings: Floats) -> Floats:
         """Mask logits of mask embeddings: ``[K, C]`` to ``[K, H/4, W/4]``."""

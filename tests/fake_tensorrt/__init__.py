@@ -22,8 +22,9 @@ from xdecoder_rt.backends import tensorrt_library
 from . import cuda_bindings, library
 from .driver import Driver
 from .engines import engine, opened, ranges, tensorrt_plan
+from .kernels import Kernels
 
-__all__ = ["Gpu", "engine", "gpu", "opened", "ranges", "tensorrt_plan"]
+__all__ = ["Gpu", "Kernels", "engine", "gpu", "opened", "ranges", "tensorrt_plan"]
 
 VERSIONS = {"tensorrt": "10.3.0", "tensorrt_rtx": "1.7.1.116"}
 
@@ -165,18 +166,20 @@ class Gpu:
         else:
             self.machine.fake.defer(is_late)
 
-    def on_kernel(self, stand_in: Callable[[str, list[Any]], None], types: dict[str, str]) -> None:
-        """Let ``stand_in`` do what kernels would, given their names and arguments.
+    def on_kernel(
+        self, stand_in: Callable[[str, tuple[int, ...], list[Any]], None], types: dict[str, str]
+    ) -> None:
+        """Let ``stand_in`` do what kernels would, given their names, grids and arguments.
 
         Args:
             stand_in: called where the kernel would run.
             types: of each kernel's arguments, as of ``struct``.
         """
         if self.is_stand_in:
-            self.driver.on_launch = lambda name, grid, values: stand_in(name, values)
+            self.driver.on_launch = stand_in
         else:
             self.machine.on_launch = lambda launch: stand_in(
-                launch.name, list(launch.unpack(types[launch.name]))
+                launch.name, launch.grid, list(launch.unpack(types[launch.name]))
             )
 
     def contend(self) -> None:

@@ -81,7 +81,26 @@ classes are things and the overlap threshold to the map ``[H, W]`` and its segme
 
 @runtime_checkable
 class DeviceBackend(Protocol):
-    """What a backend with a device of its own can do besides being a :class:`Backend`."""
+    """What a backend with a device of its own can do besides being a :class:`Backend`.
+
+    Attributes:
+        scales_frames: whether :meth:`frame` scales.
+        panoptic_map: what makes panoptic maps on the device, or None.
+    """
+
+    scales_frames: bool
+    panoptic_map: PanopticMap | None
+
+    def take_kernels(self, read: Callable[[str], bytes]) -> None:
+        """Use a plan's compiled kernels. Without them frames and maps are the CPU's work.
+
+        Args:
+            read: gives a file by its name; see
+                :class:`xdecoder_rt.kernels.compiled.CompiledKernels`.
+
+        Raises:
+            PlanError: they are damaged.
+        """
 
     def picture(self, image: object) -> Any | None:
         """An image that is on the device already, or None.
@@ -93,16 +112,11 @@ class DeviceBackend(Protocol):
             ImageError: it is on the device and not uint8 RGB.
         """
 
-    def frame(self, picture: Any, size: tuple[int, int]) -> Value:
-        """A picture at the top left of a network input of `size`: ``(1, H, W, 3)``."""
-
-    def panoptic_map(self, read: Callable[[str], bytes]) -> PanopticMap:
-        """What makes panoptic maps on the device.
+    def frame(self, picture: Any, box: Letterbox, interpolation: str) -> Value:
+        """A picture laid into a network input: ``(1, H, W, 3)``.
 
         Args:
-            read: gives a file of the plan's compiled kernels by its name; see
-                :class:`xdecoder_rt.kernels.compiled.CompiledKernels`.
-
-        Raises:
-            PlanError: they are damaged.
+            picture: uint8 ``[h, w, 3]`` on the host, or what :meth:`picture` gave.
+            box: where it goes; it scales only where :attr:`scales_frames` says so.
+            interpolation: as of :func:`xdecoder_rt.image.letterbox`.
         """

@@ -26,6 +26,8 @@ class DevicePicture:
 
     Attributes:
         shape: ``(height, width, 3)``.
+        address: as given.
+        pitch: bytes from a row to the next.
 
     Raises:
         ImageError: it is no picture of packed RGB pixels.
@@ -51,25 +53,19 @@ class DevicePicture:
                 expected="rows of packed RGB pixels",
                 fix="make it contiguous first",
             )
-        self._address = address
-        self._pitch = 3 * shape[1] if strides is None else strides[0]
+        self.address = address
+        self.pitch = 3 * shape[1] if strides is None else strides[0]
         self._stream = stream
         self._owner = owner
 
-    def copy_to(self, address: int, width: int, cuda: CudaContext, stream: Any) -> None:
-        """Queue the copy to the top left of a picture of `width` pixels, after it is written."""
+    def wait(self, cuda: CudaContext, stream: Any) -> None:
+        """Let `stream` go on when the picture is written."""
         if self._stream == _LEGACY_STREAM:
             written = cuda.event()
             written.record()
             stream.wait_for_event(written)
         elif self._stream is not None:
             cuda.synchronize()
-        copy = cuda.driver.Memcpy2D()
-        copy.set_src_device(self._address)
-        copy.set_dst_device(address)
-        copy.src_pitch, copy.dst_pitch = self._pitch, 3 * width
-        copy.width_in_bytes, copy.height = 3 * self.shape[1], self.shape[0]
-        copy(stream)
 
 
 class DeviceFrame:
@@ -81,18 +77,27 @@ class DeviceFrame:
 
     Attributes:
         shape: of the input, ``(1, H, W, 3)``.
+        is_borrowed: True: its owner may write over the picture.
     """
 
     def __init__(self, picture: DevicePicture, size: tuple[int, int]) -> None:
         self._picture = picture
         self.shape = (1, *size, 3)
+        self.is_borrowed = True
 
-    def copy_to(self, address: int, cuda: CudaContext, stream: Any) -> None:
+    def copy_to(self, address: int, cuda: CudaContext, room: object, stream: Any) -> None:
         """Queue the copy to the input at `address`. The context is current."""
         _, height, width, _ = self.shape
-        if self._picture.shape != self.shape[1:]:
+        picture = self._picture
+        if picture.shape != self.shape[1:]:
             cuda.driver.memset_d8_async(address, 0, height * width * 3, stream)
-        self._picture.copy_to(address, width, cuda, stream)
+        picture.wait(cuda, stream)
+        copy = cuda.driver.Memcpy2D()
+        copy.set_src_device(picture.address)
+        copy.set_dst_device(address)
+        copy.src_pitch, copy.dst_pitch = picture.pitch, 3 * width
+        copy.width_in_bytes, copy.height = 3 * picture.shape[1], picture.shape[0]
+        copy(stream)
 
 
 def device_picture(image: Any) -> DevicePicture | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from xdecoder_rt.backends.base import Array, Graph, PanopticMap, Value
 from xdecoder_rt.backends.cuda_blocks import BlockPool
@@ -20,6 +21,7 @@ from xdecoder_rt.backends.cuda_context import CudaContext
 from xdecoder_rt.backends.cuda_downloads import Downloads
 from xdecoder_rt.backends.cuda_frames import DeviceFrame, DevicePicture, device_picture
 from xdecoder_rt.backends.cuda_graphs import Capturer
+from xdecoder_rt.backends.cuda_letterbox import ScaledFrame
 from xdecoder_rt.backends.cuda_panoptic import PanopticMaps
 from xdecoder_rt.backends.cuda_values import DeviceValue, packed
 from xdecoder_rt.backends.tensorrt_compatibility import check_engine, check_plan, rebuild
@@ -27,8 +29,11 @@ from xdecoder_rt.backends.tensorrt_lane import Lane
 from xdecoder_rt.backends.tensorrt_library import Library
 from xdecoder_rt.backends.tensorrt_signature import Signature
 from xdecoder_rt.errors import BackendError
+from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.compiled import CompiledKernels
+from xdecoder_rt.kernels.frame_resize import schedule as frame_resize
 from xdecoder_rt.kernels.loader import Kernels
+from xdecoder_rt.kernels.panoptic_map import schedule as panoptic_map
 from xdecoder_rt.manifest import Manifest
 
 LANES = 2
@@ -127,6 +132,8 @@ class TensorRTBackend:
         name: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         version: the library's.
         device: the GPU.
+        panoptic_map: makes panoptic maps there, where the plan has the kernels.
+        scales_frames: whether frames are scaled there, likewise.
 
     Raises:
         MissingExtraError: the library or pycuda is not installed.
@@ -143,6 +150,9 @@ class TensorRTBackend:
         self.version = library.version
         self.device = str(cuda.facts)
         self._capturer = Capturer(cuda)
+        self.panoptic_map: PanopticMap | None = None
+        self.scales_frames = False
+        self._kernels: Kernels | None = None
         try:
             check_plan(manifest, library, cuda.facts)
         except BaseException:
@@ -187,21 +197,41 @@ class TensorRTBackend:
         """
         return device_picture(image)
 
-    def frame(self, picture: DevicePicture, size: tuple[int, int]) -> DeviceFrame:
-        """A picture at the top left of a network input of `size`."""
-        return DeviceFrame(picture, size)
+    def frame(
+        self, picture: DevicePicture | npt.NDArray[np.uint8], box: Letterbox, interpolation: str
+    ) -> DeviceFrame | ScaledFrame:
+        """A picture laid into a network input, on the device.
 
-    def panoptic_map(self, read: Callable[[str], bytes]) -> PanopticMap:
-        """What makes panoptic maps with a plan's compiled kernels.
+        One that has its size already is copied there: waiting until the network has read it, so
+        that its owner may write again, would take longer.
+
+        Raises:
+            BackendError: it must be scaled, and the plan has no kernels for that.
+        """
+        if isinstance(picture, DevicePicture) and (self._kernels is None or box.is_unscaled):
+            return DeviceFrame(picture, box.target)
+        if self._kernels is None:
+            raise BackendError(
+                "The plan has no compiled kernels that scale frames",
+                fix="build it again with them, or scale on the CPU",
+            )
+        return ScaledFrame(picture, box, interpolation, self._kernels)
+
+    def take_kernels(self, read: Callable[[str], bytes]) -> None:
+        """Scale frames and make panoptic maps with a plan's compiled kernels.
 
         Raises:
             PlanError: they are damaged.
         """
         compiled = CompiledKernels(read)
+        modules = {spec.module for spec in compiled.forms.values()}
         with self._held.cuda as cuda:
-            maps = PanopticMaps(cuda, Kernels(compiled))
-        self._held.maps.append(maps)
-        return maps
+            kernels = Kernels(compiled)
+            if panoptic_map.MODULE in modules:
+                self._held.maps = self.panoptic_map = PanopticMaps(cuda, kernels)
+        if frame_resize.MODULE in modules:
+            self._kernels = kernels
+            self.scales_frames = True
 
     def close(self) -> None:
         """Release engines, memory and the context. No call may be under way."""
@@ -215,7 +245,7 @@ class _Held:
         self.cuda = cuda
         self.library = library
         self.graphs: list[TensorRTGraph] = []
-        self.maps: list[PanopticMaps] = []
+        self.maps: PanopticMaps | None = None
         self.downloads = Downloads(cuda)
 
     def close(self) -> None:
@@ -223,8 +253,8 @@ class _Held:
             self.cuda.synchronize()
             while self.graphs:
                 self.graphs.pop().close()
-            while self.maps:
-                self.maps.pop().close()
+            if self.maps is not None:
+                self.maps.close()
             self.downloads.close()
             self.library.close()
         self.cuda.close()

@@ -11,15 +11,14 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.cuda_blocks import BlockPool
 from xdecoder_rt.backends.cuda_context import CudaContext
-from xdecoder_rt.backends.cuda_frames import DeviceFrame
 from xdecoder_rt.backends.cuda_graphs import CapturedGraph, CaptureError, Capturer
-from xdecoder_rt.backends.cuda_staging import Staging
+from xdecoder_rt.backends.cuda_staging import Frame, Staging
 from xdecoder_rt.backends.cuda_values import DeviceValue, bytes_of, packed
 from xdecoder_rt.backends.tensorrt_library import Library
 from xdecoder_rt.backends.tensorrt_signature import Profile, Shape, Signature
 from xdecoder_rt.errors import BackendError
 
-Feed = DeviceValue | DeviceFrame | npt.NDArray[Any]
+Feed = DeviceValue | Frame | npt.NDArray[Any]
 _GRAPHS_KEPT = 32
 _LAYOUTS_KEPT = 64
 # Another library that waits for the whole device spoils a capture; that is no reason to give up.
@@ -163,7 +162,7 @@ class Lane:
     def _inputs(self, feeds: Mapping[str, Feed]) -> dict[str, int]:
         """Bring arrays to the device, and wait on the stream for values of other streams."""
         addresses = {}
-        arrays: dict[str, npt.NDArray[Any] | DeviceFrame] = {}
+        arrays: dict[str, npt.NDArray[Any] | Frame] = {}
         for name, feed in feeds.items():
             element = self._signature.inputs[name]
             if not isinstance(feed, DeviceValue):
