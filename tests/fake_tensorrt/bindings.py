@@ -57,5 +57,5 @@ def _over_shim() -> ModuleType:
                 [compiler, "-shared", "-fPIC", f"-Wl,-soname,{linked}", "-o", str(made), source],
                 check=True,
             )
-            ctypes.CDLL(str(made), ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(str(made))
     return importlib.import_module("tensorrt_bindings")

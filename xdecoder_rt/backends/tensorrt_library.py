@@ -78,7 +78,7 @@ def load_module(backend: str) -> ModuleType:
     """Import the library's Python module.
 
     TensorRT-RTX's wheels leave their libraries where the linker does not look, so these are loaded
-    first, and globally: the bindings expect their symbols.
+    first. Not globally: both libraries export the same names, and TensorRT's would be lost.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -86,9 +86,8 @@ def load_module(backend: str) -> ModuleType:
     if backend == "tensorrt_rtx" and backend not in sys.modules:
         libraries = find_spec("tensorrt_rtx_libs")
         for folder in (libraries.submodule_search_locations or ()) if libraries else ():
-            # The parser needs the core library, whose name sorts after it.
-            for path in sorted(Path(folder).glob("lib*rtx.so*"), reverse=True):
-                ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+            for path in sorted(Path(folder).glob("lib*rtx.so*")):
+                ctypes.CDLL(str(path))
         if find_spec(backend) is None and find_spec("tensorrt_rtx_bindings") is not None:
             return require("tensorrt_rtx_bindings", backend)
     return require(backend, backend)
