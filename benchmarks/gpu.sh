@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Checks and measures the kernels on the GPU of this machine: one command, no network, from a plain
+# copy of the tree. Needs a GPU and a Python with torch, triton, numpy and pytest; nothing of ours
+# need be installed. Ends within --budget seconds (420) and leaves only what it writes to --output.
+#
+#   benchmarks/gpu.sh                              # gpu-results/gpu-DATE.json and gpu-DATE.md
+#   benchmarks/gpu.sh --output docs/gpu --quick    # a few shapes
+#   PYTHON=python3.12 benchmarks/gpu.sh --only device attention
+#
+# Exit code 0: done. 1: a test, the sanitizer, the loader or a comparison with the reference failed.
+# 2: bad arguments. 3: there is no GPU.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-python3}
+work=$(mktemp -d "${TMPDIR:-/tmp}/xdecoder-rt-gpu.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+"$python" "$root/benchmarks/gpu/layout.py" "$root" "$work/tree"
+
+# Nothing is left behind, and nothing older takes part.
+export PYTHONDONTWRITEBYTECODE=1 TRITON_CACHE_DIR="$work/triton" TORCHINDUCTOR_CACHE_DIR="$work/inductor"
+export PYTHONPATH="$work/tree${PYTHONPATH:+:$PYTHONPATH}"
+PYTHONSAFEPATH=1 "$python" -m gpu --work "$work" --called-from "$PWD" "$@"

@@ -1,0 +1,1 @@
+"""The GPU runbook behind ``benchmarks/gpu.sh``: checks and measures the kernels on one GPU."""

@@ -1,0 +1,45 @@
+"""How the runbook's time is divided among its sections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+SHARES = {
+    "device": 0.06,
+    "tests": 0.36,
+    "sanitizer": 0.14,
+    "loader": 0.08,
+    "steps": 0.06,
+    "attention": 0.30,
+}
+"""Sections in the order in which they run, and the part of the time that each may take."""
+
+
+class Budget:
+    """A time limit with shares.
+
+    What a section leaves goes to those after it, so the last, the longest, gets all that is left.
+
+    Args:
+        seconds: the whole.
+        shares: parts of the sections that will run, in order.
+        now: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self, seconds: float, shares: Mapping[str, float], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.seconds = seconds
+        self._now = now
+        self._end = now() + seconds
+        self._shares = dict(shares)
+
+    def remaining(self) -> float:
+        """Seconds left, at least 0."""
+        return max(0.0, self._end - self._now())
+
+    def begin(self, section: str) -> float:
+        """The seconds that a section may take: its part of what is left, with those after it."""
+        waiting = sum(self._shares.values())
+        return self.remaining() * self._shares.pop(section) / waiting

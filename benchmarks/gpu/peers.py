@@ -1,0 +1,185 @@
+"""Ways to compute masked attention: those of PyTorch, and those to run our kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from gpu.problems import Inputs, Shape
+from xdecoder_rt.kernels.masked_attention import launch, reference, schedule
+from xdecoder_rt.kernels.masked_attention.schedule import Device, Schedule
+
+SHIPPED = "two kernels"
+SPLITS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to compute it.
+
+    Attributes:
+        name: in the tables.
+        build: what to call, given the inputs; building is not timed.
+        ours: whether it runs our kernels.
+        whole: whether it does the whole job: the mask product and the row rule too.
+        graph: whether it may be recorded as a CUDA graph.
+        compiled: whether PyTorch compiles it first, which takes seconds.
+    """
+
+    name: str
+    build: Callable[[Inputs], Callable[[], Tensor]]
+    ours: bool = False
+    whole: bool = True
+    graph: bool = True
+    compiled: bool = False
+
+
+def original(x: Inputs) -> Callable[[], Tensor]:
+    """As the published model does it.
+
+    Logits, a boolean mask repeated for every head, the row rule by indexing, and the arithmetic of
+    ``nn.MultiheadAttention`` between its projections.
+    """
+    heads, width = x.query.shape[1], x.query.shape[3]
+
+    def call() -> Tensor:
+        logits = torch.einsum("bqc,bcn->bqn", x.mask_embedding, x.mask_features)
+        repeated = logits.sigmoid().unsqueeze(1).repeat(1, heads, 1, 1).flatten(0, 1)
+        closed = (repeated < 0.5).bool()
+        closed[torch.where(closed.sum(-1) == closed.shape[-1])] = False
+        mask = torch.zeros_like(closed, dtype=x.query.dtype).masked_fill_(closed, float("-inf"))
+        scaled = x.query.flatten(0, 1) * math.sqrt(1.0 / width)
+        scores = torch.baddbmm(mask, scaled, x.key.flatten(0, 1).transpose(-2, -1))
+        out = torch.bmm(scores.softmax(dim=-1), x.value.flatten(0, 1))
+        return out.unflatten(0, (-1, heads))
+
+    return call
+
+
+def definition(x: Inputs) -> Callable[[], Tensor]:
+    """Our reference, which waits for nothing."""
+    return lambda: reference.masked_attention(*x.all)
+
+
+def sdpa_boolean(x: Inputs) -> Callable[[], Tensor]:
+    """PyTorch's fused attention under a boolean mask, shared by the heads."""
+
+    def call() -> Tensor:
+        visible = reference.open_positions(x.mask_embedding, x.mask_features)[:, None]
+        return F.scaled_dot_product_attention(x.query, x.key, x.value, attn_mask=visible)
+
+    return call
+
+
+def sdpa_additive(x: Inputs) -> Callable[[], Tensor]:
+    """The same under an additive mask in the type of the queries."""
+
+    def call() -> Tensor:
+        visible = reference.open_positions(x.mask_embedding, x.mask_features)[:, None]
+        added = torch.zeros_like(visible, dtype=x.query.dtype)
+        added.masked_fill_(~visible, float("-inf"))
+        return F.scaled_dot_product_attention(x.query, x.key, x.value, attn_mask=added)
+
+    return call
+
+
+def compiled_definition(x: Inputs) -> Callable[[], Tensor]:
+    """The reference under ``torch.compile``, for this shape."""
+    backend = "inductor" if x.query.is_cuda else "eager"
+    made = torch.compile(reference.masked_attention, dynamic=False, backend=backend)
+    return lambda: made(*x.all)
+
+
+def flex(masked_anew: bool) -> Callable[[Inputs], Callable[[], Tensor]]:
+    """FlexAttention; its block mask made in every call, or beforehand."""
+
+    def build(x: Inputs) -> Callable[[], Tensor]:
+        on_gpu = x.query.is_cuda
+        # On a CPU it runs uncompiled, to test the runbook.
+        attend = torch.compile(flex_attention, dynamic=False) if on_gpu else flex_attention
+        make = torch.compile(create_block_mask, dynamic=False) if on_gpu else create_block_mask
+        queries, keys = x.query.shape[2], x.key.shape[2]
+
+        def block_mask() -> BlockMask:
+            visible = reference.open_positions(x.mask_embedding, x.mask_features)
+
+            def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+                return visible[batch, query, key]
+
+            return make(rule, x.query.shape[0], None, queries, keys, device=str(x.query.device))
+
+        if masked_anew:
+            return lambda: attend(x.query, x.key, x.value, block_mask=block_mask())
+        known = block_mask()
+        return lambda: attend(x.query, x.key, x.value, block_mask=known)
+
+    return build
+
+
+PEERS = (
+    Way("eager, as the original", original, graph=False),
+    Way("eager, the reference", definition),
+    Way("SDPA, boolean mask", sdpa_boolean),
+    Way("SDPA, additive mask", sdpa_additive),
+    Way("FlexAttention", flex(masked_anew=True), compiled=True),
+    Way("FlexAttention, block mask given", flex(masked_anew=False), whole=False, compiled=True),
+    Way("torch.compile of the reference", compiled_definition, compiled=True),
+)
+
+
+def peers(shape: Shape) -> list[Way]:
+    """What is compared with on a shape."""
+    return [way for way in PEERS if shape.compiled or not way.compiled]
+
+
+def _scheduled(way: Schedule | None) -> Callable[[Inputs], Callable[[], Tensor]]:
+    def build(x: Inputs) -> Callable[[], Tensor]:
+        laid = x.as_plans_lay
+        return lambda: launch.masked_attention(*laid, schedule=way)
+
+    return build
+
+
+def _keys_by_position(x: Inputs) -> Callable[[], Tensor]:
+    return lambda: launch.masked_attention(*x.all)
+
+
+def _under_mask(x: Inputs) -> Callable[[], Tensor]:
+    query, key, value, embedding, features = x.as_plans_lay
+    return lambda: launch.attention_under_mask(query, key, value, embedding @ features)
+
+
+def ours(shape: Shape, device: Device) -> list[Way]:
+    """Ways to run our kernels on a shape: what ships first, then what it is compared with."""
+    chosen = schedule.choose(shape.problem, device)
+    ways: dict[str, Callable[[Inputs], Callable[[], Tensor]]] = {
+        SHIPPED: _scheduled(None),
+        "one kernel": _scheduled(replace(chosen, heads_together=1)),
+    }
+    if shape.sweep:
+        together = schedule.power_of_two(shape.heads, least=1)
+        parts = schedule.splits(shape.problem, schedule.WIDE, device.multiprocessors)
+        ways |= {
+            f"one kernel, {heads} heads together": _scheduled(
+                replace(chosen, heads_together=heads)
+            )
+            for heads in (2, 4)
+            if heads <= together
+        }
+        ways["two kernels, 32 queries a block"] = _scheduled(
+            replace(chosen, tiles=schedule.WIDE, splits=parts)
+        )
+        tiles = -(-shape.keys // chosen.tiles.key)
+        for count in SPLITS:
+            if count <= tiles:
+                name = f"two kernels, keys in {count}" if count > 1 else "two kernels, keys whole"
+                ways[name] = _scheduled(replace(chosen, splits=count))
+        ways["two kernels, keys [N, d]"] = _keys_by_position
+        ways["torch product, then under a given mask"] = _under_mask
+    return [Way(name, build, ours=True) for name, build in ways.items()]

@@ -1,0 +1,166 @@
+"""Sections of the runbook: each in a process of its own, which may crash, hang or run out of time.
+
+    python -m gpu.sections attention --into FILE --seconds 120 --device cuda --work FOLDER
+
+A section writes records, a JSON object a line, as it finds them, so that what it found before it was
+ended is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from gpu.budget import SHARES
+
+GRACE = 10.0
+"""Seconds after its time at which a section is ended."""
+SAID = 400
+
+
+@dataclass
+class Context:
+    """What a section gets.
+
+    Attributes:
+        device: ``cuda``, or ``cpu``: tiny shapes in Triton's interpreter, to test the runbook.
+        quick: fewer shapes and checks.
+        work: a folder for its files, removed at the end.
+        end: when it should be done, by ``time.monotonic``.
+        into: the file of its records.
+    """
+
+    device: str
+    quick: bool
+    work: Path
+    end: float
+    into: Path
+
+    @property
+    def tree(self) -> Path:
+        """Where the wheel's tree is laid out."""
+        return self.work / "tree"
+
+    def remaining(self) -> float:
+        """Seconds left; below 0 when they are over."""
+        return self.end - time.monotonic()
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Keep a record."""
+        with self.into.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, **fields}) + "\n")
+
+    def verdict(self, status: str, reason: str) -> None:
+        """Say how the section ended, where it is neither done nor an exception."""
+        self.emit("verdict", status=status, reason=reason)
+
+
+@dataclass
+class Result:
+    """How a section ended.
+
+    Attributes:
+        section: its name.
+        status: ``done``; ``failed``; ``out of time``; ``not there``: something that it needs is
+            not on this machine; ``left out``: not asked for.
+        reason: why it is not done.
+        seconds: that it took.
+        records: what it found.
+    """
+
+    section: str
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The records of a kind."""
+        return [record for record in self.records if record["kind"] == kind]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self)
+
+
+def supervise(
+    section: str, seconds: float, work: Path, options: Sequence[str] = (), grace: float = GRACE
+) -> Result:
+    """Run a section in a process of its own, and end it and all it started when time is over."""
+    into = work / f"{section}.jsonl"
+    into.touch()
+    log = work / f"{section}.log"
+    command = [sys.executable, "-m", "gpu.sections", section, "--into", str(into)]
+    command += ["--seconds", f"{seconds:.1f}", "--work", str(work), *options]
+    begin = time.monotonic()
+    with log.open("wb") as output:
+        code = ended(command, seconds + grace, stdout=output, stderr=subprocess.STDOUT, cwd=work)
+    records = read_records(into)
+    taken = round(time.monotonic() - begin, 1)
+    verdicts = [record for record in records if record["kind"] == "verdict"]
+    kept = [record for record in records if record["kind"] != "verdict"]
+    if code is None:
+        return Result(section, "out of time", f"ended after {taken:.0f} s", taken, kept)
+    if verdicts:
+        last = verdicts[-1]
+        return Result(section, last["status"], last["reason"], taken, kept)
+    if code:
+        return Result(section, "failed", last_line(log) or f"exit code {code}", taken, kept)
+    return Result(section, "done", "", taken, kept)
+
+
+def ended(command: Sequence[str], seconds: float, **options: Any) -> int | None:
+    """The exit code of a command; None where it was ended, with all it started, for time."""
+    process = subprocess.Popen(
+        command, start_new_session=True, stdin=subprocess.DEVNULL, **options
+    )
+    try:
+        return process.wait(max(0.0, seconds))
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file of records."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def last_line(log: Path) -> str:
+    """What a process said last."""
+    said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return said[-1][:SAID] if said else ""
+
+
+def main() -> None:
+    """Run one section here."""
+    parser = argparse.ArgumentParser(prog="python -m gpu.sections")
+    parser.add_argument("section", choices=list(SHARES))
+    parser.add_argument("--into", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    end = time.monotonic() + options.seconds
+    context = Context(options.device, options.quick, options.work, end, options.into)
+    import_module(f"gpu.{options.section}").run(context)
+
+
+if __name__ == "__main__":
+    main()

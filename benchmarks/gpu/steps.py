@@ -1,0 +1,236 @@
+"""Times the other fused steps, the level shrink and the panoptic map, against plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gpu.clock import Clock, Run, clock_for, first_line, in_rounds, tensors
+from gpu.sections import Context
+from xdecoder_rt.image import Letterbox
+from xdecoder_rt.kernels.launch import launch
+from xdecoder_rt.kernels.level_features.launch import level_features
+from xdecoder_rt.kernels.panoptic_map import reference as panoptic_reference
+from xdecoder_rt.kernels.panoptic_map import schedule as panoptic_schedule
+from xdecoder_rt.resample import Axis, bicubic_matrix, mask_axis
+
+Functions = dict[str, Callable[[], object]]
+SHRINK_TOLERANCE = 1e-2
+# A pixel is decided where the best two masks, and a mask and its edge, differ by more than this.
+MARGIN = 1e-4
+ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """A level shrink: channels, the side of the map, the sides of the levels."""
+
+    name: str
+    channels: int
+    side: int
+    levels: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Map:
+    """A panoptic map: masks, the side of their logits and of the padded input, the image."""
+
+    name: str
+    masks: int
+    side: int
+    padded: int
+    image: tuple[int, int]
+
+
+SHRINKS = (
+    Shrink("compact", 64, 128, (16, 32, 64)),
+    Shrink("published", 512, 256, (32, 64, 128)),
+)
+MAPS = (
+    Map("compact", 30, 128, 512, (480, 640)),
+    Map("published", 60, 256, 1024, (1080, 1920)),
+)
+TINY = (Shrink("tiny", 3, 32, (4, 8, 16)), Map("tiny", 3, 16, 64, (30, 40)))
+
+
+def run(context: Context) -> None:
+    """Time every problem that time allows."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    clock = clock_for(context.device)
+    problems = TINY if context.device == "cpu" else (*SHRINKS, *MAPS)
+    for problem in problems:
+        if context.remaining() < 0:
+            context.emit("left out", problem=asdict(problem), reason="no time was left")
+        elif isinstance(problem, Shrink):
+            shrink(context, clock, problem)
+        else:
+            panoptic(context, clock, problem)
+
+
+def shrink(context: Context, clock: Clock, problem: Shrink) -> None:
+    """One launch for three levels against ``F.interpolate`` and against matrix products."""
+    generator = torch.Generator().manual_seed(0)
+    size = (1, problem.channels, problem.side, problem.side)
+    x = torch.randn(size, generator=generator).to(context.device, torch.float16)
+    levels = [(side, side) for side in problem.levels]
+    exact = [torch.from_numpy(bicubic_matrix(problem.side, side)).to(x.device) for side, _ in levels]
+    expected = [(rows @ x.double() @ rows.T).flatten(2) for rows in exact]
+    matrices = [matrix.to(x.dtype) for matrix in exact]
+
+    def interpolated() -> list[Tensor]:
+        options: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
+        return [F.interpolate(x, level, **options).flatten(2) for level in levels]
+
+    def wrong(output: object) -> str:
+        pairs = zip(tensors(output), expected, strict=True)
+        largest = max(float((found.double() - right).abs().max()) for found, right in pairs)
+        # Written so that NaN fails.
+        return "" if largest <= SHRINK_TOLERANCE else f"differs by up to {largest:.3g}"
+
+    functions: Functions = {
+        "kernel": lambda: level_features(x, levels),
+        "F.interpolate, three times": interpolated,
+        "matrix products": lambda: [(rows @ x @ rows.T).flatten(2) for rows in matrices],
+    }
+    least = x.itemsize * problem.channels * (problem.side**2 + sum(s * s for s in problem.levels))
+    timed(context, clock, "level_features", problem, functions, wrong, least)
+
+
+def panoptic(context: Context, clock: Clock, problem: Map) -> None:
+    """Owners of pixels and their counts against the reference and against ``F.interpolate``."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn((1, problem.masks, 6, 6), generator=generator) * 6
+    logits = F.interpolate(coarse, (problem.side, problem.side), mode="bicubic")[0]
+    logits = logits.to(context.device, torch.float16)
+    scores = torch.rand(problem.masks, generator=generator).to(context.device) * 0.7 + 0.3
+    letterbox = Letterbox.fit(problem.image, (problem.padded, problem.padded))
+    rows, columns = (
+        mask_axis(problem.side, problem.padded, letterbox.valid[i], problem.image[i])
+        for i in range(2)
+    )
+    expected, doubtful = expected_owners(logits, rows, columns, scores)
+    row_matrix, column_matrix = (
+        torch.from_numpy(axis.matrix()).to(context.device, torch.float32) for axis in (rows, columns)
+    )
+    padded, image = (problem.padded, problem.padded), problem.image
+
+    def interpolated() -> tuple[Tensor, Tensor]:
+        options: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
+        whole = F.interpolate(logits.float()[None], padded, **options)
+        valid = whole[..., : letterbox.valid[0], : letterbox.valid[1]]
+        full = F.interpolate(valid, image, **options)[0]
+        return decided(full, scores)
+
+    def wrong(output: object) -> str:
+        winners, counts = tensors(output)
+        differing = int(((winners != expected) & ~doubtful).sum())
+        share = float(doubtful.float().mean())
+        context.emit("note", what=f"{problem.name}: {share:.2%} of pixels are decided by rounding")
+        if int(counts[0].sum()) != expected.numel():
+            return f"counts {int(counts[0].sum())} of {expected.numel()} pixels"
+        return f"{differing} pixels have other owners" if differing else ""
+
+    functions: Functions = {
+        "kernel": owners_kernel(logits, rows, columns, scores),
+        "F.interpolate, then argmax": interpolated,
+        "reference: matrix products, then argmax": lambda: panoptic_reference.owners(
+            logits.float(), row_matrix, column_matrix, scores
+        ),
+    }
+    least = logits.nbytes + 4 * expected.numel()
+    timed(context, clock, "panoptic_map", problem, functions, wrong, least)
+
+
+def owners_kernel(
+    logits: Tensor, rows: Axis, columns: Axis, scores: Tensor
+) -> Callable[[], tuple[Tensor, Tensor]]:
+    """The launch of ``launch.owners`` with its tables on the device already, as a runtime has."""
+    device = logits.device
+    arrays = (rows.first, rows.tap_columns, columns.first, columns.tap_columns)
+    axes = [torch.tensor(array, device=device) for array in arrays]
+    sizes = {
+        "masks": len(scores),
+        "height": rows.source,
+        "width": columns.source,
+        "row_taps": rows.taps,
+        "column_taps": columns.taps,
+        "out_height": rows.target,
+        "out_width": columns.target,
+    }
+
+    def call() -> tuple[Tensor, Tensor]:
+        counts = torch.zeros((3, len(scores)), dtype=torch.int32, device=device)
+        size = (rows.target, columns.target)
+        winners = torch.empty(size, dtype=torch.int32, device=device)
+        tables = (axes[0], axes[1], axes[2], axes[3])
+        shifts = -scores.log()
+        launch(panoptic_schedule.own("fp16", logits, tables, shifts, winners, counts, sizes))
+        return winners, counts
+
+    return call
+
+
+def decided(full: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Owners and counts from logits of the image's size, ``[K, H, W]``."""
+    owner = (scores[:, None, None] * full.sigmoid()).argmax(dim=0)
+    masks = full >= 0
+    is_kept = masks.gather(0, owner[None])[0]
+    counts = torch.zeros((3, len(scores)), dtype=torch.int32, device=full.device)
+    counts[0].scatter_add_(0, owner.flatten(), torch.ones_like(owner, dtype=torch.int32).flatten())
+    counts[1] = masks.sum(dim=(1, 2))
+    counts[2].scatter_add_(0, owner.flatten(), is_kept.int().flatten())
+    return torch.where(is_kept, owner + 1, 0).int(), counts
+
+
+def expected_owners(
+    logits: Tensor, rows: Axis, columns: Axis, scores: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Winners by the definition in float64, and where rounding may decide; some rows at a time."""
+    column_matrix = torch.from_numpy(columns.matrix()).to(logits.device)
+    row_matrix = torch.from_numpy(rows.matrix()).to(logits.device)
+    winners, doubts = [], []
+    for start in range(0, rows.target, ROWS_AT_ONCE):
+        part = row_matrix[start : start + ROWS_AT_ONCE]
+        exact = (logits.double(), part, column_matrix, scores.double())
+        winners.append(panoptic_reference.owners(*exact)[0])
+        full = part @ logits.double() @ column_matrix.T
+        best = (scores.double().log()[:, None, None] + F.logsigmoid(full)).sort(dim=0).values
+        close = best[-1] - best[-2] < MARGIN
+        doubts.append(close | (full.abs() < MARGIN).any(dim=0))
+    return torch.cat(winners), torch.cat(doubts)
+
+
+def timed(
+    context: Context,
+    clock: Clock,
+    step: str,
+    problem: Shrink | Map,
+    functions: Functions,
+    wrong: Callable[[object], str],
+    least: int,
+) -> None:
+    """Check and time functions that do the same, and record the row."""
+    runs: dict[str, Run] = {}
+    ways: dict[str, dict[str, Any]] = {}
+    for name, function in functions.items():
+        row = ways[name] = {"ours": name == "kernel", "whole": True, "wrong": False}
+        try:
+            made = clock.prepare(function)
+            made.call()
+            reason = wrong(made.output())
+            row |= {"how": made.how, "why": made.why}
+        except Exception as error:
+            row["failed"] = first_line(error)
+            continue
+        if reason:
+            row |= {"wrong": True, "failed": reason}
+        else:
+            runs[name] = made
+    for name, timing in in_rounds(runs, clock, limit=0.2).items():
+        ways[name] |= {"us": asdict(timing)}
+    context.emit("row", step=step, problem=asdict(problem), least_bytes=least, ways=ways)
