@@ -6,20 +6,24 @@
 #   benchmarks/gpu.sh                              # gpu-results/gpu-DATE.json and gpu-DATE.md
 #   benchmarks/gpu.sh --output docs/gpu --quick    # a few shapes
 #   PYTHON=python3.12 benchmarks/gpu.sh --only device attention
+#   benchmarks/gpu.sh --help
 #
 # Exit code 0: done. 1: a test, the sanitizer, the loader or a comparison with the reference failed.
 # 2: bad arguments. 3: there is no GPU.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-python3}
+python=$(command -v "${PYTHON:-python3}")
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 work=$(mktemp -d "${TMPDIR:-/tmp}/xdecoder-rt-gpu.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$python" "$root/benchmarks/gpu/layout.py" "$root" "$work/tree"
-
 # Nothing is left behind, and nothing older takes part.
 export PYTHONDONTWRITEBYTECODE=1 TRITON_CACHE_DIR="$work/triton" TORCHINDUCTOR_CACHE_DIR="$work/inductor"
 export PYTHONPATH="$work/tree${PYTHONPATH:+:$PYTHONPATH}"
-PYTHONSAFEPATH=1 "$python" -m gpu --work "$work" --called-from "$PWD" "$@"
+"$python" "$root/benchmarks/gpu/layout.py" "$root" "$work/tree"
+called_from=$PWD
+# A module of the folder where one happens to be must not stand in for ours.
+cd "$work"
+"$python" -m gpu --work "$work" --called-from "$called_from" "$@"

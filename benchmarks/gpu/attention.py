@@ -1,38 +1,46 @@
-"""Times masked attention: our kernels and what PyTorch offers, each checked first."""
+"""Times masked attention: our kernels and what PyTorch offers as it is, each checked first."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpu.clock import Run, clock_for, first_line, in_rounds, tensors
-from gpu.peers import Way, ours, peers
+from gpu.peers import PEERS, Way, ours
 from gpu.problems import DENSITIES, QUICK, SHAPES, TINY, Inputs, Shape, inputs
 from gpu.sections import Context
+from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.masked_attention import schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device
+from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand
 
 TOLERANCE = {"fp16": 1e-2, "bf16": 8e-2, "fp32": 1e-4}
 """Largest difference from the float64 reference; outputs are at most of size 5."""
 NORM = {"fp16": 4e-3, "bf16": 3e-2, "fp32": 1e-5}
 """Largest norm of the differences, in norms of the reference."""
-FIRST_COMPILATION = 25.0
 FIRST_SHAPE = 4.0
-"""Seconds that something is thought to take until it was done once."""
+"""Seconds that a row is thought to take until one was done."""
+DENSITY = 0.10
+"""At which single launches are timed."""
 
 
 def run(context: Context) -> None:
-    """Time every shape that time allows."""
+    """Time every shape that time allows, the most telling first."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    shapes = QUICK if context.quick else SHAPES
+    shapes = TINY if context.device == "cpu" else QUICK if context.quick else SHAPES
     attention = Attention(context)
-    for shape in TINY if context.device == "cpu" else shapes:
-        attention.shape(shape)
+    for shape in shapes:
+        ways = [*ours(shape, attention.device), *PEERS]
+        for density in DENSITIES:
+            attention.row(shape, density, ways)
+        if shape.sweep:
+            attention.parts(shape, DENSITY)
 
 
 def described(device: str) -> Device:
@@ -44,48 +52,40 @@ def described(device: str) -> Device:
 
 
 class Attention:
-    """The measuring of shapes, one after another, and what time it learnt that they take."""
+    """The measuring of rows, one after another, and what time it learnt that they take."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._device = described(context.device)
+        self.device = described(context.device)
         self._clock = clock_for(context.device)
         on_gpu = context.device == "cuda"
         self._rounds = {"rounds": 5, "samples": 10} if on_gpu else {"rounds": 1, "samples": 1}
-        self._shape_s = FIRST_SHAPE if on_gpu else 0.0
-        self._compiling_s = FIRST_COMPILATION if on_gpu else 0.0
+        self._row_s = FIRST_SHAPE if on_gpu else 0.0
+        self._failed: dict[tuple[Shape, str], str] = {}
 
-    def shape(self, shape: Shape) -> None:
-        """Time one shape at every density, as far as time goes."""
-        # What was compiled for other shapes must not stand in the way of this one.
-        torch.compiler.reset()
-        failed: dict[str, str] = {}
-        for density in DENSITIES:
-            if self._context.remaining() < self._shape_s:
-                self._context.emit(
-                    "left out", shape=shape.as_json(), density=density, reason="no time was left"
-                )
-                continue
-            begin = time.monotonic()
-            self._row(shape, density, failed)
-            if not shape.compiled:
-                self._shape_s = time.monotonic() - begin
-
-    def _row(self, shape: Shape, density: float, failed: dict[str, str]) -> None:
-        """One shape at one density; ``failed`` has the ways that failed on this shape."""
+    def row(self, shape: Shape, density: float, ways: Sequence[Way]) -> None:
+        """Time ways side by side on one shape at one density, if there is time."""
+        if self._context.remaining() < self._row_s:
+            self._context.emit(
+                "left out", shape=shape.as_json(), density=density, reason="no time was left"
+            )
+            return
+        begin = time.monotonic()
         x = inputs(shape, density, self._context.device)
         expected = x.expected()
         runs: dict[str, Run] = {}
         rows: dict[str, dict[str, Any]] = {}
-        for way in [*ours(shape, self._device), *peers(shape)]:
+        for way in ways:
             row = rows[way.name] = {"ours": way.ours, "whole": way.whole}
-            if way.name not in failed:
-                made = self._prepared(way, x, expected, shape, density, row)
+            if (shape, way.name) not in self._failed:
+                made = self._prepared(way, x, expected, shape, row)
                 if made is not None:
                     runs[way.name] = made
                 else:
-                    failed[way.name] = row["failed"]
-            row |= {"failed": failed[way.name]} if way.name in failed else {}
+                    # What failed at one density is not tried at the next.
+                    self._failed[shape, way.name] = row["failed"]
+            else:
+                row["failed"] = self._failed[shape, way.name]
         for name, timing in in_rounds(runs, self._clock, limit=0.15, **self._rounds).items():
             rows[name] |= {"us": asdict(timing)}
         self._context.emit(
@@ -94,28 +94,39 @@ class Attention:
             density=density,
             open_share=x.open_share(),
             tile_share=x.tile_share(),
-            splits=schedule.choose(shape.problem, self._device).splits,
+            splits=schedule.choose(shape.problem, self.device).splits,
             ways=rows,
         )
         del runs, x, expected
         if self._context.device == "cuda":
             torch.cuda.empty_cache()
+            self._row_s = time.monotonic() - begin
+
+    def parts(self, shape: Shape, density: float) -> None:
+        """Time the launches of what ships one by one."""
+        if self._context.remaining() < 0:
+            return
+        x = inputs(shape, density, self._context.device)
+        problem, way = shape.problem, schedule.choose(shape.problem, self.device)
+        names = ("query", "key", "value", "mask_embedding", "mask_features")
+        tensors = dict(zip(names, x.as_plans_lay, strict=True))
+        for name, (size, kind) in schedule.workspace(problem, way).items():
+            tensors[name] = x.query.new_empty(size, dtype=getattr(torch, kind))
+        operands = {name: Operand(tensor, tensor.stride()) for name, tensor in tensors.items()}
+        out = torch.empty_like(x.query)
+        calls = schedule.calls(problem, way, operands, out)
+        # In order first: a later launch reads what an earlier one wrote.
+        runs = {call.function: self._clock.prepare(partial(launch, call)) for call in calls}
+        timings = in_rounds(runs, self._clock, limit=0.15, **self._rounds)
+        us = {name: asdict(timing) for name, timing in timings.items()}
+        self._context.emit(
+            "parts", shape=shape.as_json(), density=density, splits=way.splits, us=us
+        )
 
     def _prepared(
-        self,
-        way: Way,
-        x: Inputs,
-        expected: Tensor,
-        shape: Shape,
-        density: float,
-        row: dict[str, Any],
+        self, way: Way, x: Inputs, expected: Tensor, shape: Shape, row: dict[str, Any]
     ) -> Run | None:
         """A way ready to be timed and found right; None where ``row`` says why not."""
-        compiles = way.compiled and density == DENSITIES[0]
-        left = self._context.remaining()
-        if compiles and left < 1.5 * self._compiling_s:
-            row["failed"] = f"not compiled: {max(0.0, left):.0f} s were left"
-            return None
         begin = time.monotonic()
         try:
             made = self._clock.prepare(way.build(x), way.graph)
@@ -128,8 +139,7 @@ class Attention:
                 # After a fault of the device nothing runs any more: this raises then.
                 torch.cuda.synchronize()
             return None
-        if compiles:
-            row["preparing_s"] = self._compiling_s = round(time.monotonic() - begin, 1)
+        row["preparing_s"] = round(time.monotonic() - begin, 1)
         row |= {"how": made.how, "why": made.why}
         return None if "failed" in row else made
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 
 SHARES = {
     "device": 0.06,
-    "tests": 0.36,
-    "sanitizer": 0.14,
-    "loader": 0.08,
+    "loader": 0.16,
+    "sanitizer": 0.10,
+    "attention": 0.20,
+    "compiled": 0.15,
     "steps": 0.06,
-    "attention": 0.30,
+    "tests": 0.27,
 }
 """Sections in the order in which they run, and the part of the time that each may take."""
 
@@ -19,20 +20,25 @@ SHARES = {
 class Budget:
     """A time limit with shares.
 
-    What a section leaves goes to those after it, so the last, the longest, gets all that is left.
+    What a section leaves goes to those after it, and the last gets all that is left.
 
     Args:
         seconds: the whole.
         shares: parts of the sections that will run, in order.
+        reserve: seconds at the end that no section gets.
         now: a monotonic clock, in seconds.
     """
 
     def __init__(
-        self, seconds: float, shares: Mapping[str, float], now: Callable[[], float] = time.monotonic
+        self,
+        seconds: float,
+        shares: Mapping[str, float],
+        reserve: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.seconds = seconds
         self._now = now
-        self._end = now() + seconds
+        self._end = now() + seconds - reserve
         self._shares = dict(shares)
 
     def remaining(self) -> float:

@@ -29,7 +29,6 @@ class Way:
         ours: whether it runs our kernels.
         whole: whether it does the whole job: the mask product and the row rule too.
         graph: whether it may be recorded as a CUDA graph.
-        compiled: whether PyTorch compiles it first, which takes seconds.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Way:
     ours: bool = False
     whole: bool = True
     graph: bool = True
-    compiled: bool = False
 
 
 def original(x: Inputs) -> Callable[[], Tensor]:
@@ -127,15 +125,14 @@ PEERS = (
     Way("eager, the reference", definition),
     Way("SDPA, boolean mask", sdpa_boolean),
     Way("SDPA, additive mask", sdpa_additive),
-    Way("FlexAttention", flex(masked_anew=True), compiled=True),
-    Way("FlexAttention, block mask given", flex(masked_anew=False), whole=False, compiled=True),
-    Way("torch.compile of the reference", compiled_definition, compiled=True),
 )
-
-
-def peers(shape: Shape) -> list[Way]:
-    """What is compared with on a shape."""
-    return [way for way in PEERS if shape.compiled or not way.compiled]
+"""What PyTorch offers as it is."""
+COMPILED = (
+    Way("torch.compile of the reference", compiled_definition),
+    Way("FlexAttention", flex(masked_anew=True)),
+    Way("FlexAttention, block mask given", flex(masked_anew=False), whole=False),
+)
+"""What it compiles first, which takes seconds."""
 
 
 def _scheduled(way: Schedule | None) -> Callable[[Inputs], Callable[[], Tensor]]:
@@ -166,9 +163,7 @@ def ours(shape: Shape, device: Device) -> list[Way]:
         together = schedule.power_of_two(shape.heads, least=1)
         parts = schedule.splits(shape.problem, schedule.WIDE, device.multiprocessors)
         ways |= {
-            f"one kernel, {heads} heads together": _scheduled(
-                replace(chosen, heads_together=heads)
-            )
+            f"one kernel, {heads} heads together": _scheduled(replace(chosen, heads_together=heads))
             for heads in (2, 4)
             if heads <= together
         }
@@ -177,7 +172,7 @@ def ours(shape: Shape, device: Device) -> list[Way]:
         )
         tiles = -(-shape.keys // chosen.tiles.key)
         for count in SPLITS:
-            if count <= tiles:
+            if count <= tiles and count != chosen.splits:
                 name = f"two kernels, keys in {count}" if count > 1 else "two kernels, keys whole"
                 ways[name] = _scheduled(replace(chosen, splits=count))
         ways["two kernels, keys [N, d]"] = _keys_by_position

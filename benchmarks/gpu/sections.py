@@ -2,8 +2,8 @@
 
     python -m gpu.sections attention --into FILE --seconds 120 --device cuda --work FOLDER
 
-A section writes records, a JSON object a line, as it finds them, so that what it found before it was
-ended is kept.
+A section writes records, a JSON object a line, as it finds them, so that what it found before it
+was ended is kept.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 
 from gpu.budget import SHARES
 
-GRACE = 10.0
-"""Seconds after its time at which a section is ended."""
+GRACE = 0.1
+"""The part of its time that a section should leave, and after which it is ended."""
 SAID = 400
 
 
@@ -94,24 +94,22 @@ class Result:
         return asdict(self)
 
 
-def supervise(
-    section: str, seconds: float, work: Path, options: Sequence[str] = (), grace: float = GRACE
-) -> Result:
+def supervise(section: str, seconds: float, work: Path, options: Sequence[str] = ()) -> Result:
     """Run a section in a process of its own, and end it and all it started when time is over."""
     into = work / f"{section}.jsonl"
     into.touch()
     log = work / f"{section}.log"
     command = [sys.executable, "-m", "gpu.sections", section, "--into", str(into)]
-    command += ["--seconds", f"{seconds:.1f}", "--work", str(work), *options]
+    command += ["--seconds", f"{seconds * (1 - GRACE):.1f}", "--work", str(work), *options]
     begin = time.monotonic()
     with log.open("wb") as output:
-        code = ended(command, seconds + grace, stdout=output, stderr=subprocess.STDOUT, cwd=work)
+        code = ended(command, seconds, stdout=output, stderr=subprocess.STDOUT, cwd=work)
     records = read_records(into)
     taken = round(time.monotonic() - begin, 1)
     verdicts = [record for record in records if record["kind"] == "verdict"]
     kept = [record for record in records if record["kind"] != "verdict"]
     if code is None:
-        return Result(section, "out of time", f"ended after {taken:.0f} s", taken, kept)
+        return Result(section, "out of time", f"it was ended after {taken:.0f} s", taken, kept)
     if verdicts:
         last = verdicts[-1]
         return Result(section, last["status"], last["reason"], taken, kept)
@@ -122,9 +120,7 @@ def supervise(
 
 def ended(command: Sequence[str], seconds: float, **options: Any) -> int | None:
     """The exit code of a command; None where it was ended, with all it started, for time."""
-    process = subprocess.Popen(
-        command, start_new_session=True, stdin=subprocess.DEVNULL, **options
-    )
+    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, **options)
     try:
         return process.wait(max(0.0, seconds))
     except subprocess.TimeoutExpired:

@@ -78,7 +78,9 @@ def shrink(context: Context, clock: Clock, problem: Shrink) -> None:
     size = (1, problem.channels, problem.side, problem.side)
     x = torch.randn(size, generator=generator).to(context.device, torch.float16)
     levels = [(side, side) for side in problem.levels]
-    exact = [torch.from_numpy(bicubic_matrix(problem.side, side)).to(x.device) for side, _ in levels]
+    exact = [
+        torch.from_numpy(bicubic_matrix(problem.side, side)).to(x.device) for side, _ in levels
+    ]
     expected = [(rows @ x.double() @ rows.T).flatten(2) for rows in exact]
     matrices = [matrix.to(x.dtype) for matrix in exact]
 
@@ -115,7 +117,8 @@ def panoptic(context: Context, clock: Clock, problem: Map) -> None:
     )
     expected, doubtful = expected_owners(logits, rows, columns, scores)
     row_matrix, column_matrix = (
-        torch.from_numpy(axis.matrix()).to(context.device, torch.float32) for axis in (rows, columns)
+        torch.from_numpy(axis.matrix()).to(context.device, torch.float32)
+        for axis in (rows, columns)
     )
     padded, image = (problem.padded, problem.padded), problem.image
 

@@ -1,0 +1,173 @@
+"""Launches compiled kernels through the product's loader, with neither PyTorch nor Triton.
+
+    python -m gpu.launching COMPILED RESULTS.npz [--small] [--unset]
+
+This is what a Jetson does, and what runs under compute-sanitizer: it starts in a second. Results
+are for :mod:`gpu.loader` to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpu.cases import CASES, SMALL, Array, AttentionCase, Case, MapCase, ShrinkCase
+from gpu.cuda_driver import driver
+from xdecoder_rt.kernels.compiled import CompiledKernels
+from xdecoder_rt.kernels.level_features import schedule as shrink_schedule
+from xdecoder_rt.kernels.level_features.tiles import tile_plan
+from xdecoder_rt.kernels.loader import Kernels
+from xdecoder_rt.kernels.masked_attention import schedule
+from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand
+from xdecoder_rt.kernels.panoptic_map import schedule as map_schedule
+
+
+class Memory:
+    """Arrays on the device.
+
+    Args:
+        cuda: ``pycuda.driver``, or what stands for it.
+        unset: leave what kernels write as the driver gives it, for a tool that finds reads of
+            memory that nobody wrote; else it starts as NaN and -1.
+    """
+
+    def __init__(self, cuda: Any, unset: bool) -> None:
+        self._cuda, self._unset = cuda, unset
+        self._held: dict[int, tuple[Any, Array]] = {}
+
+    def put(self, array: Array) -> Operand:
+        """A copy, with the strides of the array, which may be any view of a dense one."""
+        order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+        dense = np.ascontiguousarray(array.transpose(order))
+        held = self._allocated(dense)
+        self._cuda.memcpy_htod(held, dense)
+        strides = tuple(stride // array.itemsize for stride in array.strides)
+        return Operand(int(held), strides)
+
+    def new(self, shape: tuple[int, ...], kind: Any) -> Operand:
+        """To be written by a kernel."""
+        array = np.full(shape, -1 if np.dtype(kind).kind == "i" else np.nan, kind)
+        return Operand(int(self._allocated(array)), ()) if self._unset else self.put(array)
+
+    def fetch(self, operand: Operand) -> Array:
+        """What lies there, of the shape that was put."""
+        held, array = self._held[operand.data]
+        found = np.empty(array.shape, array.dtype)
+        self._cuda.memcpy_dtoh(found, held)
+        return found
+
+    def free(self) -> None:
+        """Give everything back."""
+        for held, _ in self._held.values():
+            held.free()
+        self._held.clear()
+
+    def _allocated(self, array: Array) -> Any:
+        held = self._cuda.mem_alloc(array.nbytes)
+        self._held[int(held)] = (held, array)
+        return held
+
+
+def attention(case: AttentionCase, kernels: Kernels, memory: Memory) -> list[Array]:
+    """Its output."""
+    way = schedule.choose(case.problem, Device(kernels.multiprocessors, kernels.capability))
+    if case.splits:
+        way = replace(way, splits=case.splits)
+    operands = {name: memory.put(array) for name, array in case.arrays().items()}
+    for name, (shape, kind) in schedule.workspace(case.problem, way).items():
+        operands[name] = memory.new(shape, kind)
+    p = case.problem
+    out = memory.new((p.batch, p.heads, p.queries, p.width), np.float16)
+    for call in schedule.calls(p, way, operands, out.data):
+        kernels.launch(call)
+    return [memory.fetch(out)]
+
+
+def shrink(case: ShrinkCase, kernels: Kernels, memory: Memory) -> list[Array]:
+    """The levels."""
+    x = case.map()
+    plan = tile_plan((case.side, case.side), tuple(case.sizes))
+    table, weights = memory.put(plan.table), memory.put(plan.weights.astype(np.float16))
+    put = memory.put(x)
+    outs = [memory.new((1, case.channels, side * side), np.float16) for side in case.levels]
+    addresses = [out.data for out in outs]
+    made = shrink_schedule.call(
+        *("fp16", put.data, x.shape, put.strides, table.data),
+        *(len(plan.table), weights.data, addresses),
+    )
+    kernels.launch(made)
+    return [memory.fetch(out) for out in outs]
+
+
+def panoptic(case: MapCase, kernels: Kernels, memory: Memory) -> list[Array]:
+    """Owners and counts, then ids."""
+    rows, columns = case.axes()
+    arrays = (rows.first, rows.tap_columns, columns.first, columns.tap_columns)
+    axes = [memory.put(array).data for array in arrays]
+    winners = memory.new(case.target, np.int32)
+    counts = memory.put(np.zeros((3, case.masks), np.int32))
+    shifts = memory.put(-np.log(case.scores()))
+    sizes = {
+        "masks": case.masks,
+        "height": rows.source,
+        "width": columns.source,
+        "row_taps": rows.taps,
+        "column_taps": columns.taps,
+        "out_height": rows.target,
+        "out_width": columns.target,
+    }
+    logits = memory.put(case.logits())
+    tables = (axes[0], axes[1], axes[2], axes[3])
+    operands = (logits.data, tables, shifts.data, winners.data, counts.data, sizes)
+    kernels.launch(map_schedule.own("fp16", *operands))
+    owners = memory.fetch(winners)
+    ids = memory.put(case.ids())
+    kernels.launch(map_schedule.relabel(winners.data, ids.data, owners.size))
+    return [owners, memory.fetch(counts), memory.fetch(winners)]
+
+
+def launched(case: Case, kernels: Kernels, memory: Memory) -> list[Array]:
+    """What a case leaves."""
+    if isinstance(case, AttentionCase):
+        return attention(case, kernels, memory)
+    if isinstance(case, ShrinkCase):
+        return shrink(case, kernels, memory)
+    return panoptic(case, kernels, memory)
+
+
+def main() -> None:
+    """Launch every case and print, as JSON, by what."""
+    parser = argparse.ArgumentParser(prog="python -m gpu.launching")
+    parser.add_argument("compiled", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--small", action="store_true", help="leave out the large case")
+    parser.add_argument("--unset", action="store_true", help="leave memory as it is allocated")
+    options = parser.parse_args()
+    cuda, name = driver()
+    cuda.init()
+    context = cuda.Device(0).retain_primary_context()
+    context.push()
+    try:
+        kernels = Kernels(CompiledKernels(options.compiled))
+        results = {}
+        for case in SMALL if options.small else CASES:
+            memory = Memory(cuda, options.unset)
+            for i, array in enumerate(launched(case, kernels, memory)):
+                results[f"{case.name}/{i}"] = array
+            memory.free()
+    finally:
+        context.pop()
+        context.detach()
+    np.savez(options.results, **results)
+    present = [module for module in ("torch", "triton") if module in sys.modules]
+    print(json.dumps({"driver": name, "imported": present}))
+
+
+if __name__ == "__main__":
+    main()
