@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ def build_portable(
         max_phrases,
         frame_macs,
         {s.member: s.error for s in summaries},
+        hashlib.sha256(members["text.onnx"]).hexdigest(),
     )
     progress(f"Writing {output}")
     return BuildSummary(output, write_plan(output, manifest, members), tuple(summaries))
@@ -152,6 +154,7 @@ def _manifest(
     max_phrases: int,
     frame_macs: int,
     errors: dict[str, float],
+    text_sha256: str,
 ) -> Manifest:
     config = model.config
     thresholds = config.postprocess
@@ -200,6 +203,7 @@ def _manifest(
             repetition_penalty=config.repetition_penalty,
             caption_beams=config.caption_beams,
             answers=config.answers,
+            origin_sha256=text_sha256,
         ),
         tasks=tuple(tasks),
         postprocess=PostprocessInfo(

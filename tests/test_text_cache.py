@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.text_cache import CacheStats, TextCache, default_directory
+from xdecoder_rt.text_cache import CACHE_FILE, CacheStats, TextCache, default_directory
 
-FILE = "text-v1.sqlite"
+FILE = CACHE_FILE
 
 
 def vectors(count: int, start: int = 0, size: int = 8) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ def test_any_texts_and_values_survive_the_disk(tmp_path_factory, entries):
 
 def test_odd_texts_are_distinct(tmp_path):
     texts = ["", "\0", "a", "a\0", "é", "e\u0301", "\ud800", "😀", "x" * 1_000_000]
-    cache = TextCache(tmp_path, namespace="graph", memory_items=0)
+    cache = TextCache(tmp_path, namespace="graph", memory_bytes=0)
     cache.put_many({text: np.full(2, index) for index, text in enumerate(texts)})
     found = cache.get_many(texts)
     assert [int(found[text][0]) for text in texts] == list(range(len(texts)))
@@ -120,7 +120,7 @@ def test_a_vocabulary_of_ten_thousand(tmp_path):
 
 
 def test_memory_keeps_what_was_used_last():
-    cache = TextCache(None, namespace="graph", memory_items=3)
+    cache = TextCache(None, namespace="graph", memory_bytes=3 * 8 * 4)
     cache.put_many(vectors(3))
     cache.get_many(["text 0"])
     cache.put_many(vectors(1, start=3))
@@ -129,7 +129,7 @@ def test_memory_keeps_what_was_used_last():
 
 def test_the_file_stays_within_its_size_and_drops_the_oldest(tmp_path):
     limit = 200_000
-    cache = TextCache(tmp_path, namespace="graph", memory_items=0, disk_bytes=limit)
+    cache = TextCache(tmp_path, namespace="graph", memory_bytes=0, disk_bytes=limit)
     batches = [vectors(50, start=50 * batch, size=256) for batch in range(12)]
     with sqlite3.connect(tmp_path / FILE) as database:
         for age, batch in enumerate(batches):
@@ -157,11 +157,37 @@ def test_use_protects_from_eviction(folder):
     assert touched == 1
 
 
+def test_texts_are_listed_those_used_last_first(folder):
+    cache = TextCache(folder, namespace="graph")
+    assert {entry.text for entry in cache.entries()} == set(vectors(10))
+    assert {entry.bytes for entry in cache.entries()} == {8 * 4}
+    assert TextCache(folder, namespace="another graph").entries() == []
+    assert TextCache(None, namespace="graph").entries() == []
+    summary = cache.summary()
+    assert summary.entries == 10 and 0 < summary.bytes < 1 << 20
+
+
+def test_what_came_with_the_plan_comes_before_the_disk(folder):
+    loads = []
+
+    def carried():
+        loads.append(1)
+        found = vectors(2)
+        for vector in found.values():
+            vector.setflags(write=False)
+        return found
+
+    cache = TextCache(folder, namespace="graph", memory_bytes=0, carried=carried)
+    for _ in range(2):
+        assert_same(cache.get_many(["text 0", "text 5"]), {**vectors(1), **vectors(1, start=5)})
+    assert cache.stats == CacheStats(plan_hits=2, disk_hits=2) and len(loads) == 1
+
+
 # --- many users -----------------------------------------------------------------------------------
 
 
 def test_threads(tmp_path):
-    cache = TextCache(tmp_path, namespace="graph", memory_items=20)
+    cache = TextCache(tmp_path, namespace="graph", memory_bytes=20 * 8 * 4)
 
     def work(seed: int) -> None:
         for step in range(20):
@@ -181,7 +207,7 @@ import numpy as np
 warnings.simplefilter("error")
 from xdecoder_rt.text_cache import TextCache
 folder, seed = sys.argv[1], int(sys.argv[2])
-cache = TextCache(folder, namespace="graph", memory_items=0)
+cache = TextCache(folder, namespace="graph", memory_bytes=0)
 for step in range(20):
     texts = [f"text {(seed * 7 + step + k) % 60}" for k in range(5)]
     mine = {text: np.full(64, int(text.split()[1]), np.float32) for text in texts}
@@ -207,7 +233,7 @@ def test_processes_write_one_file_together(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_cache_inherited_by_a_fork(folder):
-    cache = TextCache(folder, namespace="graph", memory_items=0)
+    cache = TextCache(folder, namespace="graph", memory_bytes=0)
     assert len(cache.get_many(["text 0"])) == 1
     results = multiprocessing.get_context("fork").SimpleQueue()
 
@@ -223,7 +249,7 @@ def test_a_cache_inherited_by_a_fork(folder):
 
 
 def test_a_locked_file_is_a_miss_not_an_end(folder):
-    cache = TextCache(folder, namespace="graph", memory_items=0)
+    cache = TextCache(folder, namespace="graph", memory_bytes=0)
     blocker = sqlite3.connect(folder / FILE, isolation_level=None)
     blocker.execute("BEGIN EXCLUSIVE")
     with warnings.catch_warnings():
@@ -285,13 +311,65 @@ def test_a_damaged_file_is_begun_anew(folder, kind):
     path.write_bytes(_damages(path.read_bytes())[kind])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cache = TextCache(folder, namespace="graph", memory_items=0)
+        cache = TextCache(folder, namespace="graph", memory_bytes=0)
         cache.get_many(list(vectors(10)))
         cache.put_many(vectors(10))
         assert_same(cache.get_many(list(vectors(10))), vectors(10))
     assert cache.is_on_disk and cache.stats.resets == (0 if kind == "empty" else 1)
     cache.close()
     assert_same(TextCache(folder, namespace="graph").get_many(list(vectors(10))), vectors(10))
+
+
+def test_a_damaged_file_is_set_aside(folder):
+    (folder / FILE).write_bytes(b"\x5a" * 5000)
+    with contextlib.closing(TextCache(folder, namespace="graph")) as cache:
+        cache.put_many(vectors(1))
+        assert cache.stats.resets == 1
+    assert (folder / f"{FILE}.damaged").read_bytes() == b"\x5a" * 5000
+
+
+_HEALING_CODE = """
+import sys, warnings
+import numpy as np
+warnings.simplefilter("error")
+from xdecoder_rt.text_cache import TextCache
+cache = TextCache(sys.argv[1], namespace="graph", memory_bytes=0)
+print("ready", flush=True)
+for line in sys.stdin:
+    mine = {f"text {k}": np.full(64, k, np.float32) for k in range(60)}
+    cache.put_many(mine)
+    for text, vector in cache.get_many(list(mine)).items():
+        np.testing.assert_array_equal(vector, mine[text])
+    print(cache.is_on_disk, flush=True)
+"""
+
+
+def test_processes_heal_a_file_that_is_damaged_under_them(tmp_path):
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", _HEALING_CODE, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    assert [child.stdout.readline() for child in children] == ["ready\n"] * 3
+    for damage in (False, True, False):
+        if damage:
+            with (tmp_path / FILE).open("r+b") as file:
+                file.write(b"\x5a" * 4096)
+        for child in children:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        assert [child.stdout.readline() for child in children] == ["True\n"] * 3
+    for child in children:
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode == 0, errors
+    wanted = {f"text {k}": np.full(64, k, np.float32) for k in range(60)}
+    with contextlib.closing(TextCache(tmp_path, namespace="graph")) as cache:
+        assert_same(cache.get_many(list(wanted)), wanted)
 
 
 def test_a_file_of_another_layout(tmp_path):
@@ -315,7 +393,7 @@ def test_flipped_bits_never_give_a_wrong_vector(data, tmp_path_factory):
     (folder / FILE).write_bytes(damaged)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        with contextlib.closing(TextCache(folder, namespace="graph", memory_items=0)) as cache:
+        with contextlib.closing(TextCache(folder, namespace="graph", memory_bytes=0)) as cache:
             found = cache.get_many(list(vectors(10)))
             assert_same(found, {text: vectors(10)[text] for text in found})
             cache.put_many(vectors(10))
@@ -354,7 +432,7 @@ def test_a_folder_on_a_read_only_file_system():
 
 
 def test_a_disk_that_fills_up_later(folder, monkeypatch):
-    cache = TextCache(folder, namespace="graph", memory_items=100)
+    cache = TextCache(folder, namespace="graph", memory_bytes=100 * 8 * 4)
 
     def full(*_args):
         raise sqlite3.OperationalError("database or disk is full")

@@ -174,6 +174,8 @@ class TextInfo:
             :class:`~xdecoder_rt.captioning.CaptionWriter`.
         caption_beams: drafts of a caption followed at a time unless a call asks otherwise.
         answers: what a question without choices is answered from.
+        origin_sha256: SHA-256 of the fp32 text graph that this plan's was made from; embeddings
+            made by that one are welcome here.
     """
 
     context_length: int
@@ -189,6 +191,7 @@ class TextInfo:
     repetition_penalty: float = 1.0
     caption_beams: int = 1
     answers: tuple[str, ...] = ()
+    origin_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -214,10 +217,10 @@ class VocabularyInfo:
 
     Attributes:
         name: what to ask for.
-        texts: the member with the names, a JSON list of `count` texts.
-        embeddings: the member with their unit embeddings, float32 little-endian
-            ``[count, proj_dim]``.
-        count: number of names.
+        texts: the member with the words and their rules, JSON (:mod:`xdecoder_rt.words_file`).
+        embeddings: the member with their unit embeddings and, last, that of the void class,
+            float32 little-endian ``[count + 1, proj_dim]``.
+        count: number of words, synonyms included.
     """
 
     name: str
@@ -390,6 +393,7 @@ def _text(values: JsonObject) -> TextInfo:
         repetition_penalty=values.number("repetition_penalty", 1.0, 100.0),
         caption_beams=values.integer("caption_beams", 1, 64),
         answers=values.optional("answers", values.texts, ()),
+        origin_sha256=values.optional("origin_sha256", lambda key: _digest(values, key), None),
     )
 
 

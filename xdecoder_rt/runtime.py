@@ -25,9 +25,9 @@ from xdecoder_rt.image import (
 from xdecoder_rt.kernels.compiled import INDEX
 from xdecoder_rt.manifest import size_key
 from xdecoder_rt.plan import Plan
+from xdecoder_rt.plan_words import PlanWords, cache_of
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.text import TextEncoder
-from xdecoder_rt.text_cache import TextCache
 from xdecoder_rt.text_graph import TextGraph
 from xdecoder_rt.tokenizer import ClipTokenizer
 
@@ -49,6 +49,7 @@ class Runtime:
         manifest: the plan's.
         backend: what runs the graphs.
         threads: for post-processing.
+        words: the vocabularies that the plan carries.
         text: embeds words.
         text_graph: encodes tokens.
         rows: decodes rows.
@@ -80,7 +81,9 @@ class Runtime:
             self.text_graph = TextGraph(
                 info, lambda feeds: self._graph(self.manifest.graphs.text)(feeds), self.backend
             )
-            self.text = self._open_text(directory)
+            self.words = PlanWords(self._plan)
+            cache = cache_of(self._plan, self.words, directory)
+            self.text = TextEncoder(info, self.tokenizer, self.text_graph, cache)
             self._device = self.backend if isinstance(self.backend, DeviceBackend) else None
             if self._device is not None and _KERNELS + INDEX in self._plan.names:
                 self._device.take_kernels(lambda name: self._plan.read(_KERNELS + name))
@@ -171,14 +174,6 @@ class Runtime:
         self.text.cache.close()
         self.backend.close()
         self._plan.close()
-
-    def _open_text(self, directory: Path | None) -> TextEncoder:
-        info, member = self.manifest.text, self.manifest.graphs.text
-        # Embeddings are the text graph's, so they outlive a plan that keeps it.
-        templates = "\n".join((*info.templates, *info.strip_suffixes))
-        namespace = f"{self.manifest.members[member].sha256}\n{templates}"
-        cache = TextCache(directory, namespace=namespace)
-        return TextEncoder(info, self.tokenizer, self.text_graph, cache)
 
     def token_logits(self, caption_embedding: Floats) -> Floats:
         """Scores of the token that follows: ``[N, text width]`` to ``[N, vocabulary]``."""

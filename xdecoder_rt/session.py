@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
@@ -123,8 +123,36 @@ class Session:
         Raises:
             VocabularyError: as for :meth:`segment`.
         """
+        self.class_table(vocabulary, progress)
+
+    def class_table(
+        self, vocabulary: Words, progress: Progress | None = None
+    ) -> npt.NDArray[np.float32]:
+        """What queries are compared with: unit embeddings over the plan's templates.
+
+        Args:
+            vocabulary: see :meth:`segment`.
+            progress: see :meth:`warm`.
+
+        Returns:
+            float32 ``[texts + 1, proj_dim]``, read-only: a row for each of the vocabulary's
+            ``texts``, and last the void class's.
+
+        Raises:
+            VocabularyError: as for :meth:`segment`.
+        """
         self._runtime.require_open()
-        self._runtime.text.class_table(Vocabulary.parse(vocabulary), progress)
+        return self._runtime.text.class_table(Vocabulary.parse(vocabulary), progress)
+
+    @property
+    def vocabularies(self) -> Mapping[str, Vocabulary]:
+        """The vocabularies that the plan carries, by name: for them no text is ever embedded.
+
+        Raises:
+            PlanError: one of them is damaged.
+        """
+        self._runtime.require_open()
+        return self._runtime.words.vocabularies()
 
     @property
     def text_cache(self) -> TextCache:

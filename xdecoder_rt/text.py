@@ -101,7 +101,9 @@ class TextEncoder:
             table = self._tables.get(key)
             if table is not None:
                 self._tables.move_to_end(key)
-                return table
+        if table is not None:
+            self.cache.count_table()
+            return table
         table = np.stack(self._found(kind, texts, progress))
         table.setflags(write=False)
         with self._lock:
@@ -160,6 +162,11 @@ class TextEncoder:
 
     def _tokens(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         return [self._tokenizer.tokens(text) for text in texts]
+
+
+def class_key(text: str) -> str:
+    """What a cache knows the embedding of a class name by."""
+    return _AS_CLASS + text
 
 
 def unit(rows: npt.NDArray[np.float32]) -> Features:

@@ -39,6 +39,7 @@ COMMANDS = (
     "run",
     "eval",
     "train",
+    "vocab",
     "info",
     "bench",
     "demo",

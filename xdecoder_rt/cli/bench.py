@@ -241,6 +241,7 @@ class Subject:
             "stages_ms": stages,
             "frames_per_second": 1000 / stages["end_to_end"]["p50"],
             "segments": self._segments,
+            "text_cache": asdict(self.engine.text_cache.stats),
         }
 
     def close(self) -> None:
@@ -284,7 +285,14 @@ def _text(document: dict[str, Any]) -> str:
             f"  {result['frames_per_second']:.1f} frames a second, {found} segment"
             f"{'' if found == 1 else 's'}; "
             f"opened in {result['open_ms']:.0f} ms, first frame {result['first_frame_ms']:.0f} ms",
+            f"  text cache: {_cached(result['text_cache'])}",
             f"  peak memory {memory['segmented']:.0f} MB (after importing "
             f"{memory['imported']:.0f}, after loading {memory['loaded']:.0f})",
         ]
     return "\n".join(lines)
+
+
+def _cached(counts: dict[str, int]) -> str:
+    """What became of the texts that were asked for."""
+    told = [f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items() if number]
+    return ", ".join(told)

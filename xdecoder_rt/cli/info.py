@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
-from xdecoder_rt.cli.options import add_json, add_plan
+from xdecoder_rt.cli.options import add_cache, add_json, add_plan
 from xdecoder_rt.cli.output import Report, count, printable, table
 from xdecoder_rt.manifest import Graphs, Manifest, size_key
 from xdecoder_rt.plan import Plan
@@ -14,7 +16,8 @@ from xdecoder_rt.plan import Plan
 SUMMARY = "say what a plan holds, and check that it is whole"
 DESCRIPTION = """\
 Open a plan, check the digest of every member, and say what it is: the model, the input sizes, the
-graphs, the thresholds, how exact it is, and what it was made with. Nothing in it is run.
+graphs, the thresholds, how exact it is, and what it was made with; and what this machine's cache of
+text embeddings has for it. Nothing in it is run.
 """
 EXAMPLES = """\
   xdecoder-rt info                      the plan model.plan of this folder
@@ -27,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``info``."""
     add_plan(parser, positional=True)
     add_json(parser)
+    add_cache(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,14 +42,55 @@ def run(args: argparse.Namespace) -> int:
     report = Report(args.json)
     with Plan.open(args.plan, verify=True) as plan:
         manifest, total = plan.manifest, plan.path.stat().st_size
+        cache = _cache(plan, args.cache_dir)
     report.text(f"{printable(str(args.plan), 200)}  {total / 1e6:.1f} MB, every member whole\n")
     report.text("\n".join(f"{name:12}{value}" for name, value in _facts(manifest)))
     report.text("\ngraphs")
     report.text(_graphs(manifest))
+    report.text("\ntext cache of this machine")
+    report.text(_cache_text(cache))
     report.document(
-        {"plan": str(args.plan), "size": total, "manifest": json.loads(manifest.to_json())}
+        {
+            "plan": str(args.plan),
+            "size": total,
+            "manifest": json.loads(manifest.to_json()),
+            "text_cache": cache,
+        }
     )
     return 0
+
+
+def _cache(plan: Plan, directory: Path | None) -> dict[str, Any]:
+    """What the cache of a folder has for a plan, and its counts since it was begun."""
+    from xdecoder_rt.plan_words import PlanWords, cache_of
+    from xdecoder_rt.text_cache import CACHE_FILE, default_directory
+
+    folder = directory or default_directory()
+    found: dict[str, Any] = {"file": None if folder is None else str(folder / CACHE_FILE)}
+    if folder is None or not (folder / CACHE_FILE).is_file():
+        return {**found, "texts": 0, "entries": 0, "bytes": 0, "counts": {}}
+    with contextlib.closing(cache_of(plan, PlanWords(plan), folder)) as cache:
+        summary, texts = cache.summary(), len(cache.entries())
+        return {
+            **found,
+            "texts": texts,
+            "entries": summary.entries,
+            "bytes": summary.bytes,
+            "limit": cache.disk_bytes,
+            "counts": dict(summary.counts),
+        }
+
+
+def _cache_text(cache: dict[str, Any]) -> str:
+    if not cache["entries"]:
+        return f"  {cache['file'] or 'none'}: empty"
+    counts = {name: f"{number:,}" for name, number in sorted(cache["counts"].items())}
+    hits = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items())
+    return (
+        f"  {cache['file']}: {cache['texts']:,} texts of this plan, {cache['entries']:,} of all, "
+        f"{cache['bytes'] / 1e6:.1f} of {cache['limit'] / 1e6:.0f} MB\n"
+        f"  so far: {hits or 'nothing was looked up'}"
+    )
 
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:

@@ -49,6 +49,11 @@ def add_threads(group: argparse._ActionsContainer) -> None:
         metavar="N",
         help="processor threads (default: the backend's choice)",
     )
+    add_cache(group)
+
+
+def add_cache(group: argparse._ActionsContainer) -> None:
+    """Add the folder of caches."""
     group.add_argument(
         "--cache-dir",
         type=Path,
@@ -75,6 +80,11 @@ def add_words(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="more words, one class a line as for --words, or JSON; empty lines and lines with # "
         "are skipped",
+    )
+    group.add_argument(
+        "--vocabulary",
+        metavar="NAME",
+        help="more words: a vocabulary that the plan carries (xdecoder-rt info lists them)",
     )
     group.add_argument(
         "--stuff",
@@ -174,14 +184,16 @@ def add_json(parser: argparse._ActionsContainer) -> None:
 
 def has_words(args: argparse.Namespace) -> bool:
     """Whether a command line with the options of `add_words` names any words to find."""
-    return bool(args.words or args.words_file or args.stuff)
+    return bool(args.words or args.words_file or args.vocabulary or args.stuff)
 
 
 def read_words(args: argparse.Namespace) -> Vocabulary:
     """The words of a command line with the options of `add_words`.
 
     Raises:
-        VocabularyError: there are none, or the file of words cannot be read.
+        VocabularyError: there are none, the file of words cannot be read, or the plan carries no
+            such vocabulary.
+        PlanError: the plan is not sound.
     """
     from xdecoder_rt.vocabulary import Vocabulary
     from xdecoder_rt.words_file import WordList, parse_lines, read_words
@@ -194,6 +206,11 @@ def read_words(args: argparse.Namespace) -> Vocabulary:
         )
     typed = parse_lines(args.words)
     filed = WordList([]) if args.words_file is None else read_words(args.words_file)
+    carried = None if args.vocabulary is None else _carried(args.plan, args.vocabulary)
+    if carried is not None:
+        filed = WordList(
+            [*filed.entries, *carried.words], filed.other or carried.other, carried.next_id
+        )
     entries = [*typed.entries, *filed.entries]
     known = {_label(entry) for entry in entries}
     stuff = parse_lines(args.stuff).entries
@@ -243,6 +260,21 @@ def task_names(text: str) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise argparse.ArgumentTypeError(f"the task {name} is there twice")
     return names
+
+
+def _carried(path: str, name: str) -> Vocabulary:
+    from xdecoder_rt.plan import Plan
+    from xdecoder_rt.plan_words import PlanWords
+
+    with Plan.open(path) as plan:
+        found = PlanWords(plan).vocabularies()
+        if name not in found:
+            raise VocabularyError(
+                f"The plan carries no vocabulary {shown(name)}",
+                expected=", ".join(found) or "none at all",
+                fix="xdecoder-rt vocab embed --into writes a plan that does",
+            )
+        return found[name]
 
 
 def _label(entry: Entry) -> str:

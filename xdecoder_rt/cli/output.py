@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from xdecoder_rt.errors import ArgumentError, shown
 
 STDOUT = "-"
 _LABEL_LIMIT = 40
+_REFRESH_SECONDS = 0.1
 
 
 class Report:
@@ -80,6 +81,33 @@ class Progress:
 def note(text: str) -> None:
     """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A line on stderr that counts long work, on a terminal only: ``512 of 10773 words``.
+
+    Args:
+        what: is counted.
+
+    Yields:
+        To be called with the number done, and of all.
+    """
+    shown_at = 0.0
+    is_terminal = sys.stderr.isatty()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal shown_at
+        now = time.perf_counter()
+        if is_terminal and (now - shown_at > _REFRESH_SECONDS or done == total):
+            shown_at = now
+            print(f"\r{done} of {total} {what}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    finally:
+        if shown_at:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def check_writable(path: str | os.PathLike[str], what: str) -> None:

@@ -30,7 +30,7 @@ from xdecoder_rt.cli.options import (
     read_choices,
     read_words,
 )
-from xdecoder_rt.cli.output import Report, harmless, printable
+from xdecoder_rt.cli.output import Report, counted, harmless, printable
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import TEXT_LIMIT, answer_line, reference_table, segment_table
 from xdecoder_rt.errors import ArgumentError
@@ -99,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         if words is not None:
-            engine.warm(words)
+            with counted("sentences embedded") as progress:
+                engine.warm(words, progress)
         jobs = [
             partial(_one, engine, image, words, choices, args, picture)
             for image, picture in zip(images.paths, pictures, strict=True)

@@ -25,7 +25,7 @@ from xdecoder_rt.cli.options import (
     add_words,
     read_words,
 )
-from xdecoder_rt.cli.output import Report, writer
+from xdecoder_rt.cli.output import Report, counted, writer
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import segment_table
 from xdecoder_rt.errors import ArgumentError
@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         labels = destinations(images, args.labels_png, ".png", "the labels")
-        engine.warm(words)
+        with counted("sentences embedded") as progress:
+            engine.warm(words, progress)
         jobs = [
             partial(_one, engine, image, words, args, picture, label_png)
             for image, picture, label_png in zip(images.paths, pictures, labels, strict=True)

@@ -1,0 +1,273 @@
+"""``xdecoder-rt vocab``: a robot's words, prepared where there is time for it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xdecoder_rt.cli.images import plural
+from xdecoder_rt.cli.options import (
+    add_cache,
+    add_engine,
+    add_json,
+    add_plan,
+    add_words,
+    has_words,
+    read_words,
+)
+from xdecoder_rt.cli.output import Report, check_writable, counted, printable, table
+from xdecoder_rt.errors import VocabularyError
+
+if TYPE_CHECKING:
+    from xdecoder_rt.manifest import Manifest
+    from xdecoder_rt.plan import Plan
+    from xdecoder_rt.text_cache import TextCache
+
+SUMMARY = "embed words ahead, and carry them to another machine or in a plan"
+DESCRIPTION = """\
+A word is embedded once: then its embedding is found in the cache of the machine, or in the plan. Do
+it where there is time for it, and a robot never runs the text graph.
+
+  embed   embed words into this machine's cache; with --into, write a plan that carries them
+  list    the vocabularies that a plan carries, and the words that the cache has for it
+  export  write embeddings to a file, for the cache of another machine
+  import  read such a file into this machine's cache
+
+A file of embeddings is data: checked by its SHA-256 and never executed. It belongs to one text
+graph and is refused by plans with another; a plan that was made from that plan takes it.
+"""
+EXAMPLES = """\
+  xdecoder-rt vocab embed --words-file kitchen.txt
+  xdecoder-rt vocab embed --words-file kitchen.txt --into robot.plan    named "kitchen" in the plan
+  xdecoder-rt segment desk.jpg --plan robot.plan --vocabulary kitchen
+  xdecoder-rt vocab list --plan robot.plan
+  xdecoder-rt vocab export kitchen.words --words-file kitchen.txt       on a workstation
+  xdecoder-rt vocab import kitchen.words                                on the robot
+"""
+_KINDS = {"class": "class", "text": "text", "tokens": "phrase"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of ``vocab`` and their options."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    embed = actions.add_parser("embed", help="embed words; with --into, into a plan")
+    add_plan(embed)
+    add_words(embed)
+    embed.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="write the plan anew with the words in it; may be the plan itself",
+    )
+    embed.add_argument(
+        "--name",
+        metavar="NAME",
+        help="what the words are called in the plan (default: the file of words without its "
+        'ending, or "words")',
+    )
+    add_json(embed)
+    add_engine(embed)
+
+    listed = actions.add_parser("list", help="what the plan carries and the cache holds")
+    add_plan(listed)
+    add_json(listed)
+    add_cache(listed)
+
+    export = actions.add_parser("export", help="write embeddings to a file")
+    export.add_argument("file", type=Path, metavar="FILE", help="the file to write")
+    add_plan(export)
+    add_words(export)
+    add_json(export)
+    add_engine(export)
+
+    import_ = actions.add_parser("import", help="read a file of embeddings into the cache")
+    import_.add_argument("file", type=Path, metavar="FILE", help="written by vocab export")
+    add_plan(import_)
+    add_json(import_)
+    add_cache(import_)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the action.
+
+    Raises:
+        XDecoderError: the plan, the words or a file are not usable.
+    """
+    report = Report(args.json)
+    action = {"embed": _embed, "list": _list, "export": _export, "import": _import}[args.action]
+    document = action(args, report)
+    report.document({"plan": str(args.plan), "action": args.action, **document})
+    return 0
+
+
+def _embed(args: argparse.Namespace, report: Report) -> dict[str, Any]:
+    from xdecoder_rt.engine import Engine
+    from xdecoder_rt.plan_words import carry
+
+    words = read_words(args)
+    if args.into is not None:
+        check_writable(args.into, "the plan")
+    with Engine(args.plan, args.backend, None, args.threads, args.cache_dir) as engine:
+        with counted("sentences embedded") as progress:
+            embedded = engine.class_table(words, progress)
+        stats = engine.text_cache.stats
+    # The void class is embedded with every vocabulary.
+    held = plural(len(words.texts) + 1, "text")
+    report.text(f"{held} with the void class: {stats.misses} embedded now, the others were known")
+    name = args.name or (args.words_file.stem if args.words_file else "words")
+    if args.into is not None:
+        carry(args.plan, args.into, name, words, embedded)
+        report.text(f"{printable(str(args.into), 200)} carries them as {name!r}")
+    return {
+        "words": len(words.texts),
+        "embedded": stats.misses,
+        "into": None if args.into is None else str(args.into),
+        "name": None if args.into is None else name,
+    }
+
+
+def _list(args: argparse.Namespace, report: Report) -> dict[str, Any]:
+    from xdecoder_rt.plan_words import PlanWords
+    from xdecoder_rt.words_file import plain
+
+    with _opened(args) as (plan, cache):
+        carried = {name: plain(words) for name, words in PlanWords(plan).vocabularies().items()}
+        entries = [(*_named(entry.text), entry) for entry in cache.entries()]
+        path = cache.path
+    number = {0: "no vocabulary", 1: "one vocabulary"}.get(len(carried))
+    report.text(
+        f"{printable(str(args.plan), 200)} carries {number or f'{len(carried)} vocabularies'}"
+    )
+    for name, words in carried.items():
+        labels = (one if isinstance(one, str) else " | ".join(_texts(one)) for one in words)
+        report.text(f"  {name}: {', '.join(printable(label) for label in labels)}")
+    report.text(f"\n{path or 'no cache file'}: {plural(len(entries), 'text')} of this text graph")
+    if entries:
+        rows = [
+            (kind, printable(text, 60), str(entry.bytes), _day(entry.used))
+            for kind, text, entry in entries
+        ]
+        report.text(table(("kind", "text", "bytes", "last used"), rows, left=2))
+    return {
+        "vocabularies": carried,
+        "cache": None if path is None else str(path),
+        "texts": [
+            {"kind": kind, "text": text, "bytes": entry.bytes, "used": entry.used}
+            for kind, text, entry in entries
+        ],
+    }
+
+
+def _export(args: argparse.Namespace, report: Report) -> dict[str, Any]:
+    from xdecoder_rt.embedding_file import EmbeddingFile
+    from xdecoder_rt.plan_words import templates_digest
+    from xdecoder_rt.text import class_key
+
+    check_writable(args.file, "the embeddings")
+    keys: list[str] | None = None
+    if has_words(args):
+        from xdecoder_rt.engine import Engine
+
+        words = read_words(args)
+        with Engine(args.plan, args.backend, None, args.threads, args.cache_dir) as engine:
+            with counted("sentences embedded") as progress:
+                rows = engine.class_table(words, progress)
+            background = engine.manifest.text.background
+            manifest = engine.manifest
+        keys = [class_key(text) for text in (*words.texts, background)]
+        vectors = dict(zip(keys, rows, strict=True))
+    else:
+        with _opened(args) as (plan, cache):
+            manifest = plan.manifest
+            vectors = cache.get_many([entry.text for entry in cache.entries()])
+        if not vectors:
+            raise VocabularyError(
+                "The cache has no words of this plan",
+                fix="name some with --words, or embed them before: xdecoder-rt vocab embed",
+            )
+    graph = manifest.members[manifest.graphs.text].sha256
+    EmbeddingFile(graph, templates_digest(manifest), vectors).write(args.file)
+    size = args.file.stat().st_size
+    held = plural(len(vectors), "embedding")
+    report.text(f"{printable(str(args.file), 200)}  {held}, {size / 1e6:.2f} MB")
+    return {"file": str(args.file), "embeddings": len(vectors), "size": size}
+
+
+def _import(args: argparse.Namespace, report: Report) -> dict[str, Any]:
+    from xdecoder_rt.embedding_file import EmbeddingFile
+
+    found = EmbeddingFile.read(args.file)
+    with _opened(args) as (plan, cache):
+        _refuse_another(found, plan.manifest, args.file)
+        known = cache.get_many(list(found.vectors))
+        fresh = {text: row for text, row in found.vectors.items() if text not in known}
+        cache.put_many(fresh)
+        path = cache.path
+    report.text(
+        f"{printable(str(args.file), 200)}: {plural(len(fresh), 'embedding')} new to "
+        f"{path or 'no cache file'}, {len(known)} known"
+    )
+    return {
+        "file": str(args.file),
+        "new": len(fresh),
+        "known": len(known),
+        "cache": None if path is None else str(path),
+    }
+
+
+def _refuse_another(found: Any, manifest: Manifest, path: Path) -> None:
+    """Refuse embeddings that this plan's text graph, or the one it comes from, did not make."""
+    from xdecoder_rt.plan_words import templates_digest
+
+    own = manifest.members[manifest.graphs.text].sha256
+    if found.text_graph not in (own, manifest.text.origin_sha256):
+        raise VocabularyError(
+            f"{printable(str(path), 200)} was made by the text graph {found.text_graph[:16]}…",
+            expected=f"one made by this plan's, {own[:16]}…",
+            fix="export it with the plan that will read it, or with the one that it was made from",
+        )
+    if found.templates != templates_digest(manifest):
+        raise VocabularyError(
+            f"{printable(str(path), 200)} was made with other templates than this plan's",
+            fix="export it with the plan that will read it",
+        )
+    lengths = {len(row) % manifest.text.proj_dim for row in found.vectors.values()}
+    if lengths - {0}:
+        raise VocabularyError(
+            f"{printable(str(path), 200)} has embeddings of another length",
+            expected=f"{manifest.text.proj_dim} values",
+        )
+
+
+@contextmanager
+def _opened(args: argparse.Namespace) -> Iterator[tuple[Plan, TextCache]]:
+    """The plan and its cache, without what would run graphs."""
+    from xdecoder_rt.plan import Plan
+    from xdecoder_rt.plan_words import PlanWords, cache_of
+    from xdecoder_rt.text_cache import default_directory
+
+    with Plan.open(args.plan) as plan:
+        cache = cache_of(plan, PlanWords(plan), args.cache_dir or default_directory())
+        try:
+            yield plan, cache
+        finally:
+            cache.close()
+
+
+def _named(key: str) -> tuple[str, str]:
+    """The kind and the text of a cache's entry."""
+    kind, _, text = key.partition("\0")
+    return _KINDS.get(kind, kind), text
+
+
+def _texts(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value["name"], *value.get("synonyms", [])]
+
+
+def _day(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M}"

@@ -1,0 +1,138 @@
+"""Embeddings of texts in a file, to be carried from one machine's cache to another's.
+
+The file is data: ``MAGIC``, the length of a JSON header (eight bytes, little-endian), the header,
+float32 vectors one after another (little-endian), and the SHA-256 of all before it. The header says
+which text graph and which templates the vectors come from, and of each vector the text and length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.errors import PlanError, VocabularyError, shown
+from xdecoder_rt.json_reader import parse_json_dict
+
+__all__ = ["MAGIC", "EmbeddingFile"]
+
+MAGIC = b"xdecoder_rt embeddings 1\n"
+_DIGEST_BYTES = 32
+_HEADER_LIMIT = 256 << 20
+_SIZE_LIMIT = 8 << 30
+_VECTOR_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True)
+class EmbeddingFile:
+    """Embeddings and where they come from.
+
+    Attributes:
+        text_graph: SHA-256 of the text graph, hexadecimal.
+        templates: SHA-256 of the templates that class names are put into, hexadecimal.
+        vectors: text, as a cache knows it, to float32 vector.
+    """
+
+    text_graph: str
+    templates: str
+    vectors: Mapping[str, npt.NDArray[np.float32]]
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            VocabularyError: it cannot be written.
+        """
+        header = {
+            "text_graph": self.text_graph,
+            "templates": self.templates,
+            "texts": list(self.vectors),
+            "lengths": [len(vector) for vector in self.vectors.values()],
+        }
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        digest = hashlib.sha256()
+        try:
+            with atomic_writer(path) as file:
+                parts = (MAGIC, len(text).to_bytes(8, "little"), text)
+                rows = (vector.astype("<f4").tobytes() for vector in self.vectors.values())
+                for part in (*parts, *rows):
+                    digest.update(part)
+                    file.write(part)
+                file.write(digest.digest())
+        except OSError as error:
+            raise VocabularyError(
+                f"The embeddings {shown(str(path), 200)} cannot be written: "
+                f"{error.strerror or error}"
+            ) from error
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> EmbeddingFile:
+        """Read and check a file.
+
+        Raises:
+            VocabularyError: there is none, it is not such a file, or it is damaged.
+        """
+        name = shown(str(path), 200)
+        try:
+            size = Path(path).stat().st_size
+            if size > _SIZE_LIMIT:
+                raise _wrong(name, f"has {size:,} bytes, more than {_SIZE_LIMIT:,}")
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise VocabularyError(
+                f"The embeddings {name} cannot be read: {error.strerror or error}"
+            ) from error
+        body = memoryview(data)[:-_DIGEST_BYTES]
+        if not data.startswith(MAGIC):
+            raise _wrong(name, "does not begin as one")
+        if hashlib.sha256(body).digest() != data[-_DIGEST_BYTES:]:
+            raise _wrong(name, "is damaged or cut off: its SHA-256 is another")
+        begin = len(MAGIC) + 8
+        length = int.from_bytes(body[len(MAGIC) : begin], "little")
+        if length > min(len(body) - begin, _HEADER_LIMIT):
+            raise _wrong(name, "has a header longer than itself")
+        try:
+            header = parse_json_dict(bytes(body[begin : begin + length]), "its header", length)
+        except PlanError as error:
+            raise _wrong(name, f"has a header that cannot be read ({error.what})") from error
+        return cls._of(name, header, body[begin + length :])
+
+    @classmethod
+    def _of(cls, name: str, header: dict[str, Any], values: memoryview) -> EmbeddingFile:
+        graph, templates = header.get("text_graph"), header.get("templates")
+        texts, lengths = header.get("texts"), header.get("lengths")
+        if not isinstance(graph, str) or not isinstance(templates, str):
+            raise _wrong(name, "does not say which text graph it is of")
+        if not isinstance(texts, list) or not isinstance(lengths, list):
+            raise _wrong(name, "has no list of texts")
+        if not all(isinstance(text, str) for text in texts) or len(set(texts)) < len(texts):
+            raise _wrong(name, "has texts that are none, or one twice")
+        if len(lengths) != len(texts) or not all(map(_is_length, lengths)):
+            raise _wrong(name, "has vectors of impossible lengths")
+        if 4 * sum(lengths) != len(values):
+            raise _wrong(name, "has another number of values than its header says")
+        ends = np.cumsum(lengths, dtype=np.int64)
+        parts = np.split(np.frombuffer(values, "<f4"), ends[:-1]) if texts else []
+        if not all(bool(np.isfinite(part).all()) for part in parts):
+            raise _wrong(name, "has values that are no numbers")
+        return cls(graph, templates, dict(zip(texts, parts, strict=True)))
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _VECTOR_LIMIT
+
+
+def _wrong(name: str, problem: str) -> VocabularyError:
+    return VocabularyError(
+        f"The file of embeddings {name} {problem}",
+        expected="a file written by xdecoder-rt vocab export",
+        fix="export or copy it again",
+    )

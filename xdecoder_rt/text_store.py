@@ -1,0 +1,321 @@
+"""The file behind a text cache: SQLite, shared by processes, bounded, healing itself."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["StoredEntry", "StoreSummary", "TextStore"]
+
+_CHECKSUM_BYTES = 8
+_KEYS_PER_QUERY = 500
+_BUSY_SECONDS = 0.5
+_TOUCH_SECONDS = 3600
+_KEPT_BY_EVICTION = 0.8
+
+_Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StoredEntry:
+    """A text whose embedding is in the file.
+
+    Attributes:
+        text: what was embedded, as the cache was asked for it.
+        bytes: of its embedding.
+        used: when it was last used, to the hour; seconds since 1970.
+    """
+
+    text: str
+    bytes: int
+    used: int
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """What a file holds, all namespaces together.
+
+    Attributes:
+        entries: embeddings.
+        bytes: of the file that are in use.
+        counts: name to count, of all processes since the file was begun.
+    """
+
+    entries: int
+    bytes: int
+    counts: Mapping[str, int]
+
+
+class TextStore:
+    """The SQLite file in WAL mode. Raises OSError or sqlite3.Error when it cannot be used at all.
+
+    One thread at a time may use it.
+
+    Args:
+        path: the file; a damaged one is set aside under the same name with ``.damaged`` added.
+        limit_bytes: how large it may grow before the entries used longest ago are dropped.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self.path = path
+        self._limit_bytes = limit_bytes
+        self._connection: sqlite3.Connection | None = None
+        self._process = 0
+        self._inherited: list[sqlite3.Connection] = []
+        self._file: tuple[int, int] | None = None
+        self._counts = {"corrupt_rows": 0, "resets": 0, "evicted": 0}
+
+    def open(self) -> None:
+        """Opens the file, beginning anew when it is damaged."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connect()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            self._reset()
+
+    def read(self, keys: Sequence[bytes]) -> list[tuple[bytes, _Vector]]:
+        """The vectors of those `keys` that are stored and sound."""
+        try:
+            return self._read(keys)
+        except sqlite3.DatabaseError as error:
+            self._survive(error)
+            return []
+
+    def write(self, namespace: bytes, vectors: Mapping[bytes, tuple[str, _Vector]]) -> None:
+        """Stores vectors with their texts, and drops old ones when there are too many."""
+        try:
+            self._write(namespace, vectors)
+        except sqlite3.DatabaseError as error:
+            self._survive(error)
+
+    def entries(self, namespace: bytes) -> list[StoredEntry]:
+        """The texts of a namespace, those used last first."""
+        try:
+            found = self._connected().execute(
+                "SELECT text, length(value), used FROM vectors WHERE namespace = ? "
+                "ORDER BY used DESC, rowid DESC",
+                (namespace,),
+            )
+            return [
+                StoredEntry(text.decode("utf-8", "surrogatepass"), size - _CHECKSUM_BYTES, used)
+                for text, size, used in found
+                if isinstance(text, bytes) and isinstance(used, int)
+            ]
+        except sqlite3.DatabaseError as error:
+            self._survive(error)
+            return []
+
+    def summary(self) -> StoreSummary:
+        """What the file holds, and what became of it so far."""
+        try:
+            connection = self._connected()
+            entries = int(connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0])
+            counts = connection.execute("SELECT name, value FROM counts").fetchall()
+            return StoreSummary(entries, self._used_bytes(), {str(k): int(v) for k, v in counts})
+        except sqlite3.DatabaseError as error:
+            self._survive(error)
+            return StoreSummary(0, 0, {})
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Adds to the counts that the file keeps."""
+        rows = [(name, count) for name, count in counts.items() if count]
+        try:
+            self._change(
+                "INSERT INTO counts VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                rows,
+            )
+        except sqlite3.DatabaseError as error:
+            self._survive(error)
+
+    def take_counts(self) -> dict[str, int]:
+        """Events since the last call."""
+        counts, self._counts = self._counts, dict.fromkeys(self._counts, 0)
+        return counts
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._connection is not None and self._process == os.getpid():
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection = None
+
+    def _survive(self, error: sqlite3.DatabaseError) -> None:
+        """Nothing to do when another process holds the lock, a new file for a damaged one."""
+        if _is_damage(error):
+            self._reset()
+        elif not _is_locked(error):
+            raise error
+
+    def _reset(self) -> None:
+        self.close()
+        # Another process may have begun anew already: its file is not the one that was opened.
+        if self._file == _identity(self.path):
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(f"{self.path}{suffix}").unlink()
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.path, f"{self.path}.damaged")
+            self._counts["resets"] += 1
+        self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._file = _identity(self.path)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA journal_size_limit={4 << 20}")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS vectors "
+                "(key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL, "
+                "namespace BLOB NOT NULL, text BLOB NOT NULL)"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
+            )
+            connection.execute("CREATE INDEX IF NOT EXISTS by_use ON vectors (used)")
+            connection.execute("CREATE INDEX IF NOT EXISTS by_owner ON vectors (namespace)")
+            # A file that can be read only would fail at the first write, not here.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            if not _is_locked(error):
+                connection.close()
+                raise
+        self._connection, self._process = connection, os.getpid()
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection of this process: SQLite's must not be used across a fork."""
+        if self._connection is None:
+            return self._connect()
+        if self._process != os.getpid():
+            # Not even closed: that would drop the parent's locks.
+            self._inherited.append(self._connection)
+            return self._connect()
+        return self._connection
+
+    def _read(self, keys: Sequence[bytes]) -> list[tuple[bytes, _Vector]]:
+        connection, now = self._connected(), int(time.time())
+        found, corrupt, stale = [], [], []
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            some = keys[start : start + _KEYS_PER_QUERY]
+            marks = ",".join("?" * len(some))
+            rows = connection.execute(
+                f"SELECT key, value, used FROM vectors WHERE key IN ({marks})", some
+            )
+            for key, value, used in rows:
+                vector = _unpack(key, value)
+                if vector is None:
+                    corrupt.append(key)
+                    continue
+                found.append((key, vector))
+                # Use is noted by the hour: a hit should not cost a write.
+                if not isinstance(used, int) or abs(now - used) > _TOUCH_SECONDS:
+                    stale.append(key)
+        self._counts["corrupt_rows"] += len(corrupt)
+        try:
+            self._change("DELETE FROM vectors WHERE key = ?", ((key,) for key in corrupt))
+            self._change("UPDATE vectors SET used = ? WHERE key = ?", ((now, k) for k in stale))
+        except sqlite3.DatabaseError as error:
+            self._survive(error)
+        return found
+
+    def _write(self, namespace: bytes, vectors: Mapping[bytes, tuple[str, _Vector]]) -> None:
+        now = int(time.time())
+        rows = (
+            (key, _pack(key, vector), now, namespace, text.encode("utf-8", "surrogatepass"))
+            for key, (text, vector) in vectors.items()
+        )
+        self._change("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", rows)
+        self._evict()
+
+    def _change(self, statement: str, rows: Iterable[tuple[bytes | int | str, ...]]) -> None:
+        rows = list(rows)
+        if not rows:
+            return
+        with self._transaction() as connection:
+            connection.executemany(statement, rows)
+
+    def _used_bytes(self) -> int:
+        connection = self._connected()
+        pages, free, page_size = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * page_size
+
+    def _evict(self) -> None:
+        used_bytes = self._used_bytes()
+        if used_bytes <= self._limit_bytes:
+            return
+        with self._transaction() as connection:
+            count = int(connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0])
+            kept = int(count * _KEPT_BY_EVICTION * self._limit_bytes / used_bytes)
+            # Freed pages are used again, so the file stays at the limit without being vacuumed.
+            connection.execute(
+                "DELETE FROM vectors WHERE rowid IN "
+                "(SELECT rowid FROM vectors ORDER BY used, rowid LIMIT ?)",
+                (count - kept,),
+            )
+        self._counts["evicted"] += count - kept
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connected()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _pack(key: bytes, vector: _Vector) -> bytes:
+    data = vector.astype("<f4", copy=False).tobytes()
+    return data + hashlib.blake2b(data, key=key, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def _unpack(key: object, value: object) -> _Vector | None:
+    """The vector in a row, or None if the row is not what was written."""
+    if not isinstance(key, bytes) or not isinstance(value, bytes):
+        return None
+    data, checksum = value[:-_CHECKSUM_BYTES], value[-_CHECKSUM_BYTES:]
+    if hashlib.blake2b(data, key=key, digest_size=_CHECKSUM_BYTES).digest() != checksum:
+        return None
+    return np.frombuffer(data, dtype="<f4")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another of the same name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """SQLITE_CORRUPT and SQLITE_NOTADB, or a file of another layout."""
+    text = str(error)
+    return any(sign in text for sign in ("malformed", "not a database", "no such", "has no column"))
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
