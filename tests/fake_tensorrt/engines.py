@@ -78,17 +78,21 @@ def ranges(
 
     Args:
         model: serialized ONNX.
-        least: the smallest value of each dimension, by name.
+        least: the smallest value of each dimension, by name; that of one which is a sum, and has
+            a name of the exporter's making, is under "sum".
         most: the largest.
     """
     import onnx
+
+    def size(dim: Any, values: Mapping[str, int]) -> int:
+        return values.get(dim.dim_param, values.get("sum", 0)) if dim.dim_param else dim.dim_value
 
     found = {}
     for port in onnx.load_from_string(model).graph.input:
         dims = port.type.tensor_type.shape.dim
         found[port.name] = (
-            tuple(least[d.dim_param] if d.dim_param else d.dim_value for d in dims),
-            tuple(most[d.dim_param] if d.dim_param else d.dim_value for d in dims),
+            tuple(size(dim, least) for dim in dims),
+            tuple(size(dim, most) for dim in dims),
         )
     return found
 
@@ -161,13 +165,13 @@ def _dimensions(name: str, queries: int) -> list[tuple[dict[str, int], dict[str,
     if name.startswith("vision"):
         return [({"batch": 1}, {"batch": 1})]
     if name.startswith("decode"):
-        fixed = {"batch": 1, "rows": queries, "past": 0, "s99": queries, "regions": 1}
-        least = {"batch": 1, "rows": 1, "past": 0, "s99": 1, "regions": 1}
-        most = {"batch": 1, "rows": 256, "past": 320, "s99": 576, "regions": 8}
+        fixed = {"batch": 1, "rows": queries, "past": 0, "sum": queries, "regions": 1}
+        least = {"batch": 1, "rows": 1, "past": 0, "sum": 1, "regions": 1}
+        most = {"batch": 1, "rows": 256, "past": 320, "sum": 576, "regions": 8}
         return [(fixed, fixed), (least, most)]
     if name.startswith("mask"):
         return [({"batch": 1, "kept": 1}, {"batch": 1, "kept": 2 * queries})]
     if name.startswith("text"):
-        least = {"texts": 1, "length": 1, "past": 0}
-        return [(least, {"texts": 64, "length": 77, "past": 77})]
+        least = {"texts": 1, "length": 1, "past": 0, "sum": 1}
+        return [(least, {"texts": 64, "length": 128, "past": 77, "sum": 205})]
     return [({"captions": 1}, {"captions": 16})]
