@@ -28,7 +28,8 @@ def _package(name: str) -> ModuleType:
     return module
 
 
-fake_cuda = _package("fake_cuda").fake_cuda
+_cuda = _package("fake_cuda")
+fake_cuda, fake_driver = _cuda.fake_cuda, _cuda.fake_driver
 gpu = _package("fake_tensorrt").gpu
 
 TINY_SIZES = ((64, 64), (32, 96))

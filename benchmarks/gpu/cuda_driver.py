@@ -6,6 +6,7 @@ module in its place, so that the loader runs as it is.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import sys
@@ -150,6 +151,27 @@ def memcpy_dtoh(target: np.ndarray[Any, Any], source: Allocation) -> None:
     _call("cuMemcpyDtoH_v2", address, c_void_p(int(source)), c_size_t(target.nbytes))
 
 
+class Stream:
+    """A stream; ``handle`` is the driver's."""
+
+    def __init__(self) -> None:
+        self._stream = c_void_p()
+        _call("cuStreamCreate", byref(self._stream), c_uint(0))
+
+    @property
+    def handle(self) -> int:
+        """An address."""
+        return self._stream.value or 0
+
+    def synchronize(self) -> None:
+        """Wait for what was queued."""
+        _call("cuStreamSynchronize", self._stream)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Error):
+            _call("cuStreamDestroy_v2", self._stream)
+
+
 class Function:
     """A kernel of a module."""
 
@@ -168,12 +190,13 @@ class Function:
         shared: int = 0,
         stream: Any = None,
     ) -> None:
-        """Queue it on the default stream; arguments are NumPy scalars."""
+        """Queue it; arguments are NumPy scalars."""
         # Each must stay alive, and where it is, until the driver has read it.
         held = [np.array(argument) for argument in arguments]
         pointers = (c_void_p * len(held))(*(array.ctypes.data for array in held))
         sizes = [c_uint(size) for size in (*grid, *block, shared)]
-        _call("cuLaunchKernel", self._handle, *sizes, c_void_p(None), pointers, c_void_p(None))
+        queue = c_void_p(stream.handle if stream else None)
+        _call("cuLaunchKernel", self._handle, *sizes, queue, pointers, c_void_p(None))
 
 
 class Module:
@@ -205,5 +228,5 @@ def driver() -> tuple[ModuleType, str]:
         return found, "pycuda"
     package, module = ModuleType("pycuda"), sys.modules[__name__]
     package.driver = module  # type: ignore[attr-defined]
-    sys.modules["pycuda"], sys.modules["pycuda.driver"] = package, module
+    sys.modules |= {"pycuda": package, "pycuda.driver": module}
     return module, f"ctypes on {LIBRARY}"

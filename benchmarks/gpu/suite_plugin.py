@@ -80,7 +80,8 @@ def _fake_cuda() -> ModuleType:
 
 if importlib.util.find_spec("hypothesis") is None:
     _without_hypothesis()
-fake_cuda = _fake_cuda().fake_cuda
+_package = _fake_cuda()
+fake_cuda, fake_driver = _package.fake_cuda, _package.fake_driver
 
 
 def lacking(text: str) -> str | None:

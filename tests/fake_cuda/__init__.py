@@ -36,7 +36,7 @@ import pytest
 from .images import Kernel, cubin, ptx
 
 __all__ = ["Allocation", "Call", "Device", "FakeCuda", "Kernel", "Launch", "Live", "Result"]
-__all__ += ["fake_cuda"]
+__all__ += ["fake_cuda", "fake_driver"]
 
 FOLDER = Path(__file__).parent
 
@@ -348,11 +348,13 @@ class UnavailableError(Exception):
 
 
 @cache
-def load() -> FakeCuda:
-    """Compile the driver and load it where pycuda, imported after, finds it. Once a process.
+def library() -> FakeCuda:
+    """Compile the driver and load it where whatever asks for ``libcuda.so.1`` finds it.
+
+    Once a process.
 
     Raises:
-        UnavailableError: no Linux, no C compiler, no pycuda, or a driver of NVIDIA's is installed.
+        UnavailableError: no Linux, no C compiler, or a driver of NVIDIA's is installed.
     """
     if not sys.platform.startswith("linux"):
         raise UnavailableError("needs Linux")
@@ -360,8 +362,6 @@ def load() -> FakeCuda:
     compiler = next(filter(None, compilers), None)
     if compiler is None:
         raise UnavailableError("needs a C compiler")
-    if importlib.util.find_spec("pycuda") is None:
-        raise UnavailableError("needs pycuda: see tests/fake_cuda/README.md")
     if _driver_is_installed():
         raise UnavailableError(
             "a CUDA driver is installed here; its stand-in must not take its place"
@@ -372,8 +372,19 @@ def load() -> FakeCuda:
         flags = ["-std=gnu11", "-O0", "-g", "-fPIC", "-shared", "-fvisibility=hidden"]
         command = [compiler, *flags, f"-Wl,-soname,{path.name}", "-o", str(path), *sources]
         subprocess.run([*command, "-ldl", "-lpthread"], check=True)
-        library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-    fake = FakeCuda(library)
+        return FakeCuda(ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL))
+
+
+@cache
+def load() -> FakeCuda:
+    """:func:`library` under pycuda, which is imported after it. Once a process.
+
+    Raises:
+        UnavailableError: as that raises, or there is no pycuda.
+    """
+    if importlib.util.find_spec("pycuda") is None:
+        raise UnavailableError("needs pycuda: see tests/fake_cuda/README.md")
+    fake = library()
     from pycuda import _driver  # noqa: F401 (it binds to the library that is loaded now)
 
     return fake
@@ -385,6 +396,18 @@ def _driver_is_installed() -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.fixture
+def fake_driver() -> Iterator[FakeCuda]:
+    """The same in its first state for what calls the driver itself, without pycuda."""
+    try:
+        fake = library()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    fake.reset()
+    yield fake
+    fake.reset()
 
 
 @pytest.fixture

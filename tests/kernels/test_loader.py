@@ -1,8 +1,8 @@
 """Compiled kernels launched from device addresses, with neither Triton nor PyTorch.
 
-Without a GPU, what arrives at the driver is checked: by a stand-in for pycuda, and by the real
-pycuda on a fake driver where it is installed. What arrived is then run for what it means, by
-Triton's interpreter on the memory at those addresses.
+Without a GPU, what arrives at the driver is checked: by a stand-in for pycuda, and by ctypes and
+the real pycuda, where it is installed, on a fake driver. What arrived is then run for what it
+means, by Triton's interpreter on the memory at those addresses.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,7 @@ from xdecoder_rt.kernels.spec import Call, KernelSpec
 # Rows of a block that no query has hold nothing, and divide by it.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ORIN = Device(16, (8, 7))
 # A shape with odd sizes: the general forms. And one of multiples of 16: the aligned ones.
 SHAPES = {
@@ -136,7 +138,7 @@ class Cuda:
     launches: Callable[[], list[Launch]]
 
 
-@pytest.fixture(params=["stand-in", "pycuda"])
+@pytest.fixture(params=["stand-in", "ctypes", "pycuda"])
 def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
     if request.param == "stand-in":
         package, driver = ModuleType("pycuda"), StandIn()
@@ -145,8 +147,18 @@ def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
         yield Cuda(driver, lambda: driver.launches)
         return
-    fake = request.getfixturevalue("fake_cuda")
-    driver = import_module("pycuda.driver")
+    if request.param == "ctypes":
+        # What the GPU runbook has in pycuda's place.
+        fake = request.getfixturevalue("fake_driver")
+        monkeypatch.syspath_prepend(BENCHMARKS)
+        driver = import_module("gpu.cuda_driver")
+        package = ModuleType("pycuda")
+        package.driver = driver  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "pycuda", package)
+        monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    else:
+        fake = request.getfixturevalue("fake_cuda")
+        driver = import_module("pycuda.driver")
     driver.init()
     context = driver.Device(0).retain_primary_context()
     context.push()
