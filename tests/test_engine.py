@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,6 +129,34 @@ def test_a_state_is_encoded_and_decoded_once_whatever_is_asked_of_it(
         calls = {m.split("_")[0]: g.calls for m, g in engine._runtime._graphs.items()}  # type: ignore[attr-defined]
     assert calls["vision"] == 1
     assert calls["decode"] == 1
+
+
+def test_known_words_cost_a_look_up(tiny_plan: Path, tmp_path: Path) -> None:
+    words = [f"part {number}" for number in range(1000)]
+    with Engine(tiny_plan, cache_dir=tmp_path) as engine:
+        table = engine.class_table(words)
+        assert engine.text_cache.stats.misses == len(words) + 1  # and the void class
+        tracemalloc.start()
+        again = engine.class_table(list(words))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert again is table and not table.flags.writeable
+        assert peak < 64 * len(words), "a key of the words, and no table"
+        assert engine.text_cache.stats.tables == 1
+
+
+def test_of_a_changed_vocabulary_only_new_words_are_embedded(
+    tiny_plan: Path, tmp_path: Path
+) -> None:
+    with Engine(tiny_plan, cache_dir=tmp_path) as engine:
+        before = engine.class_table(WORDS)
+        told: list[tuple[int, int]] = []
+        after = engine.class_table(
+            [WORDS[2], "a new one", *WORDS[:2]], lambda *progress: told.append(progress)
+        )
+        templates = len(engine.manifest.text.templates)
+        assert told == [(templates, templates)], "of one word"
+        np.testing.assert_array_equal(after[[2, 3, 0, 4]], before)
 
 
 def test_a_warm_vocabulary_never_runs_the_text_graph(tiny_plan: Path, tmp_path: Path) -> None:
