@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpu import warm
 from gpu.clock import Run, clock_for, first_line, in_rounds, tensors
 from gpu.peers import PEERS, Way, ours
 from gpu.problems import DENSITIES, QUICK, SHAPES, TINY, Inputs, Shape, inputs
@@ -26,8 +27,6 @@ NORM = {"fp16": 4e-3, "bf16": 3e-2, "fp32": 1e-5}
 """Largest norm of the differences, in norms of the reference."""
 FIRST_SHAPE = 4.0
 """Seconds that a row is thought to take until one was done."""
-DENSITY = 0.10
-"""At which single launches are timed."""
 
 
 def run(context: Context) -> None:
@@ -35,12 +34,16 @@ def run(context: Context) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     shapes = TINY if context.device == "cpu" else QUICK if context.quick else SHAPES
     attention = Attention(context)
-    for shape in shapes:
-        ways = [*ours(shape, attention.device), *PEERS]
+    if context.device == "cuda":
+        warm.all_ways(context, sum(shape.sweep for shape in shapes))
+    for sweep in (True, False):
         for density in DENSITIES:
-            attention.row(shape, density, ways)
+            for shape in shapes:
+                if shape.sweep == sweep:
+                    attention.row(shape, density, [*ours(shape, attention.device), *PEERS])
+    for shape in shapes:
         if shape.sweep:
-            attention.parts(shape, DENSITY)
+            attention.parts(shape, DENSITIES[0])
 
 
 def described(device: str) -> Device:

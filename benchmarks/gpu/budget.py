@@ -9,8 +9,8 @@ SHARES = {
     "device": 0.06,
     "loader": 0.16,
     "sanitizer": 0.10,
-    "attention": 0.20,
-    "compiled": 0.15,
+    "attention": 0.26,
+    "compiled": 0.09,
     "steps": 0.06,
     "tests": 0.27,
 }

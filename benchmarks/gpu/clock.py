@@ -72,8 +72,6 @@ class CudaClock:
     def __init__(self) -> None:
         cache = torch.cuda.get_device_properties(0).L2_cache_size
         self._flush = torch.empty(max(4 * cache, LEAST_FLUSH), dtype=torch.uint8, device="cuda")
-        # Graphs replay one at a time, so they may share what they allocate in between.
-        self._pool = torch.cuda.graph_pool_handle()
 
     def prepare(self, function: Callable[[], object], graph: bool = True) -> Run:
         """Warm up, then record as a graph; where that fails, calls are launched from Python."""
@@ -93,7 +91,8 @@ class CudaClock:
             return Run(call, lambda: latest[0], "launches", "it waits for the GPU inside")
         recorded = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(recorded, pool=self._pool):
+            # In memory of its own: a pool that graphs share ends with the last of them.
+            with torch.cuda.graph(recorded):
                 output = function()
         except RuntimeError as error:
             torch.cuda.synchronize()

@@ -13,10 +13,24 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from gpu.problems import Inputs, Shape
 from xdecoder_rt.kernels.masked_attention import launch, reference, schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Schedule
+from xdecoder_rt.kernels.masked_attention.schedule import Device, Schedule, Tiles
 
 SHIPPED = "two kernels"
-SPLITS = (1, 2, 4, 8, 16)
+TILES = (
+    schedule.NARROW,
+    schedule.WIDE,
+    Tiles(32, 64, stages=3),
+    Tiles(32, 128, warps=8),
+    Tiles(64, 64),
+    Tiles(64, 64, warps=8),
+    Tiles(64, 64, warps=8, stages=3),
+    Tiles(64, 128, warps=8),
+    Tiles(128, 64, warps=8),
+)
+"""Shapes of a program of attention that are tried, and of the mask product:"""
+BITS = (Tiles(64, 64), Tiles(32, 64, stages=3), Tiles(64, 32, stages=3), Tiles(64, 128, warps=8))
+FILLS = (1, 2, 4)
+"""Programs a multiprocessor that splits of the keys are to give."""
 
 
 @dataclass(frozen=True)
@@ -160,21 +174,25 @@ def ours(shape: Shape, device: Device) -> list[Way]:
         "one kernel": _scheduled(replace(chosen, heads_together=1)),
     }
     if shape.sweep:
-        together = schedule.power_of_two(shape.heads, least=1)
-        parts = schedule.splits(shape.problem, schedule.WIDE, device.multiprocessors)
-        ways |= {
-            f"one kernel, {heads} heads together": _scheduled(replace(chosen, heads_together=heads))
-            for heads in (2, 4)
-            if heads <= together
-        }
-        ways["two kernels, 32 queries a block"] = _scheduled(
-            replace(chosen, tiles=schedule.WIDE, splits=parts)
-        )
-        tiles = -(-shape.keys // chosen.tiles.key)
-        for count in SPLITS:
-            if count <= tiles and count != chosen.splits:
-                name = f"two kernels, keys in {count}" if count > 1 else "two kernels, keys whole"
-                ways[name] = _scheduled(replace(chosen, splits=count))
-        ways["two kernels, keys [N, d]"] = _keys_by_position
+        for tiles in TILES:
+            for parts in filled(shape, tiles, device):
+                name = f"{named(tiles)}, keys in {parts}"
+                ways[name] = _scheduled(replace(chosen, tiles=tiles, splits=parts))
+        for tiles in BITS:
+            ways[f"mask product {named(tiles)}"] = _scheduled(replace(chosen, bits=tiles))
+        ways["keys [N, d]"] = _keys_by_position
         ways["torch product, then under a given mask"] = _under_mask
     return [Way(name, build, ours=True) for name, build in ways.items()]
+
+
+def filled(shape: Shape, tiles: Tiles, device: Device) -> list[int]:
+    """Numbers of parts of the keys that give every multiprocessor some programs."""
+    programs = shape.heads * -(-shape.queries // tiles.query)
+    most = -(-shape.keys // tiles.key)
+    wanted = [-(-fill * device.multiprocessors // programs) for fill in FILLS]
+    return sorted({min(schedule.power_of_two(parts, least=1), most) for parts in wanted})
+
+
+def named(tiles: Tiles) -> str:
+    """Queries by keys, warps, stages."""
+    return f"{tiles.query}x{tiles.key}, {tiles.warps} warps, {tiles.stages} stages"
