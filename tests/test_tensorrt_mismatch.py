@@ -165,6 +165,33 @@ def test_a_missing_package_is_named_with_its_extra(
         Engine(plan)
 
 
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("tensorrt", "python3-libnvinfer.*--system-site-packages"),
+        ("pycuda.driver", r"xdecoder_rt\[jetson\]"),
+    ],
+)
+def test_on_a_jetson_tensorrt_is_jetpacks(
+    missing: str,
+    said: str,
+    gpu: Gpu,
+    made: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pip has none for it, and would bring another version."""
+    import xdecoder_rt.backends.tensorrt_library as library
+
+    (tmp_path / "nv_tegra_release").touch()
+    monkeypatch.setattr(library, "_JETPACK", tmp_path / "nv_tegra_release")
+    plan = made()
+    Engine(plan).close()
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtraError, match=said):
+        Engine(plan)
+
+
 def test_without_a_driver_that_is_said() -> None:
     """pycuda is installed and cannot be imported: ``pip install`` would not help."""
     pytest.importorskip("pycuda", reason="needs pycuda")

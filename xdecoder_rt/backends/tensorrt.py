@@ -26,7 +26,7 @@ from xdecoder_rt.backends.cuda_panoptic import PanopticMaps
 from xdecoder_rt.backends.cuda_values import DeviceValue, packed
 from xdecoder_rt.backends.tensorrt_compatibility import check_engine, check_plan, rebuild
 from xdecoder_rt.backends.tensorrt_lane import Lane
-from xdecoder_rt.backends.tensorrt_library import Library
+from xdecoder_rt.backends.tensorrt_library import Library, extra_of
 from xdecoder_rt.backends.tensorrt_signature import Signature
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.image import Letterbox
@@ -143,7 +143,7 @@ class TensorRTBackend:
     def __init__(self, manifest: Manifest, device: str | None = None) -> None:
         self.name = manifest.backend
         library = Library(manifest.backend)
-        cuda = CudaContext(device, manifest.backend)
+        cuda = CudaContext(device, extra_of(manifest.backend))
         self._held = _Held(cuda, library)
         # At the latest with the program: what pycuda holds must go before its module does.
         self._end = weakref.finalize(self, self._held.close)

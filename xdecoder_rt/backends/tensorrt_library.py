@@ -12,12 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from xdecoder_rt.errors import BackendError, require
+from xdecoder_rt.errors import BackendError, MissingExtraError, require
 
 BACKENDS = ("tensorrt", "tensorrt_rtx")
 TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 # TensorRT 10.3 is JetPack 6's; TensorRT-RTX counts from 1.
 _OLDEST = {"tensorrt": (10, 3), "tensorrt_rtx": (1, 0)}
+# Where JetPack writes its version; TensorRT comes with it there, and not from pip.
+_JETPACK = Path("/etc/nv_tegra_release")
 _MADE_FOR_CUDA = re.compile(r"(?:^|[_.-])cu(\d\d)(?:$|[_.-])")
 
 
@@ -90,7 +92,22 @@ def load_module(backend: str) -> ModuleType:
                 ctypes.CDLL(str(path))
         if find_spec(backend) is None and find_spec("tensorrt_rtx_bindings") is not None:
             return require("tensorrt_rtx_bindings", backend)
-    return require(backend, backend)
+    try:
+        return require(backend, extra_of(backend))
+    except MissingExtraError as error:
+        if extra_of(backend) != "jetson":
+            raise
+        raise MissingExtraError(
+            f"TensorRT's Python module is not in this environment ({error.__cause__})",
+            expected="the one of JetPack",
+            fix="sudo apt-get install python3-libnvinfer, and make the environment with "
+            "python3 -m venv --system-site-packages",
+        ) from error
+
+
+def extra_of(backend: str) -> str:
+    """The extra that installs what a backend needs on this machine."""
+    return "jetson" if backend == "tensorrt" and _JETPACK.exists() else backend
 
 
 def numbers(version: str) -> tuple[int, ...]:
