@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.image import Letterbox
+from xdecoder_rt.kernels.frame_resize.axes import FixedAxis, fixed_axis
 from xdecoder_rt.kernels.masked_attention.schedule import Problem
 from xdecoder_rt.resample import Axis, bicubic_axis
 
@@ -122,7 +124,32 @@ class MapCase:
         return np.arange(self.masks + 1, dtype=np.int32) * 3
 
 
-Case: TypeAlias = "AttentionCase | ShrinkCase | MapCase"
+@dataclass(frozen=True)
+class FrameCase:
+    """A frame of `source` scaled into a network input of `target`."""
+
+    name: str
+    source: tuple[int, int]
+    target: tuple[int, int]
+    interpolation: str
+
+    def pixels(self) -> Array:
+        """Black and white noise: bicubic sums overshoot."""
+        noise = np.random.default_rng(0).integers(0, 2, (*self.source, 3), np.uint8)
+        return noise * np.uint8(255)
+
+    def box(self) -> Letterbox:
+        """Where it goes."""
+        return Letterbox.fit(self.source, self.target)
+
+    def axes(self) -> tuple[FixedAxis, FixedAxis]:
+        """Rows and columns."""
+        sides = zip(self.source, self.box().valid, strict=True)
+        rows, columns = (fixed_axis(a, b, self.interpolation) for a, b in sides)
+        return rows, columns
+
+
+Case: TypeAlias = "AttentionCase | ShrinkCase | MapCase | FrameCase"
 
 
 def _compact(queries: int, keys: int, batch: int = 1) -> Problem:
@@ -140,6 +167,8 @@ CASES: tuple[Case, ...] = (
     ShrinkCase("shrink, aligned", 5, 64, (8, 16, 32)),
     ShrinkCase("shrink, any", 3, 50, (7, 13, 25)),
     MapCase("panoptic map", 12, (24, 40), (90, 150)),
+    FrameCase("frame, bilinear", (90, 150), (64, 64), "bilinear"),
+    FrameCase("frame, bicubic", (33, 250), (96, 224), "bicubic"),
 )
 """Every form in fp16 of what plans launch."""
 SMALL = tuple(case for case in CASES if case.name != "published")

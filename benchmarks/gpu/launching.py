@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from gpu.cases import CASES, SMALL, Array, AttentionCase, Case, MapCase, ShrinkCase
+from gpu.cases import CASES, SMALL, Array, AttentionCase, Case, FrameCase, MapCase, ShrinkCase
 from gpu.cuda_driver import driver
 from xdecoder_rt.kernels.compiled import CompiledKernels
+from xdecoder_rt.kernels.frame_resize import schedule as frame_schedule
 from xdecoder_rt.kernels.level_features import schedule as shrink_schedule
 from xdecoder_rt.kernels.level_features.tiles import tile_plan
 from xdecoder_rt.kernels.loader import Kernels
@@ -52,7 +53,8 @@ class Memory:
 
     def new(self, shape: tuple[int, ...], kind: Any) -> Operand:
         """To be written by a kernel."""
-        array = np.full(shape, -1 if np.dtype(kind).kind == "i" else np.nan, kind)
+        unwritten = {"i": -1, "u": 0xA5}.get(np.dtype(kind).kind, np.nan)
+        array = np.full(shape, unwritten, kind)
         return Operand(int(self._allocated(array)), ()) if self._unset else self.put(array)
 
     def fetch(self, operand: Operand) -> Array:
@@ -132,12 +134,32 @@ def panoptic(case: MapCase, kernels: Kernels, memory: Memory) -> list[Array]:
     return [owners, memory.fetch(counts), memory.fetch(winners)]
 
 
+def frame(case: FrameCase, kernels: Kernels, memory: Memory) -> list[Array]:
+    """The network's input."""
+    box, (rows, columns) = case.box(), case.axes()
+    pixels = memory.put(case.pixels())
+    between = memory.new((rows.source, columns.target, 3), np.uint8)
+    out = memory.new((*box.target, 3), np.uint8)
+    first, weights = (memory.put(array).data for array in (columns.first, columns.weights))
+    pitch = 3 * columns.source
+    kernels.launch(
+        frame_schedule.across(
+            pixels.data, pitch, rows.source, columns, first, weights, between.data
+        )
+    )
+    first, weights = (memory.put(array).data for array in (rows.first, rows.weights))
+    kernels.launch(frame_schedule.down(between.data, rows, box, first, weights, out.data))
+    return [memory.fetch(out)]
+
+
 def launched(case: Case, kernels: Kernels, memory: Memory) -> list[Array]:
     """What a case leaves."""
     if isinstance(case, AttentionCase):
         return attention(case, kernels, memory)
     if isinstance(case, ShrinkCase):
         return shrink(case, kernels, memory)
+    if isinstance(case, FrameCase):
+        return frame(case, kernels, memory)
     return panoptic(case, kernels, memory)
 
 

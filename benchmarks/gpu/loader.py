@@ -18,17 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu.cases import CASES, FOLDERS, Array, AttentionCase, Case, MapCase, ShrinkCase
+from gpu.cases import CASES, FOLDERS, Array, AttentionCase, Case, FrameCase, MapCase, ShrinkCase
 from gpu.sections import Context, last_line
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.kernels import aot
 from xdecoder_rt.kernels.compiled import TEGRA
+from xdecoder_rt.kernels.frame_resize import reference as frame_reference
 from xdecoder_rt.kernels.level_features import reference as shrink_reference
 from xdecoder_rt.kernels.masked_attention import reference
 from xdecoder_rt.kernels.panoptic_map import reference as map_reference
 from xdecoder_rt.kernels.targets import TARGETS, Target, target
 
-FORMS = "^(attend|open_bits|combine|own|level_features)_fp16|^pack_(u8|fp16)|^relabel"
+FORMS = "^(attend|open_bits|combine|own|level_features)_fp16|^pack_(u8|fp16)|^relabel|^frame"
 PTX_TARGET = 80
 TOLERANCE = 1e-2
 """Largest difference of fp16 results from the float64 reference."""
@@ -143,7 +144,7 @@ def launching(folder: Path, results: Path, seconds: float) -> dict[str, Any]:
 
 def outputs_of(case: Case) -> int:
     """How many arrays a case leaves."""
-    return 1 if isinstance(case, AttentionCase) else 3
+    return 1 if isinstance(case, AttentionCase | FrameCase) else 3
 
 
 def compared(case: Case, outputs: list[Array], device: str) -> tuple[str, float]:
@@ -160,8 +161,11 @@ def compared(case: Case, outputs: list[Array], device: str) -> tuple[str, float]
     return ("" if largest <= TOLERANCE else f"differs by up to {largest:.3g}"), largest
 
 
-def expected_of(case: AttentionCase | ShrinkCase, device: str) -> list[Array]:
-    """By the references in float64."""
+def expected_of(case: AttentionCase | ShrinkCase | FrameCase, device: str) -> list[Array]:
+    """By the references, in float64 or in integers."""
+    if isinstance(case, FrameCase):
+        pixels = torch.from_numpy(case.pixels())
+        return [frame_reference.letterboxed(pixels, *case.axes(), case.target).numpy()]
     if isinstance(case, ShrinkCase):
         levels = shrink_reference.level_features(torch.from_numpy(case.map()).double(), case.sizes)
         return [level.numpy() for level in levels]
