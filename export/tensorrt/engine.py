@@ -1,0 +1,149 @@
+"""One ONNX graph to one serialized engine, strongly typed: its types are the graph's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnx import ModelProto
+
+from xdecoder_rt.errors import BuildError
+from xdecoder_rt.export.tensorrt import layers as layer_reports
+from xdecoder_rt.export.tensorrt import timing_cache
+from xdecoder_rt.export.tensorrt.layers import Layer
+from xdecoder_rt.export.tensorrt.log import BuildLog
+from xdecoder_rt.export.tensorrt.options import EngineOptions
+from xdecoder_rt.export.tensorrt.profiles import Profile
+from xdecoder_rt.export.tensorrt.progress import BuildProgress
+from xdecoder_rt.export.tensorrt.toolchain import Toolchain
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A serialized engine.
+
+    Attributes:
+        data: its bytes.
+        layers: its kernels.
+        seconds: that the build took.
+    """
+
+    data: bytes
+    layers: Sequence[Layer]
+    seconds: float
+
+
+def build_engine(
+    name: str,
+    model: ModelProto,
+    profiles: Sequence[Profile],
+    toolchain: Toolchain,
+    options: EngineOptions,
+) -> BuiltEngine:
+    """Build an engine.
+
+    Args:
+        name: of the graph, for messages.
+        model: its ONNX form.
+        profiles: shapes to optimize for, the most specific first.
+        toolchain: the library and its targets.
+        options: workspace and timing cache.
+
+    Raises:
+        BuildError: the library cannot build it; the message has what it logged.
+        KeyboardInterrupt: the build was interrupted, and has stopped.
+    """
+    module: Any = toolchain.library.module
+    log = BuildLog(module)
+    builder = module.Builder(log.logger)
+    network = builder.create_network(_flags(module))
+    _parse(name, model, network, toolchain, log)
+    config = builder.create_builder_config()
+    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
+    # What a graph has in fp32 is there for its precision.
+    config.clear_flag(module.BuilderFlag.TF32)
+    if options.workspace is not None:
+        config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace)
+    toolchain.aim(config)
+    for profile in profiles:
+        _add(builder, config, profile)
+    cache = None if toolchain.library.backend == "tensorrt_rtx" else options.timing_cache
+    timing_cache.attach(config, cache)
+    began = time.perf_counter()
+    with BuildProgress(module, name) as progress:
+        if progress.monitor is not None:
+            config.progress_monitor = progress.monitor
+        plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BuildError(
+            f"{toolchain.shown} cannot build {name} for "
+            f"{', '.join(f'sm_{target}' for target in toolchain.targets)} ({log.errors()})",
+            fix=_advice(log.errors()),
+        )
+    seconds = time.perf_counter() - began
+    timing_cache.store(config, cache)
+    data = bytes(plan)
+    return BuiltEngine(data, _layers(data, model, toolchain, log), seconds)
+
+
+def _flags(module: Any) -> int:
+    """Strongly typed; TensorRT 11 knows no other networks."""
+    flag = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _parse(name: str, model: ModelProto, network: Any, toolchain: Toolchain, log: BuildLog) -> None:
+    """Fill a network from a graph, or say what of it the parser does not take."""
+    parser = toolchain.library.module.OnnxParser(network, log.logger)
+    if parser.parse(model.SerializeToString()):
+        return
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    problems = [
+        f"{error.node_operator() or 'the graph'}"
+        f"{f' ({error.node_name()})' if error.node_name() else ''}: {error.desc()}"
+        for error in errors
+    ]
+    raise BuildError(
+        f"{toolchain.shown} does not take {name}: {'; '.join(problems) or log.errors()}",
+        expected="operators that its parser supports",
+        fix="build the portable plan with this release, or report the operator",
+    )
+
+
+def _add(builder: Any, config: Any, profile: Profile) -> None:
+    made = builder.create_optimization_profile()
+    for port, shapes in profile.items():
+        made.set_shape(port, shapes.least, shapes.usual, shapes.most)
+    if config.add_optimization_profile(made) < 0:
+        raise BuildError(
+            "An optimization profile is refused", fix="report it with the plan and the options"
+        )
+
+
+def _layers(data: bytes, model: ModelProto, toolchain: Toolchain, log: BuildLog) -> list[Layer]:
+    """From the log, which TensorRT-RTX needs no GPU for, or from the engine."""
+    operators = {node.name: node.op_type for node in model.graph.node}
+    if log.layers is not None:
+        return layer_reports.from_log(log.layers, operators)
+    module: Any = toolchain.library.module
+    engine = None if toolchain.is_named else _deserialized(module, log, data)
+    if engine is None:
+        return []
+    inspector = engine.create_engine_inspector()
+    information = inspector.get_engine_information(module.LayerInformationFormat.JSON)
+    return layer_reports.from_inspector(information, operators)
+
+
+def _deserialized(module: Any, log: BuildLog, data: bytes) -> Any:
+    return module.Runtime(log.logger).deserialize_cuda_engine(data)
+
+
+def _advice(errors: str) -> str:
+    """What to try after a failed build."""
+    if "FP32 GEMM is not supported" in errors:
+        return "Turing takes no fp32 products here: build with --precision fp16"
+    if "memory" in errors.lower():
+        return "close other programs on the GPU, or limit --workspace and --max-rows"
+    return "try another --precision, or report it with this message"

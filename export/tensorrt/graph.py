@@ -1,0 +1,73 @@
+"""A plan's ONNX graph in the form that TensorRT's parser takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+from xdecoder_rt.errors import BuildError, PlanError
+
+_STANDARD = ("", "ai.onnx")
+
+
+def read_graph(name: str, data: memoryview | bytes) -> ModelProto:
+    """Parse a graph of a portable plan and check its operators.
+
+    TensorRT takes an operator that it does not know for a plugin, and a plugin of that name may end
+    the process: so only the standard's operators go to the parser.
+
+    Args:
+        name: the member, for messages.
+        data: the serialized model.
+
+    Raises:
+        PlanError: it is not an ONNX model.
+        BuildError: it has operators that are not of the ONNX standard.
+    """
+    model = ModelProto()
+    try:
+        model.ParseFromString(bytes(data))
+    except Exception as error:  # protobuf's DecodeError is not exported alike by its versions
+        raise PlanError(f"{name} is not an ONNX graph ({error})") from error
+    unknown = {
+        f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        for node in model.graph.node
+        if node.domain not in _STANDARD or not onnx.defs.has(node.op_type, "")
+    }
+    if unknown:
+        raise BuildError(
+            f"{name} has the operators {', '.join(sorted(unknown))}",
+            expected="operators of the ONNX standard",
+            fix="build the portable plan with xdecoder-rt build",
+        )
+    return model
+
+
+def cast_frames_first(model: ModelProto) -> None:
+    """Move the cast of a uint8 input before the transpose: TensorRT takes uint8 into a cast only."""
+    graph = model.graph
+    small = {
+        value.name
+        for value in graph.input
+        if value.type.tensor_type.elem_type == TensorProto.UINT8
+    }
+    for node in list(graph.node):
+        if node.op_type != "Transpose" or node.input[0] not in small:
+            continue
+        users = [user for user in graph.node if node.output[0] in user.input]
+        if len(users) == 1 and users[0].op_type == "Cast":
+            _swap(graph.node, node, users[0])
+
+
+def _swap(nodes: Iterable[NodeProto], transpose: NodeProto, cast: NodeProto) -> None:
+    """``cast(transpose(x))`` to ``transpose(cast(x))``, in place: names of the ends stay."""
+    between = transpose.output[0]
+    first, second = NodeProto(), NodeProto()
+    first.CopyFrom(cast)
+    second.CopyFrom(transpose)
+    first.input[0], first.output[0] = transpose.input[0], between
+    second.input[0], second.output[0] = between, cast.output[0]
+    transpose.CopyFrom(first)
+    cast.CopyFrom(second)

@@ -1,0 +1,44 @@
+"""The library's log during a build: errors for messages, and the layers of the engine."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+_LAYERS = "Layers:"
+_KEPT = 8
+
+
+class BuildLog:
+    """What a builder and a parser say.
+
+    Attributes:
+        logger: for the library.
+        layers: the message that lists an engine's layers, or None where there was none.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        self._errors: list[str] = []
+        self.layers: str | None = None
+        self.logger = _logger(module, self._take)
+
+    def _take(self, severity: str, message: str) -> None:
+        if severity in ("ERROR", "INTERNAL_ERROR"):
+            self._errors.append(" ".join(message.split()))
+        elif message.startswith(_LAYERS):
+            self.layers = message
+
+    def errors(self) -> str:
+        """The last errors, in one line."""
+        return "; ".join(self._errors[-_KEPT:]) or "it does not say why"
+
+
+def _logger(module: Any, take: Any) -> Any:
+    class Logger(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            take(severity.name, msg)
+
+    return Logger()

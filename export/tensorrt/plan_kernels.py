@@ -1,0 +1,80 @@
+"""The compiled kernels that an engine plan carries for its own GPUs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xdecoder_rt.errors import BuildError, PlanError
+from xdecoder_rt.json_reader import parse_json_dict
+from xdecoder_rt.kernels.compiled import INDEX, INDEX_LIMIT, CompiledKernels, folder_reader, serves
+from xdecoder_rt.plan import Plan
+
+KERNELS = "kernels/"
+"""Where a plan's members have them."""
+
+
+def kernel_members(
+    plan: Plan, folder: Path | None, targets: Sequence[int]
+) -> dict[str, bytes]:
+    """Members of a plan that hold the kernels for some GPUs; none where there are no kernels.
+
+    Args:
+        plan: the portable plan, which may carry kernels.
+        folder: compiled kernels to take instead; None for the plan's.
+        targets: compute capabilities as major x 10 + minor.
+
+    Raises:
+        PlanError: the kernels are damaged.
+        BuildError: none of them runs on one of the targets.
+    """
+    if folder is not None:
+        read: Callable[[str], bytes] = folder_reader(folder)
+    elif KERNELS + INDEX in plan.names:
+        read = _reader(plan)
+    else:
+        return {}
+    CompiledKernels(read)  # checks the index
+    index = parse_json_dict(read(INDEX), INDEX, INDEX_LIMIT)
+    members: dict[str, bytes] = {}
+    kept_targets: set[str] = set()
+    for form in index["kernels"].values():
+        form["targets"] = {
+            name: facts
+            for name, facts in form["targets"].items()
+            if any(serves(int(name.removeprefix("sm_")), target) for target in targets)
+        }
+        kept_targets |= set(form["targets"])
+        for facts in form["targets"].values():
+            members.update(_files(facts, read))
+    if not kept_targets:
+        held = ", ".join(sorted(index.get("targets", {})))
+        raise BuildError(
+            f"The compiled kernels are for {held or 'no GPU'}, "
+            f"not for {', '.join(f'sm_{target}' for target in targets)}",
+            fix=f"python -m xdecoder_rt.kernels.aot -o FOLDER --target {targets[0]}",
+        )
+    index["kernels"] = {name: form for name, form in index["kernels"].items() if form["targets"]}
+    if isinstance(index.get("targets"), dict):
+        index["targets"] = {k: v for k, v in index["targets"].items() if k in kept_targets}
+    members[KERNELS + INDEX] = (json.dumps(index, indent=1, sort_keys=True) + "\n").encode()
+    return members
+
+
+def _files(facts: dict[str, Any], read: Callable[[str], bytes]) -> dict[str, bytes]:
+    """Machine code and PTX of one form for one target."""
+    files = {}
+    for kind in ("cubin", "ptx", "ptx_8_5"):
+        if kind in facts:
+            try:
+                name = str(facts[kind]["file"])
+            except (KeyError, TypeError) as error:
+                raise PlanError(f"{INDEX} does not describe kernels ({error!r})") from error
+            files[KERNELS + name] = read(name)
+    return files
+
+
+def _reader(plan: Plan) -> Callable[[str], bytes]:
+    return lambda name: plan.read(KERNELS + name)

@@ -1,0 +1,160 @@
+"""The shapes that engines are optimized for: what the runtime feeds each graph.
+
+The first profile of the image graphs has one shape an input: the frame that a robot sees many times
+a second, with the latents alone. Such a call can be a CUDA graph. The next profile has everything
+else that is asked of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from xdecoder_rt.captioning import MAX_TOKENS
+from xdecoder_rt.decoding import PAST_MULTIPLE
+from xdecoder_rt.errors import BuildError
+from xdecoder_rt.manifest import Manifest
+
+Shape = tuple[int, ...]
+MAX_REGIONS = 16
+"""Regions that one call may confine its captions to."""
+LEAST_BEAMS = 8
+TEXTS, TEXT_LENGTH = 64, 128
+"""Rows of one run of the text graph, and tokens of a row."""
+_PHRASE = 16
+"""Tokens of a usual phrase or question."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Sizes of an axis: the least, the one to be fastest at, the most."""
+
+    least: int
+    usual: int
+    most: int
+
+    @classmethod
+    def fixed(cls, size: int) -> Range:
+        """One size."""
+        return cls(size, size, size)
+
+    def plus(self, other: Range) -> Range:
+        """Of two axes end to end."""
+        return Range(
+            max(1, self.least + other.least), self.usual + other.usual, self.most + other.most
+        )
+
+
+@dataclass(frozen=True)
+class InputRange:
+    """Shapes of one input in one profile."""
+
+    least: Shape
+    usual: Shape
+    most: Shape
+
+
+Profile = Mapping[str, InputRange]
+Axes = Mapping[str, Range]
+
+
+def profiles_of(
+    graph: str, model: ModelProto, manifest: Manifest, batch: int, max_rows: int
+) -> list[Profile]:
+    """The profiles of a graph, the most specific first.
+
+    Args:
+        graph: ``vision``, ``decode``, ``mask``, ``text`` or ``token``.
+        model: its ONNX form, whose symbolic dimensions are named.
+        manifest: of the portable plan.
+        batch: most frames of a call.
+        max_rows: most rows of a run of the decode graph.
+
+    Raises:
+        BuildError: it has a symbolic dimension that this release does not know, or `max_rows` is
+            less than the latents.
+    """
+    made = [_profile(graph, model, axes) for axes in _axes(graph, manifest, batch, max_rows)]
+    return [profile for index, profile in enumerate(made) if profile not in made[:index]]
+
+
+def longest_past(manifest: Manifest) -> int:
+    """Rows that a caption's next token may follow: the latents and every draft's tokens."""
+    text, decoder = manifest.text, manifest.decoder
+    tokens = text.context_length + max(LEAST_BEAMS, text.caption_beams) * MAX_TOKENS
+    return _whole(decoder.num_queries + tokens)
+
+
+def _axes(graph: str, manifest: Manifest, batch: int, max_rows: int) -> Sequence[Axes]:
+    """Ranges of the named axes of a graph, a mapping a profile."""
+    queries = manifest.decoder.num_queries
+    one, frames = Range.fixed(1), Range(1, batch, batch)
+    if graph == "vision":
+        return [{"batch": one}, {"batch": frames}]
+    if graph == "mask":
+        most = max(queries, manifest.decoder.max_phrases)
+        return [{"batch": frames, "kept": Range(1, min(20, most), most)}]
+    if graph == "token":
+        most = max(LEAST_BEAMS, manifest.text.caption_beams)
+        return [{"captions": Range(1, min(most, manifest.text.caption_beams), most)}]
+    if graph == "text":
+        length, past = Range(1, _PHRASE, TEXT_LENGTH), Range(0, 0, manifest.text.context_length)
+        return [
+            {
+                "texts": Range(1, 8, TEXTS),
+                "length": length,
+                "past": past,
+                "seen": length.plus(past),
+            }
+        ]
+    if max_rows < queries:
+        raise BuildError(
+            f"{max_rows} rows are fewer than the {queries} latents of this model",
+            expected=f"at least {queries}",
+        )
+    latents = Range.fixed(queries)
+    frame = {"batch": one, "rows": latents, "past": Range.fixed(0), "seen": latents, "regions": one}
+    rows = Range(1, min(max_rows, queries + _PHRASE), max_rows)
+    past = Range(0, _whole(queries), longest_past(manifest))
+    more = {
+        "batch": frames,
+        "rows": rows,
+        "past": past,
+        "seen": rows.plus(past),
+        "regions": Range(1, 1, MAX_REGIONS),
+    }
+    return [frame, more]
+
+
+def _profile(graph: str, model: ModelProto, axes: Axes) -> Profile:
+    profile = {}
+    for value in model.graph.input:
+        ranges = []
+        dimensions = value.type.tensor_type.shape.dim
+        for place, dimension in enumerate(dimensions):
+            name = dimension.dim_param
+            if value.name == "visible" and place == len(dimensions) - 1:
+                name = "seen"  # the exporter numbers it: past and rows
+            if not name:
+                ranges.append(Range.fixed(dimension.dim_value))
+            elif name in axes:
+                ranges.append(axes[name])
+            else:
+                raise BuildError(
+                    f"The {graph} graph's input {value.name!r} has the symbolic size {name!r}",
+                    expected=f"one of {', '.join(axes)}",
+                    fix="build the portable plan again with this release",
+                )
+        profile[value.name] = InputRange(
+            tuple(one.least for one in ranges),
+            tuple(one.usual for one in ranges),
+            tuple(one.most for one in ranges),
+        )
+    return profile
+
+
+def _whole(rows: int) -> int:
+    """Up to the multiple that the runtime pads a past to."""
+    return -(-rows // PAST_MULTIPLE) * PAST_MULTIPLE

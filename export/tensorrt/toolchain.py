@@ -1,0 +1,102 @@
+"""TensorRT or TensorRT-RTX as a builder: which library, and which GPUs it can build for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xdecoder_rt.backends.cuda_context import CudaContext
+from xdecoder_rt.backends.tensorrt_library import Library
+from xdecoder_rt.errors import BackendError, BuildError
+
+_TARGET = re.compile(r"SM(\d+)")
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A library and the compute capabilities that engines are built for.
+
+    Attributes:
+        library: TensorRT or TensorRT-RTX.
+        targets: as major x 10 + minor.
+        is_named: whether they were named, rather than the GPU of this machine.
+    """
+
+    library: Library
+    targets: tuple[int, ...]
+    is_named: bool
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The targets as a manifest has them: ``"8.9"``."""
+        return tuple(f"{target // 10}.{target % 10}" for target in self.targets)
+
+    @property
+    def shown(self) -> str:
+        """Library and version, for people."""
+        return f"{self.library.title} {self.library.version}"
+
+    def aim(self, config: Any) -> None:
+        """Set the targets of a builder config."""
+        if not self.is_named:
+            return
+        config.num_compute_capabilities = len(self.targets)
+        for index, target in enumerate(self.targets):
+            capability = getattr(self.library.module.ComputeCapability, f"SM{target}")
+            if not config.set_compute_capability(capability, index):
+                raise BuildError(f"{self.shown} refuses the target sm_{target}")
+
+
+def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
+    """Load a library and check what it is to build for.
+
+    Args:
+        backend: ``"tensorrt"`` or ``"tensorrt_rtx"``.
+        targets: compute capabilities as major x 10 + minor; none for the GPU of this machine.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+        BuildError: it cannot build for a target, or there is neither a target nor a GPU.
+    """
+    library = Library(backend)
+    if targets:
+        return Toolchain(library, _checked(library, targets), True)
+    known = supported(library)
+    named = f", or name the GPUs: --sm {known[-1]}" if known else ""
+    try:
+        cuda = CudaContext(None, backend)
+    except BackendError as error:
+        raise BuildError(
+            f"{library.title} builds for the GPU of this machine, and there is none ({error.what})",
+            expected=f"a machine with the GPU that is to run the plan{named}",
+            fix=error.fix,
+        ) from error
+    capability = cuda.facts.capability
+    cuda.close()
+    return Toolchain(library, (int(capability.replace(".", "")),), False)
+
+
+def supported(library: Library) -> list[int]:
+    """Compute capabilities that a library builds for without a GPU; none for TensorRT."""
+    names = getattr(getattr(library.module, "ComputeCapability", None), "__members__", ())
+    return sorted(int(found.group(1)) for name in names if (found := _TARGET.fullmatch(name)))
+
+
+def _checked(library: Library, targets: Sequence[int]) -> tuple[int, ...]:
+    known = supported(library)
+    if not known:
+        raise BuildError(
+            f"{library.title} builds for the GPU that it runs on",
+            expected="no --sm",
+            fix="build on the device itself, or build for --backend tensorrt_rtx",
+        )
+    unknown = [str(target) for target in targets if target not in known]
+    if unknown:
+        raise BuildError(
+            f"{library.title} {library.version} does not build for sm_{', sm_'.join(unknown)}",
+            expected=f"some of {', '.join(map(str, known))}",
+            fix="for a Jetson or a data centre's GPU use --backend tensorrt on that machine",
+        )
+    return tuple(dict.fromkeys(targets))
