@@ -56,7 +56,7 @@ class CompiledKernels:
     """
 
     def __init__(self, files: Path | Callable[[str], bytes]) -> None:
-        self._file = _reader(files) if isinstance(files, Path) else files
+        self._file = folder_reader(files) if isinstance(files, Path) else files
         index = parse_json_dict(self._file(INDEX), INDEX, INDEX_LIMIT)
         if index.get("format_version") != FORMAT_VERSION:
             raise PlanError(
@@ -112,7 +112,7 @@ class CompiledKernels:
         known = sorted((int(name.removeprefix("sm_")), name) for name in targets)
         older = [name for number, name in reversed(known) if number <= device]
         for name in older:
-            if _runs(int(name.removeprefix("sm_")), device):
+            if runs_on(int(name.removeprefix("sm_")), device):
                 return self._read(targets[name], "cubin")
         for name in older:
             for kind in ("ptx", "ptx_8_5"):
@@ -137,7 +137,7 @@ class CompiledKernels:
         return Image(data, str(facts["entry"]), int(facts["shared"]))
 
 
-def _reader(folder: Path) -> Callable[[str], bytes]:
+def folder_reader(folder: Path) -> Callable[[str], bytes]:
     """Reads files of a folder, and nothing outside it."""
 
     def read(name: str) -> bytes:
@@ -182,7 +182,7 @@ def readable_ptx(cuda: tuple[int, int]) -> tuple[int, int]:
     return next((ptx for least, ptx in PTX_OF_CUDA if cuda >= least), (0, 0))
 
 
-def _runs(target: int, device: int) -> bool:
+def runs_on(target: int, device: int) -> bool:
     """Whether machine code for one compute capability runs on a device of another."""
     if target in TEGRA or device in TEGRA:
         return target == device

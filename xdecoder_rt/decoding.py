@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from xdecoder_rt import tasks
 from xdecoder_rt.backends.base import Array, Backend, Graph
+from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.manifest import DecoderInfo
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.tasks import Layout
@@ -73,8 +74,14 @@ class RowDecoder:
     def decode(self, state: ImageState, groups: Sequence[Group]) -> list[DecodedRows]:
         """Decode groups in one run of the graph, with the latents where they are not known yet.
 
+        Where they are more rows than the plan takes at a time, they are divided over several runs:
+        no group sees another, so each result is the same.
+
         Returns:
             The rows of each group.
+
+        Raises:
+            ArgumentError: one group alone is more than the plan takes.
         """
         if state.latents is None:
             with state.lock:
@@ -83,9 +90,35 @@ class RowDecoder:
                         tasks.latents(self._info.num_queries),
                         np.empty((0, self._width), np.float32),
                     )
-                    state.latents, *rest = self._run(state, [first, *groups], None)
-                    return rest
-        return self._run(state, groups, state.latents) if groups else []
+                    now, *later = self._divided([first, *groups])
+                    state.latents, *rest = self._run(state, now, None)
+                    return rest + self._runs(state, later, state.latents)
+        return self._runs(state, self._divided(groups), state.latents)
+
+    def _runs(
+        self, state: ImageState, divided: Sequence[Sequence[Group]], past: DecodedRows
+    ) -> list[DecodedRows]:
+        return [rows for groups in divided for rows in self._run(state, groups, past)]
+
+    def _divided(self, groups: Sequence[Group]) -> list[list[Group]]:
+        """Groups in as few runs as take them in this order."""
+        most = self._info.max_rows
+        runs: list[list[Group]] = []
+        room = 0
+        for group in groups:
+            rows = len(group.layout)
+            if most is not None and rows > most:
+                raise ArgumentError(
+                    f"One question has {rows} rows",
+                    expected=f"at most {most}, what this plan takes at a time",
+                    fix="ask phrases one by one (joint=False), or build with a larger --max-rows",
+                )
+            if not runs or (most is not None and rows > room):
+                runs.append([])
+                room = most or 0
+            runs[-1].append(group)
+            room -= rows
+        return runs
 
     def proceed(self, state: ImageState, past: DecodedRows, group: Group) -> DecodedRows:
         """Decode rows after others: ``past`` has everything that they may see before them."""

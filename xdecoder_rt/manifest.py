@@ -142,6 +142,8 @@ class DecoderInfo:
         max_phrases: phrases that one call may refer by.
         retrieval_ensemble: whether an image's embedding is the mean of the class token's and the
             backbone's, or the class token's alone.
+        max_rows: most rows of one run of the decode graph; what is more is divided. None: any
+            number.
     """
 
     num_queries: int
@@ -153,6 +155,7 @@ class DecoderInfo:
     logit_scale: float
     max_phrases: int
     retrieval_ensemble: bool
+    max_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -367,6 +370,7 @@ def _decoder(values: JsonObject) -> DecoderInfo:
         logit_scale=values.number("logit_scale", 0.0, 1e6),
         max_phrases=values.integer("max_phrases", 1, 1024),
         retrieval_ensemble=values.flag("retrieval_ensemble"),
+        max_rows=values.optional("max_rows", values.integer, None),
     )
 
 
@@ -445,6 +449,9 @@ def _check_agreement(manifest: Manifest, document: JsonObject) -> None:
             document.fail("tasks", f"holds {task[:40]!r}", f"names such as {', '.join(TASKS)}")
         if task in TASKS and "token" in TASKS[task].graphs and manifest.graphs.token is None:
             document.fail("graphs", f"lacks 'token', which the task {task} needs", "its member")
+    rows = manifest.decoder.max_rows
+    if rows is not None and rows < manifest.decoder.num_queries:
+        document.fail("decoder", f"takes {rows} rows at a time", "at least its latent queries")
     for part, width, heads in (
         ("decoder", manifest.text.proj_dim, manifest.decoder.heads),
         ("text", manifest.text.width, manifest.text.heads),

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
-from xdecoder_rt.errors import BuildError, require
+from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt import layers as layer_reports
 from xdecoder_rt.export.tensorrt.engine import BuiltEngine, build_engine
 from xdecoder_rt.export.tensorrt.graph import cast_frames_first, read_graph
 from xdecoder_rt.export.tensorrt.options import EngineOptions
-from xdecoder_rt.export.tensorrt.plan_kernels import kernel_members
+from xdecoder_rt.export.tensorrt.plan_kernels import KERNELS, kernel_members
 from xdecoder_rt.export.tensorrt.profiles import profiles_of
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain, open_toolchain
 from xdecoder_rt.manifest import Graphs, Manifest, size_key
@@ -56,12 +55,11 @@ def build_engines(
 
     Raises:
         PlanError: the source is not a sound plan.
-        MissingExtraError: the library, or onnx, is not installed.
+        MissingExtraError: the library is not installed.
         BuildError: the source is not portable, the library cannot build for a target or a graph,
             or the plan cannot be written.
         KeyboardInterrupt: the build was interrupted, and has stopped.
     """
-    require("onnx", options.backend)
     toolchain = open_toolchain(options.backend, options.targets)
     progress(f"Building with {toolchain.shown} for {', '.join(toolchain.capabilities)}")
     with Plan.open(source, verify=True) as plan:
@@ -101,3 +99,53 @@ def build_engines(
         }
         progress(f"Writing {output}")
         return EngineSummary(output, write_plan(output, manifest, members), engines)
+
+
+def _kept(manifest: Manifest, source: Path, options: EngineOptions) -> dict[str, tuple[int, int]]:
+    """The input sizes to build for, by their keys; refuses what is no source of engines."""
+    if manifest.backend != "portable":
+        raise BuildError(
+            f"{source} is a {manifest.backend} plan",
+            expected="a portable plan, from which engines are built",
+        )
+    wanted = manifest.input.sizes if options.sizes is None else options.sizes
+    kept = {size_key(size): size for size in wanted}
+    absent = [key for key, size in kept.items() if size not in manifest.input.sizes]
+    if absent or not kept:
+        raise BuildError(
+            f"{source} has no graphs for {', '.join(absent) or 'no size at all'}",
+            expected="some of its own sizes: "
+            + ", ".join(size_key(size) for size in manifest.input.sizes),
+            fix="build a portable plan with that size from the checkpoint",
+        )
+    return kept
+
+
+def _built(
+    graph: str, member: str, plan: Plan, toolchain: Toolchain, options: EngineOptions
+) -> BuiltEngine:
+    model = read_graph(member, plan.view(member))
+    cast_frames_first(model)
+    profiles = profiles_of(graph, model, plan.manifest, options.batch, options.max_rows)
+    return build_engine(member, model, profiles, toolchain, options)
+
+
+def _manifest(
+    portable: Manifest,
+    graphs: Graphs,
+    kept: Mapping[str, tuple[int, int]],
+    toolchain: Toolchain,
+    options: EngineOptions,
+) -> Manifest:
+    """The portable plan's manifest, with what an engine plan says besides."""
+    library = toolchain.library
+    return replace(
+        portable,
+        backend=library.backend,
+        backend_version=library.version,
+        targets=toolchain.capabilities,
+        graphs=graphs,
+        input=replace(portable.input, sizes=tuple(kept.values()), batch=(1, options.batch)),
+        decoder=replace(portable.decoder, max_rows=options.max_rows),
+        build={**portable.build, library.backend: library.version},
+    )

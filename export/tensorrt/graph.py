@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
@@ -46,22 +44,22 @@ def read_graph(name: str, data: memoryview | bytes) -> ModelProto:
 
 
 def cast_frames_first(model: ModelProto) -> None:
-    """Move the cast of a uint8 input before the transpose: TensorRT takes uint8 into a cast only."""
+    """Move the cast of uint8 frames before the transpose: TensorRT casts uint8 and no more."""
     graph = model.graph
     small = {
-        value.name
-        for value in graph.input
-        if value.type.tensor_type.elem_type == TensorProto.UINT8
+        value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.UINT8
     }
     for node in list(graph.node):
         if node.op_type != "Transpose" or node.input[0] not in small:
             continue
         users = [user for user in graph.node if node.output[0] in user.input]
         if len(users) == 1 and users[0].op_type == "Cast":
-            _swap(graph.node, node, users[0])
+            _swap(node, users[0])
+            for value in [one for one in graph.value_info if one.name == node.output[0]]:
+                graph.value_info.remove(value)  # of another type and shape now
 
 
-def _swap(nodes: Iterable[NodeProto], transpose: NodeProto, cast: NodeProto) -> None:
+def _swap(transpose: NodeProto, cast: NodeProto) -> None:
     """``cast(transpose(x))`` to ``transpose(cast(x))``, in place: names of the ends stay."""
     between = transpose.output[0]
     first, second = NodeProto(), NodeProto()

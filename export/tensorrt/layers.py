@@ -1,4 +1,4 @@
-"""The layers of a built engine, as the builder reports them: kept in the plan, read without a GPU."""
+"""The layers of a built engine, as its builder reports them: in the plan, read without a GPU."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _operators(text: str, operators: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _described(tensors: Any) -> list[str]:
-    """Element types: ``Datatype``, or within ``Format/Datatype`` ("Row major linear FP16 format")."""
+    """Element types, of ``Datatype`` or within ``Format/Datatype`` ("... linear FP16 format")."""
     types = []
     for tensor in tensors if isinstance(tensors, list) else ():
         text = str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "")

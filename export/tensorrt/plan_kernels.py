@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.errors import BuildError, PlanError
 from xdecoder_rt.json_reader import parse_json_dict
-from xdecoder_rt.kernels.compiled import INDEX, INDEX_LIMIT, CompiledKernels, folder_reader, serves
+from xdecoder_rt.kernels.compiled import (
+    INDEX,
+    INDEX_LIMIT,
+    CompiledKernels,
+    folder_reader,
+    runs_on,
+)
 from xdecoder_rt.plan import Plan
 
 KERNELS = "kernels/"
 """Where a plan's members have them."""
 
 
-def kernel_members(
-    plan: Plan, folder: Path | None, targets: Sequence[int]
-) -> dict[str, bytes]:
+def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> dict[str, bytes]:
     """Members of a plan that hold the kernels for some GPUs; none where there are no kernels.
 
     Args:
@@ -44,7 +48,7 @@ def kernel_members(
         form["targets"] = {
             name: facts
             for name, facts in form["targets"].items()
-            if any(serves(int(name.removeprefix("sm_")), target) for target in targets)
+            if any(name in _serving(form["targets"], target) for target in targets)
         }
         kept_targets |= set(form["targets"])
         for facts in form["targets"].values():
@@ -61,6 +65,14 @@ def kernel_members(
         index["targets"] = {k: v for k, v in index["targets"].items() if k in kept_targets}
     members[KERNELS + INDEX] = (json.dumps(index, indent=1, sort_keys=True) + "\n").encode()
     return members
+
+
+def _serving(names: Iterable[str], device: int) -> list[str]:
+    """Whose machine code a GPU runs; where there is none, the newest whose PTX it can compile."""
+    numbers = {int(name.removeprefix("sm_")): name for name in names}
+    runs = [name for number, name in numbers.items() if runs_on(number, device)]
+    older = [number for number in numbers if number <= device]
+    return runs or [numbers[number] for number in [max(older, default=0)] if number in numbers]
 
 
 def _files(facts: dict[str, Any], read: Callable[[str], bytes]) -> dict[str, bytes]:

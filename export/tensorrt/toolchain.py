@@ -9,7 +9,7 @@ from typing import Any
 
 from xdecoder_rt.backends.cuda_context import CudaContext
 from xdecoder_rt.backends.tensorrt_library import Library
-from xdecoder_rt.errors import BackendError, BuildError
+from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
 
 _TARGET = re.compile(r"SM(\d+)")
 
@@ -60,18 +60,24 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
         MissingExtraError: the library is not installed.
         BuildError: it cannot build for a target, or there is neither a target nor a GPU.
     """
-    library = Library(backend)
+    try:
+        library = Library(backend)
+    except MissingExtraError as error:
+        # Building takes less than running, where there is no GPU.
+        extra = "tensorrt_rtx_build" if backend == "tensorrt_rtx" else backend
+        raise MissingExtraError(error.what, fix=f'pip install "xdecoder_rt[{extra}]"') from error
     if targets:
         return Toolchain(library, _checked(library, targets), True)
     known = supported(library)
-    named = f", or name the GPUs: --sm {known[-1]}" if known else ""
     try:
         cuda = CudaContext(None, backend)
-    except BackendError as error:
+    except (BackendError, MissingExtraError) as error:
+        named = f"name the GPUs, as in --sm {known[-1]}; or " if known else ""
         raise BuildError(
-            f"{library.title} builds for the GPU of this machine, and there is none ({error.what})",
-            expected=f"a machine with the GPU that is to run the plan{named}",
-            fix=error.fix,
+            f"{library.title} builds for the GPU of this machine, which cannot be used "
+            f"({error.what})",
+            expected="a machine with the GPU that is to run the plan",
+            fix=f"{named}{error.fix}",
         ) from error
     capability = cuda.facts.capability
     cuda.close()

@@ -41,6 +41,7 @@ COMMANDS = (
     "train",
     "vocab",
     "info",
+    "extract",
     "bench",
     "demo",
 )

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from xdecoder_rt.backends.tensorrt_library import BACKENDS
+from xdecoder_rt.cli.engine_build import (
+    build_engines,
+    check_toolchain,
+    engine_summary,
+    engine_text,
+)
+from xdecoder_rt.cli.engine_options import (
+    add_engine_options,
+    engine_options,
+    refuse_engine_options,
+)
 from xdecoder_rt.cli.info import graph_members, member_errors
 from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, size, task_names
 from xdecoder_rt.cli.output import Progress, Report, check_writable, count, printable, table
@@ -20,6 +33,10 @@ checkpoint the graphs are exported, simplified and compared with PyTorch; this n
 "export" (pip install "xdecoder_rt[export]"). From an existing portable plan (--plan) a smaller one
 with some of its input sizes is made; this needs neither PyTorch nor ONNX. Without --checkpoint and
 --plan the starter model of this package is built. The file appears whole or not at all.
+
+--backend tensorrt or tensorrt_rtx makes engines for NVIDIA GPUs. With --plan this needs no PyTorch:
+that is how a Jetson builds its own plan. TensorRT builds for the GPU that it runs on; TensorRT-RTX
+builds on any machine for the GPUs that --sm names.
 """
 EXAMPLES = """\
   xdecoder-rt build                                     the starter model, to model.plan
@@ -27,6 +44,8 @@ EXAMPLES = """\
   xdecoder-rt build --checkpoint xdecoder_focalt_last.pt -o focal.plan
   xdecoder-rt build --size 512x512 --size 288x512       two sizes; a frame takes what fits it best
   xdecoder-rt build --plan model.plan --size 288x512 -o small.plan
+  xdecoder-rt build --plan model.plan --backend tensorrt -o orin.plan             on the device
+  xdecoder-rt build --plan model.plan --backend tensorrt_rtx --sm 86 89 -o rtx.plan
 """
 _EXPORT_MODULES = ("torch", "safetensors", "onnx", "onnxscript", "onnxsim")
 _DEFAULT_SIZE = (512, 512)
@@ -74,10 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backend",
-        choices=("portable",),
+        choices=("portable", *BACKENDS),
         default="portable",
-        help="kind of plan (default: %(default)s)",
+        help="kind of plan: portable runs on any CPU, the others on NVIDIA GPUs (default: "
+        "%(default)s)",
     )
+    add_engine_options(parser)
     add_json(parser)
 
 
@@ -96,11 +117,28 @@ def run(args: argparse.Namespace) -> int:
             fix="build from a checkpoint to choose them",
         )
     check_writable(args.output, "the plan")
-    summary = _repacked(args, progress) if args.plan else _exported(args, progress)
+    if args.backend != "portable":
+        summary = _engines(args, progress)
+    else:
+        refuse_engine_options(args)
+        summary = _repacked(args, progress) if args.plan else _exported(args, progress)
     summary["seconds"] = round(progress.seconds, 1)
-    report.text(_text(summary))
+    report.text(_text(summary) if args.backend == "portable" else engine_text(summary))
     report.document(summary)
     return 0
+
+
+def _engines(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Engines of a portable plan, which is made first where there is none."""
+    options = engine_options(args)
+    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
+        source = args.plan
+        if source is None:
+            check_toolchain(options)  # before long work
+            source = Path(folder) / "portable.plan"
+            _exported(argparse.Namespace(**{**vars(args), "output": source}), progress)
+        built = build_engines(source, args.output, options, progress)
+    return engine_summary(_summary(args.output, built.manifest), built)
 
 
 def _exported(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -139,6 +177,7 @@ def _summary(path: Path, manifest: Manifest) -> dict[str, Any]:
     errors = member_errors(manifest)
     return {
         "plan": str(path),
+        "backend": manifest.backend,
         "size": path.stat().st_size,
         "model": manifest.model.name,
         "family": manifest.model.family,

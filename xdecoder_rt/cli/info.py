@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from xdecoder_rt.cli.engine_layers import layer_tables, precision_table
 from xdecoder_rt.cli.options import add_cache, add_json, add_plan
 from xdecoder_rt.cli.output import Report, count, printable, table
+from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.export.tensorrt.layers import LAYERS, from_json, precisions
 from xdecoder_rt.manifest import Graphs, Manifest, size_key
 from xdecoder_rt.plan import Plan
 
@@ -17,18 +21,23 @@ SUMMARY = "say what a plan holds, and check that it is whole"
 DESCRIPTION = """\
 Open a plan, check the digest of every member, and say what it is: the model, the input sizes, the
 graphs, the thresholds, how exact it is, and what it was made with; and what this machine's cache of
-text embeddings has for it. Nothing in it is run.
+text embeddings has for it. Of a TensorRT plan it also says in which precision the layers of each
+engine compute, as the builder chose; --layers lists them. Nothing in it is run.
 """
 EXAMPLES = """\
   xdecoder-rt info                      the plan model.plan of this folder
   xdecoder-rt info robot.plan
   xdecoder-rt info robot.plan --json    the manifest, for a program
+  xdecoder-rt info rtx.plan --layers    every kernel of every engine
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``info``."""
     add_plan(parser, positional=True)
+    parser.add_argument(
+        "--layers", action="store_true", help="list the layers of the engines of a TensorRT plan"
+    )
     add_json(parser)
     add_cache(parser)
 
@@ -38,25 +47,40 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         PlanError: the file is not a sound plan.
+        ArgumentError: layers were asked for and the plan has no engines.
     """
     report = Report(args.json)
     with Plan.open(args.plan, verify=True) as plan:
         manifest, total = plan.manifest, plan.path.stat().st_size
         cache = _cache(plan, args.cache_dir)
+        layers = from_json(plan.read(LAYERS)) if LAYERS in plan.names else None
+    if args.layers and layers is None:
+        raise ArgumentError(
+            f"{shown(str(args.plan), 200)} lists no layers",
+            expected="a plan built with --backend tensorrt or tensorrt_rtx",
+        )
     report.text(f"{printable(str(args.plan), 200)}  {total / 1e6:.1f} MB, every member whole\n")
     report.text("\n".join(f"{name:12}{value}" for name, value in _facts(manifest)))
     report.text("\ngraphs")
     report.text(_graphs(manifest))
+    document: dict[str, Any] = {
+        "plan": str(args.plan),
+        "size": total,
+        "manifest": json.loads(manifest.to_json()),
+        "text_cache": cache,
+    }
+    if layers is not None:
+        report.text("\nlayers with products, by the precision that they compute in")
+        report.text(precision_table(layers))
+        document["precisions"] = {name: precisions(found) for name, found in layers.items()}
+        if args.layers:
+            report.text(layer_tables(layers))
+            document["layers"] = {
+                name: [asdict(layer) for layer in found] for name, found in layers.items()
+            }
     report.text("\ntext cache of this machine")
     report.text(_cache_text(cache))
-    report.document(
-        {
-            "plan": str(args.plan),
-            "size": total,
-            "manifest": json.loads(manifest.to_json()),
-            "text_cache": cache,
-        }
-    )
+    report.document(document)
     return 0
 
 

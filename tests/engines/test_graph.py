@@ -1,0 +1,69 @@
+"""Graphs as TensorRT's parser takes them, and graphs that it never sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+pytest.importorskip("onnx", reason="engines are built of ONNX graphs")
+
+import onnx
+from onnx import TensorProto, helper
+
+from xdecoder_rt.errors import BuildError, PlanError
+from xdecoder_rt.export.tensorrt.graph import cast_frames_first, read_graph
+from xdecoder_rt.plan import Plan
+
+
+def outputs(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return list(session.run(None, feeds))
+
+
+def test_frames_are_cast_before_anything_else_and_nothing_changes(tiny_plan: Path) -> None:
+    with Plan.open(tiny_plan) as plan:
+        data = plan.read("vision_64x64.onnx")
+    plain, changed = read_graph("vision", data), read_graph("vision", data)
+    cast_frames_first(changed)
+    (reader,) = (node for node in changed.graph.node if "frame" in node.input)
+    assert reader.op_type == "Cast"
+    onnx.checker.check_model(changed, full_check=True)
+    frame = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    feeds = {"frame": frame, "valid": np.array([[64, 64], [40, 64]])}
+    for expected, actual in zip(outputs(plain, feeds), outputs(changed, feeds), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_other_graphs_are_left_alone(tiny_plan: Path) -> None:
+    with Plan.open(tiny_plan) as plan:
+        for member in ("decode_64x64.onnx", "mask_64x64.onnx", "text.onnx", "token.onnx"):
+            graph = read_graph(member, plan.view(member))
+            before = graph.SerializeToString()
+            cast_frames_first(graph)
+            assert graph.SerializeToString() == before
+
+
+@pytest.mark.parametrize(
+    ("operator", "domain", "shown"),
+    [
+        ("EfficientNMS_TRT", "", "EfficientNMS_TRT"),
+        ("Anything", "com.example", "com.example::Anything"),
+    ],
+)
+def test_operators_that_are_no_standard_ones_are_refused_before_the_parser(
+    operator: str, domain: str, shown: str
+) -> None:
+    node = helper.make_node(operator, ["x"], ["y"], domain=domain)
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:])
+    with pytest.raises(BuildError, match=shown):
+        read_graph("vision", helper.make_model(graph).SerializeToString())
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"PK\x03\x04 not a graph"])
+def test_what_is_no_graph_is_refused(data: bytes) -> None:
+    with pytest.raises(PlanError, match="vision"):
+        read_graph("vision", data)
