@@ -12,7 +12,7 @@ import pytest
 from xdecoder_rt import ArgumentError, Engine, PlanError
 from xdecoder_rt.manifest import Manifest
 from xdecoder_rt.plan import Plan
-from xdecoder_rt.results import Reference, Results
+from xdecoder_rt.results import Output, Reference
 
 PHRASES = ["the left one", "the small one behind the large one", "red"]
 Altered = Callable[[Callable[[Manifest], Manifest]], Path]
@@ -28,7 +28,7 @@ def test_questions_are_divided_over_runs(
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
-    def asked(plan: Path) -> tuple[Results, list[Reference]]:
+    def asked(plan: Path) -> tuple[Output, list[Reference]]:
         with Engine(plan, backend="onnxruntime", cache_dir=tmp_path) as engine:
             found = engine.run(image, segment=["mug"], refer=PHRASES, embed=True, caption=True)
             later = engine.refer(engine.encode(image), PHRASES)
