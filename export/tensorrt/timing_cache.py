@@ -41,7 +41,7 @@ def store(config: Any, path: Path | None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_writer(path) as file:
-            file.write(cache.serialize())
+            file.write(bytes(cache.serialize()))
     except OSError as error:
         warnings.warn(
             f"The timing cache {path} was not written ({error.strerror or error})",
