@@ -98,6 +98,35 @@ def test_a_plan_can_be_rebuilt_in_its_own_place(tiny_plan: Path, tmp_path: Path)
         assert plan.manifest.input.sizes == ((64, 64),)
 
 
+def test_a_plan_carries_vocabularies(
+    tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kitchen.txt").write_text("mug | cup\nfloor [stuff]\n")
+    (tmp_path / "lab.json").write_text('["arm"]')
+    target = tmp_path / "robot.plan"
+    files = [f"--vocabulary={tmp_path / name}" for name in ("kitchen.txt", "lab.json")]
+    assert main(["build", "--plan", str(tiny_plan), *files, "-o", str(target), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["vocabularies"] == {"kitchen": 3, "lab": 1}
+    assert summary["size"] == target.stat().st_size
+    # A plan made of it carries them on.
+    smaller = tmp_path / "smaller.plan"
+    assert main(["build", "--plan", str(target), "--size", "64x64", "-o", str(smaller)]) == 0
+    with Plan.open(smaller, verify=True) as plan:
+        assert [info.name for info in plan.manifest.vocabularies] == ["kitchen", "lab"]
+
+
+def test_a_bad_file_of_words_is_told_before_the_work(
+    tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kitchen.txt").write_text("mug [loud]\n")
+    target = tmp_path / "robot.plan"
+    words = str(tmp_path / "kitchen.txt")
+    assert main(["build", "--plan", str(tiny_plan), "--vocabulary", words, "-o", str(target)]) == 1
+    assert "'loud' is not understood" in the_error(capsys)
+    assert not target.exists()
+
+
 def test_a_size_that_a_plan_lacks(
     tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,8 +105,8 @@ def class_probabilities(class_logits: npt.NDArray[np.floating]) -> npt.NDArray[n
     logits = _checked(class_logits)
     powers = logits - logits.max(axis=1, keepdims=True)
     np.exp(powers, out=powers)
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
+    probabilities: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _checked(class_logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

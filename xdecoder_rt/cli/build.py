@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xdecoder_rt.backends.tensorrt_library import BACKENDS
 from xdecoder_rt.cli.engine_build import (
@@ -21,10 +22,21 @@ from xdecoder_rt.cli.engine_options import (
 )
 from xdecoder_rt.cli.info import graph_members, member_errors
 from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, size, task_names
-from xdecoder_rt.cli.output import Progress, Report, check_writable, count, printable, table
+from xdecoder_rt.cli.output import (
+    Progress,
+    Report,
+    check_writable,
+    count,
+    counted,
+    printable,
+    table,
+)
 from xdecoder_rt.errors import ArgumentError, require
 from xdecoder_rt.manifest import Manifest, size_key
 from xdecoder_rt.tasks import TASKS
+
+if TYPE_CHECKING:
+    from xdecoder_rt.vocabulary import Vocabulary
 
 SUMMARY = "make a plan from a checkpoint or from another plan"
 DESCRIPTION = """\
@@ -46,6 +58,7 @@ EXAMPLES = """\
   xdecoder-rt build --plan model.plan --size 288x512 -o small.plan
   xdecoder-rt build --plan model.plan --backend tensorrt -o orin.plan             on the device
   xdecoder-rt build --plan model.plan --backend tensorrt_rtx --sm 86 89 -o rtx.plan
+  xdecoder-rt build --plan model.plan --vocabulary kitchen.txt -o robot.plan
 """
 _EXPORT_MODULES = ("torch", "safetensors", "onnx", "onnxscript", "onnxsim")
 _DEFAULT_SIZE = (512, 512)
@@ -92,6 +105,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="phrases that one call may refer by (default 64)",
     )
     parser.add_argument(
+        "--vocabulary",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file of words that the plan is to carry, embedded, named as the file without its "
+        "ending; may be given several times",
+    )
+    parser.add_argument(
         "--backend",
         choices=("portable", *BACKENDS),
         default="portable",
@@ -117,18 +139,26 @@ def run(args: argparse.Namespace) -> int:
             fix="build from a checkpoint to choose them",
         )
     check_writable(args.output, "the plan")
+    from xdecoder_rt.vocabulary import Vocabulary
+
+    vocabularies = {path.stem: Vocabulary.load(path) for path in args.vocabulary}
     if args.backend != "portable":
-        summary = _engines(args, progress)
+        summary = _engines(args, vocabularies, progress)
     else:
         refuse_engine_options(args)
         summary = _repacked(args, progress) if args.plan else _exported(args, progress)
+        _carry(args.output, vocabularies, progress)
+        summary["size"] = args.output.stat().st_size
+    summary["vocabularies"] = {name: len(one.texts) for name, one in vocabularies.items()}
     summary["seconds"] = round(progress.seconds, 1)
     report.text(_text(summary) if args.backend == "portable" else engine_text(summary))
     report.document(summary)
     return 0
 
 
-def _engines(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+def _engines(
+    args: argparse.Namespace, vocabularies: Mapping[str, Vocabulary], progress: Progress
+) -> dict[str, Any]:
     """Engines of a portable plan, which is made first where there is none."""
     options = engine_options(args)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
@@ -137,6 +167,11 @@ def _engines(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
             check_toolchain(options)  # before long work
             source = Path(folder) / "portable.plan"
             _exported(argparse.Namespace(**{**vars(args), "output": source}), progress)
+        elif vocabularies:
+            # Words are embedded with the portable plan, here: engines may be for another machine.
+            source = Path(folder) / "portable.plan"
+            _repacked(argparse.Namespace(**{**vars(args), "output": source}), progress)
+        _carry(source, vocabularies, progress)
         built = build_engines(source, args.output, options, progress)
     return engine_summary(_summary(args.output, built.manifest), built)
 
@@ -170,6 +205,18 @@ def _repacked(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
 
     progress(f"Checking {args.plan} and writing {args.output}")
     return _summary(args.output, repack_portable(args.plan, args.output, args.size))
+
+
+def _carry(plan: Path, vocabularies: Mapping[str, Vocabulary], progress: Progress) -> None:
+    """Embed words with a plan's own text graph and write them into it."""
+    from xdecoder_rt.engine import Engine
+    from xdecoder_rt.plan_words import carry
+
+    for name, words in vocabularies.items():
+        progress(f"Embedding the vocabulary {name}")
+        with Engine(plan) as engine, counted("sentences embedded") as told:
+            table = engine.class_table(words, told)
+        carry(plan, plan, name, words, table)
 
 
 def _summary(path: Path, manifest: Manifest) -> dict[str, Any]:
