@@ -107,13 +107,15 @@ class CompiledKernels:
             BackendError: neither is there.
             PlanError: a file is missing or is not the one that was compiled.
         """
-        _, targets = self._forms[spec.name]
-        device = capability[0] * 10 + capability[1]
-        known = sorted((int(name.removeprefix("sm_")), name) for name in targets)
-        older = [name for number, name in reversed(known) if number <= device]
+        targets, older, device = self._older(spec, capability)
         for name in older:
             if runs_on(int(name.removeprefix("sm_")), device):
                 return self._read(targets[name], "cubin")
+        return self.ptx(spec, capability, cuda)
+
+    def ptx(self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]) -> Image:
+        """The PTX that a device's driver reads; arguments and errors as for :meth:`image`."""
+        targets, older, device = self._older(spec, capability)
         for name in older:
             for kind in ("ptx", "ptx_8_5"):
                 if kind in targets[name]:
@@ -121,10 +123,20 @@ class CompiledKernels:
                     if _ptx_version(image.data) <= readable_ptx(cuda):
                         return image
         raise BackendError(
-            f"the kernel {spec.name} was compiled for {', '.join(name for _, name in known)}; "
+            f"the kernel {spec.name} was compiled for {', '.join(targets)}; "
             f"this device is sm_{device} with a driver of CUDA {cuda[0]}.{cuda[1]}",
             fix=f"python -m xdecoder_rt.kernels.aot -o FOLDER --target {device}",
         )
+
+    def _older(
+        self, spec: KernelSpec, capability: tuple[int, int]
+    ) -> tuple[Mapping[str, Any], list[str], int]:
+        """A form's files by target; its targets up to a device's, the newest first; the device."""
+        _, targets = self._forms[spec.name]
+        device = capability[0] * 10 + capability[1]
+        numbers = {int(name.removeprefix("sm_")): name for name in targets}
+        older = [numbers[number] for number in sorted(numbers, reverse=True) if number <= device]
+        return {name: targets[name] for _, name in sorted(numbers.items())}, older, device
 
     def _read(self, facts: Mapping[str, Any], kind: str) -> Image:
         file = facts[kind]

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt import layers as layer_reports
+from xdecoder_rt.export.tensorrt import masked_attention_nodes, quick_plugin
 from xdecoder_rt.export.tensorrt.engine import BuiltEngine, build_engine
 from xdecoder_rt.export.tensorrt.graph import cast_frames_first, read_graph
 from xdecoder_rt.export.tensorrt.options import EngineOptions
-from xdecoder_rt.export.tensorrt.plan_kernels import KERNELS, kernel_members
+from xdecoder_rt.export.tensorrt.plan_kernels import KERNELS, kernel_files, kernel_members
 from xdecoder_rt.export.tensorrt.profiles import profiles_of
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain, open_toolchain
 from xdecoder_rt.manifest import Graphs, Manifest, size_key
@@ -64,6 +65,8 @@ def build_engines(
     progress(f"Building with {toolchain.shown} for {', '.join(toolchain.capabilities)}")
     with Plan.open(source, verify=True) as plan:
         kept = _kept(plan.manifest, source, options)
+        if options.plugin:
+            quick_plugin.enable(toolchain, kernel_files(plan, options.kernels))
         engines: dict[str, BuiltEngine] = {}
 
         def engine_of(graph: str, member: str) -> str:
@@ -126,6 +129,8 @@ def _built(
 ) -> BuiltEngine:
     model = read_graph(member, plan.view(member))
     cast_frames_first(model)
+    if options.plugin and graph == "decode":
+        masked_attention_nodes.replace(model)
     profiles = profiles_of(graph, model, plan.manifest, options.batch, options.max_rows)
     return build_engine(member, model, profiles, toolchain, options)
 

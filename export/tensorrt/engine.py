@@ -58,7 +58,7 @@ def build_engine(
     module: Any = toolchain.library.module
     log = BuildLog(module)
     builder = module.Builder(log.logger)
-    network = builder.create_network(_flags(module))
+    network = builder.create_network(_flags(module, options.plugin))
     _parse(name, model, network, toolchain, log)
     config = builder.create_builder_config()
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
@@ -88,10 +88,11 @@ def build_engine(
     return BuiltEngine(data, _layers(data, model, toolchain, log), seconds)
 
 
-def _flags(module: Any) -> int:
-    """Strongly typed; TensorRT 11 knows no other networks."""
-    flag = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
+def _flags(module: Any, plugin: bool) -> int:
+    """Strongly typed, and plugins whose kernels are in the engine."""
+    flags = module.NetworkDefinitionCreationFlag
+    strict = 1 << int(flags.STRONGLY_TYPED)
+    return strict | (1 << int(flags.PREFER_AOT_PYTHON_PLUGINS)) if plugin else strict
 
 
 def _parse(name: str, model: ModelProto, network: Any, toolchain: Toolchain, log: BuildLog) -> None:

@@ -27,6 +27,8 @@ class EngineOptions:
             none. TensorRT-RTX measures nothing and keeps none.
         kernels: a folder of compiled kernels for the plan to carry; None takes those of the
             portable plan.
+        plugin: whether masked attention is our kernels, as plugins in the engine, rather than
+            operators that TensorRT fuses.
     """
 
     backend: str
@@ -37,3 +39,4 @@ class EngineOptions:
     workspace: int | None = None
     timing_cache: Path | None = None
     kernels: Path | None = None
+    plugin: bool = False

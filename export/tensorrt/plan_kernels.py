@@ -34,11 +34,8 @@ def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> d
         PlanError: the kernels are damaged.
         BuildError: none of them runs on one of the targets.
     """
-    if folder is not None:
-        read: Callable[[str], bytes] = folder_reader(folder)
-    elif KERNELS + INDEX in plan.names:
-        read = _reader(plan)
-    else:
+    read = kernel_files(plan, folder)
+    if read is None:
         return {}
     CompiledKernels(read)  # checks the index
     index = parse_json_dict(read(INDEX), INDEX, INDEX_LIMIT)
@@ -88,5 +85,15 @@ def _files(facts: dict[str, Any], read: Callable[[str], bytes]) -> dict[str, byt
     return files
 
 
-def _reader(plan: Plan) -> Callable[[str], bytes]:
-    return lambda name: plan.read(KERNELS + name)
+def kernel_files(plan: Plan, folder: Path | None) -> Callable[[str], bytes] | None:
+    """What reads the files of compiled kernels; None where there are none.
+
+    Args:
+        plan: the portable plan, which may carry kernels.
+        folder: compiled kernels to take instead; None for the plan's.
+    """
+    if folder is not None:
+        return folder_reader(folder)
+    if KERNELS + INDEX in plan.names:
+        return lambda name: plan.read(KERNELS + name)
+    return None

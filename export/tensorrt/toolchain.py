@@ -22,11 +22,13 @@ class Toolchain:
         library: TensorRT or TensorRT-RTX.
         targets: as major x 10 + minor.
         is_named: whether they were named, rather than the GPU of this machine.
+        cuda: the CUDA version of this machine's driver, where its GPU is the target.
     """
 
     library: Library
     targets: tuple[int, ...]
     is_named: bool
+    cuda: tuple[int, int] | None = None
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -79,9 +81,9 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
             expected="a machine with the GPU that is to run the plan",
             fix=f"{named}{error.fix}",
         ) from error
-    capability = cuda.facts.capability
+    facts = cuda.facts
     cuda.close()
-    return Toolchain(library, (int(capability.replace(".", "")),), False)
+    return Toolchain(library, (int(facts.capability.replace(".", "")),), False, facts.cuda)
 
 
 def supported(library: Library) -> list[int]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xdecoder_rt.export.tensorrt.options import EngineOptions
 
 _UNITS = {"": 1 << 20, "M": 1 << 20, "G": 1 << 30}
-_NAMES = ("sm", "batch", "max_rows", "workspace", "timing_cache", "kernels")
+_NAMES = ("sm", "batch", "max_rows", "workspace", "timing_cache", "kernels", "plugin")
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +63,13 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="kernels compiled by python -m xdecoder_rt.kernels.aot, for the plan to carry: "
         "panoptic maps are then made on the GPU (default: those of the portable plan)",
     )
+    group.add_argument(
+        "--plugin",
+        action="store_true",
+        default=None,
+        help="with tensorrt 10.9 or newer: masked attention by our kernels, put into the engine, "
+        "instead of operators that TensorRT fuses; needs compiled kernels. Not measured yet",
+    )
 
 
 def engine_options(args: argparse.Namespace) -> EngineOptions:
@@ -81,6 +88,7 @@ def engine_options(args: argparse.Namespace) -> EngineOptions:
         workspace=args.workspace,
         timing_cache=cache,
         kernels=args.kernels,
+        plugin=bool(args.plugin),
     )
 
 

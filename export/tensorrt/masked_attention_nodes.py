@@ -1,0 +1,144 @@
+"""Masked attention in a graph: its standard operators found, and put into two nodes of our own.
+
+The two nodes are the two launches of :mod:`xdecoder_rt.kernels.masked_attention`: ``MaskBits``
+makes a bit of every mask logit's sign, for all heads; ``AttendBits`` attends under them. Two,
+because TensorRT's quick plugins hold one kernel each, and because the two may be of different
+types: mask logits stay fp32 where queries are fp16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnx import GraphProto, ModelProto, NodeProto, helper
+
+NAMESPACE = "xdecoder_rt"
+BITS, ATTEND = "MaskBits", "AttendBits"
+
+
+@dataclass(frozen=True)
+class MaskedAttention:
+    """One masked attention as :mod:`xdecoder_rt.export.masked_attention` decomposes it.
+
+    Attributes:
+        query: value ``[B, heads, Q, d]``, not scaled.
+        key: value ``[B, heads, d, N]``.
+        value: value ``[B, heads, N, d]``.
+        mask_embedding: value ``[B, Q, C]``.
+        mask_features: value ``[B, C, N]``.
+        last: the node that gives ``[B, heads, Q, d]``.
+    """
+
+    query: str
+    key: str
+    value: str
+    mask_embedding: str
+    mask_features: str
+    last: NodeProto
+
+
+def find(model: ModelProto) -> list[MaskedAttention]:
+    """Every masked attention of a graph, in order."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    return [found for node in model.graph.node if (found := _match(node, producers)) is not None]
+
+
+def replace(model: ModelProto) -> int:
+    """Put each masked attention of a graph into two nodes, in place.
+
+    Returns:
+        How many there were.
+    """
+    graph = model.graph
+    found = find(model)
+    for number, attention in enumerate(found):
+        bits = f"{attention.last.output[0]}_bits"
+        nodes = [
+            _node(BITS, number, [attention.mask_embedding, attention.mask_features], bits),
+            _node(
+                ATTEND,
+                number,
+                [attention.query, attention.key, attention.value, bits],
+                attention.last.output[0],
+            ),
+        ]
+        place = list(graph.node).index(attention.last)
+        graph.node.remove(attention.last)
+        for offset, node in enumerate(nodes):
+            graph.node.insert(place + offset, node)
+    if found:
+        _remove_unused(graph)
+        model.opset_import.append(helper.make_opsetid(NAMESPACE, 1))
+    return len(found)
+
+
+def _node(kind: str, number: int, inputs: list[str], output: str) -> NodeProto:
+    # TensorRT's parser finds a plugin by these attributes and the operator's name.
+    return helper.make_node(
+        kind,
+        inputs,
+        [output],
+        name=f"{kind}_{number}",
+        domain=NAMESPACE,
+        plugin_namespace=NAMESPACE,
+        plugin_version="1",
+    )
+
+
+def _match(last: NodeProto, producers: dict[str, NodeProto]) -> MaskedAttention | None:
+    """The attention that a product of weights and values ends, if it is one."""
+
+    def made_by(name: str, kind: str) -> NodeProto | None:
+        node = producers.get(name)
+        while node is not None and node.op_type == "Cast" and kind != "Cast":
+            node = producers.get(node.input[0])
+        return node if node is not None and node.op_type == kind else None
+
+    def chain(name: str, *kinds: str) -> Iterator[NodeProto | None]:
+        """Producers one after another along the first inputs."""
+        node: NodeProto | None = None
+        for kind in kinds:
+            node = made_by(name, kind)
+            yield node
+            name = node.input[0] if node is not None else ""
+
+    if last.op_type != "MatMul":
+        return None
+    softmax, add = chain(last.input[0], "Softmax", "Add")
+    if softmax is None or add is None:
+        return None
+    for scores, bias in (add.input, reversed(add.input)):
+        product, mul = chain(scores, "MatMul", "Mul")
+        unsqueeze, where, either = chain(bias, "Unsqueeze", "Where", "Or")
+        if product is None or mul is None or unsqueeze is None or where is None or either is None:
+            continue
+        not_negative, negative = either.input
+        greater, logits = chain(not_negative, "GreaterOrEqual", "MatMul")
+        less, highest, same = chain(negative, "Less", "ReduceMax", "MatMul")
+        if greater is None or less is None or highest is None or logits is None:
+            continue
+        if same is not None and logits.output[0] == same.output[0]:
+            return MaskedAttention(
+                mul.input[0],
+                product.input[1],
+                last.input[1],
+                logits.input[0],
+                logits.input[1],
+                last,
+            )
+    return None
+
+
+def _remove_unused(graph: GraphProto) -> None:
+    """Remove nodes that nothing reads any more, and constants of theirs."""
+    needed = {output.name for output in graph.output}
+    for node in reversed(list(graph.node)):
+        if needed.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            needed.update(node.input)
+    for constant in [one for one in graph.initializer if one.name not in needed]:
+        graph.initializer.remove(constant)
+    for value in [one for one in graph.value_info if one.name not in needed]:
+        graph.value_info.remove(value)
