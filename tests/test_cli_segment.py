@@ -142,9 +142,29 @@ class TestWords:
         assert segment(photo, "--words", "mug", "--words-file", names, "--json") == 0
         assert self.asked(capsys) == (["mug", "hammer", "wrench"], [])
 
+    def test_rules_of_words(
+        self, segment: Run, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        names = tmp_path / "names.txt"
+        names.write_text("wrench [id 9]\nelse [other]\n")
+        words = ("--words", "mug", "knife [threshold 0.9]", "--words-file", names)
+        assert segment(photo, *words, "--negatives", "hand", "--task", "semantic", "--json") == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["vocabulary"] == [
+            "mug",
+            {"name": "knife", "threshold": 0.9, "id": 11},
+            "wrench",
+            {"name": "hand", "negative": True, "id": 12},
+        ]
+        (image,) = document["images"]
+        assert {one["label"] for one in image["segments"]} <= {"mug", "knife", "wrench", "else"}
+        ids = {one["label"]: one["label_id"] for one in image["segments"]}
+        assert ids.items() <= {"mug": 10, "knife": 11, "wrench": 9, "else": 13}.items()
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [
+            (["mug [loud]"], "not understood"),
             ([], "no words"),
             (["mug", ""], "empty"),
             (["mug", "mug"], "'mug'"),

@@ -22,7 +22,7 @@ from xdecoder_rt.text_cache import TextCache
 from xdecoder_rt.vocabulary import Vocabulary
 from xdecoder_rt.words_file import from_json, to_json
 
-__all__ = ["PlanWords", "cache_of", "carry", "templates_digest"]
+__all__ = ["PlanWords", "cache_of", "carry", "check_name", "templates_digest"]
 
 Vectors = npt.NDArray[np.float32]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
@@ -107,6 +107,21 @@ def templates_digest(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def check_name(name: str) -> str:
+    """Returns `name` if a vocabulary of a plan may be called so.
+
+    Raises:
+        VocabularyError: it may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise VocabularyError(
+            f"The name {shown(name)} cannot be a vocabulary's",
+            expected="at most 60 letters, digits, - and _",
+            fix="rename the file of words, or say --name with vocab embed",
+        )
+    return name
+
+
 def carry(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -128,10 +143,7 @@ def carry(
         PlanError: the source is not a sound plan.
         BuildError: the output cannot be written.
     """
-    if not _NAME.fullmatch(name):
-        raise VocabularyError(
-            f"The name {shown(name)} cannot be a vocabulary's", expected="letters, digits, - and _"
-        )
+    check_name(name)
     with Plan.open(source, verify=True) as plan:
         manifest = plan.manifest
         before = [info for info in manifest.vocabularies if info.name == name]

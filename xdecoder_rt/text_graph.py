@@ -122,7 +122,7 @@ class TextGraph:
             features = self._backend.to_numpy(outputs["token_features"])
             for own, paths in zip(features, batch.paths, strict=True):
                 for text, path in paths.items():
-                    rows[text] = own[np.array(chosen(path))].copy()
+                    rows[text] = np.take(own, chosen(path), axis=0)
                 done += len(paths)
             if progress is not None:
                 progress(done, len(texts))

@@ -139,9 +139,10 @@ def run(args: argparse.Namespace) -> int:
             fix="build from a checkpoint to choose them",
         )
     check_writable(args.output, "the plan")
+    from xdecoder_rt.plan_words import check_name
     from xdecoder_rt.vocabulary import Vocabulary
 
-    vocabularies = {path.stem: Vocabulary.load(path) for path in args.vocabulary}
+    vocabularies = {check_name(path.stem): Vocabulary.load(path) for path in args.vocabulary}
     if args.backend != "portable":
         summary = _engines(args, vocabularies, progress)
     else:

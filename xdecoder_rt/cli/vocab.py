@@ -107,11 +107,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _embed(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     from xdecoder_rt.engine import Engine
-    from xdecoder_rt.plan_words import carry
+    from xdecoder_rt.plan_words import carry, check_name
 
     words = read_words(args)
+    name = args.name or (args.words_file.stem if args.words_file else "words")
     if args.into is not None:
         check_writable(args.into, "the plan")
+        check_name(name)
     with Engine(args.plan, args.backend, None, args.threads, args.cache_dir) as engine:
         with counted("sentences embedded") as progress:
             embedded = engine.class_table(words, progress)
@@ -119,7 +121,6 @@ def _embed(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     # The void class is embedded with every vocabulary.
     held = plural(len(words.texts) + 1, "text")
     report.text(f"{held} with the void class: {stats.misses} embedded now, the others were known")
-    name = args.name or (args.words_file.stem if args.words_file else "words")
     if args.into is not None:
         carry(args.plan, args.into, name, words, embedded)
         report.text(f"{printable(str(args.into), 200)} carries them as {name!r}")
