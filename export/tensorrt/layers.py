@@ -37,6 +37,8 @@ _SHORT = {
     "uint8": "uint8",
 }
 _ARITHMETIC = ("int8", "fp8", "fp16", "bf16", "fp32")
+# A generated kernel is named after what it does; what follows a product bears its node too.
+_GENERATED, _WITH_PRODUCT = "__myl_", re.compile("Fc|Corr|Gemm|Conv")
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ATTENTION = "attention"
 """A softmax and both its products in one kernel."""
@@ -65,6 +67,8 @@ class Layer:
     @property
     def role(self) -> str | None:
         """``attention``, or the operator of its product, or None where it has none."""
+        if self.name.startswith(_GENERATED) and not _WITH_PRODUCT.search(self.name):
+            return None
         products = [operator for operator in self.operators if operator in PRODUCTS]
         if "Softmax" in self.operators and len(products) >= 2:
             return ATTENTION

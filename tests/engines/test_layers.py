@@ -49,6 +49,8 @@ LOG = "\n".join(
         line("mha", "kgen", "Half", ["scores", "bias", "softmax", "mix"]),
         line("conv", "correlation", "Int8", ["c"]),
         line("else", "kgen", "Int64", ["bias"]),
+        line("__myl_MulCastAddConc_myl0_9", "kgen", "Float", ["c", "bias"]),
+        line("__myl_FcAdd_myl0_11", "runtime_fusion", "Half", ["scores", "bias"]),
         "",
         "I/O Tensors:",
         line("no layer", "kgen", "Half", ["c"]),
@@ -57,13 +59,15 @@ LOG = "\n".join(
 
 
 def test_a_log_gives_kernels_with_the_nodes_that_they_compute() -> None:
-    mha, conv, other = from_log(LOG, OPERATORS)
+    mha, conv, other, after, fused = from_log(LOG, OPERATORS)
     assert (mha.role, mha.precision) == ("attention", "fp16")
     assert mha.operators == ("MatMul", "Add", "Softmax", "MatMul")
     assert (mha.inputs, mha.outputs) == (("fp16", "bool"), ("fp32",))
     assert (conv.role, conv.precision, conv.tactic) == ("Conv", "int8", "tactic_0x12")
     assert (other.role, other.precision) == (None, "fp32")
-    assert precisions([mha, conv, other]) == {"attention": {"fp16": 1}, "Conv": {"int8": 1}}
+    assert (after.operators, after.role) == (("Conv", "Add"), None)  # what follows a product
+    assert (fused.role, fused.precision) == ("MatMul", "fp16")
+    assert precisions([mha, conv, other, after]) == {"attention": {"fp16": 1}, "Conv": {"int8": 1}}
 
 
 def test_an_inspector_gives_the_same() -> None:

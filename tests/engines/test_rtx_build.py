@@ -75,6 +75,33 @@ def test_fp16_is_built_as_fp16_for_every_target(target: int) -> None:
     assert built.data and built.seconds > 0
 
 
+@pytest.mark.parametrize("target", [75, 80, 86, 89, 120, 121])
+def test_int8_is_built_as_int8_for_every_target(target: int) -> None:
+    """A symmetric pair before and after a linear layer, weights stored in int8."""
+    at, fp16, int8 = helper.make_node, TensorProto.FLOAT16, TensorProto.INT8
+    nodes = [
+        at("QuantizeLinear", ["x", "sx"], ["xq"], name="q"),
+        at("DequantizeLinear", ["xq", "sx"], ["xd"], name="dq"),
+        at("DequantizeLinear", ["w", "sw"], ["wd"], name="dqw", axis=1),
+        at("MatMul", ["xd", "wd"], ["y"], name="it"),
+    ]
+    ports = [helper.make_tensor_value_info(name, fp16, [64, 64]) for name in "xy"]
+    constants = [
+        helper.make_tensor("sx", fp16, [], [0.05]),
+        helper.make_tensor("sw", fp16, [64], [0.01] * 64),
+        helper.make_tensor("w", int8, [64, 64], [3, -5] * 2048),
+    ]
+    graph = helper.make_model(
+        helper.make_graph(nodes, "g", ports[:1], ports[1:], constants),
+        opset_imports=[helper.make_opsetid("", 19)],
+        ir_version=10,
+    )
+    shape = InputRange((64, 64), (64, 64), (64, 64))
+    toolchain = open_toolchain("tensorrt_rtx", (target,))
+    built = build_engine("it", graph, [{"x": shape}], toolchain, OPTIONS)
+    assert layer_reports.precisions(built.layers) == {"MatMul": {"int8": 1}}
+
+
 def test_turing_has_no_fp32_products_and_the_error_says_what_it_has() -> None:
     toolchain = open_toolchain("tensorrt_rtx", (75,))
     with pytest.raises(BuildError, match=r"sm_75.*FP32 GEMM.*--precision fp16"):
