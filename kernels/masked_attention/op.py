@@ -30,6 +30,18 @@ def masked_attention(
     return F.scaled_dot_product_attention(query, key, value, attn_mask=visible).contiguous()
 
 
+def trained(
+    query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor
+) -> Tensor:
+    """The same for training: PyTorch's attention under the mask, which has a fused gradient.
+
+    The operator's own gradient goes through the reference, which forms every score.
+    """
+    visible = reference.open_positions(mask_embedding, mask_features)[:, None]
+    key, value = key.to(query.dtype), value.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+
+
 @masked_attention.register_kernel("cuda")
 def _on_cuda(
     query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor

@@ -17,6 +17,10 @@ from xdecoder_rt.errors import DatasetError, shown
 
 _T = TypeVar("_T")
 
+NOTHING = -1
+"""Value of pixels in a map that are known to show nothing of the vocabulary. Labelled data leave
+such pixels out or cannot tell them from unlabelled ones; composed scenes know them."""
+
 
 @dataclass(frozen=True)
 class Segment:

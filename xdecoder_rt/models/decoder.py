@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xdecoder_rt import tasks
-from xdecoder_rt.kernels.masked_attention.op import masked_attention
+from xdecoder_rt.kernels.masked_attention.op import masked_attention, trained
 from xdecoder_rt.models.attention import BLOCKED, Attention, attend
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.pixel_decoder import position_of
@@ -152,7 +152,9 @@ class CrossAttentionLayer(nn.Module):
     ) -> Tensor:
         """``[B, Q, dim] -> [B, Q, dim]``; heads split as in :class:`ImageMemory`."""
         query = self.attn.queries(x + position)
-        mixed = masked_attention(query, key.transpose(-1, -2), value, mask_embedding, mask_features)
+        is_trained = torch.is_grad_enabled() and query.requires_grad
+        attention = trained if is_trained else masked_attention
+        mixed = attention(query, key.transpose(-1, -2), value, mask_embedding, mask_features)
         out: Tensor = self.norm(x + self.attn.merge(mixed))
         return out
 

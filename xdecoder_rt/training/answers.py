@@ -8,8 +8,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from xdecoder_rt.evaluation.items import PanopticDataset, Question
+from xdecoder_rt.training.scenes.bank.composed import ComposedScenes
 
 MOST_ANSWERS = 3000
+COMPOSED_ITEMS = 300
+"""How many items of an endless source stand for all of them."""
 _ANSWER_STREAM = 5
 
 
@@ -27,7 +30,9 @@ def frequent_answers(
     counted = Counter(
         answer
         for source in sources
-        for item in source.items
+        for item in (
+            source.items[:COMPOSED_ITEMS] if isinstance(source, ComposedScenes) else source.items
+        )
         for question in item.questions
         for answer in question.answers
     )
@@ -50,21 +55,18 @@ class AnswerSampler:
         self.size = size
         self.seed = seed
 
-    def sample(
-        self, questions: Sequence[Question | None], step: int, rank: int = 0
-    ) -> tuple[str, ...]:
+    def sample(self, questions: Sequence[Question | None], position: int) -> tuple[str, ...]:
         """What the questions accept and offer, filled up with other answers at random.
 
         Args:
             questions: each image's question, if it has one.
-            step: number of the step; the same arguments give the same candidates.
-            rank: number of the process, so that processes draw different answers.
+            position: of the step's first sample; the same arguments give the same candidates.
         """
         asked = [question for question in questions if question is not None]
         if not asked:
             return ()
         own = [text for q in asked for text in (*q.answers, *(q.choices or ()))]
-        rng = np.random.default_rng((_ANSWER_STREAM, self.seed, step, rank))
+        rng = np.random.default_rng((_ANSWER_STREAM, self.seed, position))
         drawn = (self.answers[int(i)] for i in rng.permutation(len(self.answers)))
         found = dict.fromkeys(own)
         for answer in drawn:

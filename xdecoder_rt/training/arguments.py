@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data",
         nargs="+",
         metavar="DATA[=WEIGHT]",
-        help="labelled folder, COCO's panoptic_*.json or captions_*.json, VQA's *_questions.json "
-        "or RefCOCO's refs(...).p, with #SPLIT for another than train; commas join files of the "
-        "same images; WEIGHT is the share of the samples against the others' (default 1)",
+        help="labelled folder, bank of pictures, COCO's panoptic_*.json or captions_*.json, VQA's "
+        "*_questions.json or RefCOCO's refs(...).p, with #SPLIT for another than train; commas "
+        "join files of the same images; WEIGHT is the share of the samples (default 1)",
     )
     data.add_argument(
         "--validation",
@@ -106,6 +106,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="update the backbone's batch normalisation statistics",
     )
+
+    words = parser.add_argument_group("words")
+    words.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="words to learn from a sentence encoder beside the tasks; made by "
+        "python -m xdecoder_rt.training.distillation",
+    )
+    words.add_argument("--lesson-size", type=int, help="words of the teacher a step")
 
     losses = parser.add_argument_group("losses")
     losses.add_argument("--points", type=int, help="points a mask's loss is taken on")

@@ -119,7 +119,7 @@ def random_view(ids: IdMap, size: int, rng: np.random.Generator) -> View:
         left = int(rng.integers(width - part[1] + 1))
         crop = ids[top : top + part[0], left : left + part[1]]
         # Every fourth row and column is enough to see whether there are labels.
-        if np.count_nonzero(crop[::4, ::4]) >= MIN_CROP_LABELLED * crop[::4, ::4].size:
+        if np.count_nonzero(crop[::4, ::4] > 0) >= MIN_CROP_LABELLED * crop[::4, ::4].size:
             break
     return View(top, left, part[0], part[1], (out[0], out[1]), flipped)
 

@@ -67,6 +67,7 @@ class LossWeights:
         retrieval: images against captions.
         caption: cross-entropy of the next token.
         answer: cross-entropy over candidate answers.
+        distillation: words against where the teacher puts them.
         void: weight of the void class inside the classification and grounding losses.
     """
 
@@ -78,6 +79,7 @@ class LossWeights:
     retrieval: float = 0.5
     caption: float = 0.5
     answer: float = 0.5
+    distillation: float = 2.0
     void: float = 0.1
 
 
@@ -112,6 +114,8 @@ class TrainConfig:
         points: points a target's mask losses are taken on.
         matching_points: points that the matching looks at.
         losses: weights of the losses.
+        teacher: a teacher's words, learnt beside the tasks; None for none.
+        lesson_size: words of the teacher a step.
         freeze_norm: keep the backbone's batch normalisation statistics as they were loaded.
         seed: decides data order, augmentation, vocabulary and initialisation.
         workers: data loading processes; 0 loads in the training process.
@@ -150,6 +154,8 @@ class TrainConfig:
     points: int = 768
     matching_points: int = 1024
     losses: LossWeights = LossWeights()
+    teacher: Path | None = None
+    lesson_size: int = 256
     freeze_norm: bool = True
     seed: int = 0
     workers: int = 1
@@ -182,6 +188,7 @@ class TrainConfig:
             "vocabulary_size": self.vocabulary_size,
             "caption_tokens": self.caption_tokens,
             "answers_per_step": self.answers_per_step,
+            "lesson_size": self.lesson_size,
             "points": self.points,
             "matching_points": self.matching_points,
             "lr": self.lr,
@@ -266,4 +273,5 @@ class TrainConfig:
         for name in ("sources", "validation", "out", "resume", "workers", "threads", "progress"):
             del recipe[name]
         recipe["init"] = self.init.name if self.init else None
+        recipe["teacher"] = self.teacher.name if self.teacher else None
         return recipe

@@ -237,9 +237,10 @@ class Batch:
         scale = 1 / torch.tensor(std, dtype=torch.float32, device=device)
         shift = -torch.tensor(mean, dtype=torch.float32, device=device) * scale
         images = torch.addcmul(shift, self.images.float(), scale)
-        for image, (height, width) in zip(images, self.valid, strict=True):
-            image[height:] = 0
-            image[:, width:] = 0
+        valid = torch.tensor(self.valid).to(device, non_blocking=True)
+        place = torch.arange(self.images.shape[1], device=device)
+        inside = place < valid[..., None]  # [B, 2, S]: rows, columns
+        images *= (inside[:, 0, :, None] & inside[:, 1, None])[..., None]
         return images.permute(0, 3, 1, 2)
 
     def known_weights(self) -> Tensor:

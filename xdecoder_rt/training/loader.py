@@ -1,4 +1,4 @@
-"""Reads batches ahead in other processes."""
+"""Prepares steps ahead in other processes: batches, and all that is said of them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from xdecoder_rt.errors import XDecoderError, require
-from xdecoder_rt.training.dataset import Batch, Example, TrainingSet, collate
+from xdecoder_rt.training.dataset import Example, TrainingSet, collate
 from xdecoder_rt.training.sampler import SampleKey
+from xdecoder_rt.training.step import Step, StepMaker
 
 PREFETCH = 4
 
 
-class _Batches(Dataset["Batch | XDecoderError"]):
-    """Whole batches by their keys.
+class _Steps(Dataset["Step | XDecoderError"]):
+    """Whole steps by the keys of their samples.
 
     An error of ours is returned, not raised: PyTorch would bring it across the process border as
     one text with a traceback in it.
     """
 
-    def __init__(self, examples: TrainingSet) -> None:
+    def __init__(self, examples: TrainingSet, maker: StepMaker) -> None:
         self.examples = examples
+        self.maker = maker
 
-    def __getitem__(self, keys: Sequence[SampleKey]) -> Batch | XDecoderError:
-        """Read, augment and stack the examples of one batch."""
+    def __getitem__(self, keys: Sequence[SampleKey]) -> Step | XDecoderError:
+        """Read, augment and stack the examples of one step, and write its texts."""
         try:
             examples: list[Example] = [self.examples[key] for key in keys]
         except XDecoderError as error:
             return error
-        return collate(examples)
+        return self.maker.make(collate(examples), keys[0].position)
 
 
 def _initialise_worker(_: int) -> None:
@@ -46,23 +48,28 @@ def _initialise_worker(_: int) -> None:
     require("cv2", "train").setNumThreads(0)
 
 
-def load_batches(
-    examples: TrainingSet, keys: Iterator[list[SampleKey]], workers: int, pin_memory: bool = False
-) -> Generator[Batch]:
-    """Batches in the order of their keys.
+def load_steps(
+    examples: TrainingSet,
+    maker: StepMaker,
+    keys: Iterator[list[SampleKey]],
+    workers: int,
+    pin_memory: bool = False,
+) -> Generator[Step]:
+    """Steps in the order of their keys.
 
     Args:
         examples: where samples come from.
-        keys: the samples of each batch.
+        maker: writes what is said of them.
+        keys: the samples of each step.
         workers: processes that read ahead; 0 reads in this one.
-        pin_memory: whether batches are put into page-locked memory, for a GPU.
+        pin_memory: whether tensors are put into page-locked memory, for a GPU.
 
     Raises:
         DatasetError: a file is missing or broken.
     """
     # A generator of its own: the loader draws a seed, which must not move the model's generator.
     loader = DataLoader(
-        _Batches(examples),
+        _Steps(examples, maker),
         batch_size=None,
         sampler=keys,
         num_workers=workers,
@@ -71,7 +78,7 @@ def load_batches(
         pin_memory=pin_memory,
         generator=torch.Generator(),
     )
-    for batch in loader:
-        if isinstance(batch, XDecoderError):
-            raise batch
-        yield batch
+    for step in loader:
+        if isinstance(step, XDecoderError):
+            raise step
+        yield step

@@ -11,7 +11,7 @@ from xdecoder_rt.atomic import atomic_writer
 Record = dict[str, Any]
 SEGMENTATION_LOSSES = ("classification", "mask", "dice", "image")
 TEXT_LOSSES = ("grounding", "phrase_mask", "phrase_dice", "retrieval", "caption", "answer")
-LOSSES = ("total", *SEGMENTATION_LOSSES, *TEXT_LOSSES)
+LOSSES = ("total", *SEGMENTATION_LOSSES, *TEXT_LOSSES, "distillation")
 VALIDATION = "validation/"
 """Beginning of the keys that a validation writes."""
 ENTROPY = "entropy"

@@ -17,11 +17,13 @@ from torch.nn import functional as F
 from xdecoder_rt.models import Prediction, XDecoder
 from xdecoder_rt.training.config import LossWeights
 from xdecoder_rt.training.dataset import Batch
+from xdecoder_rt.training.distillation.lesson import distillation_loss
 from xdecoder_rt.training.distributed import mean_over_processes
 from xdecoder_rt.training.losses import class_loss, image_loss
 from xdecoder_rt.training.mask_learning import WantedMasks
 from xdecoder_rt.training.matching import CostWeights, class_costs
 from xdecoder_rt.training.points import sample_features
+from xdecoder_rt.training.step import Step
 from xdecoder_rt.training.step_text import StepText
 from xdecoder_rt.training.text_losses import (
     answer_loss,
@@ -76,26 +78,31 @@ class Objective(nn.Module):
         self.model = model
         self.settings = settings
 
-    def forward(self, batch: Batch, text: StepText) -> dict[str, Tensor]:
-        """Losses of one batch.
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """Losses of one step.
 
         Args:
-            batch: images and targets on the model's device.
-            text: the batch's texts, there too.
+            step: images, targets and texts on the model's device.
 
         Returns:
             Unweighted scalars by the names of :data:`~xdecoder_rt.training.metrics.LOSSES`, each
             its layers' mean, zero for what the batch has nothing of; and ``total``, their weighted
             sum times the number of layers.
         """
-        config = self.model.config
+        config, batch, text, lesson = self.model.config, step.batch, step.text, step.lesson
         images = batch.normalised_images(config.pixel_mean, config.pixel_std)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.settings.bf16):
             encoded = [self.model.text_encoder(ids).flatten(0, 1) for ids in text.buckets]
             features = torch.cat(encoded)
             prediction = self.model(images, text.rows(features))
+            learnt = None if lesson is None else self.model.encode_text(lesson.token_ids)
         with torch.autocast(images.device.type, enabled=False):
             losses = self.losses(prediction, features.float(), batch, text)
+            losses["distillation"] = (
+                features.new_zeros((), dtype=torch.float32)
+                if lesson is None or learnt is None
+                else distillation_loss(learnt.float(), lesson.wanted)
+            )
         weights = self.settings.losses
         weighted = {
             "classification": weights.classification,
@@ -108,6 +115,7 @@ class Objective(nn.Module):
             "retrieval": weights.retrieval,
             "caption": weights.caption,
             "answer": weights.answer,
+            "distillation": weights.distillation,
         }
         parts = (weight * losses[name] for name, weight in weighted.items())
         total = sum(parts, torch.zeros((), device=images.device))

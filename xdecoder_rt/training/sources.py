@@ -19,10 +19,12 @@ from xdecoder_rt.training.readers.documents import (
 from xdecoder_rt.training.readers.join import join_by_image
 from xdecoder_rt.training.readers.referring import read_referring
 from xdecoder_rt.training.readers.vqa import find_answers, read_vqa
+from xdecoder_rt.training.scenes.bank.composed import ComposedScenes
+from xdecoder_rt.training.scenes.bank.store import INDEX
 
 _KINDS = (
-    "a labelled folder, or a file of COCO panoptic labels, COCO captions, VQA questions or "
-    "RefCOCO refs"
+    "a labelled folder, a bank of pictures, or a file of COCO panoptic labels, COCO captions, "
+    "VQA questions or RefCOCO refs"
 )
 
 
@@ -30,6 +32,7 @@ def open_source(path: Path) -> PanopticDataset:
     """Open a data set; what a file holds tells which kind it is.
 
     - A labelled folder.
+    - A bank of pictures, from which scenes are composed as they are needed.
     - ``coco/annotations/panoptic_train2017.json``: the maps are in
       ``coco/annotations/panoptic_train2017/`` and the images in ``coco/train2017/``.
     - ``coco/annotations/captions_train2017.json``: COCO captions.
@@ -69,6 +72,8 @@ def _open_one(path: Path) -> PanopticDataset:
             expected="a split of RefCOCO refs alone",
             fix="leave '#' and what follows it out",
         )
+    if (path / INDEX).is_file():
+        return ComposedScenes(path)
     if path.is_dir():
         return LabelledFolder.open(path, verify=False)
     return _open_document(path, Document(value, str(path)))

@@ -8,7 +8,7 @@ its output by index, and so do the losses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,15 +74,20 @@ class StepText:
     answers: Tensor
     accepted: Tensor
 
+    def _map(self, change: Callable[[Tensor], Tensor]) -> StepText:
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        changed["buckets"] = [change(bucket) for bucket in self.buckets]
+        return StepText(**changed)
+
     def to(self, device: torch.device) -> StepText:
         """The same on a device."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
-        }
-        moved["buckets"] = [bucket.to(device, non_blocking=True) for bucket in self.buckets]
-        return StepText(**moved)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> StepText:
+        """The same in page-locked memory."""
+        return self._map(lambda tensor: tensor.pin_memory())
 
     def rows(self, features: Tensor) -> Rows:
         """The decoder's rows with their text features.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xdecoder_rt.evaluation.items import NOTHING as UNNAMED
 from xdecoder_rt.evaluation.items import Phrase, Segment
 
 IGNORE = 0
@@ -59,8 +60,8 @@ def make_targets(
     of any other. A phrase means what is visible of its segments, and is dropped by the same rule.
 
     Args:
-        ids: ``[h, w]`` segment ids, 0 = unlabelled, ``h, w <= size``; the view's top left corner
-            is the square's.
+        ids: ``[h, w]`` segment ids, 0 = unlabelled, -1 = nothing that is named, ``h, w <= size``;
+            the view's top left corner is the square's.
         segments: the image's segments, those not in the view included.
         size: side of the square; what the view does not cover is `NOTHING`.
         phrases: what is asked for in words.
@@ -77,6 +78,7 @@ def make_targets(
             groups.setdefault(key, []).append(place[segment.id])
 
     number = np.full(len(present), IGNORE, dtype=np.int16)
+    number[present == UNNAMED] = NOTHING
     labels: list[str] = []
     members: list[list[int]] = []
     following = FIRST_SEGMENT

@@ -24,12 +24,14 @@ from xdecoder_rt.training.allocator import keep_freed_memory
 from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
 from xdecoder_rt.training.config import TrainConfig
 from xdecoder_rt.training.curves import draw_curves
-from xdecoder_rt.training.dataset import Batch, TrainingSet
+from xdecoder_rt.training.dataset import TrainingSet
+from xdecoder_rt.training.distillation.lesson import LessonWriter
+from xdecoder_rt.training.distillation.teacher import Teacher, check_width
 from xdecoder_rt.training.distributed import World, any_process, from_main_process
 from xdecoder_rt.training.ema import WeightAverage
 from xdecoder_rt.training.finetuning import build_model, freeze, set_training_mode
 from xdecoder_rt.training.interruption import StopSignals
-from xdecoder_rt.training.loader import load_batches
+from xdecoder_rt.training.loader import load_steps
 from xdecoder_rt.training.losses import candidate_points
 from xdecoder_rt.training.metrics import VALIDATION, MetricsLog, Record, is_validation
 from xdecoder_rt.training.objective import Objective, ObjectiveSettings
@@ -37,6 +39,7 @@ from xdecoder_rt.training.sampler import SampleOrder
 from xdecoder_rt.training.schedule import Progress, rate_factor
 from xdecoder_rt.training.sources import open_source
 from xdecoder_rt.training.state import load_state, save_state
+from xdecoder_rt.training.step import Step, StepMaker
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.validation import validate
 from xdecoder_rt.training.vocabulary import Tokenizer, VocabularySampler
@@ -167,13 +170,19 @@ class Trainer:
         self.examples = TrainingSet(
             sources, config.size, candidate_points(config.points), config.seed, config.tasks
         )
-        self.vocabulary = VocabularySampler(
+        vocabulary = VocabularySampler(
             [source.vocabulary for source in sources], config.vocabulary_size, config.seed
         )
-        self.answers = AnswerSampler(model.config.answers, config.answers_per_step, config.seed)
-        self.writer = StepWriter(
+        candidates = AnswerSampler(model.config.answers, config.answers_per_step, config.seed)
+        writer = StepWriter(
             tokenizer, model.config.num_queries, config.tasks, config.caption_tokens
         )
+        lessons = None
+        if config.teacher is not None:
+            teacher = Teacher.load(config.teacher)
+            check_width(teacher, model.config.proj_dim)
+            lessons = LessonWriter(teacher, tokenizer, config.lesson_size, config.seed)
+        self.maker = StepMaker(vocabulary, candidates, writer, lessons)
         self.progress = Progress()
         self.position = 0
         self._prepare_folder()
@@ -188,14 +197,14 @@ class Trainer:
             self.position, config.batch_size, self.world.rank, self.world.size
         )
         pin = self.device.type == "cuda"
-        batches = load_batches(self.examples, keys, config.workers, pin)
+        steps = load_steps(self.examples, self.maker, keys, config.workers, pin)
         stopped, clock = False, time.monotonic()
         last_saved = clock
-        with StopSignals() as signals, closing(batches), self._bar() as bar:
+        with StopSignals() as signals, closing(steps), self._bar() as bar:
             while not (progress.finished or stopped):
-                batch = next(batches)
+                step = next(steps)
                 waited = time.monotonic() - clock
-                record = self.step(batch)
+                record = self.step(step)
                 if config.validate_every and (progress.step + 1) % config.validate_every == 0:
                     self._validate(progress.step + 1)
                     self._draw()
@@ -215,11 +224,11 @@ class Trainer:
             tqdm.write(f"Stopped after step {progress.step}; --resume goes on from there.")
         return self._export()
 
-    def step(self, batch: Batch) -> dict[str, float]:
+    def step(self, step: Step) -> dict[str, float]:
         """Take one optimiser step.
 
         Args:
-            batch: a batch on the CPU.
+            step: its data, on the CPU.
 
         Returns:
             The losses, each its layers' mean, the gradient's norm before clipping, and the rate.
@@ -231,12 +240,8 @@ class Trainer:
         factor = rate_factor(self.progress, self.config.warmup_steps, self.config.schedule)
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
-        names = self.vocabulary.sample(batch.labels, batch.sources, number, self.world.rank)
-        answers = self.answers.sample(batch.questions, number, self.world.rank)
-        text = self.writer.write(batch, names, answers).to(self.device)
-
         set_training_mode(self.model, self.config.freeze_norm)
-        losses: dict[str, Tensor] = self.objective(batch.to(self.device), text)
+        losses: dict[str, Tensor] = self.objective(step.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(

@@ -70,17 +70,16 @@ class VocabularySampler:
         self.templates = tuple(templates)
 
     def sample(
-        self, labels: Sequence[Sequence[str]], sources: Sequence[int], step: int, rank: int = 0
+        self, labels: Sequence[Sequence[str]], sources: Sequence[int], position: int
     ) -> BatchVocabulary:
         """The vocabulary of one step; the same arguments give the same.
 
         Args:
             labels: the names of each image's targets.
             sources: the source of each image.
-            step: number of the step.
-            rank: number of the process, so that processes draw different names.
+            position: of the step's first sample, another in every process.
         """
-        rng = np.random.default_rng((_VOCABULARY_STREAM, self.seed, step, rank))
+        rng = np.random.default_rng((_VOCABULARY_STREAM, self.seed, position))
         names = list(dict.fromkeys(name for image in labels for name in image))
         names += self._others(set(names), sources, self.size - len(names), rng)
         drawn = rng.integers(len(self.templates), size=len(names) + 1)

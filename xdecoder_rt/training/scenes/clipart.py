@@ -19,7 +19,7 @@ from xdecoder_rt.training.scenes.sensor import photograph
 from xdecoder_rt.training.scenes.splits import novel_names
 from xdecoder_rt.training.scenes.sprites import DEFAULT_CLIPART_DIR, Drawing, SpriteCache, lexicon
 
-__all__ = ["ClipartStudio", "clipart_studio"]
+__all__ = ["ClipartStudio", "clipart_studio", "training_drawings"]
 
 _MOST_THINGS = 8
 _VAL_NAMES = 115
@@ -224,6 +224,12 @@ def _val_drawings() -> frozenset[Drawing]:
     return frozenset(d for d in reserved if total[d.name] >= 3 and taken[d.name] < total[d.name])
 
 
+def training_drawings(sprites: SpriteCache) -> list[Drawing]:
+    """The drawings that training may use."""
+    reserved, novel = _val_drawings(), novel_names()
+    return [d for d in sprites.drawings if d.name not in novel and d not in reserved]
+
+
 def clipart_studio(split: str, clipart_dir: Path | None, cache_dir: Path) -> ClipartStudio:
     """The studio of a split.
 
@@ -236,14 +242,13 @@ def clipart_studio(split: str, clipart_dir: Path | None, cache_dir: Path) -> Cli
     """
     sprites = SpriteCache(clipart_dir or DEFAULT_CLIPART_DIR, cache_dir)
     novel = novel_names()
-    known = [d for d in sprites.drawings if d.name not in novel]
-    reserved = _val_drawings()
     if split == "novel":
         chosen = [d for d in sprites.drawings if d.name in novel]
     elif split == "train":
-        chosen = [d for d in known if d not in reserved]
+        chosen = training_drawings(sprites)
     else:
-        kept = [d for d in known if d in reserved]
+        reserved = _val_drawings()
+        kept = [d for d in sprites.drawings if d.name not in novel and d in reserved]
         names = sorted({d.name for d in kept}, key=lambda n: unit_hash(n, "val names"))
         chosen = [d for d in kept if d.name in set(names[:_VAL_NAMES])]
     if not chosen:

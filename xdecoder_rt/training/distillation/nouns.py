@@ -1,0 +1,71 @@
+"""Nouns that people use for things one can see, from WordNet's files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from xdecoder_rt.errors import DatasetError
+
+DEFAULT_WORDNET = Path("/usr/share/wordnet")
+"""Where Debian's ``wordnet-base`` is."""
+
+_ROOTS = ("physical_entity", "shape", "plant_part", "food")
+_MOST_WORDS = 3
+
+
+def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
+    """Names of physical things, those that occur most in WordNet's tagged texts first.
+
+    Args:
+        folder: with ``data.noun`` and ``cntlist.rev``.
+
+    Returns:
+        Lower-case nouns and compounds of up to three words; no proper names.
+
+    Raises:
+        DatasetError: the files are not there.
+    """
+    try:
+        lines = (folder / "data.noun").read_text(encoding="latin-1").splitlines()
+        counts = (folder / "cntlist.rev").read_text(encoding="latin-1").splitlines()
+    except OSError as error:
+        raise DatasetError(
+            f"WordNet cannot be read ({error})",
+            expected=f"data.noun and cntlist.rev in {folder}",
+            fix='install Debian\'s package with "sudo apt-get install wordnet-base"',
+        ) from error
+    words: dict[str, list[str]] = {}
+    children: dict[str, list[str]] = {}
+    for line in lines:
+        if line.startswith(" "):
+            continue
+        fields = line.split("|")[0].split()
+        synset, count = fields[0], int(fields[3], 16)
+        words[synset] = [fields[4 + 2 * i] for i in range(count)]
+        pointers = fields[4 + 2 * count + 1 :]
+        for kind, target in zip(pointers[0::4], pointers[1::4], strict=False):
+            if kind == "@":
+                children.setdefault(target, []).append(synset)
+    seen = {synset for synset, names in words.items() if set(names) & set(_ROOTS)}
+    waiting = list(seen)
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child not in seen:
+                seen.add(child)
+                waiting.append(child)
+    # A line is "plane%1:06:01:: 1 12": sense key, sense number, times tagged.
+    tagged: Counter[str] = Counter()
+    for line in counts:
+        key, _, times = line.split()
+        lemma, _, rest = key.partition("%")
+        if rest.startswith("1:"):
+            tagged[lemma] += int(times)
+    names = {
+        name.replace("_", " ")
+        for synset in seen
+        for name in words[synset]
+        if name.islower() and name.replace("_", "").replace("-", "").isalpha()
+    }
+    kept = [name for name in names if len(name.split()) <= _MOST_WORDS]
+    return sorted(kept, key=lambda name: (-tagged[name.replace(" ", "_")], name))

@@ -1,0 +1,93 @@
+"""What the teacher says of many nouns, in a file small enough to travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.errors import ArgumentError, DatasetError
+
+_LEVELS = 127
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Texts and where they lie in the space of texts.
+
+    Attributes:
+        texts: N distinct texts.
+        embeddings: ``[N, D]`` int8, proportional to unit vectors.
+    """
+
+    texts: tuple[str, ...]
+    embeddings: NDArray[np.int8]
+
+    @classmethod
+    def ask(
+        cls,
+        encoder: Callable[[Sequence[str]], NDArray[np.float32]],
+        texts: Sequence[str],
+        width: int,
+    ) -> Teacher:
+        """Embed texts, in as few dimensions as the student has.
+
+        The embeddings are turned so that most of them lies in the first dimensions, and the rest
+        is cut off; cosines change little.
+
+        Args:
+            encoder: texts to unit vectors ``[N, at least width]``.
+            texts: distinct.
+            width: D, the length of the student's embeddings.
+        """
+        full = encoder(texts).astype(np.float64)
+        centred = full - full.mean(axis=0)
+        _, _, axes = np.linalg.svd(centred.T @ centred)
+        turned = centred @ axes[:width].T
+        turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+        scale = _LEVELS / np.abs(turned).max(axis=1, keepdims=True)
+        return cls(tuple(texts), np.rint(turned * scale).astype(np.int8))
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        with atomic_writer(path) as out:
+            texts = np.frombuffer("\n".join(self.texts).encode(), np.uint8)
+            np.savez_compressed(out, texts=texts, embeddings=self.embeddings)
+
+    @classmethod
+    def load(cls, path: Path) -> Teacher:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DatasetError: it is no such file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                texts = tuple(file["texts"].tobytes().decode().split("\n"))
+                embeddings = file["embeddings"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DatasetError(
+                f"{path} is no file of a teacher's words ({error})",
+                expected="what python -m xdecoder_rt.training.distillation teacher wrote",
+            ) from error
+        if embeddings.dtype != np.int8 or embeddings.ndim != 2 or len(embeddings) != len(texts):
+            raise DatasetError(f"{path} has {len(texts)} texts and other embeddings")
+        return cls(texts, embeddings)
+
+
+def check_width(teacher: Teacher, width: int) -> None:
+    """Check that a student's embeddings are as long as the teacher's.
+
+    Raises:
+        ArgumentError: they are not.
+    """
+    if teacher.embeddings.shape[1] != width:
+        raise ArgumentError(
+            f"The teacher's embeddings are of length {teacher.embeddings.shape[1]}",
+            expected=f"{width}, the model's",
+            fix="make the file again with --width",
+        )
