@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xdecoder_rt.errors import XDecoderError
+from xdecoder_rt.training.scenes.bank.build import BankPlan, build_bank
 from xdecoder_rt.training.scenes.describe import describe_folder
-from xdecoder_rt.training.scenes.generate import DOMAINS, SPLITS, generate
+from xdecoder_rt.training.scenes.generate import DOMAINS, SPLITS, default_cache, generate
 
 __all__ = ["main"]
 
@@ -28,6 +29,10 @@ Three splits:
   novel     things whose names (and their synonyms and compounds) training never uses
 
 `describe` writes the phrases, captions and questions of a labelled folder anew.
+
+`bank` collects what training composes scenes of while it runs: the drawings and many views of the
+rendered things as cut-outs, whole scenes of labelled folders, and photographs. `xdecoder-rt train`
+takes a bank like any data set; every sample is another scene.
 """
 
 _EXAMPLES = """\
@@ -36,6 +41,7 @@ examples:
   python -m xdecoder_rt.training.scenes workcell data/workcell_val --count 150 --split val
   python -m xdecoder_rt.training.scenes workcell data/more --count 2000 --seed 1 --workers 8
   python -m xdecoder_rt.training.scenes describe data/workcell_val --seed 2
+  python -m xdecoder_rt.training.scenes bank data/bank --scenes data/more --photographs wallpapers
 
 Scene i of a seed is the same on every run, whatever the number of workers. The folder appears when
 it is complete; after an interruption, run the same command again.
@@ -111,6 +117,66 @@ def _add_describe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
+def _add_bank_arguments(parser: argparse.ArgumentParser) -> None:
+    plan = BankPlan()
+    parser.add_argument("out", type=Path, help="folder of the bank")
+    parser.add_argument(
+        "--scenes",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="labelled folders whose images go in as whole scenes",
+    )
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="folders of pictures to paste on that show nothing of the vocabulary",
+    )
+    for name, about in (
+        ("views", "renderings of each name"),
+        ("backdrops", "scenes of stuff alone"),
+        ("side", "longest side of a cut-out, pixels"),
+        ("scene_side", "longest side of a scene, pixels"),
+        ("quality", "of the pictures, 1 to 100"),
+        ("seed", "another seed gives other renderings"),
+    ):
+        default = getattr(plan, name)
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{about} (default: {default})"
+        )
+    parser.add_argument(
+        "--clipart-dir",
+        type=Path,
+        default=plan.clipart_dir,
+        metavar="DIR",
+        help="folder of the drawings (default: %(default)s)",
+    )
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where drawings are kept")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _bank(arguments: argparse.Namespace) -> str:
+    plan = BankPlan(
+        views=arguments.views,
+        backdrops=arguments.backdrops,
+        scenes=tuple(arguments.scenes),
+        photographs=tuple(arguments.photographs),
+        side=arguments.side,
+        scene_side=arguments.scene_side,
+        quality=arguments.quality,
+        seed=arguments.seed,
+        clipart_dir=arguments.clipart_dir,
+    )
+    cache = arguments.cache_dir or default_cache()
+    counts = build_bank(plan, arguments.out, cache, not arguments.quiet)
+    return f"{arguments.out}: {counts}"
+
+
 def _generate(arguments: argparse.Namespace) -> str:
     folder = generate(
         arguments.command,
@@ -160,9 +226,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _add_generate_arguments(commands.add_parser(domain, help=about, description=about))
     about = "write the phrases, captions and questions of a labelled folder anew"
     _add_describe_arguments(commands.add_parser("describe", help=about, description=about))
+    about = "collect what training composes scenes of while it runs"
+    _add_bank_arguments(commands.add_parser("bank", help=about, description=about))
     arguments = parser.parse_args(argv)
     try:
-        print((_describe if arguments.command == "describe" else _generate)(arguments))
+        print({"describe": _describe, "bank": _bank}.get(arguments.command, _generate)(arguments))
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

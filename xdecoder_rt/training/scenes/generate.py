@@ -150,7 +150,7 @@ def generate(
         seed,
         size,
         None if clipart_dir is None else Path(clipart_dir),
-        _default_cache() if cache_dir is None else Path(cache_dir),
+        default_cache() if cache_dir is None else Path(cache_dir),
     )
     worker = _Worker(order)  # fails here, not in a child, when something is missing
     studio = worker.studio
@@ -201,6 +201,7 @@ def _shown(scenes: Iterator[Scene], count: int, title: str, progress: bool) -> I
     return cast("Iterator[Scene]", iter(tqdm.tqdm(scenes, total=count, desc=title, unit="scene")))
 
 
-def _default_cache() -> Path:
+def default_cache() -> Path:
+    """Where rendered drawings are kept unless told otherwise."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "xdecoder_rt" / "sprites"

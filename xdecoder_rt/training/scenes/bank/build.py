@@ -75,7 +75,7 @@ class BankPlan:
                 raise ArgumentError(f"{name} is {value}", expected=f"{low} to {high}")
 
 
-def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = True) -> None:
+def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = True) -> str:
     """Make a bank of training names; held-out names and drawings stay out.
 
     Args:
@@ -83,6 +83,9 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
         output: folder of the bank.
         cache_dir: where rendered drawings are kept.
         progress: whether to show progress bars.
+
+    Returns:
+        What is in it, for people.
 
     Raises:
         DatasetError: the drawings or a folder cannot be read, or the bank not be written.
@@ -110,6 +113,7 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
         for _ in bar(step, total=total, desc=name, disable=not progress):
             pass
     writer.write(output)
+    return writer.summary()
 
 
 def _drawn(

@@ -90,6 +90,14 @@ class BankWriter:
         """Add a picture that shows nothing of the vocabulary."""
         self._photographs.append(self._add(file))
 
+    def summary(self) -> str:
+        """What was added, for people."""
+        names = {entry["name"] for entry in self._cut_outs}
+        return (
+            f"{len(self._cut_outs)} cut-outs of {len(names)} names, {len(self._scenes)} scenes, "
+            f"{len(self._photographs)} photographs, {len(self._pictures) / 1e6:.0f} MB"
+        )
+
     def write(self, folder: Path) -> None:
         """Write both files; the index, which makes it a bank, comes last.
 
