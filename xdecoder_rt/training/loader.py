@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from collections.abc import Generator, Iterator, Sequence
 
@@ -48,6 +49,13 @@ def _initialise_worker(_: int) -> None:
     require("cv2", "train").setNumThreads(0)
 
 
+def _allow_open_files() -> None:
+    """Raise this process's limit of open files: every tensor that a worker hands over is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def load_steps(
     examples: TrainingSet,
     maker: StepMaker,
@@ -67,6 +75,8 @@ def load_steps(
     Raises:
         DatasetError: a file is missing or broken.
     """
+    if workers:
+        _allow_open_files()
     # A generator of its own: the loader draws a seed, which must not move the model's generator.
     loader = DataLoader(
         _Steps(examples, maker),
