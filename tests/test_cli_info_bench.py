@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from xdecoder_rt import Engine
 from xdecoder_rt.cli import main, synthetic
 from xdecoder_rt.cli.bench import STAGES
 from xdecoder_rt.cli.memory import measure
 from xdecoder_rt.errors import BackendError
+from xdecoder_rt.text_cache import CACHE_FILE
 
 SHORT = ["--iterations", "2", "--warmup", "1", "--size", "40x60", "--words", "3", "--threads", "1"]
 
@@ -46,6 +48,24 @@ class TestInfo:
         assert document["size"] == tiny_plan.stat().st_size
         assert document["manifest"]["model"]["name"] == "tiny"
         assert document["manifest"]["input"]["sizes"] == [[64, 64], [32, 96]]
+
+    def test_the_text_cache_is_counted(
+        self, tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = ["info", str(tiny_plan), "--cache-dir", str(tmp_path)]
+        assert main(asked) == 0
+        assert f"{CACHE_FILE}: empty" in capsys.readouterr().out
+        assert list(tmp_path.iterdir()) == [], "looking makes no cache"
+        for _ in range(2):
+            with Engine(tiny_plan, cache_dir=tmp_path) as engine:
+                engine.warm(["mug", "cup"])
+        assert main(asked) == 0
+        out = capsys.readouterr().out
+        assert "3 texts of this plan, 3 of all" in out
+        assert "3 disk hits" in out and "3 misses" in out
+        assert main([*asked, "--json"]) == 0
+        counts = json.loads(capsys.readouterr().out)["text_cache"]["counts"]
+        assert (counts["disk_hits"], counts["misses"]) == (3, 3)
 
     def test_an_absent_plan_tells_how_to_build_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -144,9 +144,10 @@ class Vocabulary:
         """
         _refuse_unknown("The words to leave out", labels, self.labels)
         left = tuple(word for word in self.words if word.name not in labels)
-        if not left:
-            raise VocabularyError("No word would be left", expected="at least one word")
-        return replace(self, words=left)
+        if all(word.negative for word in left):
+            raise VocabularyError("No word would be left", expected="one that can be found")
+        is_gone = self.other is not None and self.other.name in labels
+        return replace(self, words=left, other=None if is_gone else self.other)
 
     def keeping_ids_of(self, earlier: Vocabulary) -> Vocabulary:
         """This vocabulary with the ids of an earlier one where their labels are the same.
