@@ -196,6 +196,13 @@ class OnDevice:
             **interface,
         }
 
+    def fill(self, value: int) -> None:
+        """Queue the writing of grey on the legacy default stream, as other libraries do."""
+        self._context.push()
+        size = self.shape[0] * self.shape[1] * 3
+        self._driver.memset_d8_async(int(self.memory), value, size, None)
+        self._driver.Context.pop()
+
     def free(self) -> None:
         self._context.push()
         self.memory.free()
@@ -392,6 +399,26 @@ def test_a_picture_on_the_device_is_scaled_there(
             held.free()  # nothing reads it any more
         assert kernels.launched == ["across", "down"] * 3 * 3  # the last has its size
     assert gpu.live() == (0, 0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)], ids=["as it is", "scaled"])
+def test_a_picture_on_the_device_is_read_after_its_writing_and_before_the_next(
+    size: tuple[int, int], gpu: Gpu, kernel_plan: Path, kernels: Kernels
+) -> None:
+    """What its owner queued is waited for; what it writes after the call is not seen."""
+    images = [np.full((*size, 3), value, np.uint8) for value in (40, 200)]
+    with Engine(kernel_plan) as engine:
+        dark, bright = (engine.embed_image(image) for image in images)
+        assert not np.allclose(dark, bright, atol=1e-3)
+        held = OnDevice(gpu, np.zeros((*size, 3), np.uint8))
+        states = []
+        for value in (40, 200, 40):
+            held.fill(value)
+            states.append(engine.encode(held))
+        held.fill(0)
+        for state, expected in zip(states, [dark, bright, dark], strict=True):
+            np.testing.assert_allclose(engine.embed_image(state), expected, atol=1e-5)
+        held.free()
 
 
 @settings(

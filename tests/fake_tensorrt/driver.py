@@ -275,8 +275,11 @@ class Driver(ModuleType):
         address, size = self._host_span(target)
         self._copy("dtoh", address, (source, size), stream)
 
-    def memset_d8_async(self, target: int, value: int, count: int, stream: Stream) -> None:
+    def memset_d8_async(
+        self, target: int, value: int, count: int, stream: Stream | None = None
+    ) -> None:
         self.access([(target, count)])
+        stream = stream or self.default_stream()
         self.submit(
             stream, lambda: ctypes.memset(target, value, count) and None, [], [(target, count)]
         )
