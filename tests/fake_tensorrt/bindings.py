@@ -36,7 +36,9 @@ def real_bindings(name: str) -> ModuleType:
             return _over_shim()
         return load_module(name)
     except Exception as error:  # a wheel without its libraries fails in many ways
-        pytest.skip(f"needs {name}, which cannot be imported: {error}; see {__file__}")
+        pytest.skip(
+            f"needs {name}, which cannot be imported: {error}; see tests/fake_tensorrt/bindings.py"
+        )
 
 
 def _over_shim() -> ModuleType:
