@@ -21,7 +21,9 @@ from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 
 KEEP = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-OVERLAP = (0.4, 0.5, 0.6, 0.8)
+OVERLAP = (0.5,)
+NAMES = ("object_mask_threshold", "overlap_threshold", "void_offset")
+VOID = (0.0, 0.5, 1.0, 2.0, 3.0)
 
 
 def main() -> None:
@@ -31,44 +33,43 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="first images of each folder (default: all)")
     parser.add_argument("--keep", type=float, nargs="+", default=KEEP, help="object_mask_threshold")
     parser.add_argument("--overlap", type=float, nargs="+", default=OVERLAP)
+    parser.add_argument("--void", type=float, nargs="+", default=VOID, help="void_offset")
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
-    pairs = list(product(args.keep, args.overlap))
+    choices = list(product(args.keep, args.overlap, args.void))
     table = {}
     with Engine(args.plan, threads=args.threads) as engine:
         runtime = engine._runtime
         manifest = runtime.manifest
         for folder in args.folders:
-            table[folder.name] = measured(engine, runtime, manifest, folder, pairs, args.limit)
-    print("| keep | overlap | " + " | ".join(table) + " | mean |")
-    print("| --- " * (3 + len(table)) + "|")
-    for keep, overlap in pairs:
-        values = [scores[keep, overlap] for scores in table.values()]
+            table[folder.name] = measured(engine, runtime, manifest, folder, choices, args.limit)
+    print("| keep | overlap | void | " + " | ".join(table) + " | mean |")
+    print("| --- " * (4 + len(table)) + "|")
+    for choice in choices:
+        values = [scores[choice] for scores in table.values()]
         cells = [f"{value:.1f}" for value in (*values, sum(values) / len(values))]
-        print(f"| {keep} | {overlap} | " + " | ".join(cells) + " |")
-    best = max(pairs, key=lambda pair: sum(scores[pair] for scores in table.values()))
-    print(json.dumps({"object_mask_threshold": best[0], "overlap_threshold": best[1]}))
+        print("| " + " | ".join((*map(str, choice), *cells)) + " |")
+    best = max(choices, key=lambda choice: sum(scores[choice] for scores in table.values()))
+    print(json.dumps(dict(zip(NAMES, best, strict=True))))
 
 
-def measured(engine, runtime, manifest, folder, pairs, limit):
-    """Panoptic quality of each pair of thresholds on a folder."""
+def measured(engine, runtime, manifest, folder, choices, limit):
+    """Panoptic quality of each choice of thresholds on a folder."""
     data = LabelledFolder.open(folder, verify=False)
-    quality = {pair: PanopticQuality(data.vocabulary, data.stuff) for pair in pairs}
+    quality = {choice: PanopticQuality(data.vocabulary, data.stuff) for choice in choices}
     index = {label: number for number, label in enumerate(data.vocabulary)}
     engine.warm(data.vocabulary)
     for item in tqdm(data.items[:limit], unit="image", desc=folder.name):
         state, ids = engine.encode(item.load_image()), item.load_panoptic()
         truth = {segment.id: index[segment.label] for segment in item.segments}
-        for pair in pairs:
-            rules = replace(
-                manifest.postprocess, object_mask_threshold=pair[0], overlap_threshold=pair[1]
-            )
+        for choice in choices:
+            rules = replace(manifest.postprocess, **dict(zip(NAMES, choice, strict=True)))
             runtime.manifest = replace(manifest, postprocess=rules)
             found = engine.segment(state, data.vocabulary, stuff=data.stuff)
             labels = {info["id"]: info["label_id"] for info in found.segments_info}
-            quality[pair].update(ids, truth, found.segmentation, labels)
+            quality[choice].update(ids, truth, found.segmentation, labels)
     runtime.manifest = manifest
-    return {pair: score.compute().pq for pair, score in quality.items()}
+    return {choice: score.compute().pq for choice, score in quality.items()}
 
 
 if __name__ == "__main__":

@@ -210,6 +210,7 @@ def _manifest(
             object_mask_threshold=thresholds.object_mask_threshold,
             overlap_threshold=thresholds.overlap_threshold,
             instance_topk=thresholds.instance_topk,
+            void_offset=thresholds.void_offset,
         ),
         accuracy={"relative_rms_error_against_pytorch": errors},
         build={**{tool: version(tool) for tool in _TOOLS}, "python": platform.python_version()},

@@ -14,6 +14,8 @@ from xdecoder_rt.classification import (
     top_instances,
 )
 from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.segmentation import word_logits
+from xdecoder_rt.vocabulary import Vocabulary
 
 
 def logits_of(*probabilities: tuple[float, ...]) -> np.ndarray:
@@ -101,3 +103,15 @@ def test_is_thing_of_another_length_is_refused() -> None:
 def test_a_negative_top_k_is_refused() -> None:
     with pytest.raises(ArgumentError, match="top_k"):
         top_instances(np.zeros((2, 4)), -1)
+
+
+def test_what_is_taken_from_void_lets_names_win() -> None:
+    vocabulary = Vocabulary.parse(["cup", "mug"])
+    table = np.eye(3, dtype=np.float32)  # void is the last
+    embedding = np.array([[0.6, 0.5, 0.62], [0.1, 0.1, 0.9]], np.float32)
+    plain = word_logits(embedding, table, 10.0, vocabulary)
+    offset = word_logits(embedding, table, 10.0, vocabulary, void_offset=1.0)
+    np.testing.assert_array_equal(offset[:, :-1], plain[:, :-1])
+    np.testing.assert_allclose(offset[:, -1], plain[:, -1] - 1.0)
+    assert len(keep_panoptic(plain, 0.1)) == 0
+    assert keep_panoptic(offset, 0.1).queries.tolist() == [0]

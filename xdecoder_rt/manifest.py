@@ -50,6 +50,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 _SIDE_LIMIT = 16384
+_OFFSET_LIMIT = 100.0
 
 
 def size_key(size: tuple[int, int]) -> str:
@@ -206,12 +207,14 @@ class PostprocessInfo:
         overlap_threshold: a segment is kept if it owns at least this share of its mask.
         instance_topk: (query, class) pairs taken for instance output.
         keep_semantic_background: whether semantic output has the void class as one of its classes.
+        void_offset: what is taken from the void class's logit of every query.
     """
 
     object_mask_threshold: float
     overlap_threshold: float
     instance_topk: int
     keep_semantic_background: bool = False
+    void_offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -407,6 +410,9 @@ def _postprocess(values: JsonObject) -> PostprocessInfo:
         overlap_threshold=values.number("overlap_threshold", 0.0, 1.0),
         instance_topk=values.integer("instance_topk", 1, 100_000),
         keep_semantic_background=values.optional("keep_semantic_background", values.flag, False),
+        void_offset=values.optional(
+            "void_offset", lambda key: values.number(key, 0.0, _OFFSET_LIMIT), 0.0
+        ),
     )
 
 

@@ -69,6 +69,7 @@ class Segment:
             runtime.text.class_table(self.vocabulary),
             manifest.decoder.logit_scale,
             self.vocabulary,
+            manifest.postprocess.void_offset,
         )
         if self.rule == "panoptic" and runtime.panoptic_map is not None:
             return self._on_device(runtime.panoptic_map, runtime, state, logits, mask_embedding)

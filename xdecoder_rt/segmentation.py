@@ -23,7 +23,11 @@ MaskLogits = Callable[[npt.NDArray[np.int64]], Floats]
 
 
 def word_logits(
-    class_embedding: Floats, table: Floats, scale: float, vocabulary: Vocabulary
+    class_embedding: Floats,
+    table: Floats,
+    scale: float,
+    vocabulary: Vocabulary,
+    void_offset: float = 0.0,
 ) -> Floats:
     """Class logits over a vocabulary; the best synonym speaks for its class.
 
@@ -32,11 +36,13 @@ def word_logits(
         table: ``[texts + 1, D]``, unit rows, the last one void.
         scale: exp(logit_scale).
         vocabulary: which texts belong to which class.
+        void_offset: what is taken from void's logits.
 
     Returns:
         float32 ``[Q, classes + 1]``.
     """
     logits = classify(class_embedding, table, scale)
+    logits[:, -1] -= void_offset
     if len(vocabulary.texts) == len(vocabulary.words):
         return logits
     best = np.maximum.reduceat(logits[:, :-1], vocabulary.starts, axis=1)

@@ -129,11 +129,14 @@ class PostprocessConfig:
         object_mask_threshold: least softmax score of a kept query, 0..1.
         overlap_threshold: least share of its own mask that a panoptic segment must own, 0..1.
         instance_topk: candidates that instance output looks at.
+        void_offset: what is taken from the void class's logit, 0 or more: names that share a
+            query's probability among them then lose less often to void, which does not.
     """
 
     object_mask_threshold: float = 0.8
     overlap_threshold: float = 0.8
     instance_topk: int = 100
+    void_offset: float = 0.0
 
 
 @dataclass(frozen=True)
