@@ -129,16 +129,14 @@ def _layers(data: bytes, model: ModelProto, toolchain: Toolchain, log: BuildLog)
     if log.layers is not None:
         return layer_reports.from_log(log.layers, operators)
     module: Any = toolchain.library.module
-    engine = None if toolchain.is_named else _deserialized(module, log, data)
+    # Engines for other GPUs cannot be opened here.
+    runtime = None if toolchain.is_named else module.Runtime(log.logger)
+    engine = None if runtime is None else runtime.deserialize_cuda_engine(data)
     if engine is None:
         return []
     inspector = engine.create_engine_inspector()
     information = inspector.get_engine_information(module.LayerInformationFormat.JSON)
     return layer_reports.from_inspector(information, operators)
-
-
-def _deserialized(module: Any, log: BuildLog, data: bytes) -> Any:
-    return module.Runtime(log.logger).deserialize_cuda_engine(data)
 
 
 def _advice(errors: str) -> str:
