@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from xdecoder_rt.errors import BuildError, PlanError
 
@@ -57,6 +58,22 @@ def cast_frames_first(model: ModelProto) -> None:
             _swap(node, users[0])
             for value in [one for one in graph.value_info if one.name == node.output[0]]:
                 graph.value_info.remove(value)  # of another type and shape now
+
+
+def keep_scales_positive(model: ModelProto) -> None:
+    """Replace quantization scales of 0 by the least number: TensorRT refuses 0.
+
+    They are of channels whose weights are all next to nothing, rounded down in fp16.
+    """
+    quantizers = ("QuantizeLinear", "DequantizeLinear")
+    scales = {node.input[1] for node in model.graph.node if node.op_type in quantizers}
+    for constant in model.graph.initializer:
+        if constant.name in scales:
+            scale = numpy_helper.to_array(constant)
+            if scale.dtype.kind == "f" and (scale == 0).any():
+                least = np.finfo(scale.dtype).smallest_subnormal
+                positive = np.where(scale == 0, least, scale)
+                constant.CopyFrom(numpy_helper.from_array(positive, constant.name))
 
 
 def _swap(transpose: NodeProto, cast: NodeProto) -> None:

@@ -14,7 +14,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from xdecoder_rt.errors import BuildError, PlanError
-from xdecoder_rt.export.tensorrt.graph import cast_frames_first, read_graph
+from xdecoder_rt.export.tensorrt.graph import (
+    cast_frames_first,
+    keep_scales_positive,
+    read_graph,
+)
 from xdecoder_rt.plan import Plan
 
 
@@ -67,3 +71,20 @@ def test_operators_that_are_no_standard_ones_are_refused_before_the_parser(
 def test_what_is_no_graph_is_refused(data: bytes) -> None:
     with pytest.raises(PlanError, match="vision"):
         read_graph("vision", data)
+
+
+def test_scales_that_fp16_rounds_to_nothing_become_the_least_number() -> None:
+    scale = np.array([1e-9, 0.5], np.float32).astype(np.float16)
+    assert scale[0] == 0
+    constants = [
+        onnx.numpy_helper.from_array(scale, "scale"),
+        onnx.numpy_helper.from_array(np.array([0, 1], np.float16), "other"),
+        onnx.numpy_helper.from_array(np.array([[3, 5]], np.int8), "weight"),
+    ]
+    node = helper.make_node("DequantizeLinear", ["weight", "scale"], ["y"], axis=1)
+    model = helper.make_model(helper.make_graph([node], "g", [], [], constants))
+    keep_scales_positive(model)
+    kept = {value.name: onnx.numpy_helper.to_array(value) for value in model.graph.initializer}
+    assert kept["scale"].dtype == np.float16
+    assert kept["scale"].tolist() == [2.0**-24, 0.5]
+    assert kept["other"].tolist() == [0, 1]
