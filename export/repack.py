@@ -27,6 +27,23 @@ def repack_portable(
         PlanError: the source is not a sound plan.
         BuildError: it is not portable, or lacks a size that was asked for.
     """
+    members, manifest = portable_members(source, sizes)
+    return write_plan(output, manifest, members)
+
+
+def portable_members(
+    source: Path, sizes: Sequence[tuple[int, int]] | None = None
+) -> tuple[dict[str, bytes | memoryview], Manifest]:
+    """The members of a portable plan that some of its input sizes need, and a manifest of them.
+
+    Args:
+        source: a portable plan; its file may be replaced while the members are in use.
+        sizes: the input sizes to keep; None keeps all.
+
+    Raises:
+        PlanError: the source is not a sound plan.
+        BuildError: it is not portable, or lacks a size that was asked for.
+    """
     with Plan.open(source, verify=True) as plan:
         manifest = plan.manifest
         if manifest.backend != "portable":
@@ -57,4 +74,4 @@ def repack_portable(
             name: plan.view(name) for name in plan.names if name not in dropped
         }
         updated = replace(manifest, graphs=slimmer, input=replace(manifest.input, sizes=kept))
-        return write_plan(output, updated, members)
+        return members, updated

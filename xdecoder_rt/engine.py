@@ -33,7 +33,8 @@ class Engine(Session):
     Args:
         path: the plan.
         backend: ``"onnxruntime"`` or ``"openvino"`` for a portable plan; None chooses by plan and
-            machine. A TensorRT plan runs on TensorRT.
+            machine. A TensorRT plan runs on TensorRT. Also a backend of one's own
+            (:class:`xdecoder_rt.backends.Backend`).
         device: ``"cpu"``, or for a TensorRT plan ``"cuda"`` or ``"cuda:1"``; None chooses.
         threads: processor threads of one call; None leaves the choice to the backend.
         cache_dir: folder of the text cache and of compiled models; None takes

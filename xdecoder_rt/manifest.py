@@ -42,6 +42,7 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 4 << 20
 BACKENDS = ("portable", "tensorrt", "tensorrt_rtx")
 FAMILIES = ("published", "compact")
+PROFILES = ("cpu", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "mixed")
 RESIZE_RULES = ("letterbox",)
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -243,6 +244,8 @@ class Manifest:
         backend: ``"portable"``, ``"tensorrt"`` or ``"tensorrt_rtx"``.
         backend_version: version of the library that made the graphs.
         precision: what the heavy layers compute in.
+        profile: which targets the graphs were written for, ``"cpu"`` or ``"tensorrt"``; None where
+            any can take them.
         targets: CUDA compute capabilities that a TensorRT plan runs on ("8.7"); portable: empty.
         tasks: what the graphs can do.
         calibration: how the ranges of an INT8 plan were found, or None.
@@ -260,6 +263,7 @@ class Manifest:
     decoder: DecoderInfo
     text: TextInfo
     postprocess: PostprocessInfo
+    profile: str | None = None
     targets: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ("segment",)
     calibration: Mapping[str, Any] | None = None
@@ -309,6 +313,7 @@ class Manifest:
             decoder=_decoder(document.child("decoder")),
             text=_text(document.child("text")),
             postprocess=_postprocess(document.child("postprocess")),
+            profile=document.optional("profile", lambda key: document.choice(key, PROFILES), None),
             targets=document.optional("targets", document.texts, ()),
             tasks=document.texts("tasks"),
             calibration=document.optional("calibration", document.free_form, None),

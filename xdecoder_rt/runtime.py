@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends import DeviceBackend, Graph, Value, open_backend
+from xdecoder_rt.backends import Backend, DeviceBackend, Graph, Value, open_backend
 from xdecoder_rt.captioning import CaptionWriter
 from xdecoder_rt.decoding import RowDecoder
 from xdecoder_rt.errors import ArgumentError
@@ -61,7 +61,7 @@ class Runtime:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        backend: str | None,
+        backend: str | Backend | None,
         device: str | None,
         threads: int | None,
         directory: Path | None,

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.backends import Backend
 from xdecoder_rt.errors import ArgumentError, shown
 from xdecoder_rt.grounding import check_lengths
 from xdecoder_rt.image import ImageSource
@@ -35,7 +36,8 @@ class Session:
     Args:
         path: the plan.
         backend: ``"onnxruntime"`` or ``"openvino"`` for a portable plan; None chooses by plan and
-            machine. A TensorRT plan runs on TensorRT.
+            machine. A TensorRT plan runs on TensorRT. Also a backend of one's own
+            (:class:`xdecoder_rt.backends.Backend`).
         device: ``"cpu"``, or for a TensorRT plan ``"cuda"`` or ``"cuda:1"``; None chooses.
         threads: processor threads of one call; None leaves the choice to the backend.
         cache_dir: folder of the text cache and of compiled models; None takes
@@ -51,7 +53,7 @@ class Session:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        backend: str | None = None,
+        backend: str | Backend | None = None,
         device: str | None = None,
         threads: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,

@@ -15,7 +15,7 @@ PORTABLE = ("onnxruntime", "openvino")
 
 def open_backend(
     manifest: Manifest,
-    name: str | None = None,
+    name: str | Backend | None = None,
     device: str | None = None,
     threads: int | None = None,
     cache_dir: Path | None = None,
@@ -26,7 +26,8 @@ def open_backend(
         manifest: the plan's.
         name: for a portable plan ``onnxruntime`` or ``openvino``; None chooses. In fp32 ONNX
             Runtime is as fast and lighter; for lower precisions OpenVINO is faster, where it is
-            installed. Any other plan runs on the backend that it was built for.
+            installed, and graphs that it refuses go to ONNX Runtime, with a warning. Any other
+            plan runs on the backend that it was built for. A backend is taken as it is.
         device: ``cpu``, for TensorRT ``cuda`` or ``cuda:1``; or None.
         threads: threads of one call.
         cache_dir: where compiled models may be kept.
@@ -35,6 +36,8 @@ def open_backend(
         BackendError: no such backend or device, or not for this plan.
         MissingExtraError: the backend's package is not installed.
     """
+    if not isinstance(name, str | None):
+        return name
     if manifest.backend != "portable":
         if name not in (None, manifest.backend):
             raise BackendError(
@@ -49,9 +52,11 @@ def open_backend(
         raise BackendError(
             f"A portable plan cannot run on device {device!r}", expected="'cpu' or None"
         )
-    if name is None:
-        name = "onnxruntime" if manifest.precision == "fp32" or not _has_openvino() else "openvino"
-    if name == "onnxruntime":
+    if name is None and manifest.precision != "fp32" and _has_openvino():
+        from xdecoder_rt.backends.fallback import OpenVINOFirst
+
+        return OpenVINOFirst(threads, manifest.precision, cache_dir)
+    if name in (None, "onnxruntime"):
         from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(threads)

@@ -19,14 +19,19 @@ _PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 class OpenVINOGraph:
     """A compiled model and a pool of requests: one for each call in flight."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, name: str, compiled: Any) -> None:
+        self._name = name
         self._compiled = compiled
         self.inputs = tuple(port.get_any_name() for port in compiled.inputs)
         self._outputs = [port.get_any_name() for port in compiled.outputs]
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
-        """Run the graph; outputs are arrays of their own."""
+        """Run the graph; outputs are arrays of their own.
+
+        Raises:
+            BackendError: OpenVINO fails, as it may with the first inputs of some shape.
+        """
         try:
             request = self._requests.get_nowait()
         except queue.Empty:
@@ -35,6 +40,11 @@ class OpenVINOGraph:
             inputs = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
             results = request.infer(inputs, share_inputs=True, share_outputs=False)
             return dict(zip(self._outputs, results.values(), strict=True))
+        except RuntimeError as error:
+            raise BackendError(
+                f"OpenVINO cannot run the {self._name} graph ({error})",
+                fix='Use Engine(…, backend="onnxruntime")',
+            ) from error
         finally:
             self._requests.put(request)
 
@@ -77,7 +87,7 @@ class OpenVINOBackend:
         """
         try:
             network = self._core.read_model(model=bytes(model))
-            return OpenVINOGraph(self._core.compile_model(network, "CPU", self._settings))
+            return OpenVINOGraph(name, self._core.compile_model(network, "CPU", self._settings))
         except RuntimeError as error:
             raise BackendError(
                 f"OpenVINO {self.version} cannot compile the {name} graph ({error})",

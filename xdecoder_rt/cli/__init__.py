@@ -40,6 +40,7 @@ COMMANDS = (
     "eval",
     "train",
     "vocab",
+    "check",
     "info",
     "extract",
     "bench",

@@ -28,11 +28,14 @@ from xdecoder_rt.cli.output import (
     check_writable,
     count,
     counted,
+    note,
     printable,
     table,
 )
+from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert
 from xdecoder_rt.errors import ArgumentError, require
 from xdecoder_rt.manifest import Manifest, size_key
+from xdecoder_rt.plan import Plan
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -49,6 +52,9 @@ with some of its input sizes is made; this needs neither PyTorch nor ONNX. Witho
 --backend tensorrt or tensorrt_rtx makes engines for NVIDIA GPUs. With --plan this needs no PyTorch:
 that is how a Jetson builds its own plan. TensorRT builds for the GPU that it runs on; TensorRT-RTX
 builds on any machine for the GPUs that --sm names.
+
+--precision makes a plan of either in less: int8 (fastest on a CPU with VNNI or AMX, a third of the
+size; needs images to calibrate on), bf16 (for CPUs that have it), fp16 (for TensorRT).
 """
 EXAMPLES = """\
   xdecoder-rt build                                     the starter model, to model.plan
@@ -59,6 +65,8 @@ EXAMPLES = """\
   xdecoder-rt build --plan model.plan --backend tensorrt -o orin.plan             on the device
   xdecoder-rt build --plan model.plan --backend tensorrt_rtx --sm 86 89 -o rtx.plan
   xdecoder-rt build --plan model.plan --vocabulary kitchen.txt -o robot.plan
+  xdecoder-rt build --precision int8 --calibration scenes/val --report report -o int8.plan
+  xdecoder-rt build --plan model.plan --precision bf16 -o bf16.plan
 """
 _EXPORT_MODULES = ("torch", "safetensors", "onnx", "onnxscript", "onnxsim")
 _DEFAULT_SIZE = (512, 512)
@@ -121,6 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "%(default)s)",
     )
     add_engine_options(parser)
+    add_precision(parser)
     add_json(parser)
 
 
@@ -138,6 +147,7 @@ def run(args: argparse.Namespace) -> int:
             expected="a plan keeps its tasks",
             fix="build from a checkpoint to choose them",
         )
+    check_precision(args)
     check_writable(args.output, "the plan")
     from xdecoder_rt.plan_words import check_name
     from xdecoder_rt.vocabulary import Vocabulary
@@ -164,17 +174,27 @@ def _engines(
     options = engine_options(args)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
         source = args.plan
+        fp32 = {**vars(args), "precision": None, "output": Path(folder) / "portable.plan"}
         if source is None:
             check_toolchain(options)  # before long work
-            source = Path(folder) / "portable.plan"
-            _exported(argparse.Namespace(**{**vars(args), "output": source}), progress)
+            source = fp32["output"]
+            _exported(argparse.Namespace(**fp32), progress)
         elif vocabularies:
             # Words are embedded with the portable plan, here: engines may be for another machine.
-            source = Path(folder) / "portable.plan"
-            _repacked(argparse.Namespace(**{**vars(args), "output": source}), progress)
+            source = fp32["output"]
+            _repacked(argparse.Namespace(**fp32), progress)
         _carry(source, vocabularies, progress)
+        if args.precision not in (None, _precision_of(source)):
+            typed = {**vars(args), "profile": "tensorrt", "output": Path(folder) / "typed.plan"}
+            convert(argparse.Namespace(**typed), source, progress)
+            source = typed["output"]
         built = build_engines(source, args.output, options, progress)
     return engine_summary(_summary(args.output, built.manifest), built)
+
+
+def _precision_of(plan: Path) -> str:
+    with Plan.open(plan) as opened:
+        return opened.manifest.precision
 
 
 def _exported(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -186,22 +206,31 @@ def _exported(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     progress(f"Loading {args.checkpoint or 'the starter model'}")
     model = load_model(args.checkpoint)
     sizes = args.size or [_DEFAULT_SIZE]
-    built = build_portable(
-        model,
-        args.output,
-        sizes=sizes,
-        tasks=args.tasks or tuple(TASKS),
-        max_phrases=args.max_phrases or MAX_PHRASES,
-        progress=progress,
-    )
+    is_final = args.precision in (None, "fp32")
+    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
+        exported = args.output if is_final else Path(folder) / "fp32.plan"
+        built = build_portable(
+            model,
+            exported,
+            sizes=sizes,
+            tasks=args.tasks or tuple(TASKS),
+            max_phrases=args.max_phrases or MAX_PHRASES,
+            progress=progress,
+        )
+        summary = (
+            _summary(args.output, built.manifest)
+            if is_final
+            else _converted(args, exported, progress)
+        )
     made = {graph.member: graph for graph in built.graphs}
-    summary = _summary(args.output, built.manifest)
     for graph in summary["graphs"]:
         graph.update(nodes=made[graph["member"]].nodes, macs=made[graph["member"]].macs)
     return summary
 
 
 def _repacked(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    if args.precision is not None:
+        return _converted(args, args.plan, progress)
     from xdecoder_rt.export.repack import repack_portable
 
     progress(f"Checking {args.plan} and writing {args.output}")
@@ -220,6 +249,13 @@ def _carry(plan: Path, vocabularies: Mapping[str, Vocabulary], progress: Progres
         carry(plan, plan, name, words, table)
 
 
+def _converted(args: argparse.Namespace, source: Path, progress: Progress) -> dict[str, Any]:
+    made = convert(args, source, progress)
+    for complaint in made.complaints:
+        note(f"warning: written all the same, as --force says: {complaint}")
+    return _summary(args.output, made.manifest)
+
+
 def _summary(path: Path, manifest: Manifest) -> dict[str, Any]:
     """What was made, for programs; `nodes` and `macs` of a graph are known after an export only."""
     errors = member_errors(manifest)
@@ -232,6 +268,9 @@ def _summary(path: Path, manifest: Manifest) -> dict[str, Any]:
         "parameters": manifest.model.parameters,
         "macs": manifest.model.macs,
         "precision": manifest.precision,
+        "profile": manifest.profile,
+        "calibration": manifest.calibration,
+        "accuracy": dict(manifest.accuracy),
         "sizes": [list(one) for one in manifest.input.sizes],
         "graphs": [
             {
@@ -271,6 +310,21 @@ def _text(summary: dict[str, Any]) -> str:
             "",
             table(("graph", "nodes", "MAC", "size", "error"), rows),
             "",
-            "error: relative RMS difference from PyTorch, at most 1e-4",
+            "error: relative RMS difference of the fp32 graph from PyTorch, at most 1e-4",
+            *precision_lines(summary),
         )
     )
+
+
+def precision_lines(summary: dict[str, Any]) -> list[str]:
+    """What another precision costs and gains, as measured when the plan was built."""
+    accuracy = summary["accuracy"]
+    lines = []
+    if "metric" in accuracy:
+        lines.append(
+            f"{printable(str(accuracy['metric']))}: {accuracy['fp32']:.2f} in fp32, "
+            f"{accuracy['int8']:.2f} in int8, on {accuracy['images']} images"
+        )
+    if "times_faster_than_fp32" in accuracy:
+        lines.append(f"a frame: {accuracy['times_faster_than_fp32']:.2f} times as fast as in fp32")
+    return lines

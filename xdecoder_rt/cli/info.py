@@ -127,7 +127,10 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("weights", f"{count(model.parameters)}, SHA-256 {model.weights_sha256[:16]}…"),
         ("compute", f"{count(model.macs)}MAC a frame of {size_key(image.sizes[0])}, text excluded"),
         ("backend", f"{manifest.backend}, {printable(manifest.backend_version)}"),
-        ("precision", manifest.precision),
+        (
+            "precision",
+            manifest.precision + (f", for {manifest.profile}" if manifest.profile else ""),
+        ),
         ("input", f"{sizes} (height x width), {image.resize}, {image.interpolation}"),
         ("batch", f"{image.batch[0]} to {image.batch[1]}"),
         ("tasks", ", ".join(manifest.tasks)),

@@ -1,0 +1,227 @@
+"""Statistics of activations, gathered while the tasks run: one pass serves every estimator.
+
+An engine runs the fp32 plan over the calibration set, on a backend that watches what enters each
+convolution and matrix product. So every graph is seen with the inputs that it will have: words,
+phrases, captions and questions of the set where it has labels, common ones where it has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from xdecoder_rt import Engine
+from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.backends.base import Array, Graph, Value
+from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
+from xdecoder_rt.calibration.ranges import Histogram
+from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
+from xdecoder_rt.evaluation.items import PanopticItem
+from xdecoder_rt.plan import Plan
+
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+COMMON_WORDS = (
+    "person", "chair", "table", "floor", "wall", "cup", "bottle", "box", "book", "door", "window",
+    "robot arm", "bowl", "plate", "car", "tree", "road", "sky", "grass", "building", "dog", "cat",
+)  # fmt: skip
+COMMON_PHRASES = ("the largest thing on the left", "the red box next to the bottle")
+COMMON_QUESTION = "what is on the table?"
+_PHRASES = 2
+_CAPTION_TOKENS = 6
+# Tasks other than segmentation are asked of every so many images: their rows are few and alike.
+_SPARSE = 4
+_VERSION = 1
+
+Histograms = dict[str, dict[str, Histogram]]
+"""Of each graph member, of each tensor."""
+Progress = Callable[[int, int], None]
+"""Called with the number of images done, and of all."""
+
+
+class ObservingBackend:
+    """ONNX Runtime, with an eye on what enters the layers with weights and the matrix products.
+
+    Attributes:
+        histograms: what was seen.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._inner = OnnxRuntimeBackend(threads)
+        self.name, self.device, self.version = "onnxruntime", "cpu", self._inner.version
+        self.histograms: Histograms = {}
+
+    def load(self, name: str, model: memoryview) -> Graph:
+        """Compile a graph with its watched tensors as further outputs."""
+        watched = onnx.load_from_string(bytes(model))
+        seen = self.histograms.setdefault(name, {})
+        for tensor in watched_tensors(watched):
+            seen.setdefault(tensor, Histogram())
+        own = [value.name for value in watched.graph.output]
+        # What the graph gives or takes anyway needs no further output.
+        given = {*own, *(value.name for value in watched.graph.input)}
+        watched.graph.output.extend(
+            helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)
+            for tensor in seen
+            if tensor not in given
+        )
+        serialized = memoryview(watched.SerializeToString())
+        return _ObservedGraph(self._inner.load(name, serialized), own, seen)
+
+    def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
+        """A value as an array on the host."""
+        return self._inner.to_numpy(value)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _ObservedGraph:
+    def __init__(self, graph: Graph, own: Sequence[str], seen: dict[str, Histogram]) -> None:
+        self._graph = graph
+        self._own = own
+        self._seen = seen
+        self.inputs = graph.inputs
+
+    def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
+        outputs = self._graph(feeds)
+        for name, histogram in self._seen.items():
+            value = outputs[name] if name in outputs else feeds[name]
+            histogram.add(value if isinstance(value, np.ndarray) else value.numpy())
+        return {name: outputs[name] for name in self._own}
+
+
+def watched_tensors(model: onnx.ModelProto) -> list[str]:
+    """What enters convolutions and matrix products and is not a constant."""
+    stored = {value.name for value in model.graph.initializer}
+    names: dict[str, None] = {}
+    for node in model.graph.node:
+        if node.op_type in WEIGHTED:
+            names.update((name, None) for name in node.input[:2] if name not in stored)
+    return list(names)
+
+
+def observe(
+    plan: Path,
+    images: CalibrationSet,
+    count: int,
+    *,
+    threads: int | None = None,
+    cache_dir: Path | None = None,
+    progress: Progress = lambda done, of: None,
+) -> Histograms:
+    """Run every task of an fp32 portable plan over a calibration set.
+
+    Args:
+        plan: the plan.
+        images: the set.
+        count: images to run, at most.
+        threads: of one call.
+        cache_dir: where statistics are kept, by the digests of plan and set; None for nowhere.
+        progress: told after each image.
+
+    Returns:
+        Histograms of what enters each layer. A graph that no task ran is absent.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    place = (
+        None if cache_dir is None else cache_dir / f"calibration_{_key(plan, images, count)}.npz"
+    )
+    if place is not None and place.is_file():
+        try:
+            return _load(place)
+        except (OSError, ValueError, KeyError):
+            place.unlink(missing_ok=True)  # half a file of a full disk
+    backend = ObservingBackend(threads)
+    numbers = images.chosen(count)
+    # Without cached texts, so that the text graph runs and is seen.
+    with (
+        tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as texts,
+        Engine(plan, backend=backend, threads=threads, cache_dir=texts) as engine,
+    ):
+        for done, (number, image) in enumerate(zip(numbers, images.read(numbers), strict=True)):
+            item = images.labels.items[number] if images.labels else None
+            words = images.labels.vocabulary if images.labels else COMMON_WORDS
+            exercise(engine, image, words, item, everything=done % _SPARSE == 0)
+            progress(done + 1, len(numbers))
+    found = {
+        member: histograms
+        for member, histograms in backend.histograms.items()
+        if any(histogram.limit for histogram in histograms.values())
+    }
+    if place is not None:
+        _save(place, found)
+    return found
+
+
+def exercise(
+    engine: Engine,
+    image: Pixels,
+    words: Sequence[str] = COMMON_WORDS,
+    item: PanopticItem | None = None,
+    *,
+    everything: bool = True,
+) -> None:
+    """Segment an image, and where asked do all else that the plan can.
+
+    Args:
+        engine: with the plan.
+        image: RGB.
+        words: the vocabulary.
+        item: where phrases and questions come from, if it has any; common ones else.
+        everything: refer, caption and answer too.
+    """
+    tasks = engine.manifest.tasks
+    state = engine.decode(image)
+    if "segment" in tasks:
+        engine.segment(state, list(words))
+    if not everything:
+        return
+    if "refer" in tasks:
+        phrases = [phrase.text for phrase in item.phrases] if item else []
+        engine.refer(state, (phrases or list(COMMON_PHRASES))[:_PHRASES])
+    if "caption" in tasks:
+        engine.caption(state, beams=1, max_tokens=_CAPTION_TOKENS)
+    if "answer" in tasks:
+        questions = [question.text for question in item.questions] if item else []
+        engine.answer(state, (questions or [COMMON_QUESTION])[0], ["yes", "no", "table"])
+
+
+def _key(plan: Path, images: CalibrationSet, count: int) -> str:
+    digest = hashlib.sha256(f"{_VERSION} {count} {images.digest}".encode())
+    with Plan.open(plan) as opened:
+        for name, member in sorted(opened.manifest.members.items()):
+            digest.update(f"{name} {member.sha256}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _save(place: Path, histograms: Histograms) -> None:
+    arrays: dict[str, Any] = {}
+    for member, tensors in histograms.items():
+        for tensor, one in tensors.items():
+            arrays[f"{member}/{tensor}/counts"] = one.counts
+            arrays[f"{member}/{tensor}/facts"] = np.array([one.limit, one.low, one.high])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_writer(place) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _load(place: Path) -> Histograms:
+    found: Histograms = {}
+    with np.load(place, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            member, _, rest = key.partition("/")
+            tensor, _, part = rest.rpartition("/")
+            if part == "counts":
+                limit, low, high = arrays[f"{member}/{tensor}/facts"].tolist()
+                one = Histogram(arrays[key], limit, low, high)
+                found.setdefault(member, {})[tensor] = one
+    return found

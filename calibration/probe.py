@@ -1,0 +1,202 @@
+"""Trying other graphs in place of a plan's own: how far outputs diverge, what accuracy is lost."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt import Engine
+from xdecoder_rt.backends.base import Backend, Graph, Value
+from xdecoder_rt.calibration.observe import COMMON_WORDS
+from xdecoder_rt.calibration.sets import CalibrationSet
+from xdecoder_rt.evaluation.evaluate import evaluate
+from xdecoder_rt.evaluation.items import PanopticItem
+from xdecoder_rt.runtime import Runtime
+
+Floats = npt.NDArray[np.float32]
+_CAPTIONS = 8
+
+
+class SubstitutingBackend:
+    """Another backend, with other graphs in place of some of a plan's members.
+
+    Args:
+        inner: what runs them.
+        graphs: serialized graphs by member.
+        loaded: compiled graphs of members that are not replaced, shared between such backends.
+    """
+
+    def __init__(
+        self,
+        inner: Backend,
+        graphs: Mapping[str, bytes],
+        loaded: dict[str, Graph] | None = None,
+    ) -> None:
+        self._inner = inner
+        self._graphs = graphs
+        self._loaded = {} if loaded is None else loaded
+        self.name, self.version, self.device = inner.name, inner.version, inner.device
+
+    def load(self, name: str, model: memoryview) -> Graph:
+        """Compile the member's substitute, or the member."""
+        if name in self._graphs:
+            return self._inner.load(name, memoryview(self._graphs[name]))
+        if name not in self._loaded:
+            self._loaded[name] = self._inner.load(name, model)
+        return self._loaded[name]
+
+    def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
+        """As the inner backend does."""
+        return self._inner.to_numpy(value)
+
+    def close(self) -> None:
+        """The inner backend outlives this one."""
+
+
+def relative_rms(actual: Floats, expected: Floats) -> float:
+    """Root mean square of a difference over that of what was expected."""
+    size = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64))))
+    error = float(np.sqrt(np.mean(np.square(actual - expected, dtype=np.float64))))
+    return error / size if size else (0.0 if not error else float("inf"))
+
+
+class Divergence:
+    """How far the outputs of other graphs are from the plan's own, on a few images.
+
+    Args:
+        plan: in fp32.
+        images: what to look at.
+        backend: what runs the graphs.
+    """
+
+    def __init__(self, plan: Path, images: Sequence[npt.NDArray[np.uint8]], backend: Backend):
+        self._plan = plan
+        self._images = images
+        self._backend = backend
+        self._loaded: dict[str, Graph] = {}
+        self._reference = self._outputs({})
+
+    def __call__(self, graphs: Mapping[str, bytes]) -> float:
+        """The largest relative RMS error among class embeddings, mask logits, words and tokens."""
+        outputs = self._outputs(graphs)
+        return max(
+            float(np.mean([relative_rms(a, b) for a, b in zip(got, wanted, strict=True)]))
+            for got, wanted in zip(outputs, self._reference, strict=True)
+            if wanted
+        )
+
+    def _outputs(self, graphs: Mapping[str, bytes]) -> list[list[Floats]]:
+        backend = SubstitutingBackend(self._backend, graphs, self._loaded)
+        runtime = Runtime(self._plan, backend, None, None, None)
+        classes, masks, tokens = [], [], []
+        try:
+            for image in self._images:
+                state = runtime.encode(image)
+                rows = runtime.rows.latents(state)
+                classes.append(_unit(rows.class_embedding))
+                masks.append(runtime.masks(state, rows.mask_embedding))
+                if runtime.manifest.graphs.token is not None:
+                    tokens.append(runtime.token_logits(rows.caption_embedding[:_CAPTIONS]))
+            words = [runtime.text.texts(list(COMMON_WORDS))]
+        finally:
+            runtime.close()
+        return [classes, masks, words, tokens]
+
+
+@dataclass(frozen=True)
+class _Subset:
+    """Some items of a labelled folder."""
+
+    vocabulary: tuple[str, ...]
+    stuff: frozenset[str]
+    items: Sequence[PanopticItem]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What a set of graphs achieves.
+
+    Attributes:
+        score: PQ from 0 to 100 where there are labels, else the percentage of pixels that have the
+            fp32 plan's label.
+        latency_ms: median of a frame, vocabulary known.
+    """
+
+    score: float
+    latency_ms: float
+
+
+class AccuracyProbe:
+    """Measures graphs on some images of a calibration set.
+
+    Args:
+        plan: in fp32.
+        images: the set; without labels, agreement with the fp32 plan is what counts.
+        numbers: which of its images.
+        threads: of one call.
+
+    Attributes:
+        metric: its name, for people.
+    """
+
+    def __init__(
+        self, plan: Path, images: CalibrationSet, numbers: Sequence[int], threads: int | None
+    ) -> None:
+        self._plan = plan
+        self._images = images
+        self._numbers = list(numbers)
+        self._threads = threads
+        self.metric = "PQ" if images.labels else "pixels labelled as in fp32, %"
+        self._fp32_labels: list[npt.NDArray[np.int32]] | None = None
+
+    def measure(self, graphs: Mapping[str, bytes], backend: Backend) -> Accuracy:
+        """The accuracy of some graphs on a backend; the first call must be the fp32 plan's."""
+        substitute = SubstitutingBackend(backend, graphs)
+        # A folder of its own: cached texts go by the plan's text graph, which may be another here.
+        with (
+            tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as texts,
+            Engine(
+                self._plan, backend=substitute, threads=self._threads, cache_dir=texts
+            ) as engine,
+        ):
+            if self._images.labels:
+                labels = self._images.labels
+                items = [labels.items[number] for number in self._numbers]
+                subset = _Subset(labels.vocabulary, labels.stuff, items)
+                report = evaluate(engine, subset, tasks=["segment"], progress=False)
+                assert report.panoptic is not None and report.time_ms is not None  # it was asked
+                return Accuracy(report.panoptic.pq, report.time_ms.p50)
+            return self._agreement(engine)
+
+    def _agreement(self, engine: Engine) -> Accuracy:
+        words = list(COMMON_WORDS)
+        engine.warm(words)
+        maps, times = [], []
+        for image in self._images.read(self._numbers):
+            start = time.perf_counter()
+            found = engine.segment(image, words)
+            times.append(1e3 * (time.perf_counter() - start))
+            labels = np.full(found.segmentation.max() + 1, -1, np.int32)
+            for segment in found.segments_info:
+                labels[segment["id"]] = segment["label_id"]
+            maps.append(labels[found.segmentation])
+        if self._fp32_labels is None:
+            self._fp32_labels = maps
+        same = [
+            float((one == wanted).mean())
+            for one, wanted in zip(maps, self._fp32_labels, strict=True)
+        ]
+        return Accuracy(100 * float(np.mean(same)), float(np.median(times)))
+
+
+def _unit(rows: Floats) -> Floats:
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    unit: Floats = rows / np.maximum(lengths, 1e-12)
+    return unit

@@ -1,0 +1,84 @@
+"""What each target wants quantized, and in which form. The rules were measured: see the docs.
+
+*tensorrt*: symmetric int8 everywhere, since TensorRT takes no zero points; dense convolutions and
+linear layers only: quantized depthwise convolutions make an engine several times slower, and
+quantized attention products keep it from fusing attention.
+
+*cpu*: asymmetric uint8 activations, an eighth bit for what a ReLU leaves, and the form for which
+processors have instructions (VNNI, AMX); depthwise convolutions too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from xdecoder_rt.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A form of QDQ graphs.
+
+    Attributes:
+        name: ``"cpu"`` or ``"tensorrt"``.
+        symmetric: whether activations are int8 around zero, not uint8 with a zero point.
+        depthwise: whether depthwise convolutions are quantized.
+        rest: the type of what is not quantized.
+        int8_tables: whether embedding tables are stored in int8.
+    """
+
+    name: str
+    symmetric: bool
+    depthwise: bool
+    rest: str
+    int8_tables: bool
+
+
+PROFILES = {
+    "cpu": Profile("cpu", symmetric=False, depthwise=True, rest="fp32", int8_tables=True),
+    "tensorrt": Profile(
+        "tensorrt", symmetric=True, depthwise=False, rest="fp16", int8_tables=False
+    ),
+}
+
+
+def profile_of(name: str) -> Profile:
+    """A profile by its name.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if name not in PROFILES:
+        raise ArgumentError(
+            f"There is no profile {name!r}", expected=" or ".join(map(repr, PROFILES))
+        )
+    return PROFILES[name]
+
+
+def quantizable(model: onnx.ModelProto, profile: Profile) -> list[str]:
+    """The names of the nodes that the profile allows to be quantized, in order.
+
+    Dense (and under some profiles depthwise) convolutions and products with constant weights.
+    Products of two activations, which is what attention is made of and what mask logits are, stay.
+    """
+    stored = {value.name: value for value in model.graph.initializer}
+    names = []
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            if node.input[1] in stored and (profile.depthwise or _groups(node) == 1):
+                names.append(node.name)
+        elif node.op_type in ("Gemm", "MatMul") and (
+            node.input[1] in stored
+            and node.input[0] not in stored
+            and len(stored[node.input[1]].dims) == 2
+            # The product that resizes mask features makes attention masks, a threshold.
+            and node.input[0] != "mask_map"
+        ):
+            names.append(node.name)
+    return names
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "group"), 1)

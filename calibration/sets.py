@@ -1,0 +1,150 @@
+"""Calibration sets: images like those that a model will see, with labels for its accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import DatasetError, ImageError, require, shown
+from xdecoder_rt.evaluation.labelled_folder import ANNOTATIONS, LabelledFolder
+from xdecoder_rt.image import load_image
+
+FEW_IMAGES = 100
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """What a model is calibrated on.
+
+    Attributes:
+        path: the folder or the video.
+        images: the image files; empty for a video.
+        labels: the labelled folder, where it is one.
+        frames: how many images or video frames there are.
+    """
+
+    path: Path
+    images: tuple[Path, ...]
+    labels: LabelledFolder | None
+    frames: int
+
+    @classmethod
+    def open(cls, path: Path, *, labelled: bool = False) -> CalibrationSet:
+        """Read what is there; fewer than 100 images draw a warning.
+
+        Args:
+            path: a labelled folder (one with annotations.json), a folder of images, or a video.
+            labelled: whether labels are needed.
+
+        Raises:
+            DatasetError: there is no such set, it is empty or broken, or it lacks labels.
+            MissingExtraError: a video is given and OpenCV is not installed.
+        """
+        name = shown(str(path), 200)
+        if path.is_dir() and (path / ANNOTATIONS).is_file():
+            folder = LabelledFolder.open(path)
+            found = cls(path, tuple(item.image for item in folder.items), folder, len(folder.items))
+        elif path.is_dir():
+            images = tuple(
+                sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            )
+            found = cls(path, images, None, len(images))
+        elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+            found = cls(path, (), None, _video_length(path))
+        else:
+            raise DatasetError(
+                f"{name} is no calibration set",
+                expected="a labelled folder, a folder of images, or a video",
+            )
+        if found.frames == 0:
+            raise DatasetError(
+                f"The calibration set {name} is empty",
+                expected="a few hundred images like those that the model will see",
+            )
+        if labelled and found.labels is None:
+            raise DatasetError(
+                f"The calibration set {name} has no labels",
+                expected=f"a labelled folder, with {ANNOTATIONS}",
+            )
+        if found.frames < FEW_IMAGES:
+            warnings.warn(
+                f"The calibration set {name} has {found.frames} images; ranges found on fewer than "
+                f"{FEW_IMAGES} may not hold for others",
+                stacklevel=2,
+            )
+        return found
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the files' names, sizes and times of change: what the caches go by."""
+        digest = hashlib.sha256()
+        for file in self.images or (self.path,):
+            facts = file.stat()
+            digest.update(f"{file}\n{facts.st_size}\n{facts.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def chosen(self, count: int, part: int = 0) -> list[int]:
+        """The numbers of `count` images, spread evenly; other parts take others, where there are.
+
+        Args:
+            count: at most so many.
+            part: 0 or 1; while there are twice as many images the two do not meet.
+        """
+        count = min(count, self.frames)
+        step = self.frames / count
+        shift = step / 2 if part else 0.0
+        return sorted({min(self.frames - 1, int(i * step + shift)) for i in range(count)})
+
+    def read(self, numbers: Sequence[int]) -> Iterator[Pixels]:
+        """The images of some numbers in rising order: RGB uint8 ``[H, W, 3]``.
+
+        Raises:
+            ImageError: one of them cannot be read.
+        """
+        if self.images:
+            for number in numbers:
+                yield load_image(self.images[number])
+        else:
+            yield from _video_frames(self.path, numbers)
+
+
+def _video_length(path: Path) -> int:
+    cv2 = require("cv2", "video")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            raise DatasetError(
+                f"{shown(str(path), 200)} cannot be read", expected="a video that OpenCV reads"
+            )
+        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    finally:
+        capture.release()
+
+
+def _video_frames(path: Path, numbers: Sequence[int]) -> Iterator[Pixels]:
+    cv2 = require("cv2", "video")
+    capture = cv2.VideoCapture(str(path))
+    wanted = set(numbers)
+    try:
+        for number in range(max(wanted) + 1):
+            if number not in wanted:
+                capture.grab()
+                continue
+            is_read, frame = capture.read()
+            if not is_read:
+                raise ImageError(
+                    f"Frame {number} of {shown(str(path), 200)} cannot be read",
+                    expected="a whole video",
+                )
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    finally:
+        capture.release()

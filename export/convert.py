@@ -1,0 +1,222 @@
+"""From a portable fp32 plan to one in another precision; needs no PyTorch.
+
+*bf16* for CPUs keeps the graphs: OpenVINO computes in bf16 where the processor can. *fp16* and
+*bf16* for TensorRT are typed graphs. *int8* is QDQ graphs in the form of a profile. Every result is
+compared with the fp32 plan, and a worse or a slower one is refused.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from xdecoder_rt.backends import open_backend
+from xdecoder_rt.calibration.probe import SubstitutingBackend
+from xdecoder_rt.calibration.report import SearchReport
+from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
+from xdecoder_rt.engine import Engine
+from xdecoder_rt.errors import ArgumentError, BuildError
+from xdecoder_rt.export.conversion import (
+    LEAST_COSINE,
+    PRECISIONS,
+    Converted,
+    ConvertOptions,
+    Progress,
+    complain_of_cosines,
+    cosine,
+    probe_images,
+)
+from xdecoder_rt.export.half import half_graphs
+from xdecoder_rt.export.quantized import quantized_graphs
+from xdecoder_rt.export.repack import portable_members
+from xdecoder_rt.manifest import Manifest
+from xdecoder_rt.plan import write_plan
+
+_ROUNDS = 7
+_TOOLS = ("xdecoder_rt", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class ConvertSummary:
+    """What a conversion made.
+
+    Attributes:
+        path: the plan.
+        manifest: its manifest.
+        report: the search's, for int8.
+        complaints: why it would have been refused, had it not been forced.
+    """
+
+    path: Path
+    manifest: Manifest
+    report: SearchReport | None = None
+    complaints: tuple[str, ...] = ()
+
+
+def convert_plan(
+    source: Path,
+    output: Path,
+    options: ConvertOptions,
+    progress: Progress = lambda _: None,
+) -> ConvertSummary:
+    """Write a plan in another precision.
+
+    Args:
+        source: a portable fp32 plan.
+        output: the plan to write; it appears whole or not at all.
+        options: what to make.
+        progress: called with a sentence before each step.
+
+    Raises:
+        PlanError: the source is not a sound plan.
+        DatasetError: the calibration set is not usable.
+        BuildError: the source has another precision, the result is worse or slower than fp32 (and
+            not forced), or the file cannot be written.
+    """
+    _check(options)
+    images = None
+    if options.calibration is not None:
+        images = CalibrationSet.open(options.calibration)
+    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
+        members, manifest = portable_members(source, options.sizes)
+        if manifest.precision != "fp32":
+            raise BuildError(
+                f"{source} is in {manifest.precision}",
+                expected="a portable fp32 plan, from which other precisions are made",
+                fix="build one with: xdecoder-rt build -o fp32.plan",
+            )
+        # What is tried runs on the sizes that were asked for, from a file of its own.
+        fp32 = Path(folder) / "fp32.plan"
+        write_plan(fp32, manifest, members)
+        converted = _converted(fp32, manifest, members, options, images, progress)
+        if options.profile == "cpu" and options.precision != "fp32":
+            progress("Timing it against fp32")
+            _compare_times(fp32, manifest, converted, options, images)
+    if converted.complaints and not options.force:
+        raise BuildError(
+            f"The {options.precision} plan is no gain: {'; '.join(converted.complaints)}",
+            expected=f"at most {options.max_drop:g} lost, and a shorter time than fp32's"
+            if options.precision == "int8"
+            else f"cosines of at least {LEAST_COSINE} and a shorter time than fp32's",
+            fix="keep the fp32 plan, or write this one all the same with --force",
+        )
+    updated = replace(
+        manifest,
+        precision=options.precision,
+        profile=None if options.precision == "fp32" else options.profile,
+        calibration=converted.calibration,
+        accuracy={**manifest.accuracy, **converted.accuracy},
+        build={**manifest.build, **_tools()},
+    )
+    progress(f"Writing {output}")
+    contents: dict[str, bytes | memoryview] = {**members, **converted.graphs}
+    return ConvertSummary(
+        output,
+        write_plan(output, updated, contents),
+        converted.report,
+        tuple(converted.complaints),
+    )
+
+
+def _check(options: ConvertOptions) -> None:
+    if options.precision not in PRECISIONS:
+        raise ArgumentError(
+            f"There is no precision {options.precision!r}", expected=", ".join(PRECISIONS)
+        )
+    if options.precision == "int8" and options.calibration is None:
+        raise ArgumentError(
+            "An INT8 plan needs a calibration set",
+            expected="some hundred images like those that the model will see: a labelled folder "
+            "(accuracy is then measured by PQ), a folder of images, or a video",
+            fix="add --calibration DIR",
+        )
+    if options.precision == "fp16" and options.profile == "cpu":
+        raise ArgumentError(
+            "There is no fp16 plan for CPUs: their runtimes compute fp16 graphs in fp32",
+            expected="bf16 or int8 for a CPU",
+            fix="add --profile tensorrt for a plan that TensorRT engines are built from",
+        )
+
+
+def _converted(
+    fp32: Path,
+    manifest: Manifest,
+    members: Mapping[str, bytes | memoryview],
+    options: ConvertOptions,
+    images: CalibrationSet | None,
+    progress: Progress,
+) -> Converted:
+    if options.precision == "fp32":
+        return Converted({}, None)
+    if options.precision == "int8":
+        assert images is not None  # it was checked
+        return quantized_graphs(fp32, manifest, members, options, images, progress)
+    if options.profile == "cpu":
+        return Converted({}, None)
+    return half_graphs(fp32, manifest, members, options, probe_images(images, manifest), progress)
+
+
+def _compare_times(
+    fp32: Path,
+    manifest: Manifest,
+    converted: Converted,
+    options: ConvertOptions,
+    images: CalibrationSet | None,
+) -> None:
+    """Time a frame in both precisions, in turns, each on the backend that it would run on."""
+    words = ["table", "cup", "chair", "floor", "wall", "person", "box", "bottle"]
+    frame = probe_images(images, manifest, 1)[0]
+    lower = open_backend(
+        replace(manifest, precision=options.precision), None, None, options.threads
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as texts,
+        Engine(fp32, threads=options.threads, cache_dir=f"{texts}/fp32") as base,
+        Engine(
+            fp32,
+            backend=SubstitutingBackend(lower, converted.graphs),
+            threads=options.threads,
+            cache_dir=f"{texts}/lower",
+        ) as changed,
+    ):
+        if options.precision == "bf16":
+            _compare_outputs(base, changed, frame, converted)
+        times: tuple[list[float], list[float]] = ([], [])
+        for engine in (base, changed):
+            engine.segment(frame, words)
+            engine.segment(frame, words)
+        for _ in range(_ROUNDS):
+            for engine, spent in zip((base, changed), times, strict=True):
+                start = time.perf_counter()
+                engine.segment(frame, words)
+                spent.append(time.perf_counter() - start)
+    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
+    converted.accuracy["times_faster_than_fp32"] = round(ratio, 3)
+    if ratio < 1.0:
+        converted.complaints.append(f"a frame takes {1 / ratio:.2f} times as long as in fp32")
+
+
+def _compare_outputs(base: Engine, changed: Engine, frame: Pixels, converted: Converted) -> None:
+    """Cosines of what a frame is decoded to; for graphs that are the same in both precisions."""
+    cosines = {}
+    one, other = base.decode(frame), changed.decode(frame)
+    assert one.latents is not None and other.latents is not None  # decode left them
+    for name in ("class_embedding", "mask_embedding", "caption_embedding"):
+        cosines[name] = cosine(getattr(other.latents, name), getattr(one.latents, name))
+    for name in one.values:
+        value = other.values[name]
+        cosines[name] = cosine(
+            changed.backend.to_numpy(value), base.backend.to_numpy(one.values[name])
+        )
+    converted.accuracy["least_cosine_against_fp32"] = min(cosines.values())
+    complain_of_cosines(cosines, converted.complaints)
+
+
+def _tools() -> dict[str, str]:
+    return {**{tool: version(tool) for tool in _TOOLS}, "python": platform.python_version()}

@@ -1,0 +1,316 @@
+"""INT8 graphs of a plan: calibrated, the largest set within the budget, measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+from tqdm import tqdm
+
+from xdecoder_rt.backends import open_backend
+from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
+from xdecoder_rt.calibration.groups import Group, groups_of
+from xdecoder_rt.calibration.observe import Histograms, observe
+from xdecoder_rt.calibration.probe import AccuracyProbe, Divergence
+from xdecoder_rt.calibration.profiles import Profile, profile_of, quantizable
+from xdecoder_rt.calibration.qdq import halve_constants, quantize, quantize_tables, violations
+from xdecoder_rt.calibration.ranges import ESTIMATORS, Histogram, Range
+from xdecoder_rt.calibration.report import BlockEffect, Point, SearchReport
+from xdecoder_rt.calibration.sensitivity import Search, Trial, largest_within
+from xdecoder_rt.calibration.sets import CalibrationSet
+from xdecoder_rt.errors import ArgumentError, BuildError
+from xdecoder_rt.export.conversion import PROBES, Converted, ConvertOptions, Progress
+from xdecoder_rt.export.precision import to_typed
+from xdecoder_rt.manifest import Manifest
+
+
+class PlanQuantizer:
+    """Quantizes chosen groups of a plan's graphs.
+
+    Graphs that differ in the input size alone have the same operators in the same order: a choice
+    holds for all of them, and a size that no calibration image had takes its sibling's ranges.
+
+    Args:
+        manifest: of the plan.
+        members: its members.
+        profile: the form of the graphs.
+        histograms: of activations.
+
+    Attributes:
+        groups: what may be chosen.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        members: Mapping[str, bytes | memoryview],
+        profile: Profile,
+        histograms: Histograms,
+    ) -> None:
+        graphs = manifest.graphs
+        kinds = {
+            "vision": tuple(graphs.vision.values()),
+            "decode": tuple(graphs.decode.values()),
+            "text": (graphs.text,),
+            "token": () if graphs.token is None else (graphs.token,),
+        }
+        self._profile = profile
+        self._models: dict[str, onnx.ModelProto] = {}
+        self._kind: dict[str, str] = {}
+        self._names: dict[str, list[str]] = {}
+        self._seen: dict[str, list[Histogram | None]] = {}
+        for kind, names in kinds.items():
+            for member in names:
+                model = onnx.load_from_string(bytes(members[member]))
+                self._models[member], self._kind[member] = model, kind
+                self._names[member] = quantizable(model, profile)
+                self._seen[member] = _inputs(model, self._names[member], histograms.get(member, {}))
+        for names in kinds.values():
+            self._share(names)
+        self._mask_members = tuple(graphs.mask.values())
+        self._mask_models = {
+            member: onnx.load_from_string(bytes(members[member])) for member in self._mask_members
+        }
+        firsts = {kind: names[0] for kind, names in kinds.items() if names}
+        usable = {
+            kind: (self._models[member], self._names[member]) for kind, member in firsts.items()
+        }
+        self.groups = [
+            group
+            for group in groups_of(usable)
+            if all(self._seen[firsts[kind]][place] for kind, place in group.members)
+        ]
+
+    def _share(self, members: Sequence[str]) -> None:
+        """Give operators that were not seen the ranges of their siblings."""
+        for member in members:
+            for other in members:
+                if len(self._seen[other]) == len(self._seen[member]):
+                    self._seen[member] = [
+                        own or theirs
+                        for own, theirs in zip(self._seen[member], self._seen[other], strict=True)
+                    ]
+
+    def build(self, groups: Sequence[Group], estimator: str) -> dict[str, bytes]:
+        """The graphs that these groups change, in which they are quantized.
+
+        Args:
+            groups: some of `groups`.
+            estimator: of the ranges.
+        """
+        chosen = {pair for group in groups for pair in group.members}
+        touched = {kind for kind, _ in chosen}
+        return {
+            member: self._quantized(member, chosen, estimator).SerializeToString()
+            for member, kind in self._kind.items()
+            if kind in touched
+        }
+
+    def finish(self, groups: Sequence[Group], estimator: str) -> dict[str, bytes]:
+        """All graphs as they go into the plan: tables and constants small, the rest in its type.
+
+        Raises:
+            BuildError: a graph breaks the profile's rules.
+        """
+        chosen = {pair for group in groups for pair in group.members}
+        finished = {}
+        for member in (*self._models, *self._mask_members):
+            if member in self._models:
+                model = self._quantized(member, chosen, estimator)
+            else:
+                model = self._mask_models[member]
+            broken = violations(model, self._profile)
+            if broken:
+                raise BuildError(
+                    f"{member} breaks the rules of the profile {self._profile.name}: {broken[0]}",
+                    fix="Report it with the versions of onnx and onnxruntime",
+                )
+            if self._profile.int8_tables:
+                model = quantize_tables(model)
+            model = (
+                halve_constants(model)
+                if self._profile.rest == "fp32"
+                else to_typed(model, self._profile.rest)
+            )
+            finished[member] = model.SerializeToString(deterministic=True)
+        return finished
+
+    def _quantized(
+        self, member: str, chosen: set[tuple[str, int]], estimator: str
+    ) -> onnx.ModelProto:
+        kind, model = self._kind[member], self._models[member]
+        by_name = {node.name: node for node in model.graph.node}
+        nodes, ranges = [], {}
+        for place, name in enumerate(self._names[member]):
+            histogram = self._seen[member][place]
+            if (kind, place) in chosen and histogram is not None:
+                nodes.append(name)
+                ranges[by_name[name].input[0]] = self._range(histogram, estimator)
+        return quantize(model, self._profile, nodes, ranges)
+
+    def _range(self, histogram: Histogram, estimator: str) -> Range:
+        return ESTIMATORS[estimator](histogram, self._profile.symmetric)
+
+
+def quantized_graphs(
+    fp32: Path,
+    manifest: Manifest,
+    members: Mapping[str, bytes | memoryview],
+    options: ConvertOptions,
+    images: CalibrationSet,
+    progress: Progress,
+) -> Converted:
+    """Quantize a plan's graphs within a budget of accuracy.
+
+    Args:
+        fp32: the plan.
+        manifest: its manifest.
+        members: its members.
+        options: profile, budget, estimator and numbers of images.
+        images: the calibration set.
+        progress: told of each step.
+
+    Raises:
+        ArgumentError: there is no such estimator or profile.
+        BuildError: not even one block can be quantized within the budget.
+    """
+    profile = profile_of(options.profile)
+    if options.estimator not in (None, *ESTIMATORS):
+        raise ArgumentError(
+            f"There is no range estimator {options.estimator!r}", expected=", ".join(ESTIMATORS)
+        )
+    progress("Gathering activation statistics")
+    with _bar("statistics", images.chosen(options.images)) as bar:
+        histograms = observe(
+            fp32,
+            images,
+            options.images,
+            threads=options.threads,
+            cache_dir=options.cache_dir,
+            progress=lambda done, of: bar(done),
+        )
+    quantizer = PlanQuantizer(manifest, members, profile, histograms)
+    numbers = images.chosen(PROBES, part=1)
+    divergence = Divergence(fp32, list(images.read(numbers)), OnnxRuntimeBackend(options.threads))
+    progress("Comparing range estimators")
+    names = list(ESTIMATORS) if options.estimator is None else [options.estimator]
+    estimators = {name: divergence(quantizer.build(quantizer.groups, name)) for name in names}
+    estimator = min(estimators, key=lambda name: estimators[name])
+    probe = AccuracyProbe(
+        fp32, images, images.chosen(options.search_images, part=1), options.threads
+    )
+    progress("Measuring fp32")
+    base_backend = open_backend(manifest, None, None, options.threads)
+    base = probe.measure({}, base_backend)
+    backend = open_backend(replace(manifest, precision="int8"), None, None, options.threads)
+    points: list[Point] = []
+
+    def measure(groups: Sequence[Group]) -> Trial:
+        found = probe.measure(quantizer.build(groups, estimator), backend)
+        points.append(Point(len(groups), found.score, found.latency_ms))
+        progress(
+            f"{len(groups)} of {len(quantizer.groups)} blocks quantized: {probe.metric} "
+            f"{found.score:.2f}, {base.score - found.score:+.2f} lost"
+        )
+        return Trial(len(groups), base.score - found.score, found.latency_ms)
+
+    with _bar("blocks alone", quantizer.groups) as bar:
+        tried = 0
+
+        def effect(group: Group) -> float:
+            nonlocal tried
+            found = divergence(quantizer.build([group], estimator))
+            tried += 1
+            bar(tried)
+            return found
+
+        search = largest_within(quantizer.groups, effect, measure, options.max_drop)
+    if not search.lowered:
+        raise BuildError(
+            f"No block can be quantized within a drop of {options.max_drop:g} {probe.metric}",
+            expected="a larger budget (--max-drop), or a better trained model",
+        )
+    progress("Measuring the chosen plan")
+    graphs = quantizer.finish(search.lowered, estimator)
+    chosen = probe.measure(
+        graphs if profile.rest == "fp32" else quantizer.build(search.lowered, estimator), backend
+    )
+    report = SearchReport(
+        manifest.model.name,
+        profile.name,
+        f"{backend.name} {backend.version}",
+        images.path.name,
+        len(images.chosen(options.images)),
+        len(images.chosen(options.search_images, part=1)),
+        probe.metric,
+        options.max_drop,
+        Point(0, base.score, base.latency_ms),
+        Point(len(search.lowered), chosen.score, chosen.latency_ms),
+        estimator,
+        estimators,
+        tuple(points),
+        _effects(search),
+    )
+    lost = base.score - chosen.score
+    complaints = []
+    if lost > options.max_drop:
+        complaints.append(f"it loses {lost:.2f} {probe.metric}")
+    return Converted(graphs, _calibration(report), _accuracy(report), complaints, report)
+
+
+def _calibration(report: SearchReport) -> dict[str, object]:
+    return {
+        "profile": report.profile,
+        "set": report.calibration,
+        "images": report.calibration_images,
+        "estimator": report.estimator,
+        "max_drop": report.max_drop,
+        "kept": [block.name for block in report.blocks if not block.quantized],
+    }
+
+
+def _accuracy(report: SearchReport) -> dict[str, object]:
+    return {
+        "metric": report.metric,
+        "images": report.search_images,
+        "fp32": round(report.fp32.score, 3),
+        "int8": round(report.chosen.score, 3),
+    }
+
+
+def _effects(search: Search[Group]) -> tuple[BlockEffect, ...]:
+    everything = (*search.lowered, *search.kept)
+    effects = search.effects or (None,) * len(everything)
+    rows = [
+        BlockEffect(group.name, len(group.members), i < len(search.lowered), effect)
+        for i, (group, effect) in enumerate(zip(everything, effects, strict=True))
+    ]
+    return tuple(rows if not search.effects else rows[::-1])
+
+
+def _inputs(
+    model: onnx.ModelProto, names: Sequence[str], seen: Mapping[str, Histogram]
+) -> list[Histogram | None]:
+    """What was seen entering each of some operators."""
+    by_name = {node.name: node for node in model.graph.node}
+    found = (seen.get(by_name[name].input[0]) for name in names)
+    return [one if one is not None and one.limit else None for one in found]
+
+
+class _bar:  # noqa: N801
+    """A progress bar on a terminal's stderr."""
+
+    def __init__(self, what: str, items: Sequence[object]) -> None:
+        self._bar = tqdm(total=len(items), desc=what, leave=False, disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> Callable[[int], None]:
+        def to(done: int) -> None:
+            self._bar.update(done - self._bar.n)
+
+        return to
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

@@ -1,0 +1,157 @@
+"""Options of ``build`` that decide what a plan computes in, and the conversion they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xdecoder_rt.cli.options import positive
+from xdecoder_rt.errors import ArgumentError, require, shown
+from xdecoder_rt.text_cache import default_directory
+
+if TYPE_CHECKING:
+    from xdecoder_rt.export.convert import ConvertSummary
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PROFILES = ("cpu", "tensorrt")
+ESTIMATORS = ("max", "percentile", "entropy", "mse")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add the group "precision"."""
+    group = parser.add_argument_group("precision")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="what the heavy layers compute in (default: fp32, with --plan what it is in); the "
+        "result is compared with fp32 and refused where it is worse or slower",
+    )
+    group.add_argument(
+        "--profile",
+        choices=PROFILES,
+        help="which target the graphs of another precision are for: cpu (int8, bf16) or tensorrt "
+        "(int8, fp16, bf16; a portable plan that engines are built from) (default: cpu)",
+    )
+    group.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="for int8: images like those that the model will see, some hundreds: a labelled "
+        "folder, a folder of images, or a video",
+    )
+    group.add_argument(
+        "--max-drop",
+        type=_share,
+        metavar="X",
+        help="for int8: the most that may be lost, in PQ where the calibration set is labelled, "
+        "in percent of pixels that change their label where not (default 1.0)",
+    )
+    group.add_argument(
+        "--estimator",
+        choices=ESTIMATORS,
+        help="for int8: how ranges are found (default: all are tried, the best is taken)",
+    )
+    group.add_argument(
+        "--calibration-images",
+        type=positive,
+        metavar="N",
+        help="images that ranges come from, at most (default 128)",
+    )
+    group.add_argument(
+        "--search-images",
+        type=positive,
+        metavar="N",
+        help="images that accuracy is measured on, at most (default 48)",
+    )
+    group.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="for int8: write what was kept and why there (Markdown, JSON, a plot)",
+    )
+    group.add_argument(
+        "--force",
+        action="store_true",
+        help="write the plan even if it is worse or slower than fp32",
+    )
+    group.add_argument(
+        "--threads", type=positive, metavar="N", help="processor threads of what is measured"
+    )
+
+
+def check_precision(args: argparse.Namespace) -> None:
+    """Refuse options that contradict one another, before any work.
+
+    Raises:
+        ArgumentError: an option of INT8 without it, or INT8 without a calibration set.
+    """
+    if args.precision != "int8":
+        given = ("calibration", "max_drop", "estimator", "calibration_images", "report")
+        for name in given:
+            if getattr(args, name) is not None and args.precision in (None, "fp32"):
+                raise ArgumentError(
+                    f"--{name.replace('_', '-')} was given without a precision that needs it",
+                    expected="--precision int8",
+                )
+        return
+    if args.calibration is None:
+        raise ArgumentError(
+            "--precision int8 was given without a calibration set",
+            expected="some hundred images like those that the model will see: a labelled folder "
+            "(accuracy is then measured by PQ), a folder of images, or a video",
+            fix="add --calibration DIR",
+        )
+
+
+def convert(
+    args: argparse.Namespace, source: Path, progress: Callable[[str], None]
+) -> ConvertSummary:
+    """Convert a portable fp32 plan as the command line says, and write the search's report.
+
+    Raises:
+        XDecoderError: it cannot be converted, or should not.
+    """
+    require("onnx", "export")
+    from xdecoder_rt.export.conversion import (
+        CALIBRATION_IMAGES,
+        MAX_DROP,
+        SEARCH_IMAGES,
+        ConvertOptions,
+    )
+    from xdecoder_rt.export.convert import convert_plan
+
+    summary = convert_plan(
+        source,
+        args.output,
+        ConvertOptions(
+            precision=args.precision,
+            profile=args.profile or "cpu",
+            calibration=args.calibration,
+            max_drop=MAX_DROP if args.max_drop is None else args.max_drop,
+            estimator=args.estimator,
+            images=args.calibration_images or CALIBRATION_IMAGES,
+            search_images=args.search_images or SEARCH_IMAGES,
+            sizes=args.size,
+            force=args.force,
+            threads=args.threads,
+            cache_dir=default_directory(),
+        ),
+        progress,
+    )
+    if summary.report is not None and args.report is not None:
+        for file in summary.report.write(args.report):
+            progress(f"Wrote {file}")
+    return summary
+
+
+def _share(text: str) -> float:
+    """A number from 0 to 100, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number from 0 to 100")
+    return value
