@@ -439,7 +439,7 @@ def test_entry_points_are_found_by_name(fake_cuda: FakeCuda) -> None:
 def test_an_installed_driver_is_left_alone(fake_cuda: FakeCuda) -> None:
     package = _package(fake_cuda)
     with pytest.raises(package.UnavailableError, match="a CUDA driver is installed"):
-        package.load.__wrapped__()  # the loaded stand-in looks like one
+        package.library.__wrapped__()  # the loaded stand-in looks like one
 
 
 # ---- graphs ----
