@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,22 +37,25 @@ def picture(seed: int = 0, height: int = 48, width: int = 80) -> Any:
 
 
 def same(found: Any, expected: Any) -> None:
-    """Results, or lists of them, of two engines."""
-    if isinstance(expected, list):
+    """Results of two engines, or what they hold: numbers may differ by rounding."""
+    if isinstance(expected, np.ndarray) and expected.dtype.kind == "f":
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    elif isinstance(expected, np.ndarray):
+        np.testing.assert_array_equal(found, expected)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=1e-5)
+    elif isinstance(expected, list | tuple):
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
             same(one, other)
-        return
-    for name, value in vars(expected).items():
-        there = getattr(found, name)
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            np.testing.assert_allclose(there, value, atol=1e-5)
-        elif isinstance(value, np.ndarray):
-            np.testing.assert_array_equal(there, value)
-        elif isinstance(value, float):
-            assert there == pytest.approx(value, abs=1e-5)
-        else:
-            assert there == value
+    elif isinstance(expected, Mapping):
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            same(found[name], value)
+    elif hasattr(expected, "__dataclass_fields__"):
+        same(vars(found), vars(expected))
+    else:
+        assert found == expected
 
 
 @pytest.mark.parametrize("graphs", ["cuda graphs", "no cuda-bindings"])
