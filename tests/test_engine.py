@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from xdecoder_rt import Engine
+from xdecoder_rt.backends import open_backend
 from xdecoder_rt.errors import (
     ArgumentError,
     BackendError,
@@ -21,6 +22,7 @@ from xdecoder_rt.errors import (
     PlanError,
     VocabularyError,
 )
+from xdecoder_rt.plan import Plan
 from xdecoder_rt.results import Segmentation
 
 WORDS = ["mug", "robot arm", "floor"]
@@ -204,6 +206,19 @@ def test_openvino_agrees_with_onnx_runtime(engine: Engine, tiny_plan: Path, tmp_
             ours = engine.segment(picture(), WORDS, task=task).segmentation
             theirs = other.segment(picture(), WORDS, task=task).segmentation
             assert (ours == theirs).mean() >= 0.999
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_graph_with_other_inputs_is_a_plan_of_another_version(
+    tiny_plan: Path, backend: str
+) -> None:
+    pytest.importorskip(backend)
+    with Plan.open(tiny_plan) as plan:
+        member = plan.manifest.graphs.text
+        graph = open_backend(plan.manifest, backend).load("text", memoryview(plan.read(member)))
+    feeds = {name: np.zeros(1) for name in graph.inputs if name != "visible"}
+    with pytest.raises(PlanError, match=r"text graph .* takes .*visible.*build the plan again"):
+        graph(feeds)
 
 
 def test_an_unwritable_cache_is_one_warning(tiny_plan: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.errors import PlanError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.panoptic_rule import PanopticSegment
 
@@ -30,6 +31,26 @@ class Graph(Protocol):
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
         """Run the graph on arrays or on values of the same backend; returns every output."""
+
+
+def check_feeds(name: str, inputs: tuple[str, ...], feeds: Mapping[str, Value | Array]) -> None:
+    """Check that a graph gets what it takes, before a library says so in its own words.
+
+    Args:
+        name: the graph's, for the message.
+        inputs: names of what it takes.
+        feeds: what it gets.
+
+    Raises:
+        PlanError: they differ, as they do in plans of other versions.
+    """
+    if feeds.keys() != set(inputs):
+        raise PlanError(
+            f"The {name} graph of the plan takes {', '.join(sorted(inputs))}; this version of "
+            f"xdecoder_rt gives {', '.join(sorted(feeds))}",
+            expected="a plan that this version built",
+            fix="build the plan again: xdecoder-rt build",
+        )
 
 
 class Backend(Protocol):

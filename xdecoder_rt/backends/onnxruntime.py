@@ -8,20 +8,26 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from xdecoder_rt.backends.base import Array, Graph, Value
+from xdecoder_rt.backends.base import Array, Graph, Value, check_feeds
 from xdecoder_rt.errors import BackendError
 
 
 class OnnxRuntimeGraph:
     """One session; ONNX Runtime allows concurrent runs of it."""
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, name: str, session: ort.InferenceSession) -> None:
+        self._name = name
         self._session = session
         self.inputs = tuple(port.name for port in session.get_inputs())
         self._outputs = [output.name for output in session.get_outputs()]
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
-        """Run the graph; outputs stay in ONNX Runtime's memory."""
+        """Run the graph; outputs stay in ONNX Runtime's memory.
+
+        Raises:
+            PlanError: the graph takes other inputs.
+        """
+        check_feeds(self._name, self.inputs, feeds)
         values = {
             name: value if isinstance(value, ort.OrtValue) else _wrap(value)
             for name, value in feeds.items()
@@ -68,7 +74,7 @@ class OnnxRuntimeBackend:
                 expected="a graph of opset 18 made of standard operators",
                 fix="Build the plan again, or update onnxruntime",
             ) from error
-        return OnnxRuntimeGraph(session)
+        return OnnxRuntimeGraph(name, session)
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """Copy a value out of ONNX Runtime's memory."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.backends.base import Array, Graph, Value
+from xdecoder_rt.backends.base import Array, Graph, Value, check_feeds
 from xdecoder_rt.errors import BackendError, require
 
 # OpenVINO takes bf16 by itself where the processor has it: the plan's word is final.
@@ -30,8 +30,10 @@ class OpenVINOGraph:
         """Run the graph; outputs are arrays of their own.
 
         Raises:
+            PlanError: the graph takes other inputs.
             BackendError: OpenVINO fails, as it may with the first inputs of some shape.
         """
+        check_feeds(self._name, self.inputs, feeds)
         try:
             request = self._requests.get_nowait()
         except queue.Empty:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends.base import Array, Graph, PanopticMap, Value
+from xdecoder_rt.backends.base import Array, Graph, PanopticMap, Value, check_feeds
 from xdecoder_rt.backends.cuda_blocks import BlockPool
 from xdecoder_rt.backends.cuda_context import CudaContext
 from xdecoder_rt.backends.cuda_downloads import Downloads
@@ -85,14 +85,10 @@ class TensorRTGraph:
         """Queue the graph; outputs stay on the device and may not be written yet.
 
         Raises:
-            BackendError: an input is missing, or of a shape or type that the engine does not take.
+            PlanError: the engine takes other inputs.
+            BackendError: an input is of a shape or type that the engine does not take.
         """
-        if set(feeds) != set(self.inputs):
-            raise BackendError(
-                f"The {self._name} engine gets {', '.join(sorted(feeds))}",
-                expected=", ".join(self.inputs),
-                fix="build the plan again with this version of xdecoder_rt",
-            )
+        check_feeds(self._name, self.inputs, feeds)
         with self._cuda:
             lane = self._take()
             try:
