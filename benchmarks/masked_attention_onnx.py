@@ -70,28 +70,13 @@ FORMS = {
     + SCORES
     + "masked = Where(visible, scores, number)\n"
     + WEIGHTED,
-    "a number is added, from signs": LOGITS
-    + """signs = Sign(logits)
-    closed = Min(signs, zero)
-    highest = ReduceMax<keepdims = 1>(closed, last)
-    relative = Sub(closed, highest)
-    ten = Neg(number)
-    flat_bias = Mul(relative, ten)
-    bias = Unsqueeze(flat_bias, head)
-"""
+    "a number is added, then a floor below the row's highest": ADDED
     + SCORES
-    + "masked = Add(scores, bias)\n"
-    + WEIGHTED,
-    "a number is added, one threshold a row": LOGITS
-    + """highest = ReduceMax<keepdims = 1>(logits, last)
-    is_empty = Less(highest, zero)
-    threshold = Where(is_empty, infinity, zero)
-    seen = GreaterOrEqual(logits, threshold)
-    visible = Unsqueeze(seen, head)
-    bias = Where(visible, zero, number)
+    + """added = Add(scores, bias)
+    top = ReduceMax<keepdims = 1>(added, last)
+    floor = Sub(top, fifty)
+    masked = Max(added, floor)
 """
-    + SCORES
-    + "masked = Add(scores, bias)\n"
     + WEIGHTED,
     "Attention (opset 23), boolean mask": VISIBLE
     + "out = Attention<scale = 0.125>(query, key_rows, value, visible)\n",
@@ -118,6 +103,7 @@ def model(body: str, feeds: Feeds, heads: int) -> onnx.ModelProto:
         "number": np.float32(-10000),
         "infinity": np.float32(-np.inf),
         "scale": np.float32(0.125),
+        "fifty": np.float32(50),
         "last": np.array([-1]),
         "head": np.array([1]),
         "flat": np.array([0, 0, -1]),

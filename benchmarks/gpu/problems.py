@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xdecoder_rt.kernels.masked_attention import reference
-from xdecoder_rt.kernels.masked_attention.schedule import NARROW, Problem
+from xdecoder_rt.kernels.masked_attention.schedule import WIDE, Problem
 
 DENSITIES = (0.10, 0.02, 0.50)
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -156,9 +156,9 @@ class Inputs:
     def tile_share(self) -> float:
         """The share of the shipped kernel's tiles that some query of the block may see."""
         visible = reference.open_positions(self.mask_embedding.float(), self.mask_features.float())
-        rows, keys = (-visible.shape[i] % size for i, size in ((1, NARROW.query), (2, NARROW.key)))
+        rows, keys = (-visible.shape[i] % size for i, size in ((1, WIDE.query), (2, WIDE.key)))
         padded = torch.nn.functional.pad(visible, (0, keys, 0, rows))
-        tiles = padded.unflatten(2, (-1, NARROW.key)).unflatten(1, (-1, NARROW.query))
+        tiles = padded.unflatten(2, (-1, WIDE.key)).unflatten(1, (-1, WIDE.query))
         return float(tiles.any(dim=4).any(dim=2).float().mean())
 
 

@@ -141,5 +141,8 @@ def _reason(report: Any) -> str:
         return ""
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
-    errors = re.findall(r"^E +(.+)$", str(report.longrepr), re.MULTILINE)
-    return (errors or str(report.longrepr).splitlines() or ["no reason"])[0][:400]
+    said = str(report.longrepr)
+    # Of several errors, as hypothesis groups them, each on a line of its own.
+    errors = re.findall(r"^E? *[|+ ]*([\w.]*(?:Error|Exception)\b.*)$", said, re.MULTILINE)
+    errors = errors or re.findall(r"^E +(.+)$", said, re.MULTILINE)
+    return "; ".join(dict.fromkeys(errors or said.splitlines() or ["no reason"]))[:400]

@@ -94,8 +94,8 @@ class Schedule:
     heads_together: int = 0
 
 
-NARROW, WIDE = Tiles(query=16, key=64), Tiles(query=32, key=64)
-"""Blocks of queries where products are on tensor cores: what ships, and a wider one."""
+WIDE, NARROW = Tiles(query=32, key=64, stages=3), Tiles(query=16, key=64)
+"""Blocks of queries where products are on tensor cores: what ships, and a narrower one."""
 NARROW_PLAIN = Tiles(query=16, key=32, warps=8)
 """Where they are not (fp32, and everything before compute capability 8.0)."""
 BITS, BITS_PLAIN = Tiles(query=64, key=64, stages=3), Tiles(query=16, key=32)
@@ -122,9 +122,13 @@ def has_tensor_cores(element: str, capability: tuple[int, int]) -> bool:
 
 
 def choose(problem: Problem, device: Device) -> Schedule:
-    """The schedule for a device: small blocks skip more tiles, and fill a chip sooner."""
+    """The schedule for a device.
+
+    Small blocks skip more tiles and fill a chip sooner, large ones read keys and values less often;
+    the choice was measured on an H200 (docs/kernels.md).
+    """
     tensor_cores = has_tensor_cores(problem.element, device.capability)
-    tiles = NARROW if tensor_cores else NARROW_PLAIN
+    tiles = WIDE if tensor_cores else NARROW_PLAIN
     return Schedule(
         tiles,
         BITS if tensor_cores else BITS_PLAIN,

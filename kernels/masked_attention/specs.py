@@ -29,7 +29,7 @@ def specs(capability: tuple[int, int]) -> list[KernelSpec]:
     forms = [_pack("u8", False)]
     for element in ELEMENTS:
         tensor_cores = plan.has_tensor_cores(element, capability)
-        tiles = plan.NARROW if tensor_cores else plan.NARROW_PLAIN
+        tiles = plan.WIDE if tensor_cores else plan.NARROW_PLAIN
         forms += [_pack(element, True), _combine(element, False)]
         for aligned in (True, False):
             forms.append(
@@ -40,11 +40,11 @@ def specs(capability: tuple[int, int]) -> list[KernelSpec]:
 
 
 def compared(capability: tuple[int, int]) -> list[KernelSpec]:
-    """Forms that no plan uses: the design of one kernel, and wider blocks of queries."""
+    """Forms that no plan uses: the design of one kernel, and narrower blocks of queries."""
     if not plan.has_tensor_cores("fp16", capability):
         return []
     return [
-        _attend("fp16", False, True, plan.WIDE),
+        _attend("fp16", False, True, plan.NARROW),
         *(_fused("fp16", heads) for heads in (1, 4)),
     ]
 

@@ -49,7 +49,7 @@ def test_a_target_that_the_compiler_lacks_is_listed_and_no_obstacle(orin: Path) 
     assert index["targets"]["sm_101"]["unavailable"]
     table = report.resources(index)
     assert "sm_101 | Jetson Thor (CUDA 12) (not compiled: " in table
-    assert "| `attend_fp16_16x64` | 4 |" in table
+    assert "| `attend_fp16_32x64` | 4 |" in table
 
 
 def test_nothing_is_left_of_a_compilation_that_fails(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_a_call_that_was_not_compiled_is_refused(compiled: CompiledKernels, cuda
     problem = Problem(1, 3, 21, 300, 32, 65, "fp16")
     axes = {"query": 4, "key": 4, "value": 4, "bits": 3, "boolean": 3}
     operands = {name: Operand(256, (1,) * number) for name, number in axes.items()}
-    way = Schedule(schedule.NARROW, schedule.BITS)
+    way = Schedule(schedule.WIDE, schedule.BITS)
     attend = schedule.calls(problem, way, operands, 256)[-1]
     with pytest.raises(BackendError, match="no compiled form of attend"):
         Kernels(compiled).launch(attend)
