@@ -67,6 +67,7 @@ def build_engines(
         kept = _kept(plan.manifest, source, options)
         if options.plugin:
             quick_plugin.enable(toolchain, kernel_files(plan, options.kernels))
+        kernels = kernel_members(plan, options.kernels, toolchain.targets)
         engines: dict[str, BuiltEngine] = {}
 
         def engine_of(graph: str, member: str) -> str:
@@ -95,7 +96,7 @@ def build_engines(
         members = {
             **{name: engine.data for name, engine in engines.items()},
             **others,
-            **kernel_members(plan, options.kernels, toolchain.targets),
+            **kernels,
             layer_reports.LAYERS: layer_reports.to_json(
                 {name: engine.layers for name, engine in engines.items()}
             ),

@@ -298,3 +298,18 @@ def test_the_whole_tiny_model_for_one_gpu(target: int, tiny_plan: Path, tmp_path
     built = build_engines(tiny_plan, tmp_path / "rtx.plan", options)
     assert len(built.engines) == 8
     assert all(engine.layers for engine in built.engines.values())
+
+
+@pytest.mark.slow
+def test_the_starter_for_three_generations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript", reason="exporting the starter needs the extra export")
+    output = ["-o", str(tmp_path / "rtx.plan"), "--json"]
+    assert main(["build", "--backend", "tensorrt_rtx", "--sm", "86", "89", "120", *output]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["targets"] == ["8.6", "8.9", "12.0"]
+    graphs = {graph["graph"]: graph for graph in summary["graphs"]}
+    assert set(graphs) == {"vision", "decode", "mask", "text", "token"}
+    assert graphs["vision"]["precisions"]["Conv"] == {"fp32": 57}
+    assert list(tmp_path.iterdir()) == [tmp_path / "rtx.plan"]
