@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from xdecoder_rt.kernels.masked_attention import reference
-from xdecoder_rt.kernels.masked_attention.op import masked_attention
+from xdecoder_rt.kernels.masked_attention.op import masked_attention, trained
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -132,6 +132,21 @@ def test_gradient_equals_that_of_the_reference() -> None:
         return masked_attention(query, key, value, *inputs[3:])
 
     assert torch.autograd.gradcheck(of_leaves, [t.clone().requires_grad_() for t in inputs[:3]])
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_the_form_for_training_equals_the_operator_in_value_and_gradient(blocked: bool) -> None:
+    results = []
+    for attention in (masked_attention, trained):
+        inputs = make(seed=3, blocked=blocked)
+        for tensor in inputs[:3]:
+            tensor.requires_grad_()
+        out = attention(*inputs)
+        (out * torch.arange(out.numel()).reshape(out.shape).cos()).sum().backward()
+        results.append([out.detach(), *(tensor.grad for tensor in inputs[:3])])
+        assert all(tensor.grad is None for tensor in inputs[3:])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_the_mask_gets_no_gradient() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from xdecoder_rt.evaluation.items import Phrase, Question
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolderWriter
@@ -22,6 +24,8 @@ from xdecoder_rt.models.config import (
     PixelDecoderConfig,
     TextConfig,
 )
+from xdecoder_rt.training.distillation.teacher import Teacher
+from xdecoder_rt.training.scenes.bank.store import BankWriter
 
 PALETTE = np.array(
     [[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40], [90, 90, 90]], np.uint8
@@ -119,6 +123,48 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 ],
             )
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where forty words lie in the tiny model's space of texts."""
+    path = tmp_path_factory.mktemp("teacher") / "teacher.npz"
+    levels = np.random.default_rng(0).integers(-127, 128, (40, 16)).astype(np.int8)
+    Teacher(tuple(f"word {i}" for i in range(40)), levels).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Discs and boxes to paste, a lawn, a room with a table and a cup on it, two photographs."""
+    rng = np.random.default_rng(0)
+    writer = BankWriter(frozenset({"floor", "grass"}))
+
+    def png(pixels: NDArray[np.uint8]) -> bytes:
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        return out.getvalue()
+
+    y, x = np.mgrid[:60, :60] - 29.5
+    disc, square = np.hypot(x, y) < 28, np.maximum(abs(x), abs(y)) < 24
+    for name, drawn, shape in (
+        ("ball", True, disc), ("ball", False, disc), ("cup", True, square), ("box", False, square),
+    ):  # fmt: skip
+        pixels = np.zeros((60, 60, 4), np.uint8)
+        pixels[..., :3] = rng.integers(40, 220, 3)
+        pixels[shape, 3] = 255
+        writer.cut_out(name, drawn, png(pixels))
+    lawn = rng.integers(0, 256, (80, 80, 3), np.uint8)
+    writer.scene({1: "grass"}, png(lawn), png(np.ones((80, 80), np.uint8)))
+    ids = np.ones((96, 128), np.uint8)
+    ids[40:80, 20:110], ids[50:60, 40:52] = 2, 3
+    image = (ids[..., None] * np.array([60, 50, 40])).astype(np.uint8)
+    writer.scene({1: "floor", 2: "table", 3: "cup"}, png(image), png(ids))
+    for _ in range(2):
+        writer.photograph(png(rng.integers(0, 256, (90, 120, 3), np.uint8)))
+    folder = tmp_path_factory.mktemp("bank") / "tiny"
+    writer.write(folder)
+    return folder
 
 
 @dataclasses.dataclass(frozen=True)

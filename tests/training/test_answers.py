@@ -51,10 +51,9 @@ def test_a_step_offers_all_that_its_questions_accept_and_offer(
     assert len(drawn) == (max(len(own), min(size, len(own) + len(known))) if asked else 0)
 
 
-def test_steps_and_processes_draw_different_answers() -> None:
+def test_steps_draw_different_answers() -> None:
     sampler = AnswerSampler([f"answer {i}" for i in range(50)], 5, 0)
     questions = [Question("what?", ("yes",))]
     first = sampler.sample(questions, 3)
     assert sampler.sample(questions, 3) == first
     assert sampler.sample(questions, 4) != first
-    assert sampler.sample(questions, 3, rank=1) != first

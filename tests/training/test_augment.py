@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
 
+from xdecoder_rt.evaluation.items import NOTHING
 from xdecoder_rt.training.augment import (
     View,
     jitter_colour,
@@ -69,6 +70,14 @@ def test_crops_look_for_labels() -> None:
     ids[:250, :250] = 1
     views = [random_view(ids, 320, np.random.default_rng(i)) for i in range(200)]
     hits = [ids[v.top : v.top + v.height, v.left : v.left + v.width].any() for v in views]
+    assert np.mean(hits) > 0.95
+
+
+def test_pixels_known_to_show_nothing_named_are_no_labels_to_look_for() -> None:
+    ids = np.full((640, 640), NOTHING, np.int16)
+    ids[:250, :250] = 1
+    views = [random_view(ids, 320, np.random.default_rng(i)) for i in range(200)]
+    hits = [(ids[v.top : v.top + v.height, v.left : v.left + v.width] > 0).any() for v in views]
     assert np.mean(hits) > 0.95
 
 

@@ -24,6 +24,7 @@ from xdecoder_rt.training.losses import candidate_points
 from xdecoder_rt.training.metrics import LOSSES, SEGMENTATION_LOSSES, TEXT_LOSSES
 from xdecoder_rt.training.objective import Objective, ObjectiveSettings
 from xdecoder_rt.training.points import focused_points
+from xdecoder_rt.training.step import Step
 from xdecoder_rt.training.step_text import StepText, StepWriter
 from xdecoder_rt.training.targets import IGNORE, make_targets
 from xdecoder_rt.training.vocabulary import BatchVocabulary
@@ -265,7 +266,7 @@ def test_every_part_of_the_model_gets_a_finite_gradient(
     objective = Objective(model, SETTINGS)
     for batch in (make_batch(2), make_batch(2, (0, 0)), make_batch(2, spoken=False)):
         model.zero_grad()
-        losses = objective(batch, written(batch, tiny_tokenizer))
+        losses = objective(Step(batch, written(batch, tiny_tokenizer)))
         losses["total"].backward()
         assert set(losses) == set(LOSSES)
         assert losses["total"].isfinite()
@@ -280,13 +281,15 @@ def test_losses_of_absent_tasks_are_zero_and_have_a_graph(
 ) -> None:
     objective = Objective(tiny_model(), SETTINGS)
     silent = make_batch(2, spoken=False)
-    losses = objective(silent, written(silent, tiny_tokenizer))
+    losses = objective(Step(silent, written(silent, tiny_tokenizer)))
     for name in TEXT_LOSSES:
         assert losses[name] == 0, name
         assert losses[name].requires_grad, name
     assert all(losses[name] > 0 for name in SEGMENTATION_LOSSES)
     spoken = make_batch(2)
-    assert all(value > 0 for value in objective(spoken, written(spoken, tiny_tokenizer)).values())
+    losses = objective(Step(spoken, written(spoken, tiny_tokenizer)))
+    assert losses.pop("distillation") == 0
+    assert all(value > 0 for value in losses.values())
 
 
 def test_the_total_is_the_weighted_sum_over_layers(
@@ -295,7 +298,7 @@ def test_the_total_is_the_weighted_sum_over_layers(
     weights = LossWeights(2, 3, 5, 7, 11, 13, 17, 19)
     objective = Objective(tiny_model(), ObjectiveSettings(losses=weights, points=POINTS))
     batch = make_batch(2)
-    losses = objective(batch, written(batch, tiny_tokenizer))
+    losses = objective(Step(batch, written(batch, tiny_tokenizer)))
     factors = dict(
         classification=2, mask=3, dice=5, image=7, grounding=11, phrase_mask=3, phrase_dice=5,
         retrieval=13, caption=17, answer=19,
@@ -311,7 +314,7 @@ def test_the_ensemble_of_retrieval_trains_the_backbones_projection(
     model = tiny_model()
     model.config = dataclasses.replace(model.config, retrieval_ensemble=True)
     batch = make_batch(2, (3, 1))
-    Objective(model, SETTINGS)(batch, written(batch, tiny_tokenizer))["retrieval"].backward()
+    Objective(model, SETTINGS)(Step(batch, written(batch, tiny_tokenizer)))["retrieval"].backward()
     assert model.backbone_proj.grad is not None
     assert model.backbone_proj.grad.abs().sum() > 0
 
@@ -324,7 +327,7 @@ def test_more_targets_than_queries_are_matched_as_far_as_they_go(
     text = StepWriter(tiny_tokenizer, 3, tuple(TASKS), 8).write(
         batch, BatchVocabulary(tuple("012345"), tuple("0123456"))
     )
-    losses = Objective(model, SETTINGS)(batch, text)
+    losses = Objective(model, SETTINGS)(Step(batch, text))
     losses["total"].backward()
     assert losses["total"].isfinite()
 
@@ -334,6 +337,6 @@ def test_bfloat16_leaves_the_losses_in_float32(
 ) -> None:
     batch = make_batch(2)
     settings = ObjectiveSettings(points=POINTS, matching_points=9, bf16=True)
-    losses = Objective(tiny_model(), settings)(batch, written(batch, tiny_tokenizer))
+    losses = Objective(tiny_model(), settings)(Step(batch, written(batch, tiny_tokenizer)))
     losses["total"].backward()
     assert {loss.dtype for loss in losses.values()} == {torch.float32}

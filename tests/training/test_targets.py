@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xdecoder_rt.evaluation.items import NOTHING as UNNAMED
 from xdecoder_rt.evaluation.items import Phrase, Segment
 from xdecoder_rt.training.dataset import Example, collate
 from xdecoder_rt.training.targets import IGNORE, NOTHING, Targets, make_targets
@@ -33,6 +34,21 @@ def test_stuff_of_one_name_is_one_target_and_things_stay_apart() -> None:
     assert len(masks["grass"]) == 1
     assert len(masks["cat"]) == 2
     assert np.array_equal(masks["cat"][0] | masks["cat"][1], ids > 2)
+
+
+def test_pixels_known_to_show_nothing_named_are_negatives_and_unlabelled_ones_ignored() -> None:
+    ids = np.zeros((16, 16), np.int16)
+    ids[:6], ids[6:10] = UNNAMED, 1
+    segments = [Segment(1, "cup", True, 64)]
+    phrases = [Phrase("the cup", (1,))]
+    targets = make_targets(ids, segments, 16, phrases=phrases)
+    assert (targets.ids[:6] == NOTHING).all()
+    assert (targets.ids[10:] == IGNORE).all()
+    assert targets.labels == ("cup",)
+    assert targets.phrases == ("the cup",)
+    empty = make_targets(np.full((16, 16), UNNAMED, np.int16), segments, 16)
+    assert (empty.ids == NOTHING).all()
+    assert empty.labels == ()
 
 
 def test_slivers_are_no_targets_but_known_to_be_none_and_crowds_are_ignored() -> None:

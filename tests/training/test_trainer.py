@@ -23,9 +23,9 @@ pytest.importorskip("tqdm", reason="training needs tqdm")
 from xdecoder_rt.errors import ArgumentError, CheckpointError, DatasetError, XDecoderError
 from xdecoder_rt.models import XDecoder, load_checkpoint
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
-from xdecoder_rt.training.dataset import Batch
+from xdecoder_rt.training.distillation.teacher import Teacher
 from xdecoder_rt.training.distributed import World
-from xdecoder_rt.training.loader import load_batches
+from xdecoder_rt.training.loader import load_steps
 from xdecoder_rt.training.metrics import (
     LOSSES,
     SEGMENTATION_LOSSES,
@@ -33,6 +33,7 @@ from xdecoder_rt.training.metrics import (
     read_metrics,
 )
 from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.step import Step
 from xdecoder_rt.training.trainer import CHECKPOINT, CURVES, METRICS, STATE, Trainer
 
 Make = Callable[..., Trainer]
@@ -81,10 +82,10 @@ def stop_after(trainer: Trainer, steps: int, number: signal.Signals = signal.SIG
     """Let the operating system ask the run to stop during a step."""
     step = trainer.step
 
-    def stepping(batch: Batch) -> dict[str, float]:
+    def stepping(data: Step) -> dict[str, float]:
         if trainer.progress.step == steps - 1:
             os.kill(os.getpid(), number)
-        return step(batch)
+        return step(data)
 
     trainer.step = stepping  # type: ignore[method-assign]
 
@@ -154,6 +155,26 @@ def test_workers_do_not_change_a_run(make: Make, tmp_path: Path) -> None:
     assert same(alone, helped)
 
 
+def test_a_teacher_changes_what_words_come_to_mean(
+    make: Make, tmp_path: Path, tiny_teacher: Path
+) -> None:
+    alone, taught = make(out=tmp_path / "a"), make(out=tmp_path / "b", teacher=tiny_teacher)
+    alone.run()
+    path = taught.run()
+    assert not same(alone, taught)
+    assert all(r["distillation"] > 0 for r in read_metrics(path.parent / METRICS)[:6])
+    assert '"teacher": "teacher.npz"' in (path.read_bytes()[:20_000]).decode("latin-1").replace(
+        "\\", ""
+    )
+
+
+def test_a_teacher_of_another_width_is_refused(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "wide.npz"
+    Teacher(("cup",), np.ones((1, 24), np.int8)).save(path)
+    with pytest.raises(ArgumentError, match="length 24"):
+        make(teacher=path)
+
+
 def test_another_seed_is_another_run(make: Make, tmp_path: Path) -> None:
     one, other = make(out=tmp_path / "a", steps=2), make(out=tmp_path / "b", steps=2, seed=1)
     one.run()
@@ -202,9 +223,9 @@ class Clock:
     def attach(self, trainer: Trainer) -> None:
         step = trainer.step
 
-        def stepping(batch: Batch) -> dict[str, float]:
+        def stepping(data: Step) -> dict[str, float]:
             self.now += 2.0
-            return step(batch)
+            return step(data)
 
         trainer.step = stepping  # type: ignore[method-assign]
 
@@ -264,15 +285,16 @@ def test_divergence_ends_the_run_and_spares_the_weights(make: Make) -> None:
         assert torch.equal(value, before[name]), name
 
 
-def test_a_batch_is_learnt_in_a_few_steps_for_every_task(make: Make) -> None:
-    trainer = make(steps=60, batch_size=4, lr=3e-3)
-    batch = next(load_batches(trainer.examples, trainer.order.batches(0, 4), 0))
-    assert any(batch.phrases)
-    assert any(batch.captions)
-    assert any(batch.questions)
+def test_a_step_is_learnt_in_a_few_repeats_for_every_task(make: Make, tiny_teacher: Path) -> None:
+    trainer = make(steps=60, batch_size=4, lr=3e-3, teacher=tiny_teacher, lesson_size=8)
+    step = next(load_steps(trainer.examples, trainer.maker, trainer.order.batches(0, 4), 0))
+    assert any(step.batch.phrases)
+    assert any(step.batch.captions)
+    assert any(step.batch.questions)
+    assert step.lesson is not None
     records = []
     for _ in range(60):
-        records.append(trainer.step(batch))
+        records.append(trainer.step(step))
         trainer.progress.advance_to_step_limit(1.0, 60)
     first, last = ({k: np.mean([r[k] for r in part]) for k in LOSSES} for part in (
         records[:5], records[-5:]

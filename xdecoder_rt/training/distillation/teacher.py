@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +45,19 @@ class Teacher:
             encoder: texts to unit vectors ``[N, at least width]``.
             texts: distinct.
             width: D, the length of the student's embeddings.
+
+        Raises:
+            ArgumentError: a text comes twice or has several lines, or there are fewer texts or
+                dimensions than `width`.
         """
+        if len(set(texts)) < len(texts) or any("\n" in text for text in texts):
+            raise ArgumentError("Texts come twice or have several lines", expected="distinct lines")
         full = encoder(texts).astype(np.float64)
+        if not 1 <= width <= min(full.shape):
+            raise ArgumentError(
+                f"{full.shape[0]} texts in {full.shape[1]} dimensions give no width of {width}",
+                expected=f"a width from 1 to {min(full.shape)}",
+            )
         centred = full - full.mean(axis=0)
         _, _, axes = np.linalg.svd(centred.T @ centred)
         turned = centred @ axes[:width].T
@@ -53,10 +66,18 @@ class Teacher:
         return cls(tuple(texts), np.rint(turned * scale).astype(np.int8))
 
     def save(self, path: Path) -> None:
-        """Write it."""
-        with atomic_writer(path) as out:
-            texts = np.frombuffer("\n".join(self.texts).encode(), np.uint8)
-            np.savez_compressed(out, texts=texts, embeddings=self.embeddings)
+        """Write it.
+
+        Raises:
+            DatasetError: it cannot be written.
+        """
+        texts = np.frombuffer("\n".join(self.texts).encode(), np.uint8)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_writer(path) as out:
+                np.savez_compressed(out, texts=texts, embeddings=self.embeddings)
+        except OSError as error:
+            raise DatasetError(f"{path} cannot be written: {error.strerror or error}") from error
 
     @classmethod
     def load(cls, path: Path) -> Teacher:
@@ -66,16 +87,20 @@ class Teacher:
             DatasetError: it is no such file.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 texts = tuple(file["texts"].tobytes().decode().split("\n"))
                 embeddings = file["embeddings"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise DatasetError(
                 f"{path} is no file of a teacher's words ({error})",
-                expected="what python -m xdecoder_rt.training.distillation teacher wrote",
+                expected="what python -m xdecoder_rt.training.distillation ask wrote",
             ) from error
         if embeddings.dtype != np.int8 or embeddings.ndim != 2 or len(embeddings) != len(texts):
-            raise DatasetError(f"{path} has {len(texts)} texts and other embeddings")
+            raise DatasetError(
+                f"{path} has {len(texts)} texts and embeddings of {embeddings.dtype} "
+                f"{list(embeddings.shape)}",
+                expected="one row of int8 a text",
+            )
         return cls(texts, embeddings)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from xdecoder_rt.errors import ArgumentError, require
+from xdecoder_rt.errors import ArgumentError, CheckpointError, require
 from xdecoder_rt.models import XDecoder, compact_config, load_checkpoint, save_checkpoint
 from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
 from xdecoder_rt.tokenizer import ClipTokenizer
@@ -27,6 +28,7 @@ def teach(
     lesson_size: int,
     lr: float,
     seed: int,
+    progress: bool = True,
 ) -> float:
     """Teach, and write the checkpoint.
 
@@ -38,6 +40,7 @@ def teach(
         lesson_size: words a step.
         lr: peak rate of AdamW, which falls to zero as a cosine.
         seed: decides the words and a new model's start.
+        progress: whether to show a progress bar.
 
     Returns:
         The loss, averaged over the last steps.
@@ -52,6 +55,10 @@ def teach(
             f"{steps} steps of {lesson_size} words at a rate of {lr}",
             expected="at least one step, two words and a positive rate",
         )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error.strerror or error}") from error
     torch.manual_seed(seed)
     known = Teacher.load(teacher)
     if init is None:
@@ -67,7 +74,9 @@ def teach(
     parameters = list(model.text_encoder.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, fused=True)
     recent = math.inf
-    bar = require("tqdm", "train").trange(steps, unit="step", dynamic_ncols=True)
+    bar = require("tqdm", "train").trange(
+        steps, unit="step", dynamic_ncols=True, disable=not progress
+    )
     for step in bar:
         warm = min(1.0, (step + 1) / _WARM_UP)
         for group in optimizer.param_groups:
@@ -78,8 +87,21 @@ def teach(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        value = float(loss)
+        value = loss.item()
         recent = value if math.isinf(recent) else recent + _RECENT * (value - recent)
         bar.set_postfix(loss=f"{recent:.3f}")
-    save_checkpoint(out, model.eval(), {"taught": known.texts[0]})
+    card = {
+        "teacher": teacher.name,
+        "texts": len(known.texts),
+        "init": init.name if init else None,
+        "steps": steps,
+        "lesson_size": lesson_size,
+        "lr": lr,
+        "seed": seed,
+        "loss": recent,
+    }
+    try:
+        save_checkpoint(out, model.eval(), {"teaching": json.dumps(card)})
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error.strerror or error}") from error
     return recent

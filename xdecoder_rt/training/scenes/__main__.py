@@ -18,10 +18,12 @@ _DESCRIPTION = """\
 Draw labelled scenes and write them as a labelled folder: images, maps of segment ids and
 annotations.json, as `xdecoder-rt train` and `xdecoder-rt eval` read them.
 
-Two domains:
+Three domains:
   clipart   Open Clip Art drawings over procedural textures: hundreds of everyday nouns.
             Needs the drawings: sudo apt-get install openclipart-svg
   workcell  rendered rooms with robot arms, tables, tools, groceries and furniture.
+  mujoco    such rooms by another renderer, with other robots: to measure with, never to train on
+            (splits val and novel). Needs OpenGL without a screen: sudo apt-get install libosmesa6
 
 Three splits:
   train     what to train on
@@ -39,6 +41,7 @@ _EXAMPLES = """\
 examples:
   python -m xdecoder_rt.training.scenes clipart data/clipart_train --count 12000
   python -m xdecoder_rt.training.scenes workcell data/workcell_val --count 150 --split val
+  python -m xdecoder_rt.training.scenes mujoco data/mujoco_val --count 100 --split val
   python -m xdecoder_rt.training.scenes workcell data/more --count 2000 --seed 1 --workers 8
   python -m xdecoder_rt.training.scenes describe data/workcell_val --seed 2
   python -m xdecoder_rt.training.scenes bank data/bank --scenes data/more --photographs wallpapers

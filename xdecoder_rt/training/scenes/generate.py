@@ -19,9 +19,9 @@ from xdecoder_rt.training.scenes.scene import Scene, scene_generator
 
 __all__ = ["DOMAINS", "SPLITS", "Domain", "Split", "generate"]
 
-Domain = Literal["clipart", "workcell"]
+Domain = Literal["clipart", "workcell", "mujoco"]
 Split = Literal["train", "val", "novel"]
-DOMAINS: tuple[Domain, ...] = ("clipart", "workcell")
+DOMAINS: tuple[Domain, ...] = ("clipart", "workcell", "mujoco")
 SPLITS: tuple[Split, ...] = ("train", "val", "novel")
 
 _SCENES_A_TASK = 4
@@ -60,6 +60,10 @@ class _Order:
             from xdecoder_rt.training.scenes.clipart import clipart_studio
 
             return clipart_studio(self.split, self.clipart_dir, self.cache_dir)
+        if self.domain == "mujoco":
+            from xdecoder_rt.training.scenes.mujoco_cell import mujoco_studio
+
+            return mujoco_studio(self.split)
         from xdecoder_rt.training.scenes.workcell import workcell_studio
 
         return workcell_studio(self.split)
@@ -112,7 +116,8 @@ def generate(
     interrupted run left there is removed by the next run for the same folder.
 
     Args:
-        domain: "clipart" (drawings over textures) or "workcell" (rendered robot scenes).
+        domain: "clipart" (drawings over textures), "workcell" (rendered robot scenes) or "mujoco"
+            (such scenes of another renderer and other robots, to measure with only).
         out: The folder; new, or empty.
         count: How many scenes.
         split: "train"; "val", the names of training with unseen drawings and arrangements; or
@@ -131,12 +136,18 @@ def generate(
     Raises:
         ArgumentError: an argument is outside its range.
         DatasetError: the folder cannot be written or has been written, or there are no drawings.
-        MissingExtraError: pybullet or resvg_py is not installed.
+        MissingExtraError: pybullet, mujoco or resvg_py is not installed.
     """
     if domain not in DOMAINS:
         raise ArgumentError(f"unknown domain {domain!r}", expected=" or ".join(DOMAINS))
     if split not in SPLITS:
         raise ArgumentError(f"unknown split {split!r}", expected=", ".join(SPLITS))
+    if domain == "mujoco" and split == "train":
+        raise ArgumentError(
+            "the domain mujoco is kept from training",
+            expected="the split val or novel",
+            fix="train on the domain workcell",
+        )
     if count < 1:
         raise ArgumentError(f"count is {count}", expected="at least 1 scene")
     if size is not None and not all(64 <= side <= 4096 for side in size):

@@ -18,7 +18,7 @@ from PIL import Image
 from xdecoder_rt.errors import require
 from xdecoder_rt.training.scenes.meshes.shapes import Part
 
-__all__ = ["Camera", "Joint", "Light", "Simulator"]
+__all__ = ["Camera", "Joint", "Light", "Simulator", "merged"]
 
 Floats = NDArray[np.float64]
 _NOTHING = -1
@@ -97,7 +97,7 @@ class Simulator:
         self, parts: Sequence[Part], thing: int, position: Sequence[float], rotation: Floats
     ) -> None:
         """Place made parts, rotated by a 3 x 3 matrix and then moved."""
-        for part in _merged(parts):
+        for part in merged(parts):
             vertices = part.vertices @ rotation.T + np.asarray(position, float)
             normals = part.normals @ rotation.T
             shape = self._bullet.createVisualShape(
@@ -263,7 +263,7 @@ class Simulator:
         return np.ascontiguousarray(picture), things
 
 
-def _merged(parts: Sequence[Part]) -> Iterator[Part]:
+def merged(parts: Sequence[Part]) -> Iterator[Part]:
     """Parts of one colour or one picture as one part: fewer bodies render faster."""
     groups: dict[object, list[Part]] = {}
     for part in parts:

@@ -99,8 +99,7 @@ class Composer:
         rng: np.random.Generator,
     ) -> Composition:
         chosen = choices[int(rng.integers(len(choices)))]
-        image = self._bank.pixels(chosen.picture, 3)
-        ids = self._bank.pixels(chosen.ids, 1).astype(np.int16)
+        image, ids = self._bank.scene(chosen)
         if choices is self._grounds:
             cut = _crop(image.shape[:2], size, rng)
             image, ids = _resized(image[cut], ids[cut], size)
@@ -198,8 +197,11 @@ class Composer:
             image = cv2.filter2D(image, -1, kernel)
         if rng.random() < 0.25:
             height, width = image.shape[:2]
-            top, left = rng.integers(0, _NOISE_SIDE - np.array([height, width]), endpoint=True)
-            noise = self._noise[top : top + height, left : left + width]
+            spare = np.maximum(_NOISE_SIDE - np.array([height, width]), 0)
+            top, left = rng.integers(0, spare, endpoint=True)
+            rows = np.arange(top, top + height) % _NOISE_SIDE
+            columns = np.arange(left, left + width) % _NOISE_SIDE
+            noise = self._noise[rows[:, None], columns]
             noisy = image + noise * np.float32(rng.uniform(1, 7))
             image = np.clip(noisy, 0, 255).astype(np.uint8)
         if rng.random() < 0.2:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import DatasetError, require, shown
+from xdecoder_rt.errors import DatasetError, PlanError, require, shown
 from xdecoder_rt.json_reader import JsonObject, parse_json_object
 
 __all__ = ["INDEX", "Bank", "BankWriter", "CutOut", "LabelledPicture", "Span"]
@@ -23,6 +23,7 @@ PICTURES = "pictures.bin"
 FORMAT_VERSION = 1
 _INDEX_LIMIT = 64 << 20
 _LARGEST_SIDE = 2048
+_MOST_IDS = 255
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,21 @@ class Bank:
                 expected=f"a folder with {INDEX} and {PICTURES}",
                 fix="python -m xdecoder_rt.training.scenes bank OUT",
             ) from error
-        index = parse_json_object(data, INDEX, _INDEX_LIMIT)
+        try:
+            self._read(parse_json_object(data, INDEX, _INDEX_LIMIT))
+        except PlanError as error:  # what the reader of JSON raises
+            raise DatasetError(
+                f"{folder} is a damaged bank: {error.what}",
+                expected=error.expected,
+                fix="make it again",
+            ) from error
+        if not (self.cut_outs and (self.scenes or self.photographs)):
+            raise DatasetError(f"{folder} has nothing to compose scenes of", fix="make it again")
+
+    def _read(self, index: JsonObject) -> None:
         if index.integer("format_version") != FORMAT_VERSION:
             raise DatasetError(
-                f"{folder} is a bank of another format version",
+                f"{self.folder} is a bank of another format version",
                 expected=f"version {FORMAT_VERSION}",
                 fix="make it again",
             )
@@ -168,7 +180,7 @@ class Bank:
         )
         self.scenes = tuple(
             LabelledPicture(
-                {int(number): label for number, label in entry.text_map("labels").items()},
+                _labels(entry.child("labels")),
                 self._span(entry, "picture"),
                 self._span(entry, "ids"),
             )
@@ -177,8 +189,6 @@ class Bank:
         self.photographs = tuple(
             self._span(entry, "picture") for entry in index.children("photographs")
         )
-        if not (self.cut_outs and (self.scenes or self.photographs)):
-            raise DatasetError(f"{folder} has nothing to compose scenes of", fix="make it again")
 
     @cached_property
     def by_name(self) -> Mapping[str, Sequence[CutOut]]:
@@ -187,6 +197,26 @@ class Bank:
         for cut_out in self.cut_outs:
             found.setdefault(cut_out.name, []).append(cut_out)
         return found
+
+    def scene(self, chosen: LabelledPicture) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+        """Decode a whole scene.
+
+        Returns:
+            uint8 RGB ``[h, w, 3]``, and ids ``[h, w]``, 0 where the scene has no label for them.
+
+        Raises:
+            DatasetError: they are no such pictures, or differ in size.
+        """
+        image, ids = self.pixels(chosen.picture, 3), self.pixels(chosen.ids, 1)
+        if image.shape[:2] != ids.shape:
+            raise DatasetError(
+                f"A scene of {self.folder} is {image.shape[1]} x {image.shape[0]} pixels, its "
+                f"labels are {ids.shape[1]} x {ids.shape[0]}",
+                fix="make the bank again",
+            )
+        known = np.zeros(256, np.int16)
+        known[list(chosen.labels)] = list(chosen.labels)
+        return image, known[ids]
 
     def pixels(self, span: Span, channels: int) -> NDArray[np.uint8]:
         """Decode a picture.
@@ -227,3 +257,12 @@ class Bank:
                 fix="make the bank again",
             )
         return Span(offset, size)
+
+
+def _labels(entry: JsonObject) -> dict[int, str]:
+    labels = {}
+    for number in entry.names():
+        if not (number.isascii() and number.isdigit() and 1 <= int(number[:4]) <= _MOST_IDS):
+            entry.fail(number, "is no id", f"a number from 1 to {_MOST_IDS}")
+        labels[int(number)] = entry.text(number)
+    return labels
