@@ -72,7 +72,8 @@ def test_a_perfect_answer_scores_100(folder: LabelledFolder) -> None:
     assert document["panoptic"] == {**perfect, "per_class": {"mug": perfect, "table": perfect}}
     assert document["semantic"] == {"miou": 100}
     assert document["items"] == 3
-    assert document.keys() == {"panoptic", "semantic", "time_ms", "items"}
+    assert document["absent"] == {"area": 0, "words": 0}
+    assert document.keys() == {"panoptic", "absent", "semantic", "time_ms", "items"}
     times = document["time_ms"]
     assert list(times) == ["p50", "p90", "p99"]
     assert 0 < times["p50"] <= times["p90"] <= times["p99"]
@@ -88,8 +89,10 @@ def test_errors_cost_points(folder: LabelledFolder) -> None:
     assert document["panoptic"]["per_class"]["robot arm"] == {"pq": 0, "sq": 0, "rq": 0}
     assert document["panoptic"]["pq"] == pytest.approx((200 / 3 + 100 + 0) / 3)
     assert document["semantic"]["miou"] == pytest.approx((75 + 100 + 0) / 3)
+    # One pixel of twelve is called what no image shows.
+    assert document["absent"] == pytest.approx({"area": 100 / 12, "words": 1})
     table = report.table()
-    for text in ("mug", "robot arm", "things", "stuff", "55.6", "mIoU 58.3 over 3 classes"):
+    for text in ("absent words: 8.33 %", "mug", "robot arm", "things", "stuff", "55.6", "mIoU 58.3 over 3 classes"):
         assert text in table
     assert table.index("robot arm") > table.index("mug")
 

@@ -15,7 +15,8 @@ DESCRIPTION = """\
 Ask a plan all that a labelled folder has labels or texts for, and score the answers (0 to 100):
 
   segment  the folder's whole vocabulary in every image: panoptic quality (PQ = SQ x RQ, the
-           definition of COCO panoptic), mean IoU of the semantic maps, the time of an image
+           definition of COCO panoptic), mean IoU of the semantic maps, the time of an image, and
+           the share of an image that goes to words for what is not in it (less is better)
   refer    each phrase alone, against the union of the segments it means: cumulative IoU, mean IoU,
            and the share of phrases with an IoU of at least 0.5
   embed    images sought by their captions, captions by their images: recall at 1 and 5
@@ -24,8 +25,9 @@ Ask a plan all that a labelled folder has labels or texts for, and score the ans
   answer   each question, with its choices if it has any: the accuracy of VQA; with fewer than four
            answers to compare with, being one of them is right
 
-Every image is encoded once for all of them. Unlabelled pixels are ignored. A task that the folder
-has no texts for is left out; one that the plan lacks is null in the JSON, with a warning.
+Every image is encoded once for all of them. Unlabelled pixels are ignored but for absent words. A
+task that the folder has no texts for is left out; one that the plan lacks is null in the JSON, with
+a warning.
 
 The folder holds images, one-channel 8-bit PNGs of segment ids (0 = unlabelled), and
 annotations.json: {"vocabulary": [...], "stuff": [...], "items": [{"image", "panoptic", "segments":

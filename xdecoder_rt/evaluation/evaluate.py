@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, shown
+from xdecoder_rt.evaluation.absent import AbsentWords
 from xdecoder_rt.evaluation.captions import CaptionScores, require_scorers
 from xdecoder_rt.evaluation.engine_protocol import Segmentation, Segmenter
 from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
@@ -25,7 +26,7 @@ from xdecoder_rt.tasks import TASKS
 
 _WARM_UP_RUNS = 3
 _SEGMENT = "segment"
-_SEGMENT_SECTIONS = ("panoptic", "semantic", "time_ms")
+_SEGMENT_SECTIONS = ("panoptic", "absent", "semantic", "time_ms")
 
 
 def evaluate(
@@ -174,6 +175,7 @@ class _Segmenting:
         self._stuff = sorted(dataset.stuff)
         self._index = {label: i for i, label in enumerate(self._vocabulary)}
         self._panoptic = PanopticQuality(self._vocabulary, self._stuff)
+        self._absent = AbsentWords()
         self._semantic = SemanticIoU(self._vocabulary)
         self._times_ms: list[float] = []
 
@@ -200,19 +202,22 @@ class _Segmenting:
         semantic: Segmentation = engine.segment(state, self._vocabulary, task="semantic")
 
         classes = {segment.id: self._index[segment.label] for segment in item.segments}
+        predicted = {int(s["id"]): int(s["label_id"]) for s in panoptic.segments_info}
         self._panoptic.update(
             ids,
             classes,
             panoptic.segmentation,
-            {int(s["id"]): int(s["label_id"]) for s in panoptic.segments_info},
+            predicted,
             crowds=[segment.id for segment in item.segments if segment.iscrowd],
         )
+        self._absent.update(classes.values(), panoptic.segmentation, predicted)
         self._semantic.update(class_map(ids, classes), semantic.segmentation)
         return state
 
     def compute(self) -> dict[str, Any]:
         return {
             "panoptic": self._panoptic.compute(),
+            "absent": self._absent.compute(),
             "semantic": self._semantic.compute(),
             "time_ms": Percentiles.of(self._times_ms),
         }

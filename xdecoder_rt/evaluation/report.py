@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xdecoder_rt.errors import shown
+from xdecoder_rt.evaluation.absent import AbsentScores
 from xdecoder_rt.evaluation.answers import AnswerScores
 from xdecoder_rt.evaluation.captions import CaptionScores
 from xdecoder_rt.evaluation.panoptic_quality import PanopticScores
@@ -40,6 +41,7 @@ class Report:
     Attributes:
         items: The number of images.
         panoptic: Panoptic quality.
+        absent: What panoptic segmentation gives to words for what is not in the image.
         semantic: Mean IoU.
         referring: IoU of the masks of phrases.
         retrieval: Recall of images by captions and the reverse.
@@ -55,6 +57,7 @@ class Report:
 
     items: int
     panoptic: PanopticScores | None = None
+    absent: AbsentScores | None = None
     semantic: SemanticScores | None = None
     referring: ReferringScores | None = None
     retrieval: RetrievalScores | None = None
@@ -66,7 +69,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values; scores are 0 to 100 (CIDEr may exceed it).
+        """The report as JSON values; scores are 0 to 100 (CIDEr may exceed it, counts are counts).
 
         A section is absent where the data set has nothing for it or its task was not asked for, and
         null where the plan lacks the task. `panoptic.per_class` has the classes that occur in the
@@ -79,6 +82,8 @@ class Report:
                 label: _chosen(quality, "pq", "sq", "rq")
                 for label, quality in self.panoptic.per_class.items()
             }
+        if self.absent:
+            document["absent"] = _chosen(self.absent, "area", "words")
         if self.semantic:
             document["semantic"] = _chosen(self.semantic, "miou")
         if self.referring:
@@ -107,6 +112,10 @@ class Report:
         lines = []
         if self.panoptic and self.semantic:
             lines += _segmentation_lines(self.panoptic, self.semantic)
+        if a := self.absent:
+            lines.append(
+                f"absent words: {a.area:.2f} % of an image's pixels, {a.words:.2f} words an image"
+            )
         if r := self.referring:
             lines.append(
                 f"phrases: cIoU {r.ciou:.1f}, mIoU {r.miou:.1f}, P@0.5 {r.p_at_50:.1f} over "
