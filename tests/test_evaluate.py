@@ -92,7 +92,15 @@ def test_errors_cost_points(folder: LabelledFolder) -> None:
     # One pixel of twelve is called what no image shows.
     assert document["absent"] == pytest.approx({"area": 100 / 12, "words": 1})
     table = report.table()
-    for text in ("absent words: 8.33 %", "mug", "robot arm", "things", "stuff", "55.6", "mIoU 58.3 over 3 classes"):
+    for text in (
+        "absent words: 8.33 %",
+        "mug",
+        "robot arm",
+        "things",
+        "stuff",
+        "55.6",
+        "mIoU 58.3 over 3 classes",
+    ):
         assert text in table
     assert table.index("robot arm") > table.index("mug")
 

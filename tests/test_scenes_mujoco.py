@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from xdecoder_rt.errors import ArgumentError, XDecoderError
+from xdecoder_rt.errors import ArgumentError, BackendError
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
 from xdecoder_rt.training.scenes import generate
 from xdecoder_rt.training.scenes.__main__ import main
@@ -16,7 +17,8 @@ from xdecoder_rt.training.scenes.cell import Arrangement
 from xdecoder_rt.training.scenes.meshes.shapes import box, sphere
 from xdecoder_rt.training.scenes.simulator import Camera, Light
 
-pytest.importorskip("mujoco", reason="the package mujoco is not installed")
+if find_spec("mujoco") is None:
+    pytest.skip("the package mujoco is not installed", allow_module_level=True)
 
 from xdecoder_rt.training.scenes.mujoco_cell import MujocoStudio, mujoco_studio
 from xdecoder_rt.training.scenes.mujoco_world import MujocoWorld
@@ -30,7 +32,7 @@ PLAN = Arrangement(("cube", "bottle"), (), False, (1.2, 0.8), 0.7, VIEW, ABOVE)
 def world() -> MujocoWorld:
     try:
         return MujocoWorld()
-    except XDecoderError as error:
+    except BackendError as error:
         pytest.skip(f"MuJoCo renders nothing here: {error}")
 
 

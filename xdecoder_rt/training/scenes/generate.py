@@ -137,6 +137,7 @@ def generate(
         ArgumentError: an argument is outside its range.
         DatasetError: the folder cannot be written or has been written, or there are no drawings.
         MissingExtraError: pybullet, mujoco or resvg_py is not installed.
+        BackendError: MuJoCo finds no OpenGL.
     """
     if domain not in DOMAINS:
         raise ArgumentError(f"unknown domain {domain!r}", expected=" or ".join(DOMAINS))

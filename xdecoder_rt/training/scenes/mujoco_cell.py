@@ -37,7 +37,7 @@ class MujocoStudio(Cell):
 
     Raises:
         MissingExtraError: mujoco is not installed.
-        DatasetError: OpenGL cannot be loaded.
+        BackendError: OpenGL cannot be loaded.
     """
 
     def __init__(self, names: Sequence[str], *, supersampling: float = 2.0) -> None:
@@ -144,7 +144,7 @@ def mujoco_studio(split: str) -> MujocoStudio:
 
     Raises:
         MissingExtraError: mujoco is not installed.
-        DatasetError: OpenGL cannot be loaded.
+        BackendError: OpenGL cannot be loaded.
     """
     novel = novel_names()
     names = sorted({"robot arm", "gripper", "table", *MADE})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.errors import DatasetError, require
+from xdecoder_rt.errors import BackendError, require
 from xdecoder_rt.training.scenes.meshes.shapes import Part
 from xdecoder_rt.training.scenes.simulator import Camera, Light, merged
 
@@ -29,21 +29,25 @@ class MujocoWorld:
 
     Raises:
         MissingExtraError: mujoco is not installed.
-        DatasetError: OpenGL cannot be loaded.
+        BackendError: OpenGL cannot be loaded.
     """
 
     def __init__(self) -> None:
-        os.environ.setdefault("MUJOCO_GL", "osmesa")
-        os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+        platform = os.environ.setdefault("MUJOCO_GL", "osmesa")
         try:
             self._mujoco: Any = require("mujoco", "scenes")
-            self._renderer: Any = require("mujoco.renderer", "scenes").Renderer
-        except (AttributeError, ImportError, RuntimeError) as error:
-            raise DatasetError(
+            context: Any = require("mujoco.gl_context", "scenes").GLContext
+        except (AttributeError, RuntimeError) as error:  # as PyOpenGL fails without the library
+            raise BackendError(
                 f"MuJoCo cannot load OpenGL ({error})",
-                expected=f"the library that MUJOCO_GL={os.environ['MUJOCO_GL']} names",
+                expected=f"the library that MUJOCO_GL={platform} names",
                 fix="sudo apt-get install libosmesa6",
             ) from error
+        if platform not in context.__module__:
+            raise BackendError(
+                f"MuJoCo was imported before MUJOCO_GL={platform} was set",
+                fix="set it before anything imports mujoco",
+            )
         self.clear()
 
     def clear(self) -> None:
@@ -140,7 +144,7 @@ class MujocoWorld:
         model = spec.compile()
         data = enums.MjData(model)
         enums.mj_forward(model, data)
-        renderer = self._renderer(model, height, width)
+        renderer = enums.Renderer(model, height, width)
         try:
             renderer.update_scene(data, camera=view.name)
             picture = renderer.render().copy()
@@ -157,7 +161,7 @@ class MujocoWorld:
 
 def _looking(camera: Camera) -> Floats:
     """Quaternion (w, x, y, z) of a camera that looks along its -z with +y up."""
-    back = np.subtract(camera.eye, camera.target)
+    back = np.asarray(camera.eye, float) - np.asarray(camera.target)
     back /= np.linalg.norm(back)
     right = np.cross((0.0, 0.0, 1.0), back)
     right /= np.linalg.norm(right)

@@ -149,7 +149,7 @@ class Composer:
 
     def _varied(
         self, pixels: NDArray[np.uint8], crowd: int, side: int, rng: np.random.Generator
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[np.float32]:
         """Mirrored, recoloured, scaled and turned at random; RGBA, colours premultiplied."""
         cv2: Any = require("cv2", "train")
         if rng.random() < 0.5:
@@ -214,7 +214,7 @@ class Composer:
 def _paste(
     canvas: NDArray[np.float32],
     ids: NDArray[np.int16],
-    cut_out: NDArray[np.uint8],
+    cut_out: NDArray[np.float32],
     identity: int,
     own_area: dict[int, int],
     rng: np.random.Generator,
@@ -257,7 +257,7 @@ def _paste(
 
 def _shadow(
     canvas: NDArray[np.float32],
-    alpha: NDArray[np.floating[Any]],
+    alpha: NDArray[np.float32],
     top: int,
     left: int,
     rng: np.random.Generator,
