@@ -81,7 +81,7 @@ class SentenceEncoder:
     def _layer(self, x: Tensor, mask: Tensor, name: str) -> Tensor:
         query, key, value = (
             self._linear(x, f"{name}attention.self.{part}")
-            .unflatten(2, (_HEADS, -1))
+            .reshape(*x.shape[:2], _HEADS, -1)
             .transpose(1, 2)
             for part in ("query", "key", "value")
         )

@@ -25,7 +25,8 @@ class MujocoWorld:
     """A MuJoCo scene without physics: still meshes that know which thing they belong to.
 
     It renders through OpenGL; ``MUJOCO_GL`` says by what, and is ``osmesa`` where it is not set,
-    so that no screen and no GPU is needed.
+    so that no screen and no GPU is needed. OSMesa brings another LLVM than Triton: a process that
+    loads both may crash.
 
     Raises:
         MissingExtraError: mujoco is not installed.

@@ -1,0 +1,125 @@
+"""Making a bank: training names alone, and the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("cv2", reason="banks need opencv-python-headless")
+pytest.importorskip("resvg_py", reason="the package resvg_py is not installed")
+
+from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.evaluation.labelled_folder import LabelledFolderWriter
+from xdecoder_rt.training.scenes.__main__ import main
+from xdecoder_rt.training.scenes.bank.build import BankPlan
+from xdecoder_rt.training.scenes.bank.composed import ComposedScenes
+from xdecoder_rt.training.scenes.bank.renders import renderings
+from xdecoder_rt.training.scenes.bank.store import INDEX, Bank
+from xdecoder_rt.training.scenes.clipart import training_drawings
+from xdecoder_rt.training.scenes.splits import novel_names
+from xdecoder_rt.training.scenes.sprites import SpriteCache, lexicon
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few drawings (those of held-out names among them), two rooms, a photograph."""
+    root = tmp_path_factory.mktemp("material")
+    chosen = lexicon()[::40] + [d for d in lexicon() if d.name in novel_names()][:5]
+    for number, drawing in enumerate(chosen):
+        path = root / "svg" / drawing.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="90pt" height="90pt" '
+            f'viewBox="0 0 90 90"><circle cx="45" cy="45" r="{20 + number % 20}" fill="red"/></svg>'
+        )
+    with LabelledFolderWriter(root / "rooms", ["spanner", "floor"], ["floor"]) as writer:
+        for _ in range(2):
+            ids = np.ones((60, 90), np.uint8)
+            ids[20:40, 30:60] = 2
+            image = np.full((60, 90, 3), 90, np.uint8)
+            writer.add(image, ids, {1: "floor", 2: "spanner"})
+    (root / "photographs").mkdir()
+    Image.new("RGB", (120, 90), (20, 40, 60)).save(root / "photographs" / "plain.png")
+    return root
+
+
+def arguments(material: Path, out: Path) -> list[str]:
+    return [
+        "bank", str(out), "--views", "0", "--backdrops", "2", "--scene-side", "96", "--side", "48",
+        "--scenes", str(material / "rooms"), "--photographs", str(material / "photographs"),
+        "--clipart-dir", str(material / "svg"), "--cache-dir", str(material / "cache"), "--quiet",
+    ]  # fmt: skip
+
+
+def test_the_command_makes_a_bank_of_training_names(
+    material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(material, tmp_path / "bank")) == 0
+    said = capsys.readouterr().out
+    bank = Bank(tmp_path / "bank")
+    sprites = SpriteCache(material / "svg", material / "cache")
+    assert f"{len(bank.cut_outs)} cut-outs" in said
+    assert "4 scenes, 1 photographs" in said
+    assert set(bank.by_name) == {drawing.name for drawing in training_drawings(sprites)}
+    assert not set(bank.by_name) & novel_names()
+    assert any(drawing.name in novel_names() for drawing in sprites.drawings)
+    for cut_out in bank.cut_outs:
+        pixels = bank.pixels(cut_out.picture, 4)
+        assert max(pixels.shape[:2]) == 48
+        assert pixels[..., 3].any()
+    rooms = [scene for scene in bank.scenes if "wrench" in scene.labels.values()]
+    assert len(rooms) == 2  # by its canonical name
+    assert bank.scene(rooms[0])[0].shape == (64, 96, 3)
+    for number in range(10):
+        item = ComposedScenes(tmp_path / "bank").items[number]
+        assert not {segment.label for segment in item.segments} & novel_names()
+
+
+def test_a_folder_without_pictures_is_named_and_nothing_is_left(
+    material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    given = arguments(material, tmp_path / "bank")
+    given[given.index("--photographs") + 1] = str(tmp_path / "empty")
+    assert main(given) == 1
+    assert "has no pictures" in capsys.readouterr().err
+    assert not (tmp_path / "bank" / INDEX).exists()
+
+
+def test_a_photograph_that_cannot_be_read_is_named(
+    material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "broken.jpg").write_bytes(b"no picture")
+    given = arguments(material, tmp_path / "bank")
+    given[given.index("--photographs") + 1] = str(tmp_path / "photographs")
+    assert main(given) == 1
+    assert "broken.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"views": -1}, {"side": 8}, {"scene_side": 600}, {"quality": 0}, {"backdrops": -1}]
+)
+def test_plans_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        BankPlan(**wrong)  # type: ignore[arg-type]
+
+
+def test_renderings_are_cut_outs_of_one_thing_each() -> None:
+    pytest.importorskip("pybullet", reason="the package pybullet is not installed")
+    rng = np.random.default_rng(0)
+    for name in ("cube", "robot arm"):
+        for pixels in renderings(name, 2, 48, rng):
+            assert pixels.dtype == np.uint8
+            assert pixels.shape[2] == 4
+            assert max(pixels.shape[:2]) == 48
+            assert 0.02 < (pixels[..., 3] > 127).mean()
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bank", "--help"])
+    assert "--photographs" in capsys.readouterr().out
