@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("mujoco") is None, reason="the package mujoco is not installed")
 def test_cells_of_another_renderer() -> None:
     file = Path(__file__).with_name("mujoco_cells.py")

@@ -27,7 +27,7 @@ from xdecoder_rt.training.scenes.sprites import SpriteCache, lexicon
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few drawings (those of held-out names among them), two rooms, a photograph."""
     root = tmp_path_factory.mktemp("material")
-    chosen = lexicon()[::40] + [d for d in lexicon() if d.name in novel_names()][:5]
+    chosen = [*lexicon()[::40], *[d for d in lexicon() if d.name in novel_names()][:5]]
     for number, drawing in enumerate(chosen):
         path = root / "svg" / drawing.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def test_renderings_are_cut_outs_of_one_thing_each() -> None:
             assert pixels.dtype == np.uint8
             assert pixels.shape[2] == 4
             assert max(pixels.shape[:2]) == 48
-            assert 0.02 < (pixels[..., 3] > 127).mean()
+            assert (pixels[..., 3] > 127).mean() > 0.02
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
