@@ -35,7 +35,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> CompiledKernels:
     from xdecoder_rt.kernels.targets import target
 
     folder = tmp_path_factory.mktemp("kernels") / "compiled"
-    compile_kernels(folder, [target(86)], only=r"open_bits_fp(16|32)|attend_fp16_16x64(_any)?$")
+    compile_kernels(folder, [target(86)], only=r"open_bits_fp(16|32)|attend_fp16_32x64(_any)?$")
     return CompiledKernels(folder)
 
 
@@ -144,7 +144,7 @@ def test_a_launch_is_what_the_launcher_of_compiled_kernels_makes(
         "mask_features": Operand(address, (channels * keys, keys, 1)),
         "bits": Operand(address, ()),
     }
-    way = schedule.Schedule(schedule.NARROW, schedule.BITS)
+    way = schedule.Schedule(schedule.WIDE, schedule.BITS)
     if mask_element == "fp32":
         bits_way = schedule.Schedule(schedule.NARROW_PLAIN, schedule.BITS_PLAIN)
     else:
@@ -185,8 +185,8 @@ def test_ptx_takes_inputs_integers_and_outputs_and_is_assembled(
 ) -> None:
     for name, inputs, output, floats in (
         ("open_bits_fp16_64x64", ("mask_embedding", "mask_features"), "bits", {}),
-        ("attend_fp16_16x64", ("query", "key", "value", "bits"), "out", {"scale": 0.18033688}),
-        ("attend_fp16_16x64_any", ("query", "key", "value", "bits"), "out", {"scale": 0.25}),
+        ("attend_fp16_32x64", ("query", "key", "value", "bits"), "out", {"scale": 0.18033688}),
+        ("attend_fp16_32x64_any", ("query", "key", "value", "bits"), "out", {"scale": 0.25}),
     ):
         spec = kernels.forms[name]
         integers = [argument for argument, kind in spec.arguments.items() if kind == "i32"]
