@@ -48,8 +48,8 @@ SCHEDULES = {
 def plain(way: Schedule) -> torch.dtype:
     """fp32, where a schedule serves it: on a GPU not with tiles that take tensor cores.
 
-    Exact products of such tiles keep twenty kilobytes a thread outside registers, and ended with
-    illegal accesses; no form that is compiled for fp32 has them.
+    There two such schedules failed, one with an illegal access, and nobody knows why
+    (docs/kernels.md); no form that is compiled for fp32 has such tiles.
     """
     positions = way.tiles.query * way.tiles.key * max(1, way.heads_together)
     large = positions > 2 * schedule.NARROW.query * schedule.NARROW.key
