@@ -112,6 +112,13 @@ def _kept(manifest: Manifest, source: Path, options: EngineOptions) -> dict[str,
             f"{source} is a {manifest.backend} plan",
             expected="a portable plan, from which engines are built",
         )
+    if manifest.profile == "cpu":
+        raise BuildError(
+            f"The graphs of {source} are written for a CPU",
+            expected="an fp32 plan, or one made with --profile tensorrt",
+            fix=f"build from the fp32 plan: --plan FP32.plan --precision {manifest.precision} "
+            f"--backend {options.backend}",
+        )
     wanted = manifest.input.sizes if options.sizes is None else options.sizes
     kept = {size_key(size): size for size in wanted}
     absent = [key for key, size in kept.items() if size not in manifest.input.sizes]

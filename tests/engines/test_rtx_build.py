@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,13 @@ def test_a_full_disk_leaves_nothing(
 def test_a_plan_of_engines_is_no_source_of_engines(rtx_plan: EngineSummary, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="is a tensorrt_rtx plan"):
         build_engines(rtx_plan.path, tmp_path / "again.plan", OPTIONS)
+
+
+def test_graphs_that_are_written_for_a_cpu_are_refused(altered: Any, tmp_path: Path) -> None:
+    plan = altered(lambda manifest: replace(manifest, precision="bf16", profile="cpu"))
+    with pytest.raises(BuildError, match=r"for a CPU.*--precision bf16 --backend tensorrt_rtx"):
+        build_engines(plan, tmp_path / "x.plan", OPTIONS)
+    assert list(tmp_path.iterdir()) == [plan]
 
 
 def test_a_size_that_the_plan_lacks(tiny_plan: Path, tmp_path: Path) -> None:
