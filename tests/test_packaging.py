@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -61,6 +62,16 @@ print(sorted({"torch", "onnx", "scipy", "matplotlib", "cv2", "onnxruntime"} & se
 
 def test_the_version_is_the_installed_one() -> None:
     assert xdecoder_rt.__version__ == version("xdecoder_rt")
+
+
+def test_extras_are_found_by_every_pip() -> None:
+    # Metadata names them with hyphens; pip before 23.3 looks for what was typed.
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"])
+    assert not [name for name in extras if "_" in name]
+    asked = re.findall(r'"\.\[(.+?)\]"', (ROOT / "README.md").read_text())
+    assert asked and extras.issuperset(name for names in asked for name in names.split(","))
 
 
 @pytest.mark.slow

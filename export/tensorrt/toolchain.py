@@ -66,7 +66,7 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
         library = Library(backend)
     except MissingExtraError as error:
         # Building takes less than running, where there is no GPU.
-        extra = "tensorrt_rtx_build" if backend == "tensorrt_rtx" else backend
+        extra = "tensorrt-rtx-build" if backend == "tensorrt_rtx" else backend
         raise MissingExtraError(error.what, fix=f'pip install "xdecoder_rt[{extra}]"') from error
     if targets:
         return Toolchain(library, _checked(library, targets), True)

@@ -24,7 +24,7 @@ def rtx() -> Any:
     try:
         return load_module("tensorrt_rtx")
     except MissingExtraError:
-        pytest.skip("TensorRT-RTX is not installed (the extra tensorrt_rtx_build)")
+        pytest.skip("TensorRT-RTX is not installed (the extra tensorrt-rtx-build)")
 
 
 @pytest.fixture(scope="session")

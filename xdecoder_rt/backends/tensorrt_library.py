@@ -91,7 +91,7 @@ def load_module(backend: str) -> ModuleType:
             for path in sorted(Path(folder).glob("lib*rtx.so*")):
                 ctypes.CDLL(str(path))
         if find_spec(backend) is None and find_spec("tensorrt_rtx_bindings") is not None:
-            return require("tensorrt_rtx_bindings", backend)
+            return require("tensorrt_rtx_bindings", extra_of(backend))
     try:
         return require(backend, extra_of(backend))
     except MissingExtraError as error:
@@ -107,7 +107,10 @@ def load_module(backend: str) -> ModuleType:
 
 def extra_of(backend: str) -> str:
     """The extra that installs what a backend needs on this machine."""
-    return "jetson" if backend == "tensorrt" and _JETPACK.exists() else backend
+    if backend == "tensorrt" and _JETPACK.exists():
+        return "jetson"
+    # With hyphens: pip before 23.3 does not find an extra that is asked for with underscores.
+    return backend.replace("_", "-")
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -310,7 +310,7 @@ def _text(summary: dict[str, Any]) -> str:
             "",
             table(("graph", "nodes", "MAC", "size", "error"), rows),
             "",
-            "error: relative RMS difference of the fp32 graph from PyTorch, at most 1e-4",
+            "The last column: how far the fp32 graph is from PyTorch, relative RMS; 1e-4 is let pass.",
             *precision_lines(summary),
         )
     )
