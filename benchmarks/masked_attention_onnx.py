@@ -58,9 +58,17 @@ PACKED = """q = Transpose<perm = [0, 2, 1, 3]>(query)
     o4 = Reshape(o3, split)
     out = Transpose<perm = [0, 2, 1, 3]>(o4)
 """
-PLAN = "a number is added (what plans hold)"
+PLAN = "a number is added, then a floor below the row's highest (what plans hold)"
 FORMS = {
-    PLAN: ADDED + SCORES + "masked = Add(scores, bias)\n" + WEIGHTED,
+    PLAN: ADDED
+    + SCORES
+    + """added = Add(scores, bias)
+    top = ReduceMax<keepdims = 1>(added, last)
+    floor = Sub(top, fifty)
+    masked = Max(added, floor)
+"""
+    + WEIGHTED,
+    "a number is added": ADDED + SCORES + "masked = Add(scores, bias)\n" + WEIGHTED,
     "minus infinity is added": VISIBLE
     + "bias = Where(visible, zero, infinity)\n"
     + SCORES
@@ -69,14 +77,6 @@ FORMS = {
     "Where on the scores": VISIBLE
     + SCORES
     + "masked = Where(visible, scores, number)\n"
-    + WEIGHTED,
-    "a number is added, then a floor below the row's highest": ADDED
-    + SCORES
-    + """added = Add(scores, bias)
-    top = ReduceMax<keepdims = 1>(added, last)
-    floor = Sub(top, fifty)
-    masked = Max(added, floor)
-"""
     + WEIGHTED,
     "Attention (opset 23), boolean mask": VISIBLE
     + "out = Attention<scale = 0.125>(query, key_rows, value, visible)\n",

@@ -19,6 +19,10 @@ from xdecoder_rt.kernels.masked_attention.op import masked_attention
 op: Any = opset18
 # Far below any score, and representable in fp16.
 BLOCKED = -10000.0
+# Below a row's highest score: a weight of e^-50 changes no fp32 sum, and it and the row's sum are
+# normal numbers. Without it the softmax of a blocked position is a denormal, which x86 takes a
+# hundred times as long for.
+FLOOR = 50.0
 
 
 def decomposed(query: Any, key: Any, value: Any, mask_embedding: Any, mask_features: Any) -> Any:
@@ -31,7 +35,10 @@ def decomposed(query: Any, key: Any, value: Any, mask_embedding: Any, mask_featu
     bias = op.Unsqueeze(op.Where(visible, zero, blocked), op.Constant(value_ints=[1]))
     scale = op.CastLike(op.Constant(value_float=1.0 / math.sqrt(query.shape[-1])), query)
     scores = op.MatMul(op.Mul(query, scale), op.Transpose(key, perm=[0, 1, 3, 2]))
-    return op.MatMul(op.Softmax(op.Add(scores, bias), axis=-1), value)
+    masked = op.Add(scores, bias)
+    best = op.ReduceMax(masked, op.Constant(value_ints=[-1]), keepdims=1)
+    floor = op.Sub(best, op.CastLike(op.Constant(value_float=FLOOR), masked))
+    return op.MatMul(op.Softmax(op.Max(masked, floor), axis=-1), value)
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:

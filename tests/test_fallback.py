@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -110,3 +112,25 @@ def test_without_openvino_everything_runs_on_onnxruntime(
     with Engine(int8_plan, cache_dir=tmp_path) as engine:
         assert engine.backend.name == "onnxruntime"
         assert engine.segment(image, WORDS).segmentation.shape == (64, 64)
+
+
+def test_signals_are_survived_after_an_engine_ended_in_another_thread(
+    tiny_plan: Path, tmp_path: Path
+) -> None:
+    # In a process of its own: the failure is one of the process, not of Python.
+    code = f"""
+import gc, os, signal, threading
+from xdecoder_rt import Engine
+def end():
+    held.pop().close()
+    gc.collect()
+held = [Engine({str(tiny_plan)!r}, backend="openvino", cache_dir={str(tmp_path)!r})]
+held[0].embed_text(["mug"])
+ending = threading.Thread(target=end)
+ending.start()
+ending.join()
+signal.signal(signal.SIGTERM, lambda number, frame: print("asked to stop"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "asked to stop\n"), done.stderr

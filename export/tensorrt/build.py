@@ -14,7 +14,12 @@ from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt import layers as layer_reports
 from xdecoder_rt.export.tensorrt import masked_attention_nodes, quick_plugin
 from xdecoder_rt.export.tensorrt.engine import BuiltEngine, build_engine
-from xdecoder_rt.export.tensorrt.graph import cast_frames_first, keep_scales_positive, read_graph
+from xdecoder_rt.export.tensorrt.graph import (
+    cast_frames_first,
+    drop_softmax_floors,
+    keep_scales_positive,
+    read_graph,
+)
 from xdecoder_rt.export.tensorrt.options import EngineOptions
 from xdecoder_rt.export.tensorrt.plan_kernels import KERNELS, kernel_files, kernel_members
 from xdecoder_rt.export.tensorrt.profiles import profiles_of
@@ -138,6 +143,7 @@ def _built(
     model = read_graph(member, plan.view(member))
     cast_frames_first(model)
     keep_scales_positive(model)
+    drop_softmax_floors(model)
     if options.plugin and graph == "decode":
         masked_attention_nodes.replace(model)
     profiles = profiles_of(graph, model, plan.manifest, options.batch, options.max_rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
@@ -58,6 +60,32 @@ def cast_frames_first(model: ModelProto) -> None:
             _swap(node, users[0])
             for value in [one for one in graph.value_info if one.name == node.output[0]]:
                 graph.value_info.remove(value)  # of another type and shape now
+
+
+def drop_softmax_floors(model: ModelProto) -> None:
+    """Take off the floor under masked scores: a GPU has fast denormals, and fuses without it.
+
+    ``softmax(max(x, max(x) - c))``, as :mod:`xdecoder_rt.export.masked_attention` writes for CPUs,
+    becomes ``softmax(x)``.
+    """
+    graph = model.graph
+    made = {name: node for node in graph.node for name in node.output}
+    read = Counter(name for node in graph.node for name in node.input)
+    for node in list(graph.node):
+        highest = made.get(node.input[0]) if node.op_type == "Softmax" else None
+        if highest is None or highest.op_type != "Max" or len(highest.input) != 2:
+            continue
+        scores, below = highest.input
+        floor = made.get(below)
+        best = made.get(floor.input[0]) if floor is not None and floor.op_type == "Sub" else None
+        if floor is None or best is None or best.op_type != "ReduceMax":
+            continue
+        steps = highest, floor, best
+        if best.input[0] != scores or any(read[step.output[0]] > 1 for step in steps):
+            continue
+        node.input[0] = scores
+        for step in steps:
+            graph.node.remove(step)
 
 
 def keep_scales_positive(model: ModelProto) -> None:

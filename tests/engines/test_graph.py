@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 from xdecoder_rt.errors import BuildError, PlanError
 from xdecoder_rt.export.tensorrt.graph import (
     cast_frames_first,
+    drop_softmax_floors,
     keep_scales_positive,
     read_graph,
 )
@@ -25,6 +27,22 @@ from xdecoder_rt.plan import Plan
 def outputs(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     return list(session.run(None, feeds))
+
+
+def decode_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Two rows over an image and three rows decoded before, at random."""
+    draw = np.random.default_rng(0)
+    sizes = {"batch": 1, "rows": 2, "past": 3, "regions": 1}
+    feeds: dict[str, np.ndarray] = {}
+    for value in model.graph.input:
+        axes = value.type.tensor_type.shape.dim
+        # The last axis of "visible" has no name: past and rows.
+        shape = [axis.dim_value or sizes.get(axis.dim_param, 5) for axis in axes]
+        kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        feeds[value.name] = (
+            draw.normal(size=shape).astype(kind) if kind == np.float32 else np.ones(shape, kind)
+        )
+    return feeds
 
 
 def test_frames_are_cast_before_anything_else_and_nothing_changes(tiny_plan: Path) -> None:
@@ -48,6 +66,22 @@ def test_other_graphs_are_left_alone(tiny_plan: Path) -> None:
             before = graph.SerializeToString()
             cast_frames_first(graph)
             assert graph.SerializeToString() == before
+
+
+def test_floors_under_masked_scores_go_and_nothing_changes(tiny_plan: Path) -> None:
+    with Plan.open(tiny_plan) as plan:
+        data = plan.read("decode_64x64.onnx")
+        layers = plan.manifest.decoder.layers
+    plain, changed = read_graph("decode", data), read_graph("decode", data)
+    drop_softmax_floors(changed)
+    onnx.checker.check_model(changed, full_check=True)
+    before, after = (
+        Counter(node.op_type for node in model.graph.node) for model in (plain, changed)
+    )
+    assert before - after == {"ReduceMax": layers, "Sub": layers, "Max": layers}
+    feeds = decode_feeds(plain)
+    for expected, actual in zip(outputs(plain, feeds), outputs(changed, feeds), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

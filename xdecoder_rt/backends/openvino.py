@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,39 @@ from xdecoder_rt.errors import BackendError, require
 _PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
-class OpenVINOGraph:
-    """A compiled model and a pool of requests: one for each call in flight."""
+@cache
+def _core() -> Any:
+    """The process's one OpenVINO.
 
-    def __init__(self, name: str, compiled: Any) -> None:
+    Its CPU plugin gives the thread that first uses it a stack for signal handlers, and frees that
+    when it ends itself, in whichever thread: the next Ctrl-C would find no stack there. So it
+    never ends.
+    """
+    return require("openvino", "openvino").Core()
+
+
+class OpenVINOGraph:
+    """A compiled model and a pool of requests: one for each call in flight.
+
+    Args:
+        name: the graph's, for messages.
+        compiled: the model.
+        tensor: OpenVINO's class of tensors.
+    """
+
+    def __init__(self, name: str, compiled: Any, tensor: Any) -> None:
         self._name = name
         self._compiled = compiled
+        self._tensor = tensor
         self.inputs = tuple(port.get_any_name() for port in compiled.inputs)
         self._outputs = [port.get_any_name() for port in compiled.outputs]
+        # Outputs whose shapes are known are written where the caller keeps them, without a copy.
+        ports = compiled.outputs
+        self._known = (
+            None
+            if any(port.partial_shape.is_dynamic for port in ports)
+            else [(tuple(port.shape), port.element_type.to_dtype()) for port in ports]
+        )
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
@@ -40,8 +66,14 @@ class OpenVINOGraph:
             request = self._compiled.create_infer_request()
         try:
             inputs = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
-            results = request.infer(inputs, share_inputs=True, share_outputs=False)
-            return dict(zip(self._outputs, results.values(), strict=True))
+            if self._known is None:
+                results = request.infer(inputs, share_inputs=True, share_outputs=False)
+                return dict(zip(self._outputs, results.values(), strict=True))
+            made = [np.empty(shape, dtype) for shape, dtype in self._known]
+            for index, array in enumerate(made):
+                request.set_output_tensor(index, self._tensor(array, shared_memory=True))
+            request.infer(inputs, share_inputs=True, share_outputs=True)
+            return dict(zip(self._outputs, made, strict=True))
         except RuntimeError as error:
             raise BackendError(
                 f"OpenVINO cannot run the {self._name} graph ({error})",
@@ -70,7 +102,8 @@ class OpenVINOBackend:
         self, threads: int | None = None, precision: str = "fp32", cache_dir: Path | None = None
     ) -> None:
         openvino = require("openvino", "openvino")
-        self._core = openvino.Core()
+        self._core = _core()
+        self._tensor = openvino.Tensor
         self.version = str(openvino.__version__)
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -89,7 +122,9 @@ class OpenVINOBackend:
         """
         try:
             network = self._core.read_model(model=bytes(model))
-            return OpenVINOGraph(name, self._core.compile_model(network, "CPU", self._settings))
+            _fix_batch(network)
+            compiled = self._core.compile_model(network, "CPU", self._settings)
+            return OpenVINOGraph(name, compiled, self._tensor)
         except RuntimeError as error:
             raise BackendError(
                 f"OpenVINO {self.version} cannot compile the {name} graph ({error})",
@@ -104,3 +139,15 @@ class OpenVINOBackend:
 
     def close(self) -> None:
         """Compiled models end with the graphs that hold them."""
+
+
+def _fix_batch(network: Any) -> None:
+    """Where nothing but the number of images is left open, make it one, as on a CPU it is."""
+    shapes = {port: port.partial_shape for port in network.inputs}
+    open_axes = {
+        axis for shape in shapes.values() for axis in range(len(shape)) if shape[axis].is_dynamic
+    }
+    if open_axes == {0}:
+        for shape in shapes.values():
+            shape[0] = 1
+        network.reshape(shapes)

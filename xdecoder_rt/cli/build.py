@@ -310,7 +310,7 @@ def _text(summary: dict[str, Any]) -> str:
             "",
             table(("graph", "nodes", "MAC", "size", "error"), rows),
             "",
-            "The last column: how far the fp32 graph is from PyTorch, relative RMS; 1e-4 is let pass.",
+            "The last column: how far the fp32 graph is from PyTorch, relative RMS (1e-4 may be).",
             *precision_lines(summary),
         )
     )
