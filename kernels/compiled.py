@@ -18,6 +18,8 @@ from xdecoder_rt.kernels.spec import Call, Count, Grid, KernelSpec
 FORMAT_VERSION = 1
 INDEX = "kernels.json"
 INDEX_LIMIT = 8 << 20
+KERNELS = "kernels/"
+"""Where a plan's members have them."""
 TEGRA = frozenset((53, 62, 72, 87, 101, 110))
 """Compute capabilities of Jetson and Drive chips."""
 # The PTX that a CUDA driver reads: release notes of the PTX ISA, table "PTX Release History".
@@ -51,13 +53,18 @@ class CompiledKernels:
         files: the folder where ``kernels.json`` is, or what reads a file of one by its name, as
             from a plan.
 
+    Attributes:
+        digest: SHA-256 (hexadecimal) of ``kernels.json``, which has those of all other files.
+
     Raises:
         PlanError: there is no such folder, or it is of another format version.
     """
 
     def __init__(self, files: Path | Callable[[str], bytes]) -> None:
         self._file = folder_reader(files) if isinstance(files, Path) else files
-        index = parse_json_dict(self._file(INDEX), INDEX, INDEX_LIMIT)
+        data = self._file(INDEX)
+        self.digest = hashlib.sha256(data).hexdigest()
+        index = parse_json_dict(data, INDEX, INDEX_LIMIT)
         if index.get("format_version") != FORMAT_VERSION:
             raise PlanError(
                 f"{INDEX} has format version {shown(index.get('format_version'))}",

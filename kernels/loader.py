@@ -9,14 +9,16 @@ Neither Triton nor PyTorch takes part::
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from xdecoder_rt.errors import BackendError, require
 from xdecoder_rt.kernels.compiled import CompiledKernels
-from xdecoder_rt.kernels.spec import Call, KernelSpec
+from xdecoder_rt.kernels.spec import ALIGNMENT, Call, KernelSpec
 
 # Beyond this a kernel must ask for its shared memory.
 _DEFAULT_SHARED = 48 * 1024
@@ -32,14 +34,16 @@ class Kernels:
 
     Args:
         compiled: the kernels.
+        driver: in place of ``pycuda.driver``: :mod:`xdecoder_rt.kernels.cuda_driver`, for streams
+            and contexts that are not pycuda's.
 
     Raises:
         MissingExtraError: pycuda is not installed.
     """
 
-    def __init__(self, compiled: CompiledKernels) -> None:
+    def __init__(self, compiled: CompiledKernels, driver: ModuleType | None = None) -> None:
         self._compiled = compiled
-        self._driver = require("pycuda.driver", "tensorrt")
+        self._driver: Any = require("pycuda.driver", "tensorrt") if driver is None else driver
         device = self._driver.Context.get_device()
         attribute = self._driver.device_attribute
         self.capability: tuple[int, int] = device.compute_capability()
@@ -47,6 +51,20 @@ class Kernels:
         self.multiprocessors = int(device.get_attribute(attribute.MULTIPROCESSOR_COUNT))
         """Multiprocessors of the device."""
         self._functions: dict[str, tuple[Any, int]] = {}
+        self._modules: list[Any] = []
+
+    def prepare(self, call: Call) -> PreparedCall:
+        """Load what a call needs, so that its launch is no more than that.
+
+        Raises:
+            BackendError: no compiled form serves the call or the device, or the driver refuses.
+            PlanError: a compiled file is missing or altered.
+        """
+        spec = self._compiled.form(call)
+        if spec.name not in self._functions:
+            self._functions[spec.name] = self._loaded(spec)
+        function, shared = self._functions[spec.name]
+        return PreparedCall(spec, call, function, shared, self._driver.Error)
 
     def launch(self, call: Call, stream: Any = None) -> None:
         """Queue a call whose tensors are device addresses.
@@ -59,21 +77,15 @@ class Kernels:
             BackendError: no compiled form serves the call or the device, or the driver refuses.
             PlanError: a compiled file is missing or altered.
         """
-        spec = self._compiled.form(call)
-        if spec.name not in self._functions:
-            self._functions[spec.name] = self._loaded(spec)
-        function, shared = self._functions[spec.name]
-        try:
-            function(
-                *packed(spec, call.values),
-                *_SCRATCH,
-                block=(spec.warps * _WARP, 1, 1),
-                grid=spec.grid.of(call.sizes),
-                shared=shared,
-                stream=stream,
-            )
-        except self._driver.Error as error:
-            raise BackendError(f"the driver refused to launch {spec.name} ({error})") from error
+        self.prepare(call).launch(stream)
+
+    def close(self) -> None:
+        """Unload everything; pycuda does so by itself. The context is current, nothing queued."""
+        self._functions.clear()
+        while self._modules:
+            # One whose context is gone is gone with it.
+            with contextlib.suppress(self._driver.Error):
+                self._modules.pop().unload()
 
     def _loaded(self, spec: KernelSpec) -> tuple[Any, int]:
         # As 12060 for CUDA 12.6.
@@ -91,7 +103,65 @@ class Kernels:
                 f"the driver refused the kernel {spec.name} ({error})",
                 fix="compile the kernels for this device: python -m xdecoder_rt.kernels.aot",
             ) from error
+        self._modules.append(module)
         return function, image.shared
+
+
+class PreparedCall:
+    """A call whose kernel is loaded, to be launched over the same sizes at any addresses.
+
+    Args:
+        spec: the compiled form.
+        call: the launch.
+        function: the kernel, of the driver's module.
+        shared: bytes of shared memory that a program takes.
+        refusal: what the driver raises.
+    """
+
+    def __init__(
+        self, spec: KernelSpec, call: Call, function: Any, shared: int, refusal: type[Exception]
+    ) -> None:
+        self._spec = spec
+        self._function = function
+        self._refusal = refusal
+        self._arguments = packed(spec, call.values)
+        self._shape = {
+            "block": (spec.warps * _WARP, 1, 1),
+            "grid": spec.grid.of(call.sizes),
+            "shared": shared,
+        }
+
+    def launch(self, stream: Any, addresses: Mapping[str, int] | None = None) -> None:
+        """Queue it.
+
+        Args:
+            stream: the driver's; None for the default stream.
+            addresses: of the tensors, by argument, as well aligned as those of the call; None for
+                those of the call.
+
+        Raises:
+            BackendError: an address is not aligned, or the driver refuses.
+        """
+        arguments = self._arguments
+        if addresses is not None:
+            arguments = [
+                self._address(name, addresses[name]) if kind.startswith("*") else given
+                for (name, kind), given in zip(self._spec.arguments.items(), arguments, strict=True)
+            ]
+        try:
+            self._function(*arguments, *_SCRATCH, stream=stream, **self._shape)
+        except self._refusal as error:
+            raise BackendError(
+                f"the driver refused to launch {self._spec.name} ({error})"
+            ) from error
+
+    def _address(self, name: str, address: int) -> Any:
+        if name in self._spec.aligned and address % ALIGNMENT:
+            raise BackendError(
+                f"{name} of the kernel {self._spec.name} is at {address:#x}",
+                expected=f"a multiple of {ALIGNMENT}",
+            )
+        return np.uintp(address)
 
 
 def packed(spec: KernelSpec, values: Mapping[str, Any]) -> list[Any]:

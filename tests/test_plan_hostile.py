@@ -497,6 +497,7 @@ def test_deep_free_form_values(tmp_path):
         (("decoder", "heads"), 5, "a divisor"),
         (("graphs", "token"), None, "'token', which the task caption needs"),
         (("targets",), ["sm_87"], "capabilities"),
+        (("plugins",), ["xdecoder_rt::MaskBits"], "does not list 'kernels/kernels.json'"),
         (("tasks",), ["rm -rf"], "names such as"),
         (("model", "weights_sha256"), "A" * 64, "lower case"),
         (("vocabularies", 0, "texts"), "nowhere.json", "does not list"),

@@ -17,6 +17,7 @@ from typing import Any
 from xdecoder_rt.archive import check_member_name
 from xdecoder_rt.errors import ArgumentError, PlanVersionError
 from xdecoder_rt.json_reader import JsonObject, parse_json_object
+from xdecoder_rt.kernels.compiled import INDEX, KERNELS
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.templates import check_template
 
@@ -247,6 +248,8 @@ class Manifest:
         profile: which targets the graphs were written for, ``"cpu"`` or ``"tensorrt"``; None where
             any can take them.
         targets: CUDA compute capabilities that a TensorRT plan runs on ("8.7"); portable: empty.
+        plugins: what must be registered with TensorRT before its engines are read, as
+            :mod:`xdecoder_rt.backends.tensorrt_plugins` does; they launch the plan's kernels.
         tasks: what the graphs can do.
         calibration: how the ranges of an INT8 plan were found, or None.
         accuracy: metric name to value, measured against fp32 at the build.
@@ -265,6 +268,7 @@ class Manifest:
     postprocess: PostprocessInfo
     profile: str | None = None
     targets: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ("segment",)
     calibration: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] = field(default_factory=dict)
@@ -315,6 +319,7 @@ class Manifest:
             postprocess=_postprocess(document.child("postprocess")),
             profile=document.optional("profile", lambda key: document.choice(key, PROFILES), None),
             targets=document.optional("targets", document.texts, ()),
+            plugins=document.optional("plugins", document.texts, ()),
             tasks=document.texts("tasks"),
             calibration=document.optional("calibration", document.free_form, None),
             accuracy=document.optional("accuracy", document.free_form, {}),
@@ -473,6 +478,7 @@ def _check_agreement(manifest: Manifest, document: JsonObject) -> None:
         if not _CAPABILITY.fullmatch(capability):
             document.fail("targets", f"holds {capability[:40]!r}", 'capabilities such as "8.7"')
     referred = [*manifest.graphs.members(), manifest.text.tokenizer]
+    referred += [KERNELS + INDEX] if manifest.plugins else []
     referred += [name for info in manifest.vocabularies for name in (info.texts, info.embeddings)]
     for name in referred:
         if name not in manifest.members:

@@ -22,7 +22,7 @@ from xdecoder_rt.image import (
     load_image,
     unscaled,
 )
-from xdecoder_rt.kernels.compiled import INDEX
+from xdecoder_rt.kernels.compiled import INDEX, KERNELS
 from xdecoder_rt.manifest import size_key
 from xdecoder_rt.plan import Plan
 from xdecoder_rt.plan_words import PlanWords, cache_of
@@ -30,9 +30,6 @@ from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.text import TextEncoder
 from xdecoder_rt.text_graph import TextGraph
 from xdecoder_rt.tokenizer import ClipTokenizer
-
-_KERNELS = "kernels/"
-"""Where a plan's members have the compiled kernels."""
 
 
 class Runtime:
@@ -85,8 +82,8 @@ class Runtime:
             cache = cache_of(self._plan, self.words, directory)
             self.text = TextEncoder(info, self.tokenizer, self.text_graph, cache)
             self._device = self.backend if isinstance(self.backend, DeviceBackend) else None
-            if self._device is not None and _KERNELS + INDEX in self._plan.names:
-                self._device.take_kernels(lambda name: self._plan.read(_KERNELS + name))
+            if self._device is not None and KERNELS + INDEX in self._plan.names:
+                self._device.take_kernels(lambda name: self._plan.read(KERNELS + name))
             self.panoptic_map = None if self._device is None else self._device.panoptic_map
         except BaseException:
             self._plan.close()

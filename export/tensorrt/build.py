@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt import layers as layer_reports
-from xdecoder_rt.export.tensorrt import masked_attention_nodes, quick_plugin
+from xdecoder_rt.export.tensorrt import masked_attention_nodes, plugins
 from xdecoder_rt.export.tensorrt.engine import BuiltEngine, build_engine
 from xdecoder_rt.export.tensorrt.graph import (
     cast_frames_first,
@@ -21,9 +21,11 @@ from xdecoder_rt.export.tensorrt.graph import (
     read_graph,
 )
 from xdecoder_rt.export.tensorrt.options import EngineOptions
-from xdecoder_rt.export.tensorrt.plan_kernels import KERNELS, kernel_files, kernel_members
+from xdecoder_rt.export.tensorrt.plan_kernels import kernel_members
+from xdecoder_rt.export.tensorrt.plugins import Plugins
 from xdecoder_rt.export.tensorrt.profiles import profiles_of
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain, open_toolchain
+from xdecoder_rt.kernels.compiled import KERNELS
 from xdecoder_rt.manifest import Graphs, Manifest, size_key
 from xdecoder_rt.plan import Plan, write_plan
 
@@ -70,15 +72,16 @@ def build_engines(
     progress(f"Building with {toolchain.shown} for {', '.join(toolchain.capabilities)}")
     with Plan.open(source, verify=True) as plan:
         kept = _kept(plan.manifest, source, options)
-        if options.plugin:
-            quick_plugin.enable(toolchain, kernel_files(plan, options.kernels))
         kernels = kernel_members(plan, options.kernels, toolchain.targets)
+        form = plugins.choose(toolchain, kernels, progress) if options.plugin else None
         engines: dict[str, BuiltEngine] = {}
 
         def engine_of(graph: str, member: str) -> str:
             name = f"{member.removesuffix('.onnx')}.engine"
             progress(f"Building {name}")
-            engines[name] = _built(graph, member, plan, toolchain, options)
+            engines[name] = _built(
+                graph, member, plan, toolchain, options, form if graph == "decode" else None
+            )
             return name
 
         def all_of(graph: str, members: Mapping[str, str]) -> dict[str, str]:
@@ -92,7 +95,10 @@ def build_engines(
             engine_of("text", graphs.text),
             None if graphs.token is None else engine_of("token", graphs.token),
         )
-        manifest = _manifest(plan.manifest, built, kept, toolchain, options)
+        manifest = replace(
+            _manifest(plan.manifest, built, kept, toolchain, options),
+            plugins=() if form is None else form.names,
+        )
         others = {
             name: plan.read(name)
             for name in plan.names
@@ -138,16 +144,21 @@ def _kept(manifest: Manifest, source: Path, options: EngineOptions) -> dict[str,
 
 
 def _built(
-    graph: str, member: str, plan: Plan, toolchain: Toolchain, options: EngineOptions
+    graph: str,
+    member: str,
+    plan: Plan,
+    toolchain: Toolchain,
+    options: EngineOptions,
+    form: Plugins | None,
 ) -> BuiltEngine:
     model = read_graph(member, plan.view(member))
     cast_frames_first(model)
     keep_scales_positive(model)
     drop_softmax_floors(model)
-    if options.plugin and graph == "decode":
-        masked_attention_nodes.replace(model)
+    if form is not None:
+        masked_attention_nodes.replace(model, form.fields)
     profiles = profiles_of(graph, model, plan.manifest, options.batch, options.max_rows)
-    return build_engine(member, model, profiles, toolchain, options)
+    return build_engine(member, model, profiles, toolchain, options, form)
 
 
 def _manifest(

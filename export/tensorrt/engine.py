@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from xdecoder_rt.export.tensorrt import timing_cache
 from xdecoder_rt.export.tensorrt.layers import Layer
 from xdecoder_rt.export.tensorrt.log import BuildLog
 from xdecoder_rt.export.tensorrt.options import EngineOptions
+from xdecoder_rt.export.tensorrt.plugins import Plugins
 from xdecoder_rt.export.tensorrt.profiles import Profile
 from xdecoder_rt.export.tensorrt.progress import BuildProgress
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain
@@ -41,6 +43,7 @@ def build_engine(
     profiles: Sequence[Profile],
     toolchain: Toolchain,
     options: EngineOptions,
+    plugins: Plugins | None = None,
 ) -> BuiltEngine:
     """Build an engine.
 
@@ -50,15 +53,29 @@ def build_engine(
         profiles: shapes to optimize for, the most specific first.
         toolchain: the library and its targets.
         options: workspace and timing cache.
+        plugins: the form of those that the graph has; None where it has none.
 
     Raises:
         BuildError: the library cannot build it; the message has what it logged.
         KeyboardInterrupt: the build was interrupted, and has stopped.
     """
+    log = BuildLog(toolchain.library.module)
+    with nullcontext() if plugins is None else plugins.at_work(log.note):
+        return _built(name, model, profiles, toolchain, options, plugins, log)
+
+
+def _built(
+    name: str,
+    model: ModelProto,
+    profiles: Sequence[Profile],
+    toolchain: Toolchain,
+    options: EngineOptions,
+    plugins: Plugins | None,
+    log: BuildLog,
+) -> BuiltEngine:
     module: Any = toolchain.library.module
-    log = BuildLog(module)
     builder = module.Builder(log.logger)
-    network = builder.create_network(_flags(module, options.plugin))
+    network = builder.create_network(_flags(module, plugins))
     _parse(name, model, network, toolchain, log)
     config = builder.create_builder_config()
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
@@ -88,11 +105,13 @@ def build_engine(
     return BuiltEngine(data, _layers(data, model, toolchain, log), seconds)
 
 
-def _flags(module: Any, plugin: bool) -> int:
-    """Strongly typed, and plugins whose kernels are in the engine."""
+def _flags(module: Any, plugins: Plugins | None) -> int:
+    """Strongly typed, and quick plugins with their kernels in the engine."""
     flags = module.NetworkDefinitionCreationFlag
     strict = 1 << int(flags.STRONGLY_TYPED)
-    return strict | (1 << int(flags.PREFER_AOT_PYTHON_PLUGINS)) if plugin else strict
+    if plugins is None or plugins.launched is not None:
+        return strict
+    return strict | (1 << int(flags.PREFER_AOT_PYTHON_PLUGINS))
 
 
 def _parse(name: str, model: ModelProto, network: Any, toolchain: Toolchain, log: BuildLog) -> None:

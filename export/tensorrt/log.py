@@ -28,6 +28,10 @@ class BuildLog:
         elif message.startswith(_LAYERS):
             self.layers = message
 
+    def note(self, error: str) -> None:
+        """Add an error of our own."""
+        self._errors.append(error)
+
     def errors(self) -> str:
         """The last errors, in one line."""
         return "; ".join(self._errors[-_KEPT:]) or "it does not say why"

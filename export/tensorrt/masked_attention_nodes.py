@@ -1,20 +1,16 @@
 """Masked attention in a graph: its standard operators found, and put into two nodes of our own.
 
-The two nodes are the two launches of :mod:`xdecoder_rt.kernels.masked_attention`: ``MaskBits``
-makes a bit of every mask logit's sign, for all heads; ``AttendBits`` attends under them. Two,
-because TensorRT's quick plugins hold one kernel each, and because the two may be of different
-types: mask logits stay fp32 where queries are fp16.
+The two nodes are those of :mod:`xdecoder_rt.kernels.masked_attention.nodes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-NAMESPACE = "xdecoder_rt"
-BITS, ATTEND = "MaskBits", "AttendBits"
+from xdecoder_rt.kernels.masked_attention.nodes import ATTEND, BITS, NAMESPACE, VERSION
 
 
 @dataclass(frozen=True)
@@ -44,23 +40,29 @@ def find(model: ModelProto) -> list[MaskedAttention]:
     return [found for node in model.graph.node if (found := _match(node, producers)) is not None]
 
 
-def replace(model: ModelProto) -> int:
+def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
     """Put each masked attention of a graph into two nodes, in place.
+
+    Args:
+        model: the graph.
+        fields: what the plugins are made with, attributes of every node.
 
     Returns:
         How many there were.
     """
     graph = model.graph
     found = find(model)
+    given = dict(fields or {})
     for number, attention in enumerate(found):
         bits = f"{attention.last.output[0]}_bits"
         nodes = [
-            _node(BITS, number, [attention.mask_embedding, attention.mask_features], bits),
+            _node(BITS, number, [attention.mask_embedding, attention.mask_features], bits, given),
             _node(
                 ATTEND,
                 number,
                 [attention.query, attention.key, attention.value, bits],
                 attention.last.output[0],
+                given,
             ),
         ]
         place = list(graph.node).index(attention.last)
@@ -73,17 +75,15 @@ def replace(model: ModelProto) -> int:
     return len(found)
 
 
-def _node(kind: str, number: int, inputs: list[str], output: str) -> NodeProto:
+def _node(
+    kind: str, number: int, inputs: list[str], output: str, fields: dict[str, int]
+) -> NodeProto:
+    name = f"{kind}_{number}"
+    node = helper.make_node(kind, inputs, [output], name=name, domain=NAMESPACE)
     # TensorRT's parser finds a plugin by these attributes and the operator's name.
-    return helper.make_node(
-        kind,
-        inputs,
-        [output],
-        name=f"{kind}_{number}",
-        domain=NAMESPACE,
-        plugin_namespace=NAMESPACE,
-        plugin_version="1",
-    )
+    attributes = {"plugin_namespace": NAMESPACE, "plugin_version": VERSION, **fields}
+    node.attribute.extend(helper.make_attribute(*one) for one in attributes.items())
+    return node
 
 
 def _match(last: NodeProto, producers: dict[str, NodeProto]) -> MaskedAttention | None:

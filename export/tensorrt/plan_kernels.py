@@ -12,14 +12,12 @@ from xdecoder_rt.json_reader import parse_json_dict
 from xdecoder_rt.kernels.compiled import (
     INDEX,
     INDEX_LIMIT,
+    KERNELS,
     CompiledKernels,
     folder_reader,
     runs_on,
 )
 from xdecoder_rt.plan import Plan
-
-KERNELS = "kernels/"
-"""Where a plan's members have them."""
 
 
 def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> dict[str, bytes]:

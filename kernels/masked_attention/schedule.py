@@ -204,8 +204,8 @@ def calls(
     if schedule.heads_together:
         made.append(_fused(problem, schedule, operands, out))
     else:
-        made.append(_bits(problem, schedule, operands))
-        made.append(_attend(problem, schedule, operands, out))
+        made.append(bits_call(problem, schedule, operands))
+        made.append(attend_call(problem, schedule, operands, out))
     if splits_keys:
         made.append(_combine(problem, schedule, operands, out))
     return made
@@ -250,7 +250,8 @@ def _sizes(problem: Problem, schedule: Schedule | None = None) -> dict[str, int]
     }
 
 
-def _bits(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand]) -> Call:
+def bits_call(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand]) -> Call:
+    """The launch that makes the bits, of :func:`calls`."""
     values: dict[str, Any] = {
         "bits": operands["bits"].data,
         "queries": problem.queries,
@@ -362,9 +363,10 @@ def _attention(
     return values
 
 
-def _attend(
+def attend_call(
     problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
 ) -> Call:
+    """The launch that attends under the bits, of :func:`calls`."""
     values = _attention(problem, schedule, operands, out)
     values |= {"bits": operands["bits"].data, "words": problem.words}
     values |= attend_constants(problem.element, problem.width, schedule.tiles, schedule.splits > 1)

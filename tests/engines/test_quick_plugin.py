@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +21,8 @@ from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt.plugin_ptx import reordered
 from xdecoder_rt.kernels.compiled import CompiledKernels
 from xdecoder_rt.kernels.loader import packed as loader_packed
-from xdecoder_rt.kernels.masked_attention import schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Operand, Problem
+from xdecoder_rt.kernels.masked_attention.nodes import ATTEND, BITS, INPUTS, OUTPUT
+from xdecoder_rt.kernels.masked_attention.schedule import Problem
 
 CAPABILITY, CUDA = (8, 6), (13, 0)
 
@@ -116,8 +115,9 @@ def numbers(expressions: Any) -> list[int]:
 def test_a_launch_is_what_the_launcher_of_compiled_kernels_makes(
     keys: int, queries: int, mask_element: str, trtp: Any, kernels: CompiledKernels
 ) -> None:
+    from fake_tensorrt import node_calls
+
     from xdecoder_rt.export.tensorrt import quick_plugin
-    from xdecoder_rt.export.tensorrt.masked_attention_nodes import ATTEND, BITS
 
     quick_plugin.register(trtp, quick_plugin.Gpu(kernels, CAPABILITY, CUDA))
     heads, width, channels = 3, 64, 65
@@ -135,29 +135,8 @@ def test_a_launch_is_what_the_launcher_of_compiled_kernels_makes(
     out = attend_plugin.register_func(query, key, value, bits)
     assert numbers(out.shape_expr) == [1, heads, queries, width]
 
-    address = 256
-    operands = {
-        "query": Operand(address, (heads * queries * width, queries * width, width, 1)),
-        "key": Operand(address, (heads * width * keys, width * keys, 1, keys)),
-        "value": Operand(address, (heads * keys * width, keys * width, width, 1)),
-        "mask_embedding": Operand(address, (queries * channels, channels, 1)),
-        "mask_features": Operand(address, (channels * keys, keys, 1)),
-        "bits": Operand(address, ()),
-    }
-    way = schedule.Schedule(schedule.WIDE, schedule.BITS)
-    if mask_element == "fp32":
-        bits_way = schedule.Schedule(schedule.NARROW_PLAIN, schedule.BITS_PLAIN)
-    else:
-        bits_way = way
-    expected = (
-        schedule.calls(
-            Problem(1, heads, queries, keys, width, channels, mask_element),
-            bits_way, operands, address,
-        )[0],
-        schedule.calls(
-            Problem(1, heads, queries, keys, width, channels, "fp16"), way, operands, address
-        )[1],
-    )  # fmt: skip
+    tensors = (*INPUTS[BITS], *INPUTS[ATTEND], OUTPUT[ATTEND])
+    expected = node_calls(queries, keys, mask_element, dict.fromkeys(tensors, 256))
     given = (
         bits_plugin.aot_impl_func(embedding, features, (bits,), 0),
         attend_plugin.aot_impl_func(query, key, value, bits, (out,), 0),
@@ -251,25 +230,3 @@ def test_floats_are_baked_in_exactly() -> None:
 def test_a_kernel_of_another_form_is_refused(ptx: str, message: str) -> None:
     with pytest.raises(BuildError, match=message):
         reordered(ptx, ["out", "n", "x"], ["n", "out"], {"x": 1.5})
-
-
-@pytest.mark.parametrize(
-    ("backend", "flags", "files", "message"),
-    [
-        ("tensorrt_rtx", {}, None, "TensorRT networks take no plugins.*without --plugin"),
-        ("tensorrt", {}, None, "10.3.*has no plugins.*10.9 or newer"),
-        ("tensorrt", {"PREFER_AOT_PYTHON_PLUGINS": 2}, None, "no compiled kernels.*--kernels"),
-    ],
-)
-def test_where_there_can_be_no_plugin_the_way_out_is_told(
-    backend: str, flags: dict[str, int], files: Any, message: str
-) -> None:
-    from xdecoder_rt.export.tensorrt.quick_plugin import enable
-    from xdecoder_rt.export.tensorrt.toolchain import Toolchain
-
-    module = SimpleNamespace(NetworkDefinitionCreationFlag=SimpleNamespace(**flags))
-    library: Any = SimpleNamespace(
-        backend=backend, title="TensorRT", version="10.3.0", module=module
-    )
-    with pytest.raises(BuildError, match=message):
-        enable(Toolchain(library, (87,), False, (12, 6)), files)

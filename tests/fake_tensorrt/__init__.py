@@ -20,11 +20,22 @@ import pytest
 from xdecoder_rt.backends import tensorrt_library
 
 from . import cuda_bindings, library
+from .compiled import kernel_files, node_calls
 from .driver import Driver
 from .engines import engine, opened, ranges, tensorrt_plan
 from .kernels import Kernels
 
-__all__ = ["Gpu", "Kernels", "engine", "gpu", "opened", "ranges", "tensorrt_plan"]
+__all__ = [
+    "Gpu",
+    "Kernels",
+    "engine",
+    "gpu",
+    "kernel_files",
+    "node_calls",
+    "opened",
+    "ranges",
+    "tensorrt_plan",
+]
 
 VERSIONS = {"tensorrt": "10.3.0", "tensorrt_rtx": "1.7.1.116"}
 

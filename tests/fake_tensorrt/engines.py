@@ -22,12 +22,14 @@ class Header:
         capability: what it runs on, "8.7".
         profiles: for each, the smallest and the largest shape of every input.
         size: bytes of the model.
+        plugins: namespace, name and numbers of each plugin in it.
     """
 
     version: str
     capability: str
     profiles: list[dict[str, list[list[int]]]]
     size: int
+    plugins: list[tuple[str, str, dict[str, int]]]
 
 
 def engine(
@@ -35,6 +37,7 @@ def engine(
     ranges: Sequence[Mapping[str, tuple[Sequence[int], Sequence[int]]]],
     version: str = "10.3.0",
     capability: str = "8.7",
+    plugins: Sequence[tuple[str, str, dict[str, int]]] = (),
 ) -> bytes:
     """An engine file.
 
@@ -43,12 +46,16 @@ def engine(
         ranges: of each profile, the smallest and the largest shape by input.
         version: of the library that builds it.
         capability: of the device that it is for.
+        plugins: namespace, name and numbers of each that the engine holds; the model need not
+            have them.
     """
     profiles = [
         {name: [list(least), list(most)] for name, (least, most) in profile.items()}
         for profile in ranges
     ]
-    header = json.dumps(asdict(Header(version, capability, profiles, len(model)))).encode()
+    header = json.dumps(
+        asdict(Header(version, capability, profiles, len(model), list(plugins)))
+    ).encode()
     return MAGIC + struct.pack("<I", len(header)) + header + model
 
 
@@ -106,6 +113,7 @@ def tensorrt_plan(
     capability: str = "8.7",
     change: Callable[[str, bytes], bytes] = lambda name, data: data,
     more: Mapping[str, bytes] | None = None,
+    plugins: Sequence[tuple[str, str, dict[str, int]]] = (),
 ) -> Any:
     """A TensorRT plan of a portable plan's graphs.
 
@@ -117,6 +125,7 @@ def tensorrt_plan(
         capability: of the device that it is for.
         change: made to every engine, given its member's name.
         more: members besides.
+        plugins: of the decode engines; the manifest names them.
 
     Returns:
         `target`.
@@ -133,7 +142,8 @@ def tensorrt_plan(
             data = plan.read(name)
             if name.endswith(".onnx"):
                 profiles = [ranges(data, *dims) for dims in _dimensions(name, queries)]
-                data = change(name, engine(data, profiles, version, capability))
+                held = plugins if name.startswith("decode") else ()
+                data = change(name, engine(data, profiles, version, capability, held))
                 name = name.replace(".onnx", ".engine")
             members[name] = data
 
@@ -147,6 +157,7 @@ def tensorrt_plan(
         backend=backend,
         backend_version=version,
         targets=(capability,),
+        plugins=tuple(f"{namespace}::{plugin}" for namespace, plugin, _ in plugins),
         graphs=replace(
             graphs,
             vision=renamed(graphs.vision),

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .engines import Header, opened
+from .plugins import Registry, module_members
 
 ALIGNMENT = 256
 
@@ -125,6 +126,7 @@ class Runtime:
 
     machine: Machine
     version: str
+    registry: Registry
 
     def __init__(self, logger: ILogger) -> None:
         assert isinstance(logger, ILogger)
@@ -149,6 +151,9 @@ class Runtime:
             self._logger.log(
                 Severity.ERROR, "The engine was generated for a device of another capability"
             )
+            return None
+        if problem := self.registry.read(header.plugins):
+            self._logger.log(Severity.ERROR, f"IRuntime::deserializeCudaEngine: {problem}")
             return None
         return Engine(self.machine, self._logger, header, model)
 
@@ -381,7 +386,11 @@ def module(name: str, version: str, machine: Machine) -> ModuleType:
         machine: the driver under it.
     """
     base = RuntimeWithValidity if name == "tensorrt_rtx" else Runtime
-    runtime = type("Runtime", (base,), {"machine": machine, "version": version})
+    plugins = module_members()
+    registry = plugins["get_plugin_registry"]()
+    runtime = type(
+        "Runtime", (base,), {"machine": machine, "version": version, "registry": registry}
+    )
     made = ModuleType(name)
     public = {
         "__version__": version,
@@ -393,6 +402,7 @@ def module(name: str, version: str, machine: Machine) -> ModuleType:
         "TensorIOMode": TensorIOMode,
         "TensorLocation": TensorLocation,
         "ExecutionContextAllocationStrategy": ExecutionContextAllocationStrategy,
+        **plugins,
     }
     if name == "tensorrt_rtx":
         public |= {

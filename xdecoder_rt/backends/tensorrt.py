@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from xdecoder_rt.backends.cuda_values import DeviceValue, packed
 from xdecoder_rt.backends.tensorrt_compatibility import check_engine, check_plan, rebuild
 from xdecoder_rt.backends.tensorrt_lane import Lane
 from xdecoder_rt.backends.tensorrt_library import Library, extra_of
+from xdecoder_rt.backends.tensorrt_plugins import PluginKernels, offered, register
 from xdecoder_rt.backends.tensorrt_signature import Signature
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.image import Letterbox
@@ -133,7 +135,8 @@ class TensorRTBackend:
 
     Raises:
         MissingExtraError: the library or pycuda is not installed.
-        BackendError: there is no GPU or driver, or the plan was built for another version or GPU.
+        BackendError: there is no GPU or driver, the plan was built for another version or GPU, or
+            its engines hold plugins that this release does not have.
     """
 
     def __init__(self, manifest: Manifest, device: str | None = None) -> None:
@@ -149,8 +152,10 @@ class TensorRTBackend:
         self.panoptic_map: PanopticMap | None = None
         self.scales_frames = False
         self._kernels: Kernels | None = None
+        self._has_plugins = bool(manifest.plugins)
         try:
             check_plan(manifest, library, cuda.facts)
+            register(library.module, manifest.plugins)
         except BaseException:
             self.close()
             raise
@@ -165,7 +170,8 @@ class TensorRTBackend:
         library, cuda = held.library, held.cuda
         with cuda:
             check_engine(name, model, library, cuda.facts)
-            engine = library.runtime.deserialize_cuda_engine(model)
+            with nullcontext() if held.plugins is None else offered(held.plugins):
+                engine = library.runtime.deserialize_cuda_engine(model)
             if engine is None:
                 raise BackendError(
                     f"{library.title} {library.version} cannot read the {name} engine of "
@@ -214,13 +220,18 @@ class TensorRTBackend:
         return ScaledFrame(picture, box, interpolation, self._kernels)
 
     def take_kernels(self, read: Callable[[str], bytes]) -> None:
-        """Scale frames and make panoptic maps with a plan's compiled kernels.
+        """Scale frames, make panoptic maps and run plugins with a plan's compiled kernels.
 
         Raises:
             PlanError: they are damaged.
+            BackendError: the plan's engines hold plugins whose kernels are not there for this GPU.
         """
         compiled = CompiledKernels(read)
         modules = {spec.module for spec in compiled.forms.values()}
+        facts, library = self._held.cuda.facts, self._held.library
+        if self._has_plugins:
+            major, minor = map(int, facts.capability.split("."))
+            self._held.plugins = PluginKernels(compiled, (major, minor), facts.cuda, library.note)
         with self._held.cuda as cuda:
             kernels = Kernels(compiled)
             if panoptic_map.MODULE in modules:
@@ -242,6 +253,7 @@ class _Held:
         self.library = library
         self.graphs: list[TensorRTGraph] = []
         self.maps: PanopticMaps | None = None
+        self.plugins: PluginKernels | None = None
         self.downloads = Downloads(cuda)
 
     def close(self) -> None:
@@ -253,4 +265,6 @@ class _Held:
                 self.maps.close()
             self.downloads.close()
             self.library.close()
+            if self.plugins is not None:
+                self.plugins.close()
         self.cuda.close()

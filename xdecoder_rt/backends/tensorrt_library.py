@@ -65,6 +65,10 @@ class Library:
             self._runtime = self.module.Runtime(self.logger)
         return self._runtime
 
+    def note(self, message: str) -> None:
+        """Add to what is said."""
+        self._said.append(message)
+
     def said(self) -> str:
         """The errors and warnings logged since the last time, in one line."""
         lines = list(self._said)
