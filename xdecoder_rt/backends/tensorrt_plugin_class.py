@@ -104,6 +104,10 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
         def clone(self) -> Any:
             return Plugin(self._node, self.kernels)
 
+        def destroy(self) -> None:
+            # The bindings keep the object, because of every capability that was asked for.
+            del self.kernels, self._work
+
         # ---- building ----
 
         def get_output_data_types(self, input_types: Sequence[Any]) -> list[Any]:
