@@ -14,6 +14,7 @@ import importlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +34,7 @@ def real_bindings(name: str) -> ModuleType:
 
     try:
         if name == "tensorrt" and find_spec("tensorrt") is None and find_spec("tensorrt_bindings"):
-            return _over_shim()
+            return over_shim(linked_names())
         return load_module(name)
     except Exception as error:  # a wheel without its libraries fails in many ways
         pytest.skip(
@@ -41,22 +42,37 @@ def real_bindings(name: str) -> ModuleType:
         )
 
 
-def _over_shim() -> ModuleType:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise ImportError("a C compiler, for the shim of tensorrt_bindings")
+def linked_names() -> dict[str, str]:
+    """File names of the libraries that the installed bindings of TensorRT link, by library."""
     spec = find_spec("tensorrt_bindings")
     assert spec is not None and spec.origin is not None
     bindings = Path(spec.origin).with_name("tensorrt.so").read_bytes()
+    found = {}
+    for library in _LIBRARIES:
+        start = bindings.index(f"lib{library}.so.".encode())
+        found[library] = bindings[start : bindings.index(b"\0", start)].decode()
+    return found
+
+
+def over_shim(linked: Mapping[str, str]) -> ModuleType:
+    """TensorRT's module, with the shim in place of these libraries.
+
+    Args:
+        linked: some of :func:`linked_names`; what is not among them must be loaded already.
+
+    Raises:
+        ImportError: there is no C compiler.
+    """
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise ImportError("a C compiler, for the shim of tensorrt_bindings")
     source = str(Path(__file__).with_name("shim.c"))
     with tempfile.TemporaryDirectory() as folder:
-        for library in _LIBRARIES:
+        for name in linked.values():
             # The loader is content with what is loaded already under the name that is linked.
-            start = bindings.index(f"lib{library}.so.".encode())
-            linked = bindings[start : bindings.index(b"\0", start)].decode()
-            made = Path(folder, linked)
+            made = Path(folder, name)
             subprocess.run(
-                [compiler, "-shared", "-fPIC", f"-Wl,-soname,{linked}", "-o", str(made), source],
+                [compiler, "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(made), source],
                 check=True,
             )
             ctypes.CDLL(str(made))

@@ -148,6 +148,8 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     ]
     if manifest.targets:
         facts.append(("targets", "compute capability " + ", ".join(manifest.targets)))
+    if manifest.plugins:
+        facts.append(("plugins", f"{printable(', '.join(manifest.plugins), 200)}: of xdecoder_rt"))
     facts += [
         ("vocabulary", f"{printable(one.name)}: {one.count} words embedded")
         for one in manifest.vocabularies
