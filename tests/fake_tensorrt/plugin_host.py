@@ -90,17 +90,11 @@ def main() -> None:
     kernels.close()
     gc.collect()
     left = [one for one in gc.get_objects() if type(one).__name__ == "Plugin"]
-    launches = [
-        [
-            one.name,
-            one.grid,
-            one.block,
-            one.shared,
-            one.stream == stream.handle,
-            one.parameters.hex(),
-        ]
-        for one in fake.launches()
-    ]
+    launches = []
+    for one in fake.launches():
+        is_given = one.stream == stream.handle
+        parameters = one.parameters.hex()
+        launches.append([one.name, one.grid, one.block, one.shared, is_given, parameters])
     facts = {
         "addresses": addresses,
         "launches": launches,

@@ -67,8 +67,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--plugin",
         action="store_true",
         default=None,
-        help="with tensorrt: masked attention by our kernels, as plugins, instead of operators that "
-        "TensorRT fuses; needs compiled kernels. From 10.9 on they are in the engine; before, "
+        help="with tensorrt: masked attention by our kernels, as plugins, instead of operators "
+        "that TensorRT fuses; needs compiled kernels. From 10.9 on they are in the engine; before, "
         "xdecoder_rt alone can run it. Not measured yet",
     )
 
