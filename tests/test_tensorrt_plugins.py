@@ -83,6 +83,13 @@ def test_plugins_of_another_release_are_refused_at_once(
     assert gpu.live() == (0, 0)
 
 
+def test_a_library_without_plugins_is_named(gpu: Gpu, made: Callable[..., Path]) -> None:
+    gpu.install("tensorrt_rtx")
+    with pytest.raises(BackendError, match=r"tensorrt_rtx 1\.7.* takes no plugins"):
+        Engine(made(backend="tensorrt_rtx", version="1.7.1.116"))
+    assert gpu.live() == (0, 0)
+
+
 def test_an_engine_that_was_built_with_other_kernels(gpu: Gpu, made: Callable[..., Path]) -> None:
     """TensorRT says no more than that it cannot make the plugin; the reason is ours."""
     with Engine(made(number=1)) as engine, pytest.raises(BackendError) as caught:

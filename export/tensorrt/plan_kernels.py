@@ -32,7 +32,7 @@ def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> d
         PlanError: the kernels are damaged.
         BuildError: none of them runs on one of the targets.
     """
-    read = kernel_files(plan, folder)
+    read = _kernel_files(plan, folder)
     if read is None:
         return {}
     CompiledKernels(read)  # checks the index
@@ -83,7 +83,7 @@ def _files(facts: dict[str, Any], read: Callable[[str], bytes]) -> dict[str, byt
     return files
 
 
-def kernel_files(plan: Plan, folder: Path | None) -> Callable[[str], bytes] | None:
+def _kernel_files(plan: Plan, folder: Path | None) -> Callable[[str], bytes] | None:
     """What reads the files of compiled kernels; None where there are none.
 
     Args:

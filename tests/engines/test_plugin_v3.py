@@ -203,12 +203,12 @@ def test_every_method_has_the_real_parameters(trt: Any, plugins: dict[str, Any])
                 continue
             ours = vars(type(plugin)).get(name)
             if ours is None:
-                assert name in ("destroy", "get_workspace_size", "get_valid_tactics"), name
+                assert name in ("get_workspace_size", "get_valid_tactics"), name
                 continue
             wanted = re.findall(r"(?:^|, )(\w+): ", signature[1] or "")
             assert len(inspect.signature(ours).parameters) == len(wanted) + 1, name
             compared += 1
-    assert compared == (0 if trt.__name__ == "tensorrt" else 11)
+    assert compared == (0 if trt.__name__ == "tensorrt" else 12)
 
 
 def test_the_fake_has_what_the_real_module_has() -> None:
@@ -589,6 +589,48 @@ def test_where_there_can_be_no_plugin_the_way_out_is_told(
     held = members(**kernels) if kernels else {}
     with pytest.raises(BuildError, match=message):
         choose(toolchain(trt, backend), held, print)
+
+
+def test_a_plan_with_them_says_so_and_carries_their_kernels(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx", reason="engines are built of ONNX graphs")
+    from fake_tensorrt import kernel_files, library
+
+    from xdecoder_rt.export.tensorrt import build
+    from xdecoder_rt.export.tensorrt.engine import BuiltEngine
+    from xdecoder_rt.export.tensorrt.options import EngineOptions
+    from xdecoder_rt.plan import Plan
+
+    trt = library.module("tensorrt", "10.3.0", None)  # type: ignore[arg-type]
+    trt.NetworkDefinitionCreationFlag = object()  # type: ignore[attr-defined]
+    folder = tmp_path / "kernels"
+    for name, data in kernel_files(87).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    numbers: dict[str, list[int]] = {}
+    forms: dict[str, Any] = {}
+
+    def built(name: str, model: Any, profiles: Any, *given: Any) -> BuiltEngine:
+        attributes = [one for node in model.graph.node for one in node.attribute]
+        numbers[name] = [one.i for one in attributes if one.name == "kernels"]
+        forms[name] = given[-1]
+        return BuiltEngine(b"engine", [], 0.0)
+
+    monkeypatch.setattr(build, "open_toolchain", lambda *_: toolchain(trt))
+    monkeypatch.setattr(build, "build_engine", built)
+    for plugin in (True, False):
+        options = EngineOptions("tensorrt", kernels=folder, plugin=plugin)
+        build.build_engines(tiny_plan, tmp_path / "made.plan", options)
+        with Plan.open(tmp_path / "made.plan") as plan:
+            assert plan.manifest.plugins == (PLUGINS if plugin else ())
+            layers = plan.manifest.decoder.layers
+            held = {name.removeprefix(KERNELS): plan.read(name) for name in plan.names}
+        kernels = PluginKernels(CompiledKernels(held.__getitem__), ORIN, CUDA, print)
+        for name, found in numbers.items():
+            has_plugins = plugin and name.startswith("decode")
+            assert found == [kernels.number] * (2 * layers if has_plugins else 0)
+            assert (forms[name] is not None) == has_plugins
 
 
 def test_nodes_carry_the_number() -> None:

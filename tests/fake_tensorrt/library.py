@@ -402,8 +402,9 @@ def module(name: str, version: str, machine: Machine) -> ModuleType:
         "TensorIOMode": TensorIOMode,
         "TensorLocation": TensorLocation,
         "ExecutionContextAllocationStrategy": ExecutionContextAllocationStrategy,
-        **plugins,
     }
+    if name == "tensorrt":
+        public |= plugins
     if name == "tensorrt_rtx":
         public |= {
             "EngineValidity": EngineValidity,

@@ -170,6 +170,12 @@ def register(module: Any, plugins: Sequence[str]) -> None:
             expected=f"some of {', '.join(PLUGINS)}",
             fix="use the release of xdecoder_rt that the plan was built with",
         )
+    if plugins and not are_there(module):
+        raise BackendError(
+            f"{module.__name__} {module.__version__} takes no plugins in Python",
+            expected="TensorRT, which does",
+            fix="build the plan again without --plugin",
+        )
     known = _creators.setdefault(module, {})
     for name in plugins:
         if name in known:
