@@ -165,6 +165,7 @@ class PlanFacts:
     backend = "tensorrt"
     backend_version = "10.3.0"
     targets = ("8.7",)
+    plugins: tuple[str, ...] = ()
 
 
 PLAN: Any = PlanFacts()
