@@ -78,7 +78,7 @@ class EnginePath:
     """Our engine with one backend."""
 
     def __init__(self, engine: Engine) -> None:
-        self.name = f"engine, {engine.backend.name}"
+        self.name = f"engine, {engine.backend.name}, {engine.manifest.precision}"
         self._engine = engine
         engine.warm(WORDS)
 
@@ -158,6 +158,8 @@ class EagerPath:
         rows = []
         for word in (*WORDS, text.background):
             ids = tokenizer(prompts(word, text.templates, text.strip_suffixes))
+            # Attention is causal: what follows the last end token changes nothing.
+            ids = ids[:, : ids.argmax(axis=1).max() + 1]
             features = self._model.encode_text(torch.from_numpy(ids)).numpy()
             rows.append(unit(unit(features).mean(axis=0)))
         return torch.from_numpy(np.stack(rows))
@@ -232,7 +234,7 @@ def compare(
 def markdown(document: dict[str, Any]) -> str:
     """The results as a Markdown table."""
     lines = [
-        f"{document['model']}, fp32, {document['words']} words known, {document['threads']} "
+        f"{document['model']}, {document['words']} words known, {document['threads']} "
         f"threads, medians of {document['iterations']} interleaved rounds in milliseconds.",
         *summary(document["machine"]).splitlines(),
         "",

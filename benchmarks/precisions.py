@@ -1,10 +1,12 @@
-"""Times plans of one model in several precisions side by side, and a peer's ONNX file beside them.
+"""Times plans of one model in several precisions, with eager PyTorch and a peer beside them.
 
-    python benchmarks/precisions.py fp32.plan int8.plan --rounds 20 [--peer yoloe.onnx]
+    python benchmarks/precisions.py fp32.plan int8.plan --rounds 20 [--eager] [--peer yoloe.onnx]
 
 A line a plan and runtime: an fp32 plan on ONNX Runtime and OpenVINO, the same graphs in bf16 on
-OpenVINO, any other plan on OpenVINO and ONNX Runtime. Every form segments the same picture end to
-end with the words known; the peer is its network alone, on the same runtimes. All take turns.
+OpenVINO, any other plan on OpenVINO and ONNX Runtime. With --eager the same weights in eager
+PyTorch (see benchmarks/eager.py), and ratios are to its faster form. Every form segments the
+same 512x512 picture end to end with the words known; the peer is fed the same picture and does no
+post-processing: its network alone, on the same runtimes. All take turns.
 """
 
 from __future__ import annotations
@@ -21,22 +23,25 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import torch
+from eager import EXAMPLE, FORMATS, PAUSE_SECONDS, STUFF, WORDS, EagerPath
 
 from xdecoder_rt import Engine
 from xdecoder_rt.backends.openvino import OpenVINOBackend
-from xdecoder_rt.cli import synthetic
 from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
 from xdecoder_rt.cli.options import positive
+from xdecoder_rt.errors import ArgumentError, XDecoderError
+from xdecoder_rt.export.costs import weights_digest
+from xdecoder_rt.export.sources import STARTER, load_model
 from xdecoder_rt.image import load_image
+from xdecoder_rt.plan import Plan
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "workcell.jpg"
-WORDS = 20
+SIDE = 512
 Forms = dict[str, Callable[[], Any]]
 
 
 def plan_forms(path: str, image: np.ndarray, threads: int, stack: ExitStack) -> Forms:
     """What runs a plan: one call a runtime and precision."""
-    words = synthetic.words(WORDS)
     forms: Forms = {}
     cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="xdecoder-rt-"))
     backends: dict[str, Any] = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
@@ -48,25 +53,55 @@ def plan_forms(path: str, image: np.ndarray, threads: int, stack: ExitStack) -> 
         engine = stack.enter_context(
             Engine(path, backend=backend, threads=threads, cache_dir=f"{cache}/{name}")
         )
-        engine.warm(words)
+        engine.warm(WORDS)
         label = name if "bf16" in name else f"{name}, {precision}"
-        forms[label] = lambda engine=engine: engine.segment(image, words)  # type: ignore[misc]
+        forms[label] = lambda engine=engine: engine.segment(image, WORDS, stuff=STUFF)  # type: ignore[misc]
     return forms
 
 
-def peer_forms(path: str, threads: int) -> Forms:
-    """A network of one input, on zeros of its own shape."""
+def eager_forms(checkpoint: Path, plan: str, image: np.ndarray) -> Forms:
+    """Eager PyTorch in both memory formats.
+
+    Raises:
+        ArgumentError: the plan holds other weights.
+    """
+    model = load_model(checkpoint).eval().requires_grad_(False)
+    with Plan.open(plan) as opened:
+        manifest = opened.manifest
+    if manifest.model.weights_sha256 != weights_digest(model):
+        raise ArgumentError(
+            f"{plan} does not hold the weights of {checkpoint}",
+            expected="a plan that was built from the checkpoint",
+            fix="name the plan's own checkpoint with --eager FILE",
+        )
+    paths = [EagerPath(model, manifest, memory_format) for memory_format in FORMATS]
+    return {f"{path.name}, fp32": lambda path=path: path(image) for path in paths}  # type: ignore[misc]
+
+
+def peer_forms(path: str, image: np.ndarray, threads: int) -> Forms:
+    """A network of one float image ``[1, 3, H, W]`` from 0 to 1; the picture has its size.
+
+    Raises:
+        ArgumentError: it has another size.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     port = session.get_inputs()[0]
-    shape = [side if isinstance(side, int) else 1 for side in port.shape]
-    feeds = {port.name: np.zeros(shape, np.float32)}
-    forms: Forms = {"peer, onnxruntime, fp32": lambda: session.run(None, feeds)}
+    if list(port.shape) != [1, 3, *image.shape[:2]]:
+        raise ArgumentError(
+            f"{path} takes {port.shape}", expected=f"[1, 3, {image.shape[0]}, {image.shape[1]}]"
+        )
+
+    def feeds() -> dict[str, np.ndarray]:
+        pixels = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+        return {port.name: np.ascontiguousarray(pixels)}
+
+    forms: Forms = {"peer, onnxruntime, fp32": lambda: session.run(None, feeds())}
     for precision in ("fp32", "bf16"):
         backend = OpenVINOBackend(threads, precision)
         graph = backend.load("peer", memoryview(Path(path).read_bytes()))
-        forms[f"peer, openvino, {precision}"] = lambda graph=graph: graph(feeds)  # type: ignore[misc]
+        forms[f"peer, openvino, {precision}"] = lambda graph=graph: graph(feeds())  # type: ignore[misc]
     return forms
 
 
@@ -78,38 +113,61 @@ def measure(forms: Forms, rounds: int) -> dict[str, list[float]]:
         form()
     for number in range(rounds):
         for name in list(forms)[:: 1 if number % 2 else -1]:
+            time.sleep(PAUSE_SECONDS)
             start = time.perf_counter()
             forms[name]()
             times[name].append(1e3 * (time.perf_counter() - start))
     return times
 
 
-def main() -> int:
-    """Read the command line, measure, print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("plans", nargs="+")
-    parser.add_argument("--peer", help="an ONNX file of one fp32 image input")
-    parser.add_argument("--image", default=str(EXAMPLE))
-    parser.add_argument("--rounds", type=positive, default=20)
-    parser.add_argument("--threads", type=positive, default=2)
-    options = parser.parse_args()
-    image = load_image(options.image)[:512, :512]
+def run(options: argparse.Namespace) -> None:
+    """Measure and print a table."""
+    torch.set_num_threads(options.threads)
+    image = np.ascontiguousarray(load_image(options.image)[:SIDE, :SIDE])
     with ExitStack() as stack:
         forms: Forms = {}
         for path in options.plans:
             forms |= plan_forms(path, image, options.threads, stack)
+        eager: Forms = {}
+        if options.eager:
+            eager = eager_forms(options.eager, options.plans[0], image)
+        forms |= eager
         if options.peer:
-            forms |= peer_forms(options.peer, options.threads)
+            forms |= peer_forms(options.peer, image, options.threads)
         times = measure(forms, options.rounds)
-    first = times[next(iter(times))]
-    print(summary(describe(LIBRARIES)), "\n")
-    print("| form | ms, median | ms, least | times as fast as the first |")
+    medians = {name: statistics.median(own) for name, own in times.items()}
+    base = min(eager, key=lambda name: medians[name]) if eager else next(iter(times))
+    print(summary(describe((*LIBRARIES, "torch"))), "\n")
+    print(f"| form | ms, median | ms, least | times as fast as {base} |")
     print("| --- | ---: | ---: | ---: |")
     for name, own in times.items():
-        ratio = statistics.median(a / b for a, b in zip(first, own, strict=True))
-        print(f"| {name} | {statistics.median(own):.1f} | {min(own):.1f} | {ratio:.2f} |")
+        ratio = statistics.median(a / b for a, b in zip(times[base], own, strict=True))
+        print(f"| {name} | {medians[name]:.1f} | {min(own):.1f} | {ratio:.2f} |")
+
+
+def main() -> int:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("plans", nargs="+")
+    parser.add_argument(
+        "--eager",
+        type=Path,
+        nargs="?",
+        const=STARTER,
+        metavar="CHECKPOINT",
+        help="eager PyTorch too, with these weights (default: the starter's)",
+    )
+    parser.add_argument("--peer", help="an ONNX file of one fp32 image input")
+    parser.add_argument("--image", default=str(EXAMPLE))
+    parser.add_argument("--rounds", type=positive, default=20)
+    parser.add_argument("--threads", type=positive, default=2)
+    try:
+        run(parser.parse_args())
+    except XDecoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
