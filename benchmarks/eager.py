@@ -95,10 +95,18 @@ class EagerPath:
         model: the weights.
         manifest: input sizes, thresholds and templates, as the engine has them.
         memory_format: of the weights and of the image.
+        table: `table` of another form of the same model, to embed the words once; or None.
+
+    Attributes:
+        table: unit rows of the words and of the void class.
     """
 
     def __init__(
-        self, model: XDecoder, manifest: Manifest, memory_format: torch.memory_format
+        self,
+        model: XDecoder,
+        manifest: Manifest,
+        memory_format: torch.memory_format,
+        table: Tensor | None = None,
     ) -> None:
         self.name = f"eager PyTorch, {FORMATS[memory_format]}"
         self._model = copy.deepcopy(model).to(memory_format=memory_format)  # type: ignore[call-overload]
@@ -107,7 +115,7 @@ class EagerPath:
         self._normalise = Normalise(manifest.input.mean, manifest.input.std)
         self._is_thing = [word not in STUFF for word in WORDS]
         with torch.inference_mode():
-            self._table = self._embed_words()
+            self.table = self._embed_words() if table is None else table
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, float]:
@@ -115,7 +123,7 @@ class EagerPath:
         frame, box = letterbox(image, choose_size(image.shape[:2], info.sizes), info.interpolation)
         pixels = self._normalise(torch.from_numpy(frame)[None], torch.tensor([box.valid]))
         out = plain_forward(self._model, pixels.contiguous(memory_format=self._format))
-        logits = self._model.class_logits(out.layers[-1].class_embedding, self._table)
+        logits = self._model.class_logits(out.layers[-1].class_embedding, self.table)
         decoded = time.perf_counter()
         queries = logits.shape[1] - (not self._manifest.decoder.class_token_is_mask)
         masks = resize_masks(out.mask_logits[-1][:, :queries], box)

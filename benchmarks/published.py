@@ -112,11 +112,10 @@ def run(options: argparse.Namespace) -> int:
         plans += [(options.int8, "int8", OpenVINOFirst(threads, "int8"))]
         plans += [(options.int8, "int8", "onnxruntime")]
     with ExitStack() as stack:
+        # What one engine of a plan embeds serves the other: texts are kept by text graph.
+        cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="xdecoder-rt-"))
         engines = []
-        for number, (path, precision, backend) in enumerate(plans):
-            cache = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix=f"xdecoder-rt-{number}-")
-            )
+        for path, precision, backend in plans:
             engine = Engine(path, backend=backend, threads=threads, cache_dir=cache)
             engines.append(stack.enter_context(engine))
             held = engine.manifest
@@ -126,7 +125,10 @@ def run(options: argparse.Namespace) -> int:
                     expected="a portable plan that was built from this checkpoint",
                     fix="build it as this command's --help says",
                 )
-        eager = [EagerPath(model, engines[0].manifest, memory_format) for memory_format in FORMATS]
+        eager: list[EagerPath] = []
+        for memory_format in FORMATS:
+            table = eager[0].table if eager else None
+            eager.append(EagerPath(model, engines[0].manifest, memory_format, table))
         pixels = load_image(options.image)
         ours = [EnginePath(engine) for engine in engines]
         case = compare([*ours, *eager], pixels, SIZE, options.rounds)

@@ -125,7 +125,7 @@ class EagerTasks(EagerPath):
 
         generic = plain_decode(model, seen)
         embeddings = generic.layers[-1].class_embedding
-        logits = model.class_logits(embeddings, self._table)
+        logits = model.class_logits(embeddings, self.table)
         queries = logits.shape[1] - (not self._manifest.decoder.class_token_is_mask)
         masks = resize_masks(generic.mask_logits[-1][:, :queries], box)
         segmentation = self._panoptic(logits[0, :queries], masks).numpy()
