@@ -95,7 +95,7 @@ def mask_logits(engine: Engine, image: np.ndarray) -> np.ndarray:
     state = engine.decode(image)
     assert state.latents is not None  # decode left them
     mask_map = engine.backend.to_numpy(state.values["mask_map"])[0]
-    product: np.ndarray = state.latents.mask_embedding @ mask_map.reshape(len(mask_map), -1)
+    product: np.ndarray = state.latents.mask_embedding @ mask_map.reshape(-1, mask_map.shape[-1]).T
     return product
 
 

@@ -61,7 +61,9 @@ def quantizable(model: onnx.ModelProto, profile: Profile) -> list[str]:
     """The names of the nodes that the profile allows to be quantized, in order.
 
     Dense (and under some profiles depthwise) convolutions and products with constant weights.
-    Products of two activations, which is what attention is made of and what mask logits are, stay.
+    Products of two activations, which is what attention is made of and what mask logits are, stay,
+    and products of a constant by an activation: they resize mask features, which become attention
+    masks by a threshold.
     """
     stored = {value.name: value for value in model.graph.initializer}
     names = []
@@ -73,8 +75,6 @@ def quantizable(model: onnx.ModelProto, profile: Profile) -> list[str]:
             node.input[1] in stored
             and node.input[0] not in stored
             and len(stored[node.input[1]].dims) == 2
-            # The product that resizes mask features makes attention masks, a threshold.
-            and node.input[0] != "mask_map"
         ):
             names.append(node.name)
     return names

@@ -256,7 +256,7 @@ def test_macs_are_those_of_the_products(graphs: dict[str, ExportedGraph]) -> Non
     mask = graphs["mask"].typical
     assert len(mask["mask_map"]) == 1
     queries, channels = mask["mask_embedding"].shape[1:]
-    positions = mask["mask_map"][0, 0].numel()
+    positions = mask["mask_map"][0, :, :, 0].numel()
     assert macs(graphs["mask"]) == queries * channels * positions
     assert all(macs(graph) > 0 for graph in graphs.values())
 

@@ -82,7 +82,7 @@ class VisionGraph(nn.Module):
 
         Returns:
             The image memory (:class:`ImageMemory`, in the order of :func:`memory_names`); the map
-            that the mask graph reads, ``[B, mask_dim, H/4, W/4]``; and the backbone's image
+            that the mask graph reads, ``[B, H/4, W/4, mask_dim]``; and the backbone's image
             embedding, ``[B, proj_dim]``.
         """
         maps = self.model.backbone(self.normalise(frame, valid))
@@ -93,7 +93,7 @@ class VisionGraph(nn.Module):
             *memory.keys,
             *memory.values,
             *memory.mask_features,
-            mask_features,
+            mask_features.permute(0, 2, 3, 1),
             self.model.backbone_embedding(maps),
         )
 
@@ -187,9 +187,9 @@ class MaskGraph(nn.Module):
     outputs: tuple[str, ...] = ("mask_logits",)
 
     def forward(self, mask_embedding: Tensor, mask_map: Tensor) -> Tensor:
-        """``[B, K, mask_dim], [B, mask_dim, h, w] -> [B, K, h, w]``."""
-        logits = mask_embedding @ mask_map.flatten(2)
-        return torch.unflatten(logits, 2, (mask_map.shape[2], mask_map.shape[3]))
+        """``[B, K, mask_dim], [B, h, w, mask_dim] -> [B, K, h, w]``."""
+        logits = mask_embedding @ mask_map.flatten(1, 2).transpose(1, 2)
+        return torch.unflatten(logits, 2, (mask_map.shape[1], mask_map.shape[2]))
 
 
 class TextGraph(nn.Module):

@@ -117,7 +117,9 @@ class GraphNetwork:
         state = self._state(image)
         latents = self._rows.latents(state)
         return {
-            "mask_features": self._graphs.backend.to_numpy(state.values["mask_map"]),
+            "mask_features": np.moveaxis(
+                self._graphs.backend.to_numpy(state.values["mask_map"]), -1, 1
+            ),
             "pred_captions": latents.class_embedding[None],
             "pred_masks": self._masks(state, latents.mask_embedding)[None],
             BACKBONE_EMBEDDING: self._graphs.backend.to_numpy(state.values[BACKBONE_EMBEDDING]),
