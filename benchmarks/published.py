@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from eager import EXAMPLE, FORMATS, WORDS, EagerPath, EnginePath, compare, failures, markdown
+from eager import EXAMPLE, FORMATS, STUFF, WORDS, EagerPath, EnginePath, compare, failures, markdown
 from torch import Tensor
 
 from xdecoder_rt import Engine
@@ -99,6 +99,16 @@ def mask_logits(engine: Engine, image: np.ndarray) -> np.ndarray:
     return product
 
 
+def words_of(engine: Engine, image: np.ndarray) -> np.ndarray:
+    """The word of every pixel, -1 for none: ids shift where a segment more or less is found."""
+    found = engine.segment(image, WORDS, stuff=STUFF)
+    labels = np.full(found.segmentation.max() + 1, -1, np.int32)
+    for segment in found.segments_info:
+        labels[segment["id"]] = segment["label_id"]
+    words: np.ndarray = labels[found.segmentation]
+    return words
+
+
 def run(options: argparse.Namespace) -> int:
     """Measure, print and judge; the exit code."""
     torch.set_num_threads(options.threads)
@@ -134,6 +144,7 @@ def run(options: argparse.Namespace) -> int:
         case = compare([*ours, *eager], pixels, SIZE, options.rounds)
         frame = pixels[: SIZE[0], : SIZE[1]]
         logits = [mask_logits(engine, frame) for engine in engines]
+        words = [words_of(engine, frame) for engine in engines]
         refused = [
             name
             for engine in engines
@@ -153,8 +164,11 @@ def run(options: argparse.Namespace) -> int:
         )
     )
     print(f"\n{case['segments']} segments; times faster is against {case['eager']}.")
-    for path, own in zip(ours, logits, strict=True):
-        print(f"{path.name}: mask logits' cosine with fp32's {cosine(own, logits[0]):.6f}")
+    for path, own, named in zip(ours, logits, words, strict=True):
+        print(
+            f"{path.name}: mask logits' cosine with fp32's {cosine(own, logits[0]):.6f}, "
+            f"same word on {100 * (named == words[0]).mean():.3f} % of the pixels"
+        )
     if options.int8:
         print(f"INT8 graphs that OpenVINO left to ONNX Runtime: {', '.join(refused) or 'none'}")
     judged = {name: row for name, row in case["subjects"].items() if "int8" not in name}
