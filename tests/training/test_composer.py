@@ -74,6 +74,37 @@ def test_every_kind_of_ground_occurs_and_nothing_is_known_on_photographs_alone(
     assert grounds == {"photograph", "floor", "grass"}
 
 
+def test_a_bank_of_rooms_and_things_alone_composes_rooms(tiny_bank: Path) -> None:
+    bank = Bank(tiny_bank)
+    bank.photographs = ()
+    bank.scenes = tuple(s for s in bank.scenes if not set(s.labels.values()) <= bank.stuff)
+    rooms = Composer(bank)
+    counts = []
+    for seed in range(40):
+        scene = rooms.compose(np.random.default_rng(seed))
+        assert "floor" in scene.labels.values()
+        counts.append(len(scene.labels))
+    assert min(counts) == 3  # the room as it is
+    assert max(counts) > 3  # with things pasted on it
+
+
+@pytest.mark.parametrize(("share", "lit"), [(0.0, 0), (1.0, 20)])
+def test_the_share_of_drawings_that_are_lit_can_be_chosen(
+    tiny_bank: Path, monkeypatch: pytest.MonkeyPatch, share: float, lit: int
+) -> None:
+    calls = []
+
+    def counted(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        calls.append(pixels)
+        return relief(pixels, rng)
+
+    monkeypatch.setattr(composing, "relief", counted)
+    composer = Composer(Bank(tiny_bank), relief=share)
+    for seed in range(20):
+        composer._cut_out("cup", np.random.default_rng(seed))  # there are drawn cups alone
+    assert len(calls) == lit
+
+
 def test_a_thing_pasted_is_where_its_pixels_are(
     composer: Composer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from xdecoder_rt.training.validation import validate
 
 GREYS = (0, 60, 120, 180)
 NAMES = ("n0", "n1", "n2", "n3")
+SEGMENT = ("miou", "accuracy", "name_rank", "kept")
 END, WIDTH, LATENTS = 9, 5, 5
 CPU = torch.device("cpu")
 
@@ -130,14 +131,14 @@ def measure(
 
 
 def test_a_model_that_knows_everything_scores_one(dataset: Any) -> None:
-    assert measure(Oracle(), dataset) == {"miou": 1.0, "accuracy": 1.0, "kept": 1.0}
+    assert measure(Oracle(), dataset) == dict.fromkeys(SEGMENT, 1.0)
 
 
 def test_texts_too(spoken: Any) -> None:
     scores = measure(Oracle(answers=NAMES), spoken)
     assert scores.pop("caption_entropy") < 1e-6
     assert scores == dict.fromkeys(
-        ["miou", "accuracy", "kept", "p_at_50", "next_token", "vqa", "image_r1", "text_r1"], 1.0
+        [*SEGMENT, "p_at_50", "next_token", "vqa", "image_r1", "text_r1"], 1.0
     )
 
 
@@ -150,11 +151,13 @@ def test_a_model_that_mistakes_every_text_scores_nothing_for_them(spoken: Any) -
 
 
 def test_right_masks_with_wrong_names(dataset: Any) -> None:
-    assert measure(Oracle(shift=1), dataset) == {"miou": 1.0, "accuracy": 0.0, "kept": 1.0}
+    """One of the three other names, the one that is answered, suits better; the rest as badly."""
+    expected = {"miou": 1.0, "accuracy": 0.0, "name_rank": 0.0, "kept": 1.0}
+    assert measure(Oracle(shift=1), dataset) == expected
 
 
 def test_right_names_that_void_outbids(dataset: Any) -> None:
-    assert measure(Oracle(void=True), dataset) == {"miou": 1.0, "accuracy": 1.0, "kept": 0.0}
+    assert measure(Oracle(void=True), dataset) == dict.fromkeys(SEGMENT, 1.0) | {"kept": 0.0}
 
 
 def test_without_answers_of_its_own_a_model_has_no_score_for_them(spoken: Any) -> None:
@@ -164,7 +167,7 @@ def test_without_answers_of_its_own_a_model_has_no_score_for_them(spoken: Any) -
 @pytest.mark.parametrize(
     ("task", "names"),
     [
-        ("segment", {"miou", "accuracy", "kept"}),
+        ("segment", set(SEGMENT)),
         ("refer", {"p_at_50"}),
         ("caption", {"next_token", "caption_entropy"}),
         ("answer", {"vqa"}),

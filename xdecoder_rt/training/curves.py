@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,54 @@ from xdecoder_rt.training.metrics import (
 
 _SMOOTHING = 0.9
 _MARKS = "os^vDP*X<>"
+_COLUMNS = 3
 
 
 def draw_curves(records: Sequence[Record], path: Path) -> None:
     """Draw losses, learning rate, validation and speed over the steps.
 
-    Each held-out set has a colour, and each of its measures a mark.
+    Only what the records have has a panel. Each held-out set has a colour, and each of its measures
+    a mark.
 
     Args:
         records: what :class:`~xdecoder_rt.training.metrics.MetricsLog` holds.
         path: PNG to write; it is replaced whole.
     """
+    panels = [panel for panel in _panels(records) if panel.names]
+    rows = max(1, -(-len(panels) // _COLUMNS))
     # Figure without pyplot: no global state, no window.
-    figure = require("matplotlib.figure", "train").Figure(figsize=(18, 9), layout="constrained")
-    total, masks, texts, rate, shares, entropy = figure.subplots(2, 3).flat
-    _draw(total, records, ["total"], "Weighted loss")
-    _draw(masks, records, SEGMENTATION_LOSSES, "Losses of segmentation, mean of the layers")
-    _draw(texts, records, TEXT_LOSSES, "Losses of texts, mean of the layers")
-    names = sorted({key for r in records for key in r if key.startswith(VALIDATION)})
-    _draw_validation(shares, records, [n for n in names if not n.endswith(ENTROPY)], "Validation")
-    _draw_validation(
-        entropy, records, [n for n in names if n.endswith(ENTROPY)], "Validation, nats a token"
+    figure = require("matplotlib.figure", "train").Figure(
+        figsize=(18, 4.5 * rows), layout="constrained"
     )
-    _draw(rate, records, ["lr"], "", smooth=False)
-    speed = rate.twinx()
-    _draw(speed, records, ["step_seconds"], "Learning rate and seconds a step", colour="tab:orange")
-    rate.set_ylabel("learning rate")
-    speed.set_ylabel("seconds")
+    for place, panel in enumerate(panels, start=1):
+        panel.draw(figure.add_subplot(rows, _COLUMNS, place), records, panel.names, panel.title)
     with atomic_writer(path) as file:
         figure.savefig(file, format="png", dpi=80)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One picture: its title, the keys that the records have for it, and what draws them."""
+
+    title: str
+    names: Sequence[str]
+    draw: Callable[[Any, Sequence[Record], Sequence[str], str], None]
+
+
+def _panels(records: Sequence[Record]) -> Iterator[_Panel]:
+    def having(names: Sequence[str]) -> list[str]:
+        # The losses of a task that is not trained are zero in every record.
+        return [name for name in names if any(record.get(name) for record in records)]
+
+    validation = sorted({key for record in records for key in record if key.startswith(VALIDATION)})
+    shares = [name for name in validation if not name.endswith(ENTROPY)]
+    entropies = [name for name in validation if name.endswith(ENTROPY)]
+    yield _Panel("Weighted loss", having(["total"]), _draw)
+    yield _Panel("Losses of segmentation, mean of the layers", having(SEGMENTATION_LOSSES), _draw)
+    yield _Panel("Losses of texts, mean of the layers", having(TEXT_LOSSES), _draw)
+    yield _Panel("Learning rate and seconds a step", having(["lr", "step_seconds"]), _draw_speed)
+    yield _Panel("Validation", shares, _draw_validation)
+    yield _Panel("Validation, nats a token", entropies, _draw_validation)
 
 
 def _draw(
@@ -54,18 +74,22 @@ def _draw(
     records: Sequence[Record],
     names: Sequence[str],
     title: str,
-    smooth: bool = True,
     colour: str | None = None,
 ) -> None:
     for name in names:
         steps, values = _series(records, name)
-        if not steps:
-            continue
-        if not smooth:
-            axes.plot(steps, values, label=name, color=colour, marker=".", markersize=3)
-            continue
         (line,) = axes.plot(steps, values, alpha=0.25, color=colour)
         axes.plot(steps, _smoothed(values), label=name, color=line.get_color())
+    _finish(axes, title)
+
+
+def _draw_speed(axes: Any, records: Sequence[Record], names: Sequence[str], title: str) -> None:
+    """The learning rate on the left, seconds a step on the right."""
+    axes.plot(*_series(records, "lr"), label="lr", marker=".", markersize=3)
+    axes.set_ylabel("learning rate")
+    speed = axes.twinx()
+    _draw(speed, records, ["step_seconds"], "", colour="tab:orange")
+    speed.set_ylabel("seconds")
     _finish(axes, title)
 
 
@@ -85,9 +109,8 @@ def _draw_validation(
             linewidth=1,
         )
     _finish(axes, title)
-    if names:
-        # Below the picture: there are too many entries to leave lines visible.
-        axes.legend(fontsize="x-small", ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    # Below the picture: there are too many entries to leave lines visible.
+    axes.legend(fontsize="x-small", ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
 def _series(records: Sequence[Record], name: str) -> tuple[list[int], list[float]]:
@@ -99,8 +122,7 @@ def _finish(axes: Any, title: str) -> None:
     axes.set_title(title)
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="x-small", ncols=2)
+    axes.legend(fontsize="x-small", ncols=2)
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

@@ -6,6 +6,7 @@ its best query. They tell masks and names apart, which one panoptic score does n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ from xdecoder_rt.training.vocabulary import (
 )
 
 MAX_NAMES = 256
+_MEASURES = ("miou", "accuracy", "name_rank", "kept")
 _TEXT_BATCH = 256
 
 
@@ -58,8 +60,10 @@ def validate(
         The measures of :meth:`~xdecoder_rt.training.text_validation.TextScores.compute`, and
         shares from 0 to 1: ``miou``: mean intersection over union of the targets and the queries
         that fit them best, one to one, whatever they are named. ``accuracy``: share of these
-        queries that name their target, asked for up to 256 names and without void. ``kept``:
-        share of these queries for which void is not the best answer.
+        queries that name their target, asked for up to 256 names and without void.
+        ``name_rank``: mean share of the other names that suit the query less than its target's:
+        1 where every name is right, 0.5 by chance. ``kept``: share of these queries for which
+        void is not the best answer.
     """
     total = len(dataset.items)
     count = min(items or total, total)
@@ -67,7 +71,7 @@ def validate(
     names = _names(chosen, dataset.vocabulary)
     place = {name: index for index, name in enumerate(names)}
     writer = StepWriter(tokenizer, model.config.num_queries, tasks, model.config.context_length)
-    scores: list[tuple[float, float, float]] = []
+    scores: list[tuple[float, ...]] = []
     with torch.inference_mode():
         table = text_table(model, tokenizer, [*names, BACKGROUND], device)
         texts = TextScores(model, tokenizer, device)
@@ -83,7 +87,7 @@ def validate(
                 scores += _scores(model, prediction, batch, table, place)
             texts.update(prediction, features, batch, text)
     means = np.mean(scores, axis=0).tolist() if scores else ()
-    return {**dict(zip(("miou", "accuracy", "kept"), means, strict=False)), **texts.compute()}
+    return {**dict(zip(_MEASURES, means, strict=False)), **texts.compute()}
 
 
 def text_table(
@@ -122,8 +126,8 @@ def _batches(
 
 def _scores(
     model: XDecoder, prediction: Prediction, batch: Batch, table: Tensor, place: dict[str, int]
-) -> list[tuple[float, float, float]]:
-    """Intersection over union, right name, and not void, of every target."""
+) -> list[tuple[float, ...]]:
+    """Intersection over union, right name, its rank, and not void, of every target."""
     solve = require("scipy.optimize", "train").linear_sum_assignment
     config = model.config
     last = prediction.layers[-1]
@@ -143,8 +147,10 @@ def _scores(
         union = found.sum(dim=1)[:, None] + wanted.sum(dim=1)[None] - overlap
         iou = (overlap / union.clamp(min=1)).cpu().numpy()
         for query, target in zip(*solve(iou, maximize=True), strict=True):
-            logits = classes[image, query]
-            right = int(logits[:-1].argmax()) == place[labels[target]]
-            kept = int(logits.argmax()) != len(place)
-            scores.append((float(iou[query, target]), float(right), float(kept)))
+            *names, void = classes[image, query].tolist()
+            own = names.pop(place[labels[target]])
+            right = own > max(names, default=-math.inf)
+            rank = sum(other < own for other in names) / len(names) if names else 1.0
+            kept = max(own, *names) >= void
+            scores.append((float(iou[query, target]), float(right), rank, float(kept)))
     return scores

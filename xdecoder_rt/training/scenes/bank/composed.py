@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.evaluation.items import Phrase, Question, Segment
-from xdecoder_rt.training.scenes.bank.composer import Composer, Composition
+from xdecoder_rt.training.scenes.bank.composer import RELIEF, Composer, Composition
 from xdecoder_rt.training.scenes.bank.store import Bank
 from xdecoder_rt.training.scenes.language import Description, describe
 from xdecoder_rt.training.scenes.names import synonyms
@@ -127,6 +127,7 @@ class ComposedScenes:
     Args:
         folder: the bank.
         seed: another seed gives other scenes.
+        relief: share of the drawings that are lit as if they were rounded bodies, 0 to 1.
 
     Attributes:
         bank: what the scenes are composed of.
@@ -140,9 +141,9 @@ class ComposedScenes:
         DatasetError: it is not a bank, or damaged.
     """
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
+    def __init__(self, folder: Path, seed: int = 0, relief: float = RELIEF) -> None:
         self.bank = Bank(folder)
-        self.composer = Composer(self.bank)
+        self.composer = Composer(self.bank, relief)
         self.seed = seed
         names = {*self.bank.by_name}
         for scene in self.bank.scenes:

@@ -13,7 +13,7 @@ from xdecoder_rt.evaluation.items import NOTHING
 from xdecoder_rt.training.scenes.bank.relief import relief
 from xdecoder_rt.training.scenes.bank.store import Bank, CutOut, LabelledPicture
 
-__all__ = ["Composer", "Composition"]
+__all__ = ["RELIEF", "Composer", "Composition"]
 
 _SIZES = ((384, 384), (288, 384), (320, 384), (256, 384), (384, 288))
 _WHOLE_SCENES = 0.28
@@ -24,7 +24,9 @@ _PHOTOGRAPHS = 0.4
 """Share of the grounds that are photographs, which show nothing that is named."""
 _MOST_THINGS = 9
 _AGAIN = 0.25
-_RELIEF = 0.65
+RELIEF = 0.65
+"""Share of the drawings that are lit as if they were rounded bodies."""
+_RELIEF_OF_RENDERINGS = 0.1
 _RENDERED = 0.4
 _LEAST_LEFT = 0.4  # a thing is never covered so far that less than this share of it is left
 _LEAST_PIXELS = 40
@@ -52,10 +54,12 @@ class Composer:
 
     Args:
         bank: what of.
+        relief: share of the drawings that are lit as if they were rounded bodies, 0 to 1.
     """
 
-    def __init__(self, bank: Bank) -> None:
+    def __init__(self, bank: Bank, relief: float = RELIEF) -> None:
         self._bank = bank
+        self._relief = relief
         by_name = bank.by_name
         self._drawn = sorted(n for n, found in by_name.items() if any(c.drawn for c in found))
         self._rendered = sorted(
@@ -75,6 +79,8 @@ class Composer:
         """
         size = _SIZES[int(rng.integers(len(_SIZES)))]
         draw = rng.random() if self._rooms else 1.0
+        if not (self._grounds or self._bank.photographs):  # nothing to start with but rooms
+            draw *= _WHOLE_SCENES + _PASTED_SCENES
         if draw < _WHOLE_SCENES + _PASTED_SCENES:
             scene = self._scene(self._rooms, size, rng)
             count = 0 if draw < _WHOLE_SCENES else int(rng.integers(1, 4))
@@ -143,7 +149,7 @@ class Composer:
         found = self._bank.by_name[name]
         chosen: CutOut = found[int(rng.integers(len(found)))]
         pixels = self._bank.pixels(chosen.picture, 4)
-        if rng.random() < (_RELIEF if chosen.drawn else 0.1):
+        if rng.random() < (self._relief if chosen.drawn else _RELIEF_OF_RENDERINGS):
             pixels = relief(pixels, rng)
         return pixels
 
