@@ -137,7 +137,7 @@ def _scores(
     )
     classes = model.class_logits(last.class_embedding[:, :objects], table)
     cells = at_stride(batch.ids)
-    scores = []
+    scores: list[tuple[float, ...]] = []
     for image, labels in enumerate(batch.labels):
         flat = cells[image].reshape(-1).long()
         wanted = batch.membership[image, : len(labels)][:, flat].float()
@@ -147,7 +147,8 @@ def _scores(
         union = found.sum(dim=1)[:, None] + wanted.sum(dim=1)[None] - overlap
         iou = (overlap / union.clamp(min=1)).cpu().numpy()
         for query, target in zip(*solve(iou, maximize=True), strict=True):
-            *names, void = classes[image, query].tolist()
+            logits: list[float] = classes[image, query].tolist()
+            *names, void = logits
             own = names.pop(place[labels[target]])
             right = own > max(names, default=-math.inf)
             rank = sum(other < own for other in names) / len(names) if names else 1.0
