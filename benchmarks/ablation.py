@@ -182,7 +182,11 @@ def report(results: Sequence[Mapping[str, Any]], folders: Sequence[str], command
         command: what made it.
     """
     lines = ["# One lever at a time", "", f"`{command}`", ""]
-    lines += ["Means over the held-out folders, bold outside the range of the recipe's seeds:", ""]
+    lines += [
+        "Means over the held-out folders; bold where they are farther from the mean of the "
+        "recipe's seeds than these are apart:",
+        "",
+    ]
     lines += _head(["arm", "what is changed", *(_heading(m) for m in MEASURES)])
     means = {
         r["arm"]: [fmean(r["scores"][f][m] for f in folders) for m in MEASURES] for r in results
@@ -191,7 +195,9 @@ def report(results: Sequence[Mapping[str, Any]], folders: Sequence[str], command
     seeds = list(zip(*repeats, strict=True))
     for result in results:
         cells = [
-            _shown(mean) if min(noise) <= mean <= max(noise) else f"**{_shown(mean)}**"
+            f"**{_shown(mean)}**"
+            if abs(mean - fmean(noise)) > max(noise) - min(noise)
+            else _shown(mean)
             for mean, noise in zip(means[result["arm"]], seeds, strict=True)
         ]
         lines.append(_row([result["arm"], result["about"], *cells]))
