@@ -307,7 +307,7 @@ def test_a_step_is_learnt_in_a_few_repeats_for_every_task(make: Make, tiny_teach
 @pytest.mark.parametrize(
     ("task", "losses", "measures"),
     [
-        ("segment", SEGMENTATION_LOSSES, {"miou", "accuracy", "kept"}),
+        ("segment", SEGMENTATION_LOSSES, {"miou", "accuracy", "name_rank", "kept"}),
         ("refer", ("grounding", "phrase_mask", "phrase_dice"), {"p_at_50"}),
         ("caption", ("caption",), {"next_token", "caption_entropy"}),
         ("answer", ("answer",), {"vqa"}),
