@@ -80,7 +80,8 @@ class TestWhatIsFound:
         task: str,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        code = segment(photo, "--words", *WORDS, "--stuff", "floor", "--task", task, "--json")
+        asked = ["--words", *WORDS, "--stuff", "floor", "--task", task]
+        code = segment(photo, *asked, "--backend", "onnxruntime", "--json")
         out, err = capsys.readouterr()
         assert code == 0 and f"{task}, " in err
         document = json.loads(out)
@@ -490,7 +491,7 @@ class TestHelp:
             "sys.exit(f'imported {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
         )
         arguments = ["segment", photo, "--words", "mug", "--plan", tiny_plan]
-        arguments += ["-o", tmp_path / "found.png"]
+        arguments += ["-o", tmp_path / "found.png", "--backend", "onnxruntime"]
         command = [sys.executable, "-c", code, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

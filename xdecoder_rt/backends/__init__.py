@@ -24,10 +24,10 @@ def open_backend(
 
     Args:
         manifest: the plan's.
-        name: for a portable plan ``onnxruntime`` or ``openvino``; None chooses. In fp32 ONNX
-            Runtime is as fast and lighter; for lower precisions OpenVINO is faster, where it is
-            installed, and graphs that it refuses go to ONNX Runtime, with a warning. Any other
-            plan runs on the backend that it was built for. A backend is taken as it is.
+        name: for a portable plan ``onnxruntime`` or ``openvino``; None takes OpenVINO where it is
+            installed and faster (on x86-64 always, elsewhere below fp32), and graphs that it
+            refuses go to ONNX Runtime, with a warning. Any other plan runs on the backend that
+            it was built for. A backend is taken as it is.
         device: ``cpu``, for TensorRT ``cuda`` or ``cuda:1``; or None.
         threads: threads of one call.
         cache_dir: where compiled models may be kept.
@@ -52,7 +52,7 @@ def open_backend(
         raise BackendError(
             f"A portable plan cannot run on device {device!r}", expected="'cpu' or None"
         )
-    if name is None and manifest.precision != "fp32" and _has_openvino():
+    if name is None and _has_openvino() and (manifest.precision != "fp32" or _is_x86()):
         from xdecoder_rt.backends.fallback import OpenVINOFirst
 
         return OpenVINOFirst(threads, manifest.precision, cache_dir)
@@ -68,6 +68,12 @@ def open_backend(
         f"There is no backend {name!r} for a portable plan",
         expected=" or ".join(repr(choice) for choice in PORTABLE),
     )
+
+
+def _is_x86() -> bool:
+    import platform
+
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def _has_openvino() -> bool:
