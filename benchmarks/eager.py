@@ -132,6 +132,8 @@ class EagerPath:
     def _panoptic(self, class_logits: Tensor, mask_logits: Tensor) -> Tensor:
         """The original's rules: ``[Q, K + 1], [Q, H, W] -> [H, W]`` int32."""
         rules = self._manifest.postprocess
+        class_logits = class_logits.clone()
+        class_logits[:, -1] -= rules.void_offset
         scores, labels = class_logits.softmax(dim=-1).max(dim=-1)
         probabilities = mask_logits.sigmoid()
         keep = (labels != len(WORDS)) & (scores > rules.object_mask_threshold)
