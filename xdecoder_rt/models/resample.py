@@ -28,5 +28,5 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     rows = _matrix(x.shape[-2], size[0]).to(device=x.device, dtype=x.dtype)
     columns = _matrix(x.shape[-1], size[1]).to(device=x.device, dtype=x.dtype)
     last = x.permute(0, 2, 3, 1)
-    shorter = torch.matmul(rows, last.flatten(2)).unflatten(2, last.shape[2:])
+    shorter = torch.unflatten(torch.matmul(rows, last.flatten(2)), 2, last.shape[2:])
     return torch.matmul(columns, shorter).permute(0, 3, 1, 2)
