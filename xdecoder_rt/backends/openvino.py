@@ -1,4 +1,4 @@
-"""Portable plans on the CPU with OpenVINO: the faster choice for bf16 and INT8."""
+"""Portable plans on the CPU with OpenVINO: the faster choice on x86-64, and for bf16 and INT8."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from xdecoder_rt.training.scenes.meshes.objects import (
     SOLIDS,
     TABLE_OBJECTS,
 )
-from xdecoder_rt.training.scenes.meshes.paint import named_colour
-from xdecoder_rt.training.scenes.meshes.shapes import Part, Rng, between, bounds, scaled
+from xdecoder_rt.training.scenes.meshes.paint import named_colour, tinted
+from xdecoder_rt.training.scenes.meshes.shapes import Part, Rng, between, bounds, box, scaled
 from xdecoder_rt.training.scenes.models import Model
 from xdecoder_rt.training.scenes.names import synonyms
 from xdecoder_rt.training.scenes.room import STUFF, yaw
@@ -229,6 +229,23 @@ class Cell:
     ) -> None:
         """Put an arm on the table's edge, or on a pedestal beside it, bent over the table."""
         raise NotImplementedError
+
+    def _place_for_arm(
+        self, rng: Rng, plan: Arrangement, on_table: list[Spot], on_floor: list[Spot]
+    ) -> tuple[float, float, float]:
+        """Take a spot on the table's edge, or stand a pedestal beside it: x, y and height."""
+        side = between(rng, 0, 2 * np.pi)
+        if rng.random() < 0.6:
+            x = float(np.clip(np.cos(side), -0.8, 0.8)) * (plan.size[0] / 2 - 0.14)
+            y = float(np.clip(np.sin(side), -0.8, 0.8)) * (plan.size[1] / 2 - 0.14)
+            on_table.append(Spot(x, y, 0.13))
+            return x, y, plan.top
+        reach = float(np.hypot(*plan.size)) / 2 + 0.05
+        x, y, height = reach * float(np.cos(side)), reach * float(np.sin(side)), plan.top * 0.8
+        foot = box((0.24, 0.24, height), tinted(rng, 0.3, 0.1, 0.8), (x, y, height / 2))
+        self._world.add_parts([foot], 0, (0, 0, 0), np.eye(3))
+        on_floor.append(Spot(x, y, 0.3))
+        return x, y, height
 
     def _put_model(
         self, rng: Rng, name: str, model: Model, level: float, taken: list[Spot], find: FindSpot

@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from xdecoder_rt.errors import DatasetError
 from xdecoder_rt.training.scenes.backdrop import STUFF, backdrop
 from xdecoder_rt.training.scenes.names import synonyms
+from xdecoder_rt.training.scenes.pasting import place
 from xdecoder_rt.training.scenes.scene import Scene, choose_size, unit_hash
 from xdecoder_rt.training.scenes.sensor import photograph
 from xdecoder_rt.training.scenes.splits import novel_names
@@ -117,15 +118,8 @@ class ClipartStudio:
             return False
         counts = {i: int((scene.ids == i).sum()) for i in own_area}
         for _ in range(12):
-            top = int(rng.integers(-h // 8, max(1, height - h + h // 8)))
-            left = int(rng.integers(-w // 8, max(1, width - w + w // 8)))
-            rows = slice(max(0, top), min(height, top + h))
-            columns = slice(max(0, left), min(width, left + w))
-            inner = (
-                slice(rows.start - top, rows.stop - top),
-                slice(columns.start - left, columns.stop - left),
-            )
-            ids, part = scene.ids[rows, columns], mask[inner]
+            top, left, outer, inner = place(rng, (h, w), (height, width))
+            ids, part = scene.ids[outer], mask[inner]
             if part.sum() < 0.7 * area:
                 continue
             covered = np.bincount(ids[part], minlength=256)
@@ -137,7 +131,7 @@ class ClipartStudio:
             _cast_shadow(rng, canvas, alpha, top, left)
         weight = alpha[inner][..., None]
         colour = np.asarray(picture, dtype=np.float32)[..., :3][inner]
-        canvas[rows, columns] = canvas[rows, columns] * (1 - weight) + colour * weight
+        canvas[outer] = canvas[outer] * (1 - weight) + colour * weight
         ids[part] = identity
         own_area[identity] = int(part.sum())
         return True

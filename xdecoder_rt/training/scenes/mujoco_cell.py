@@ -10,8 +10,7 @@ import numpy as np
 
 from xdecoder_rt.training.scenes.cell import Arrangement, Cell, Spot
 from xdecoder_rt.training.scenes.meshes.objects import MADE
-from xdecoder_rt.training.scenes.meshes.paint import tinted
-from xdecoder_rt.training.scenes.meshes.shapes import Colour, Part, Rng, between, box, tube
+from xdecoder_rt.training.scenes.meshes.shapes import Colour, Part, Rng, between, tube
 from xdecoder_rt.training.scenes.mujoco_world import Floats, MujocoWorld
 from xdecoder_rt.training.scenes.splits import novel_names
 
@@ -47,18 +46,7 @@ class MujocoStudio(Cell):
     def _put_arm(
         self, rng: Rng, plan: Arrangement, on_table: list[Spot], on_floor: list[Spot]
     ) -> None:
-        side = between(rng, 0, 2 * np.pi)
-        if rng.random() < 0.6:
-            x = float(np.clip(np.cos(side), -0.8, 0.8)) * (plan.size[0] / 2 - 0.14)
-            y = float(np.clip(np.sin(side), -0.8, 0.8)) * (plan.size[1] / 2 - 0.14)
-            base = plan.top
-            on_table.append(Spot(x, y, 0.13))
-        else:
-            reach = float(np.hypot(*plan.size)) / 2 + 0.05
-            x, y, base = reach * float(np.cos(side)), reach * float(np.sin(side)), plan.top * 0.8
-            foot = box((0.24, 0.24, base), tinted(rng, 0.3, 0.1, 0.8), (x, y, base / 2))
-            self._meshes.add_parts([foot], 0, (0, 0, 0), np.eye(3))
-            on_floor.append(Spot(x, y, 0.3))
+        x, y, base = self._place_for_arm(rng, plan, on_table, on_floor)
         away = float(np.hypot(x, y))
         inward = float(np.arctan2(-y, -x)) + between(rng, -0.5, 0.5)
         far = between(rng, 0.3, min(0.75, max(0.35, away)))

@@ -9,7 +9,7 @@ import numpy as np
 from xdecoder_rt.training.scenes.catalogue import WORKCELL_NAMES
 from xdecoder_rt.training.scenes.cell import Arrangement, Cell, FindSpot, Spot
 from xdecoder_rt.training.scenes.meshes.paint import any_colour, tinted
-from xdecoder_rt.training.scenes.meshes.shapes import Rng, between, box
+from xdecoder_rt.training.scenes.meshes.shapes import Rng, between
 from xdecoder_rt.training.scenes.models import ARMS, FLOOR_MODELS, TABLE_MODELS, Model
 from xdecoder_rt.training.scenes.simulator import Simulator
 from xdecoder_rt.training.scenes.splits import novel_names
@@ -47,18 +47,7 @@ class WorkcellStudio(Cell):
         arm = ARMS[int(rng.integers(len(ARMS)))]
         world = self._bodies
         body = world.load(arm.path)
-        side = between(rng, 0, 2 * np.pi)
-        if rng.random() < 0.6:
-            x = float(np.clip(np.cos(side), -0.8, 0.8)) * (plan.size[0] / 2 - 0.14)
-            y = float(np.clip(np.sin(side), -0.8, 0.8)) * (plan.size[1] / 2 - 0.14)
-            base = plan.top
-            on_table.append(Spot(x, y, 0.13))
-        else:
-            reach = float(np.hypot(*plan.size)) / 2 + 0.05
-            x, y, base = reach * float(np.cos(side)), reach * float(np.sin(side)), plan.top * 0.8
-            foot = box((0.24, 0.24, base), tinted(rng, 0.3, 0.1, 0.8), (x, y, base / 2))
-            world.add_parts([foot], 0, (0, 0, 0), np.eye(3))
-            on_floor.append(Spot(x, y, 0.3))
+        x, y, base = self._place_for_arm(rng, plan, on_table, on_floor)
         inward = float(np.arctan2(-y, -x)) + between(rng, -0.7, 0.7)
         world.place(body, (x, y, base), (0, 0, inward))
         gripper = world.links_named(body, arm.gripper)

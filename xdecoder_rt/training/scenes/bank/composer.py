@@ -12,6 +12,7 @@ from xdecoder_rt.errors import require
 from xdecoder_rt.evaluation.items import NOTHING
 from xdecoder_rt.training.scenes.bank.relief import relief
 from xdecoder_rt.training.scenes.bank.store import Bank, CutOut, LabelledPicture
+from xdecoder_rt.training.scenes.pasting import place
 
 __all__ = ["RELIEF", "Composer", "Composition"]
 
@@ -235,15 +236,8 @@ def _paste(
     highest = max(identity, *own_area, 0)
     counts = np.bincount(np.maximum(ids, 0).ravel(), minlength=highest + 1)
     for _ in range(8):
-        top = int(rng.integers(-h // 8, max(1, height - h + h // 8)))
-        left = int(rng.integers(-w // 8, max(1, width - w + w // 8)))
-        rows = slice(max(0, top), min(height, top + h))
-        columns = slice(max(0, left), min(width, left + w))
-        inner = (
-            slice(rows.start - top, rows.stop - top),
-            slice(columns.start - left, columns.stop - left),
-        )
-        part, under = mask[inner], ids[rows, columns]
+        top, left, outer, inner = place(rng, (h, w), (height, width))
+        part, under = mask[inner], ids[outer]
         visible = int(np.count_nonzero(part))
         covered = np.bincount(np.maximum(under[part], 0), minlength=highest + 1)
         if visible >= 0.7 * area and all(
@@ -255,8 +249,7 @@ def _paste(
     if rng.random() < 0.6:
         _shadow(canvas, cut_out[..., 3], top, left, rng)
     opacity = cut_out[inner][..., 3:] / np.float32(255)
-    region = canvas[rows, columns]
-    canvas[rows, columns] = region * (1 - opacity) + cut_out[inner][..., :3]
+    canvas[outer] = canvas[outer] * (1 - opacity) + cut_out[inner][..., :3]
     under[part] = identity
     return visible
 
