@@ -52,12 +52,14 @@ def module(driver: Driver) -> ModuleType:
 
     def instantiate(graph: Captured, flags: int) -> tuple[CUresult, Captured]:
         assert graph.is_live and flags == 0
-        state.executables += 1
+        with driver.lock:
+            state.executables += 1
         return CUresult.CUDA_SUCCESS, Captured(graph)
 
     def launch(executable: Captured, stream: int) -> tuple[CUresult]:
         assert executable.is_live
-        state.launches += 1
+        with driver.lock:
+            state.launches += 1
         for work, reads, writes in executable:
             driver.access([span for span in (*reads, *writes) if span[1]])
             driver.submit(driver.streams[stream], work, reads, writes)
@@ -69,7 +71,8 @@ def module(driver: Driver) -> ModuleType:
         return (CUresult.CUDA_SUCCESS,)
 
     def destroy_executable(executable: Captured) -> tuple[CUresult]:
-        state.executables -= 1
+        with driver.lock:
+            state.executables -= 1
         return destroy(executable)
 
     made.__dict__.update(

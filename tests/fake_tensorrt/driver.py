@@ -62,7 +62,8 @@ class Stream:
         self.issued = 0
         self.queue: deque[Operation] = deque()
         self.captured: list[tuple[Callable[[], None], list[Span], list[Span]]] | None = None
-        driver.streams[self.handle] = self
+        with driver.lock:
+            driver.streams[self.handle] = self
 
     def synchronize(self) -> None:
         with self.driver.lock:
@@ -139,7 +140,8 @@ class Pinned:
         self._held = np.full(size, 0xFF, np.uint8)
         self._driver = driver
         self.span = (int(self._held.ctypes.data), size)
-        driver.pinned.append(self)
+        with driver.lock:
+            driver.pinned.append(self)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -243,7 +245,9 @@ class Driver(ModuleType):
         return 12060
 
     def mem_get_info(self) -> tuple[int, int]:
-        return self.total - sum(memory.size for memory in self.memory.values()), self.total
+        with self.lock:
+            used = sum(memory.size for memory in self.memory.values())
+        return self.total - used, self.total
 
     def mem_alloc(self, size: int) -> Memory:
         self.check_current()
@@ -323,11 +327,10 @@ class Driver(ModuleType):
 
     def access(self, spans: Sequence[Span]) -> None:
         """Assert that the bytes are in live device memory."""
+        with self.lock:
+            live = [(at, at + memory.size) for at, memory in self.memory.items()]
         for address, size in spans:
-            inside = any(
-                at <= address and address + size <= at + memory.size
-                for at, memory in self.memory.items()
-            )
+            inside = any(start <= address and address + size <= end for start, end in live)
             assert inside, f"{size} bytes at {address:#x} are not in one live allocation"
 
     def put(
@@ -366,9 +369,10 @@ class Driver(ModuleType):
             into[stream] = max(into.get(stream, 0), ticket)
 
     def default_stream(self) -> Stream:
-        if self._default is None:
-            self._default = Stream(self)
-        return self._default
+        with self.lock:
+            if self._default is None:
+                self._default = Stream(self)
+            return self._default
 
     def check_current(self) -> None:
         assert self._depth() > 0, "no context is current on this thread"
@@ -414,19 +418,22 @@ class Driver(ModuleType):
     def _host_span(self, array: Any) -> Span:
         assert array.flags.c_contiguous
         address, size = int(array.ctypes.data), int(array.nbytes)
+        with self.lock:
+            spans = [pinned.span for pinned in self.pinned]
         inside = any(
-            start <= address and address + size <= start + length
-            for start, length in (pinned.span for pinned in self.pinned)
+            start <= address and address + size <= start + length for start, length in spans
         )
         assert inside, "an asynchronous copy of memory that is not page-locked"
         return address, size
 
     def _retain(self) -> Any:
-        self.references += 1
+        with self.lock:
+            self.references += 1
         return SimpleNamespace(push=self._push, detach=self._detach)
 
     def _detach(self) -> None:
-        self.references -= 1
+        with self.lock:
+            self.references -= 1
 
     def _depth(self) -> int:
         return int(getattr(self._current, "depth", 0))
