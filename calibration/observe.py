@@ -57,7 +57,7 @@ class ObservingBackend:
         self.name, self.device, self.version = "onnxruntime", "cpu", self._inner.version
         self.histograms: Histograms = {}
 
-    def load(self, name: str, model: memoryview) -> Graph:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Compile a graph with its watched tensors as further outputs."""
         watched = onnx.load_from_string(bytes(model))
         seen = self.histograms.setdefault(name, {})
@@ -72,7 +72,7 @@ class ObservingBackend:
             if tensor not in given
         )
         serialized = memoryview(watched.SerializeToString())
-        return _ObservedGraph(self._inner.load(name, serialized), own, seen)
+        return _ObservedGraph(self._inner.load(name, serialized, is_steady), own, seen)
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """A value as an array on the host."""

@@ -44,12 +44,12 @@ class SubstitutingBackend:
         self._loaded = {} if loaded is None else loaded
         self.name, self.version, self.device = inner.name, inner.version, inner.device
 
-    def load(self, name: str, model: memoryview) -> Graph:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Compile the member's substitute, or the member."""
         if name in self._graphs:
-            return self._inner.load(name, memoryview(self._graphs[name]))
+            return self._inner.load(name, memoryview(self._graphs[name]), is_steady)
         if name not in self._loaded:
-            self._loaded[name] = self._inner.load(name, model)
+            self._loaded[name] = self._inner.load(name, model, is_steady)
         return self._loaded[name]
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:

@@ -151,8 +151,8 @@ class _RecordingBackend:
         self.name, self.device, self.version = "onnxruntime", "cpu", self._inner.version
         self.calls: dict[str, list[Call]] = {}
 
-    def load(self, name: str, model: memoryview) -> Graph:
-        return _Recorded(self._inner.load(name, model), self.calls.setdefault(name, []))
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+        return _Recorded(self._inner.load(name, model, is_steady), self.calls.setdefault(name, []))
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         return self._inner.to_numpy(value)

@@ -58,7 +58,7 @@ class TorchBackend:
 
     name, version, device = "torch", torch.__version__, "cpu"
 
-    def load(self, name: str, model: memoryview) -> TorchGraph:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> TorchGraph:
         raise NotImplementedError
 
     def to_numpy(self, value: Tensor) -> np.ndarray[Any, Any]:

@@ -62,10 +62,12 @@ def test_a_graph_that_is_refused_runs_on_onnxruntime(
     wanted = segmented(int8_plan, tmp_path, image, "onnxruntime")
     load = OpenVINOBackend.load
 
-    def refuse(self: OpenVINOBackend, name: str, model: memoryview) -> object:
+    def refuse(
+        self: OpenVINOBackend, name: str, model: memoryview, is_steady: bool = False
+    ) -> object:
         if name.startswith("decode"):
             raise BackendError("OpenVINO cannot compile the decode graph (abacus)")
-        return load(self, name, model)
+        return load(self, name, model, is_steady)
 
     monkeypatch.setattr(OpenVINOBackend, "load", refuse)
     with pytest.warns(UserWarning, match=r"abacus.*ONNX Runtime runs this graph instead"):
@@ -94,7 +96,9 @@ def test_a_graph_that_fails_when_it_runs_does_too(
 def test_what_was_asked_for_by_name_is_not_replaced(
     int8_plan: Path, tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: OpenVINOBackend, name: str, model: memoryview) -> object:
+    def refuse(
+        self: OpenVINOBackend, name: str, model: memoryview, is_steady: bool = False
+    ) -> object:
         raise BackendError("OpenVINO cannot compile it")
 
     monkeypatch.setattr(OpenVINOBackend, "load", refuse)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_an_image_keeps_its_values_when_another_is_encoded(tiny_plan: Path, tmp_
 
 
 def test_several_beams_are_scored_at_once(tiny_plan: Path) -> None:
-    # Of the graphs only vision sees one image at a time.
+    # Its shapes change from call to call, so they stay open.
     backend = OpenVINOBackend(1)
     with Plan.open(tiny_plan) as plan:
         token = backend.load("token.onnx", plan.view("token.onnx"))
@@ -62,6 +63,58 @@ def test_several_beams_are_scored_at_once(tiny_plan: Path) -> None:
     (together,) = token({name: rows}).values()
     alone = [next(iter(token({name: row[None]}).values()))[0] for row in rows]
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_steady_graph_is_compiled_for_its_first_shapes_and_for_others_when_they_come(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    words, phrases = ["mug", "table"], ["the mug"]
+    with Engine(tiny_plan, backend="onnxruntime", threads=1, cache_dir=tmp_path) as engine:
+        segmentation = engine.segment(image, words).segmentation
+        (mask,) = (reference.mask for reference in engine.refer(image, phrases))
+    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=tmp_path) as engine:
+        compiled = compilations(monkeypatch)
+        for _ in range(2):
+            assert (engine.segment(image, words).segmentation == segmentation).mean() > 0.99
+        # Vision, decode, and the masks, whose number changes from image to image.
+        assert compiled == ["fixed", "fixed", "open"]
+        for _ in range(2):
+            assert (engine.refer(image, phrases)[0].mask == mask).mean() > 0.99
+        assert compiled == ["fixed", "fixed", "open", "open"]
+
+
+def test_shapes_that_openvino_takes_only_open_stay_open(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=tmp_path) as engine:
+        wanted = engine.segment(image, ["mug", "table"]).segmentation
+    compiled = compilations(monkeypatch)
+
+    def refuse(self: object, shapes: object) -> None:
+        raise RuntimeError("abacus")
+
+    monkeypatch.setattr(openvino.Model, "reshape", refuse)
+    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=tmp_path) as engine:
+        for _ in range(2):
+            found = engine.segment(image, ["mug", "table"]).segmentation
+            assert (found == wanted).mean() > 0.99
+    assert set(compiled) == {"open"}
+
+
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of every model that is compiled from now on, whether its shapes are fixed or open."""
+    found: list[str] = []
+    compile_model = openvino.Core.compile_model
+
+    def note(self: object, model: Any, *arguments: object) -> object:
+        is_open = any(port.partial_shape.is_dynamic for port in model.inputs)
+        found.append("open" if is_open else "fixed")
+        return compile_model(self, model, *arguments)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", note)
+    return found
 
 
 def test_signals_are_survived_after_an_engine_ended_in_another_thread(

@@ -98,7 +98,7 @@ class TorchBackend:
 
     name, version, device = "torch", torch.__version__, "cpu"
 
-    def load(self, name: str, model: memoryview) -> Any:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Any:
         raise NotImplementedError
 
     def to_numpy(self, value: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -94,7 +94,9 @@ class Runtime:
         self.rows = RowDecoder(
             decoder,
             info.proj_dim,
-            lambda state: self._graph(graphs.decode[size_key(state.letterbox.target)]),
+            lambda state: self._graph(
+                graphs.decode[size_key(state.letterbox.target)], is_steady=True
+            ),
             self.backend,
         )
         self.captions = CaptionWriter(
@@ -112,7 +114,7 @@ class Runtime:
         frame, box = self._frame(image)
         feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
         member = self.manifest.graphs.vision[size_key(box.target)]
-        return ImageState(box, self._graph(member)(feeds))
+        return ImageState(box, self._graph(member, is_steady=True)(feeds))
 
     def _frame(self, image: ImageSource) -> tuple[Value, Letterbox]:
         """The network's input, ``[1, H, W, 3]``, and where the image lies in it."""
@@ -180,10 +182,11 @@ class Runtime:
         logits: Floats = self.backend.to_numpy(values["token_logits"])
         return logits
 
-    def _graph(self, member: str) -> Graph:
+    def _graph(self, member: str, is_steady: bool = False) -> Graph:
         """A compiled graph, loaded on first need: warm vocabularies never load the text graph."""
         with self._lock:
             self.require_open()
             if member not in self._graphs:
-                self._graphs[member] = self.backend.load(member, self._plan.view(member))
+                view = self._plan.view(member)
+                self._graphs[member] = self.backend.load(member, view, is_steady)
             return self._graphs[member]

@@ -55,8 +55,10 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, tuple[int, 
     seen: dict[str, list[dict[str, tuple[int, ...]]]] = {}
     load = OnnxRuntimeBackend.load
 
-    def recorded(self: OnnxRuntimeBackend, name: str, model: memoryview) -> Any:
-        graph = load(self, name, model)
+    def recorded(
+        self: OnnxRuntimeBackend, name: str, model: memoryview, is_steady: bool = False
+    ) -> Any:
+        graph = load(self, name, model, is_steady)
 
         class Recorded:
             inputs = graph.inputs

@@ -66,12 +66,14 @@ class Backend(Protocol):
     version: str
     device: str
 
-    def load(self, name: str, model: memoryview) -> Graph:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Compile a graph.
 
         Args:
             name: for messages.
             model: the serialized graph.
+            is_steady: whether most calls come with the shapes of the first one, for which a
+                backend may then compile.
 
         Raises:
             BackendError: the library cannot run it.

@@ -46,7 +46,7 @@ class OpenVINOFirst:
         self.version = self._first.version
         self.refused: list[str] = []
 
-    def load(self, name: str, model: memoryview) -> Graph:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Compile a graph with OpenVINO, or where it refuses with ONNX Runtime.
 
         Raises:
@@ -60,10 +60,10 @@ class OpenVINOFirst:
             self.refused.append(name)
             if self._second is None:
                 self._second = OnnxRuntimeBackend(self._threads)
-            return _OnHost(self._second.load(name, model))
+            return _OnHost(self._second.load(name, model, is_steady))
 
         try:
-            return _Guarded(self._first.load(name, model), second)
+            return _Guarded(self._first.load(name, model, is_steady), second)
         except BackendError as error:
             return second(error)
 

@@ -58,7 +58,7 @@ class OnnxRuntimeBackend:
         # the cores from the next.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
-    def load(self, name: str, model: memoryview) -> Graph:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Create a session for a serialized ONNX model.
 
         Raises:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,29 +32,46 @@ def _core() -> Any:
     return require("openvino", "openvino").Core()
 
 
+Shapes = dict[str, tuple[int, ...]]
+
+
 class OpenVINOGraph:
-    """A compiled model and a pool of requests: one for each call in flight.
+    """A model, compiled for any shapes or also for those that most calls come with.
+
+    A model of fixed shapes infers none of them again and knows where every result goes: of the
+    starter's decoder a fifth of the time. So a steady graph is compiled for the shapes of its first
+    call, and for any others once these come.
 
     Args:
         name: the graph's, for messages.
-        compiled: the model.
-        tensor: OpenVINO's class of tensors.
+        read: gives the model, uncompiled.
+        compiled: compiles a model, with fixed shapes where they are given.
+        is_steady: whether most calls come with the shapes of the first.
+
+    Raises:
+        BackendError: OpenVINO refuses the model.
     """
 
-    def __init__(self, name: str, compiled: Any, tensor: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[], Any],
+        compiled: Callable[[Any, Shapes | None], _Compiled],
+        is_steady: bool,
+    ) -> None:
         self._name = name
-        self._compiled = compiled
-        self._tensor = tensor
-        self.inputs = tuple(port.get_any_name() for port in compiled.inputs)
-        self._outputs = [port.get_any_name() for port in compiled.outputs]
-        # Outputs whose shapes are known are written where the caller keeps them, without a copy.
-        ports = compiled.outputs
-        self._known = (
-            None
-            if any(port.partial_shape.is_dynamic for port in ports)
-            else [(tuple(port.shape), port.element_type.to_dtype()) for port in ports]
-        )
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._read = read
+        self._compile = compiled
+        self._lock = threading.Lock()
+        self._fixed: tuple[Shapes, _Compiled | None] | None = None
+        self._general: _Compiled | None = None
+        with self._errors("read or compile"):
+            network = read()
+            self.inputs = tuple(port.get_any_name() for port in network.inputs)
+            # Until the first call, which fixes its shapes.
+            self._network = network if is_steady else None
+            if not is_steady:
+                self._general = compiled(network, None)
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
         """Run the graph; outputs are arrays of their own.
@@ -62,12 +81,69 @@ class OpenVINOGraph:
             BackendError: OpenVINO fails, as it may with the first inputs of some shape.
         """
         check_feeds(self._name, self.inputs, feeds)
+        with self._errors("run"):
+            inputs = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
+            return self._for({name: array.shape for name, array in inputs.items()}).run(inputs)
+
+    def _for(self, shapes: Shapes) -> _Compiled:
+        """What runs inputs of these shapes, compiled on first need."""
+        with self._lock:
+            if self._fixed is None and self._general is None:
+                self._fixed = shapes, self._try_fixed(shapes)
+            if self._fixed is not None and self._fixed[1] is not None and self._fixed[0] == shapes:
+                return self._fixed[1]
+            if self._general is None:
+                self._general = self._compile(self._read(), None)
+            return self._general
+
+    def _try_fixed(self, shapes: Shapes) -> _Compiled | None:
+        """A model of fixed shapes, or None where OpenVINO takes them as dynamic ones alone."""
+        network, self._network = self._network, None
+        try:
+            return self._compile(network, shapes)
+        except RuntimeError:
+            return None
+
+    @contextmanager
+    def _errors(self, deed: str) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise BackendError(
+                f"OpenVINO cannot {deed} the {self._name} graph ({error})",
+                expected="a graph that OpenVINO's CPU plugin supports",
+                fix='Use Engine(…, backend="onnxruntime")',
+            ) from error
+
+
+class _Compiled:
+    """A compiled model and a pool of requests: one for each call in flight.
+
+    Args:
+        compiled: the model.
+        outputs: their names, in order.
+        tensor: OpenVINO's class of tensors.
+    """
+
+    def __init__(self, compiled: Any, outputs: Sequence[str], tensor: Any) -> None:
+        self._compiled = compiled
+        self._tensor = tensor
+        self._outputs = outputs
+        # Outputs whose shapes are known are written where the caller keeps them, without a copy.
+        ports = compiled.outputs
+        self._known = (
+            None
+            if any(port.partial_shape.is_dynamic for port in ports)
+            else [(tuple(port.shape), port.element_type.to_dtype()) for port in ports]
+        )
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run(self, inputs: dict[str, Array]) -> dict[str, Value]:
         try:
             request = self._requests.get_nowait()
         except queue.Empty:
             request = self._compiled.create_infer_request()
         try:
-            inputs = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
             if self._known is None:
                 results = request.infer(inputs, share_inputs=True, share_outputs=False)
                 return dict(zip(self._outputs, results.values(), strict=True))
@@ -76,11 +152,6 @@ class OpenVINOGraph:
                 request.set_output_tensor(index, self._tensor(array, shared_memory=True))
             request.infer(inputs, share_inputs=True, share_outputs=True)
             return dict(zip(self._outputs, made, strict=True))
-        except RuntimeError as error:
-            raise BackendError(
-                f"OpenVINO cannot run the {self._name} graph ({error})",
-                fix='Use Engine(…, backend="onnxruntime")',
-            ) from error
         finally:
             self._requests.put(request)
 
@@ -119,24 +190,15 @@ class OpenVINOBackend:
         if cache_dir is not None:
             self._settings["CACHE_DIR"] = str(cache_dir)
 
-    def load(self, name: str, model: memoryview) -> Graph:
-        """Compile a serialized ONNX model.
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+        """Read a serialized ONNX model, and compile it now or for the shapes of its first call.
 
         Raises:
             BackendError: OpenVINO refuses the model.
         """
-        try:
-            network = self._core.read_model(model=bytes(model))
-            if name.startswith("vision"):
-                _one_image(network)
-            compiled = self._core.compile_model(network, "CPU", self._settings)
-            return OpenVINOGraph(name, compiled, self._tensor)
-        except RuntimeError as error:
-            raise BackendError(
-                f"OpenVINO {self.version} cannot compile the {name} graph ({error})",
-                expected="a graph that OpenVINO's CPU plugin supports",
-                fix='Use Engine(…, backend="onnxruntime")',
-            ) from error
+        return OpenVINOGraph(
+            name, lambda: self._core.read_model(model=bytes(model)), self._compiled, is_steady
+        )
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """Values are arrays already."""
@@ -146,10 +208,10 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Compiled models end with the graphs that hold them."""
 
-
-def _one_image(network: Any) -> None:
-    """Fix the number of images, as on a CPU frames come one by one."""
-    shapes = {port: port.partial_shape for port in network.inputs}
-    for shape in shapes.values():
-        shape[0] = 1
-    network.reshape(shapes)
+    def _compiled(self, network: Any, shapes: Shapes | None) -> _Compiled:
+        # Before it is simplified, which merges names.
+        outputs = [port.get_any_name() for port in network.outputs]
+        if shapes is not None:
+            network.reshape(shapes)
+        compiled = self._core.compile_model(network, "CPU", self._settings)
+        return _Compiled(compiled, outputs, self._tensor)

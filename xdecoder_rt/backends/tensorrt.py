@@ -160,7 +160,7 @@ class TensorRTBackend:
             self.close()
             raise
 
-    def load(self, name: str, model: memoryview) -> Graph:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Deserialize an engine and allocate what its calls need.
 
         Raises:

@@ -44,7 +44,7 @@ class ModuleBackend:
     version = str(torch.__version__)
     device = "cpu"
 
-    def load(self, name: str, model: memoryview) -> Graph:
+    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Refuse.
 
         Raises:
