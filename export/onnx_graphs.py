@@ -112,7 +112,7 @@ def _example_rows(
     heads = shape.heads
     given = {name: memory[name] for name in memory_names(shape.layers)}
     for level in range(LEVELS):
-        positions = memory[f"mask_features_{level}"].shape[-1]
+        positions = memory[f"mask_features_{level}"].shape[1]
         inside = torch.rand(2, regions, positions, generator=generator) < 0.5
         given[f"regions_{level}"] = inside * 2.0 - 1.0
     given |= {

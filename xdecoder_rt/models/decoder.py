@@ -37,7 +37,7 @@ class ImageMemory:
     Attributes:
         keys: one ``[B, heads, head_dim, N]`` a layer, N the size of the level that it reads.
         values: one ``[B, heads, N, head_dim]`` a layer.
-        mask_features: one ``[B, mask_dim, N]`` a level, shrunk to the level's size.
+        mask_features: one ``[B, N, mask_dim]`` a level, shrunk to the level's size.
     """
 
     keys: list[Tensor]
@@ -278,7 +278,9 @@ class Decoder(nn.Module):
             keys.append(torch.unflatten(key, 1, heads))
             value = tokens[level].transpose(1, 2) @ value_weight.T + value_constant
             values.append(torch.unflatten(value, 2, heads).transpose(1, 2))
-        return ImageMemory(keys, values, [m.flatten(2) for m in mask_features])
+        # Channels last before the sides are joined: so it is no work after convolutions.
+        shrunk = [m.permute(0, 2, 3, 1).flatten(1, 2) for m in mask_features]
+        return ImageMemory(keys, values, shrunk)
 
     def normed(self, x: Tensor, kind: Tensor) -> Tensor:
         """Normalise states and recompute the class token from the objects.
@@ -345,7 +347,7 @@ class Decoder(nn.Module):
         attends, masked = (self._pixels(rows.kind, p) for p in _SEEING)
         mask = torch.where(rows.visible, 0.0, BLOCKED).to(x.dtype)[:, None]
         # The threshold passes no gradient, so neither factor of the mask needs one.
-        features = [level.detach() for level in memory.mask_features]
+        features = [level.detach().transpose(1, 2) for level in memory.mask_features]
         if rows.regions is not None:
             pairs = zip(features, rows.regions, strict=True)
             features = [torch.cat(pair, 1) for pair in pairs]

@@ -1,32 +1,61 @@
-"""Antialiased bicubic resizing as two products with constant matrices.
+"""Antialiased bicubic shrinking by a whole number, as two strided convolutions of each channel.
 
-``R_h X R_w^T`` equals ``torch.nn.functional.interpolate(mode="bicubic", antialias=True)`` up to
-rounding, and unlike ONNX's antialiased ``Resize`` every runtime computes it the same. Channels
-come last in both products: so runtimes' convolutions leave them, and channels first would be
-reached by a transposition that takes longer than the products.
+It equals ``torch.nn.functional.interpolate(mode="bicubic", antialias=True)`` up to rounding, and
+unlike ONNX's antialiased ``Resize`` every runtime computes it the same. Every output reads the same
+taps, and at the borders those that are inside, scaled so that their weights sum to one: zeros
+around the image and a product afterwards. Convolutions take the image in the layout that the
+convolutions before them leave it in; matrix products would have it moved.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from xdecoder_rt.resample import bicubic_matrix
 
 
+def shrink(x: Tensor, stride: int) -> Tensor:
+    """Shrink ``[B, C, h, w]`` to ``[B, C, h / stride, w / stride]``, differentiable in ``x``.
+
+    Args:
+        x: its sides are multiples of the stride.
+        stride: an even number.
+    """
+    channels, height, width = x.shape[1:]
+    taps = _taps(stride).to(device=x.device, dtype=x.dtype)
+    # Taps on both sides of an output's centre, less the half stride from there to the border.
+    around = (len(taps) - stride) // 2
+    rows = taps[:, None].expand(channels, 1, -1, 1)
+    columns = taps.expand(channels, 1, 1, -1)
+    shorter = F.conv2d(x, rows, stride=(stride, 1), padding=(around, 0), groups=channels)
+    small = F.conv2d(shorter, columns, stride=(1, stride), padding=(0, around), groups=channels)
+    gain = _gain(height, stride)[:, None] * _gain(width, stride)
+    return small * gain.to(device=x.device, dtype=x.dtype)
+
+
+@lru_cache(maxsize=16)
+def _taps(stride: int) -> Tensor:
+    """What an output far from the borders reads, ``[4 * stride]``."""
+    return _plain(bicubic_matrix(9 * stride, 9)[4, 5 * stride // 2 : 13 * stride // 2])
+
+
 @lru_cache(maxsize=256)
-def _matrix(source: int, target: int) -> Tensor:
+def _gain(size: int, stride: int) -> Tensor:
+    """What makes the weights inside an axis of this size sum to one, ``[size / stride]``."""
+    taps = _taps(stride).double()
+    inside = torch.ones(1, 1, size, dtype=torch.float64)
+    around = (len(taps) - stride) // 2
+    sums = F.conv1d(inside, taps[None, None], stride=stride, padding=around)
+    return _plain((1 / sums[0, 0]).numpy())
+
+
+def _plain(values: npt.NDArray[np.float64]) -> Tensor:
     # A plain tensor even when first asked for under inference_mode: training reuses the cache.
     with torch.inference_mode(False):
-        return torch.from_numpy(bicubic_matrix(source, target)).to(torch.float32)
-
-
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize ``[B, C, h, w]`` to ``[B, C, H, W]``, differentiable in ``x``."""
-    rows = _matrix(x.shape[-2], size[0]).to(device=x.device, dtype=x.dtype)
-    columns = _matrix(x.shape[-1], size[1]).to(device=x.device, dtype=x.dtype)
-    last = x.permute(0, 2, 3, 1)
-    shorter = torch.unflatten(torch.matmul(rows, last.flatten(2)), 2, last.shape[2:])
-    return torch.matmul(columns, shorter).permute(0, 3, 1, 2)
+        return torch.from_numpy(values).to(torch.float32)

@@ -12,7 +12,7 @@ from xdecoder_rt.models.backbones import build_backbone
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.decoder import Decoder, ImageMemory, LayerPrediction, Rows, unit
 from xdecoder_rt.models.pixel_decoder import PixelDecoder, PixelFeatures
-from xdecoder_rt.models.resample import resize
+from xdecoder_rt.models.resample import shrink
 from xdecoder_rt.models.text_encoder import TextEncoder
 
 
@@ -61,9 +61,8 @@ class XDecoder(nn.Module):
 
     def remember(self, features: PixelFeatures, mask_features: Tensor) -> ImageMemory:
         """Keys and values of every layer, and mask features shrunk to the three levels."""
-        shrunk = [
-            resize(mask_features, (level.shape[-2], level.shape[-1])) for level in features.levels
-        ]
+        height = mask_features.shape[-2]
+        shrunk = [shrink(mask_features, height // level.shape[-2]) for level in features.levels]
         return self.decoder.remember(features.levels, shrunk)
 
     def backbone_embedding(self, maps: list[Tensor]) -> Tensor:
