@@ -62,14 +62,17 @@ def quantizable(model: onnx.ModelProto, profile: Profile) -> list[str]:
 
     Dense (and under some profiles depthwise) convolutions and products with constant weights.
     Products of two activations, which is what attention is made of and what mask logits are, stay,
-    and products of a constant by an activation: they resize mask features, which become attention
-    masks by a threshold.
+    and so do products of a constant by an activation, and convolutions that treat every channel
+    alike: they shrink mask features, which become attention masks by a threshold.
     """
     stored = {value.name: value for value in model.graph.initializer}
     names = []
     for node in model.graph.node:
         if node.op_type == "Conv":
-            if node.input[1] in stored and (profile.depthwise or _groups(node) == 1):
+            kernel = stored.get(node.input[1])
+            if kernel is not None and (
+                _groups(node) == 1 or (profile.depthwise and not _is_resampling(kernel))
+            ):
                 names.append(node.name)
         elif node.op_type in ("Gemm", "MatMul") and (
             node.input[1] in stored
@@ -78,6 +81,12 @@ def quantizable(model: onnx.ModelProto, profile: Profile) -> list[str]:
         ):
             names.append(node.name)
     return names
+
+
+def _is_resampling(kernel: onnx.TensorProto) -> bool:
+    """Whether a depthwise convolution has one filter for all channels, as no learnt one has."""
+    filters = onnx.numpy_helper.to_array(kernel)
+    return len(filters) > 1 and bool((filters == filters[:1]).all())
 
 
 def _groups(node: onnx.NodeProto) -> int:
