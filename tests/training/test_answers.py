@@ -57,3 +57,7 @@ def test_steps_draw_different_answers() -> None:
     first = sampler.sample(questions, 3)
     assert sampler.sample(questions, 3) == first
     assert sampler.sample(questions, 4) != first
+
+
+def test_a_blank_answer_is_none() -> None:
+    assert frequent_answers([source(("", "red", " "), ("",))]) == ("red",)

@@ -21,7 +21,8 @@ def frequent_answers(
 ) -> tuple[str, ...]:
     """The answers most often accepted in some data sets, the most frequent first.
 
-    An answer that several people gave to one question counts as often.
+    An answer that several people gave to one question counts as often; a blank one, which VQA
+    has now and then, is none.
 
     Args:
         sources: data sets with questions, or without.
@@ -35,6 +36,7 @@ def frequent_answers(
         )
         for question in item.questions
         for answer in question.answers
+        if answer.strip()
     )
     # Equal counts in the order of the alphabet: the same data in another order gives the same.
     ranked = sorted(counted, key=lambda answer: (-counted[answer], answer))
