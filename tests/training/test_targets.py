@@ -66,6 +66,18 @@ def test_slivers_are_no_targets_but_known_to_be_none_and_crowds_are_ignored() ->
     assert (targets.ids[12:] == IGNORE).all()
 
 
+def test_a_crowd_that_a_phrase_means_is_still_unknown_to_segmentation() -> None:
+    ids = np.kron([[1, 2], [3, 0]], np.ones((8, 8), np.int64))
+    segments = [Segment(1, "cup", True, 64), Segment(2, "people", True, 64, iscrowd=True)]
+    targets = make_targets(ids, segments, 16, [Phrase("all of them", (2,)), Phrase("it", (3,))])
+    assert np.array_equal(targets.membership[1, targets.ids], ids == 2)
+    assert np.array_equal(targets.known[targets.ids], ids == 1)
+    points = (np.argwhere(np.ones((16, 16)))[:, ::-1] + 0.5).astype(np.float32)
+    image, ones = np.zeros((16, 16, 3), np.uint8), np.ones(256, np.float32)
+    batch = collate([Example(image, (16, 16), True, targets, points, ones, 0)])
+    assert np.array_equal(batch.known_weights()[0].reshape(16, 16) > 0, ids == 1)
+
+
 def test_padding_is_known_to_be_no_target() -> None:
     targets = make_targets(np.ones((8, 10), np.uint8), [Segment(1, "bin", True, 80)], 16)
     assert (targets.ids[8:] == NOTHING).all()

@@ -17,7 +17,7 @@ from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.augment import random_view, seen, truthful_view, whole_view
 from xdecoder_rt.training.points import focused_points
 from xdecoder_rt.training.sampler import SampleKey
-from xdecoder_rt.training.targets import IGNORE, Targets, make_targets
+from xdecoder_rt.training.targets import Targets, make_targets
 from xdecoder_rt.training.texts import Texts, draw_texts, first_texts
 
 # First word of each generator's seed; the sampler uses 1 and 2.
@@ -180,6 +180,7 @@ class Batch:
         segmented: ``[B]`` bool, whether the image's segments are known.
         labels: the names of each image's targets.
         membership: ``[B, N, I]`` bool; rows beyond an image's targets are false.
+        known: ``[B, I]`` bool, whether it is known which names an id's pixels belong to.
         phrases: the texts of each image's phrases.
         phrase_membership: ``[B, M, I]`` bool, the same for what the phrases mean.
         points: ``[B, P, 2]`` x, y as shares of the side, 0 to 1.
@@ -196,6 +197,7 @@ class Batch:
     segmented: Tensor
     labels: list[tuple[str, ...]]
     membership: Tensor
+    known: Tensor
     phrases: list[tuple[str, ...]]
     phrase_membership: Tensor
     points: Tensor
@@ -245,7 +247,7 @@ class Batch:
 
     def known_weights(self) -> Tensor:
         """`point_weights`, but 0 where it is not known what a point belongs to."""
-        return self.point_weights * (self.point_ids != IGNORE)
+        return self.point_weights * self.known.gather(1, self.point_ids)
 
     def point_targets(self) -> Tensor:
         """Whether each point is on each target: ``[B, N, P]`` float32."""
@@ -282,6 +284,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         segmented=torch.tensor([e.segmented for e in examples]),
         labels=[e.targets.labels for e in examples],
         membership=_stacked([t[:n] for t, n in zip(tables, named, strict=True)]),
+        known=_stacked([e.targets.known[None] for e in examples])[:, 0],
         phrases=[e.targets.phrases for e in examples],
         phrase_membership=_stacked([t[n:] for t, n in zip(tables, named, strict=True)]),
         points=torch.from_numpy(points / np.float32(size)),

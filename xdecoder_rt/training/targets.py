@@ -35,6 +35,8 @@ class Targets:
         phrases: the text of each of the M phrases.
         membership: ``[N + M, I]`` bool, whether the pixels of an id belong to a target, or to what
             a phrase means; I exceeds every id.
+        known: ``[I]`` bool, whether it is known of an id's pixels which names they belong to; not
+            of unlabelled pixels, and not of crowds, though a phrase may mean them.
         boxes: ``[N + M, 4]`` float32, their boxes in pixels: left, top, right, bottom, the last
             two exclusive.
     """
@@ -43,6 +45,7 @@ class Targets:
     labels: tuple[str, ...]
     phrases: tuple[str, ...]
     membership: NDArray[np.bool_]
+    known: NDArray[np.bool_]
     boxes: NDArray[np.float32]
 
 
@@ -96,6 +99,7 @@ def make_targets(
         places = [place[id_] for id_ in phrase.ids if id_ in place]
         if int(areas[places].sum()) >= min_pixels:
             meant[phrase.text] = places
+    is_known = number != IGNORE
     # What only phrases mean has no target of its own, so no number yet.
     for index in sorted({index for places in meant.values() for index in places}):
         if number[index] < FIRST_SEGMENT:
@@ -108,7 +112,11 @@ def make_targets(
     membership = np.zeros((len(members), following), dtype=np.bool_)
     for row, group in zip(membership, members, strict=True):
         row[group] = True
-    return Targets(square, tuple(labels), tuple(meant), membership, _boxes(square, membership))
+    known = np.zeros(following, dtype=np.bool_)
+    known[NOTHING] = True
+    known[number[is_known]] = True
+    boxes = _boxes(square, membership)
+    return Targets(square, tuple(labels), tuple(meant), membership, known, boxes)
 
 
 def _boxes(ids: NDArray[np.int16], membership: NDArray[np.bool_]) -> NDArray[np.float32]:
