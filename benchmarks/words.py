@@ -45,7 +45,6 @@ from xdecoder_rt.backends import Backend
 from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
 from xdecoder_rt.cli.options import BACKENDS, DEFAULT_PLAN, positive
 from xdecoder_rt.errors import XDecoderError
-from xdecoder_rt.export.build import TEMPLATES
 from xdecoder_rt.export.onnx_graphs import export_text_graph
 from xdecoder_rt.export.sources import load_model
 from xdecoder_rt.export.verify import relative_rms
@@ -53,7 +52,7 @@ from xdecoder_rt.manifest import TextInfo
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.config import published_config
 from xdecoder_rt.segmentation import word_logits
-from xdecoder_rt.templates import NAME_SUFFIXES, prompts
+from xdecoder_rt.templates import NAME_SUFFIXES, TEMPLATES, prompts
 from xdecoder_rt.text import class_key
 from xdecoder_rt.text_graph import TextGraph
 from xdecoder_rt.tokenizer import ClipTokenizer

@@ -32,14 +32,13 @@ from xdecoder_rt.manifest import (
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.plan import write_plan
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.templates import COMPACT_TEMPLATES, NAME_SUFFIXES, PUBLISHED_TEMPLATES
+from xdecoder_rt.templates import NAME_SUFFIXES, TEMPLATES
 from xdecoder_rt.tokenizer import ClipTokenizer
 
 MASK_STRIDE = 4
 MAX_PHRASES = 64
 TOKENIZER = "tokenizer.json"
 BACKGROUND = "background"
-TEMPLATES = {"published": PUBLISHED_TEMPLATES, "compact": COMPACT_TEMPLATES}
 _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
 Progress = Callable[[str], None]

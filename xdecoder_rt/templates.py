@@ -6,7 +6,7 @@ many sentences, as CLIP does. A template holds one ``{}``, where the class name 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ __all__ = [
     "COMPACT_TEMPLATES",
     "NAME_SUFFIXES",
     "PUBLISHED_TEMPLATES",
+    "TEMPLATES",
     "check_template",
     "clean_class_name",
     "prompts",
@@ -27,7 +28,7 @@ NAME_SUFFIXES: tuple[str, ...] = ("-other", "-merged", "-stuff")
 """What COCO's merged stuff classes carry in their names and a sentence should not."""
 
 COMPACT_TEMPLATES: tuple[str, ...] = ("{}", "a {}", "the {}", "a photo of a {}")
-"""The sentences that compact models are trained on and asked with."""
+"""The sentences that compact models are trained on and asked with, the plainest first."""
 
 PUBLISHED_TEMPLATES: tuple[str, ...] = (
     "{}.",
@@ -113,6 +114,12 @@ PUBLISHED_TEMPLATES: tuple[str, ...] = (
     "a tattoo of the {}.",
 )
 """The 81 sentences of the published models, in the published order."""
+
+TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "published": PUBLISHED_TEMPLATES,
+    "compact": COMPACT_TEMPLATES,
+}
+"""The sentences of a model by what its configuration calls them."""
 
 
 def clean_class_name(name: str, suffixes: Sequence[str] = NAME_SUFFIXES) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
 
 from xdecoder_rt.tasks import TASKS
+from xdecoder_rt.templates import COMPACT_TEMPLATES
 from xdecoder_rt.training.answers import AnswerSampler
 from xdecoder_rt.training.dataset import TrainingSet
 from xdecoder_rt.training.distillation.lesson import LessonWriter
@@ -38,7 +39,7 @@ def load(tiny_folder: Path, tiny_teacher: Path, tiny_tokenizer: Tokenizer) -> Lo
 
     def steps(position: int, count: int, taught: bool = True, workers: int = 0) -> list[Step]:
         maker = StepMaker(
-            VocabularySampler([source.vocabulary], 5, 0),
+            VocabularySampler([source.vocabulary], 5, 0, COMPACT_TEMPLATES),
             AnswerSampler(["yes", "no", "three"], 4, 0),
             StepWriter(tokenizer, 6, tuple(TASKS), 8),
             LessonWriter(Teacher.load(tiny_teacher), tokenizer, 7, 0) if taught else None,

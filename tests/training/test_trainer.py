@@ -68,9 +68,9 @@ def make(
     tiny_model: Callable[..., XDecoder],
     tiny_tokenizer: Callable[[Sequence[str]], NDArray[np.int64]],
 ) -> Make:
-    def build(**changes: Any) -> Trainer:
+    def build(model: XDecoder | None = None, **changes: Any) -> Trainer:
         changed = dataclasses.replace(config, **changes)
-        model = tiny_model(seed=changed.seed)
+        model = model or tiny_model(seed=changed.seed)
         sources = [open_source(source.path) for source in changed.sources]
         held_out = {name: open_source(path) for name, path in changed.held_out().items()}
         return Trainer(changed, model, tiny_tokenizer, sources, held_out, World(), CPU)
@@ -272,6 +272,39 @@ def test_a_missing_image_is_named_even_from_a_worker(make: Make, tiny_folder: Pa
         assert "Traceback" not in str(caught.value)
     finally:
         hidden.rename(item.image)
+
+
+def test_held_out_data_that_cannot_be_read_cost_no_steps(make: Make) -> None:
+    trainer = make()
+    item = trainer.held_out["boxes"].items[0]
+    hidden = item.image.with_suffix(".hidden")
+    validating = trainer._validate
+
+    def validate_without_the_image(step: int) -> None:
+        item.image.rename(hidden)
+        try:
+            validating(step)
+        finally:
+            hidden.rename(item.image)
+
+    trainer._validate = validate_without_the_image  # type: ignore[method-assign]
+    with pytest.raises(DatasetError, match=item.image.name):
+        trainer.run()
+    resumed = make(resume=True)
+    assert resumed.progress.step == 6
+    assert same(resumed, trainer)
+    assert is_validation(read_metrics(resumed.run().parent / METRICS)[-1])
+
+
+def test_names_come_in_the_sentences_of_the_model(
+    make: Make, tmp_path: Path, tiny_model: Callable[..., XDecoder]
+) -> None:
+    model = tiny_model()
+    model.config = dataclasses.replace(model.config, templates="published")
+    compact, published = make(), make(model, out=tmp_path / "published")
+    for trainer, are_sentences in ((compact, False), (published, True)):
+        drawn = trainer.maker._vocabulary.sample([["red box"]], [0], 0).sentences
+        assert all(text.endswith(".") for text in drawn) == are_sentences
 
 
 def test_divergence_ends_the_run_and_spares_the_weights(make: Make) -> None:

@@ -48,6 +48,7 @@ class Oracle(nn.Module):
             decoder=SimpleNamespace(class_token_is_mask=False),
             retrieval_ensemble=False,
             answers=answers,
+            templates="compact",
         )
 
     def encode_text(self, token_ids: Tensor) -> Tensor:
@@ -154,6 +155,35 @@ def test_right_masks_with_wrong_names(dataset: Any) -> None:
     """One of the three other names, the one that is answered, suits better; the rest as badly."""
     expected = {"miou": 1.0, "accuracy": 0.0, "name_rank": 0.0, "kept": 1.0}
     assert measure(Oracle(shift=1), dataset) == expected
+
+
+def test_the_only_name_there_is_outranks_all_others(dataset: Any) -> None:
+    items = [
+        dataclasses.replace(
+            item,
+            pixels=np.full_like(item.pixels, GREYS[0]),
+            ids=np.ones_like(item.ids),
+            segments=(Segment(1, "n0", False, item.ids.size),),
+        )
+        for item in dataset.items
+    ]
+    alone = SimpleNamespace(vocabulary=("n0",), stuff=frozenset(("n0",)), items=items)
+    assert measure(Oracle(), alone) == dict.fromkeys(SEGMENT, 1.0)
+
+
+def test_names_are_asked_for_in_the_first_sentences_of_the_model(dataset: Any) -> None:
+    asked: list[str] = []
+
+    def listening(texts: Any) -> NDArray[np.int64]:
+        asked.extend(texts)
+        return tokenizer(texts)
+
+    oracle = Oracle()
+    oracle.config.templates = "published"
+    validate(cast(XDecoder, oracle), listening, dataset, 1, 64, 2, CPU, ("segment",))
+    for sentence in ("n0.", "a photo of a n0.", "a bad photo of a n0.", "a photo of many n0."):
+        assert sentence in asked
+    assert not {"a n0", "the n0", "a sculpture of a n0."} & set(asked)
 
 
 def test_right_names_that_void_outbids(dataset: Any) -> None:

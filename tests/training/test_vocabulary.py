@@ -21,7 +21,7 @@ def test_all_names_on_the_images_are_asked_for_and_none_twice(
     labels: list[list[str]], size: int, step: int, data: st.DataObject
 ) -> None:
     sources = data.draw(st.lists(st.integers(0, 1), min_size=len(labels), max_size=len(labels)))
-    drawn = VocabularySampler(SOURCES, size, 0).sample(labels, sources, step)
+    drawn = VocabularySampler(SOURCES, size, 0, COMPACT_TEMPLATES).sample(labels, sources, step)
     present = {name for image in labels for name in image}
     assert len(set(drawn.names)) == len(drawn.names)
     assert present == set(drawn.names[: len(present)])
@@ -34,20 +34,22 @@ def test_all_names_on_the_images_are_asked_for_and_none_twice(
 
 
 def test_others_come_from_the_sources_in_proportion() -> None:
-    sampler = VocabularySampler((SOURCES[0], [f"robot {i}" for i in range(30)]), 20, 0)
+    sampler = VocabularySampler(
+        (SOURCES[0], [f"robot {i}" for i in range(30)]), 20, 0, COMPACT_TEMPLATES
+    )
     names = sampler.sample([[]] * 4, [0, 0, 0, 1], 0).names
     assert sum(name.startswith("cup") for name in names) == 15
 
 
 def test_a_step_draws_the_same_again_and_others_differ() -> None:
-    sampler = VocabularySampler(SOURCES, 12, 0)
+    sampler = VocabularySampler(SOURCES, 12, 0, COMPACT_TEMPLATES)
     draw = sampler.sample([["cup 3"]], [0], 7)
     assert sampler.sample([["cup 3"]], [0], 7) == draw
     assert sampler.sample([["cup 3"]], [0], 8) != draw
 
 
 def test_targets_find_their_names() -> None:
-    drawn = VocabularySampler(SOURCES, 12, 0).sample(
+    drawn = VocabularySampler(SOURCES, 12, 0, COMPACT_TEMPLATES).sample(
         [["cup 3", "cup 3"], [], ["cup 1"]], [0] * 3, 0
     )
     indices = drawn.indices([["cup 3", "cup 3"], [], ["cup 1"]], 3)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError
 from xdecoder_rt.evaluation.items import PanopticDataset
 from xdecoder_rt.models import XDecoder, save_checkpoint
+from xdecoder_rt.templates import TEMPLATES
 from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.training.allocator import keep_freed_memory
 from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
@@ -171,7 +172,10 @@ class Trainer:
             sources, config.size, candidate_points(config.points), config.seed, config.tasks
         )
         vocabulary = VocabularySampler(
-            [source.vocabulary for source in sources], config.vocabulary_size, config.seed
+            [source.vocabulary for source in sources],
+            config.vocabulary_size,
+            config.seed,
+            TEMPLATES[model.config.templates],
         )
         candidates = AnswerSampler(model.config.answers, config.answers_per_step, config.seed)
         writer = StepWriter(
@@ -217,9 +221,11 @@ class Trainer:
                 if now - last_saved > 60 * config.checkpoint_minutes:
                     self._save()
                     last_saved = now
+            # First, so that held-out data that cannot be read cost no steps.
+            self._save()
             if not stopped:
                 self._validate(progress.step)
-            self._save()
+                self._draw()
         if stopped and self.world.is_main:
             tqdm.write(f"Stopped after step {progress.step}; --resume goes on from there.")
         return self._export()

@@ -18,7 +18,7 @@ from xdecoder_rt.errors import require
 from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
 from xdecoder_rt.models import Prediction, XDecoder
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.templates import COMPACT_TEMPLATES, prompts
+from xdecoder_rt.templates import TEMPLATES, prompts
 from xdecoder_rt.training.dataset import Batch, collate, plain_example
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.text_validation import TextScores, at_stride
@@ -32,6 +32,7 @@ from xdecoder_rt.training.vocabulary import (
 MAX_NAMES = 256
 _MEASURES = ("miou", "accuracy", "name_rank", "kept")
 _TEXT_BATCH = 256
+_SENTENCES = 4
 
 
 def validate(
@@ -93,8 +94,13 @@ def validate(
 def text_table(
     model: XDecoder, tokenizer: Tokenizer, names: Sequence[str], device: torch.device
 ) -> Tensor:
-    """Embeddings of names as at run time: the mean over all sentences, unit rows ``[K, D]``."""
-    sentences = [sentence for name in names for sentence in prompts(name, COMPACT_TEMPLATES)]
+    """Embeddings of names: unit rows ``[K, D]``.
+
+    As at run time the mean over the model's sentences, but over the first four: all that a compact
+    model has, while the 81 of a published one would take longer than the rest of a validation.
+    """
+    templates = TEMPLATES[model.config.templates][:_SENTENCES]
+    sentences = [sentence for name in names for sentence in prompts(name, templates)]
     rows = [
         F.normalize(
             model.encode_text(
@@ -104,7 +110,7 @@ def text_table(
         )
         for i in range(0, len(sentences), _TEXT_BATCH)
     ]
-    means = torch.cat(rows).view(len(names), len(COMPACT_TEMPLATES), -1).mean(dim=1)
+    means = torch.cat(rows).view(len(names), len(templates), -1).mean(dim=1)
     return F.normalize(means, dim=-1)
 
 
@@ -141,7 +147,7 @@ def _scores(
     for image, labels in enumerate(batch.labels):
         flat = cells[image].reshape(-1).long()
         wanted = batch.membership[image, : len(labels)][:, flat].float()
-        known = (flat != 0).float()
+        known = batch.known[image, flat].float()
         found = (masks[image].flatten(1) > 0).float() * known
         overlap = found @ wanted.T
         union = found.sum(dim=1)[:, None] + wanted.sum(dim=1)[None] - overlap
@@ -152,6 +158,6 @@ def _scores(
             own = names.pop(place[labels[target]])
             right = own > max(names, default=-math.inf)
             rank = sum(other < own for other in names) / len(names) if names else 1.0
-            kept = max(own, *names) >= void
+            kept = max([own, *names]) >= void
             scores.append((float(iou[query, target]), float(right), rank, float(kept)))
     return scores

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xdecoder_rt.templates import COMPACT_TEMPLATES, prompts
+from xdecoder_rt.templates import prompts
 
 Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 """Texts to token ids ``[T, context length]``, filled up with the end token."""
@@ -54,7 +54,7 @@ class VocabularySampler:
         vocabularies: the names of each source.
         size: names a step, when the batch itself has fewer.
         seed: seed of the draws.
-        templates: sentences, each with one ``{}``.
+        templates: the model's sentences, each with one ``{}``.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class VocabularySampler:
         vocabularies: Sequence[Sequence[str]],
         size: int,
         seed: int,
-        templates: Sequence[str] = COMPACT_TEMPLATES,
+        templates: Sequence[str],
     ) -> None:
         self.vocabularies = tuple(tuple(names) for names in vocabularies)
         self.size = size
