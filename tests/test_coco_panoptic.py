@@ -190,7 +190,7 @@ def test_missing_parts_are_refused(coco: Coco, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.zeros((2, 3), np.uint8), "PNG of mode 'L'. Expected an 8-bit RGB PNG"),
+        (np.zeros((2, 3), np.uint8), "8 bits and colour type 0. Expected an 8-bit RGB PNG"),
         (np.zeros((1, 3, 3), np.uint8), "the same size"),
         (np.zeros((2, 3, 3), np.uint8), "no pixel of the segments listed"),
         (np.full((2, 3, 3), 9, np.uint8), "not list as segments"),
@@ -199,4 +199,11 @@ def test_missing_parts_are_refused(coco: Coco, tmp_path: Path) -> None:
 def test_wrong_pixels_are_refused_when_loaded(coco: Coco, pixels: np.ndarray, message: str) -> None:
     Image.fromarray(pixels).save(coco.panoptic / "000000000001.png")
     with pytest.raises(DatasetError, match=message):
+        coco.open().items[0].load_panoptic()
+
+
+def test_a_map_of_16_bits_a_channel_is_refused_as_such(coco: Coco) -> None:
+    cv2 = pytest.importorskip("cv2", reason="writes the PNG")
+    cv2.imwrite(str(coco.panoptic / "000000000001.png"), np.full((2, 3, 3), SKY, np.uint16))
+    with pytest.raises(DatasetError, match="PNG of 16 bits"):
         coco.open().items[0].load_panoptic()

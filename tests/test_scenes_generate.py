@@ -230,6 +230,7 @@ def test_a_broken_file_in_the_cache_is_healed(tmp_path: Path) -> None:
         ({"count": 0}, "at least 1"),
         ({"size": (8, 8)}, "64 to 4096"),
         ({"workers": -1}, "at least 1 process"),
+        ({"workers": 0}, "at least 1 process"),
     ],
 )
 def test_wrong_arguments_are_named(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +95,17 @@ def test_a_photograph_that_cannot_be_read_is_named(
     material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "photographs").mkdir()
-    (tmp_path / "photographs" / "broken.jpg").write_bytes(b"no picture")
-    given = arguments(material, tmp_path / "bank")
-    given[given.index("--photographs") + 1] = str(tmp_path / "photographs")
-    assert main(given) == 1
-    assert "broken.jpg" in capsys.readouterr().err
+    noise, grey = io.BytesIO(), io.BytesIO()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8)).save(noise, "PNG")
+    Image.fromarray(np.full((90, 120), 40_000, np.uint16)).save(grey, "PNG")
+    start, _, rest = noise.getvalue().rpartition(b"IDAT")  # in its second block of data
+    for broken in (b"no picture", start + b"\xff\xfe\xfd\xfc" + rest, grey.getvalue()):
+        (tmp_path / "photographs" / "broken.png").write_bytes(broken)
+        given = arguments(material, tmp_path / "bank")
+        given[given.index("--photographs") + 1] = str(tmp_path / "photographs")
+        assert main(given) == 1
+        assert "broken.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -123,3 +131,42 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bank", "--help"])
     assert "--photographs" in capsys.readouterr().out
+
+
+def room(folder: Path, ground: str, stuff: Sequence[str]) -> Path:
+    """A folder of one picture: a cup on a ground."""
+    with LabelledFolderWriter(folder, ["cup", ground], stuff) as writer:
+        ids = np.full((60, 90), 2, np.uint8)
+        ids[20:40, 30:60] = 1
+        writer.add(np.full((60, 90, 3), 90, np.uint8), ids, {1: "cup", 2: ground})
+    return folder
+
+
+def test_what_is_stuff_in_a_folder_is_stuff_in_its_bank_and_called_by_one_name(
+    material: Path, tmp_path: Path
+) -> None:
+    given = arguments(material, tmp_path / "bank")
+    ground = ["block of flats"]  # another word for an apartment building
+    given[given.index("--scenes") + 1] = str(room(tmp_path / "scenes", *ground, ground))
+    assert main(given) == 0
+    scenes = ComposedScenes(tmp_path / "bank")
+    assert "apartment building" in scenes.stuff
+    grounds = [
+        segment
+        for number in range(40)
+        for segment in scenes.items[number].segments
+        if segment.label in ("apartment building", "block of flats")
+    ]
+    assert grounds
+    assert not any(segment.isthing for segment in grounds)
+    assert {segment.label for segment in grounds} == {"apartment building"}
+
+
+def test_a_label_that_is_stuff_here_and_a_thing_there_is_named(
+    material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(material, tmp_path / "bank")
+    given[given.index("--scenes") + 1] = str(room(tmp_path / "scenes", "floor", []))
+    assert main(given) == 1
+    assert "['floor'] would be stuff in one" in capsys.readouterr().err
+    assert not (tmp_path / "bank" / INDEX).exists()

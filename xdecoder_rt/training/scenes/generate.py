@@ -153,7 +153,7 @@ def generate(
         raise ArgumentError(f"count is {count}", expected="at least 1 scene")
     if size is not None and not all(64 <= side <= 4096 for side in size):
         raise ArgumentError(f"size is {size}", expected="height and width from 64 to 4096 pixels")
-    processes = min(workers or os.cpu_count() or 1, count)
+    processes = min(workers if workers is not None else os.cpu_count() or 1, count)
     if processes < 1:
         raise ArgumentError(f"workers is {workers}", expected="at least 1 process")
     order = _Order(

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xdecoder_rt.errors import ArgumentError, DatasetError, require
+from xdecoder_rt.errors import ArgumentError, DatasetError, require, shown
+from xdecoder_rt.evaluation.image_files import read_rgb
 from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
 from xdecoder_rt.training.scenes.backdrop import STUFF, backdrop
 from xdecoder_rt.training.scenes.bank.renders import THINGS, renderings
@@ -25,7 +26,6 @@ from xdecoder_rt.training.scenes.sprites import DEFAULT_CLIPART_DIR, SpriteCache
 
 __all__ = ["BankPlan", "build_bank"]
 
-_ROOM_STUFF = frozenset({"wall", "floor"})
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -88,21 +88,22 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
         What is in it, for people.
 
     Raises:
-        DatasetError: the drawings or a folder cannot be read, or the bank not be written.
+        DatasetError: the drawings or a folder cannot be read, a label is stuff in one part of the
+            bank and a thing in another, or the bank cannot be written.
         MissingExtraError: a package of the extra "scenes" is missing.
     """
-    writer = BankWriter(STUFF | _ROOM_STUFF)
-    steps: list[tuple[str, int, Iterator[None]]] = []
-    if plan.drawings:
-        sprites = SpriteCache(plan.clipart_dir, cache_dir)
-        drawings = training_drawings(sprites)
-        steps.append(("drawings", len(drawings), _drawn(plan, sprites, drawings, writer)))
+    folders = [LabelledFolder.open(folder, verify=False) for folder in plan.scenes]
     names = [name for name in THINGS if name not in novel_names()] if plan.views else []
+    sprites = SpriteCache(plan.clipart_dir, cache_dir) if plan.drawings else None
+    drawings = training_drawings(sprites) if sprites else []
+    writer = BankWriter(_stuff(folders, {*names, *(drawing.name for drawing in drawings)}))
+    steps: list[tuple[str, int, Iterator[None]]] = []
+    if sprites:
+        steps.append(("drawings", len(drawings), _drawn(plan, sprites, drawings, writer)))
     steps.append(("renderings", len(names), _rendered(plan, names, writer)))
     steps.append(("backdrops", plan.backdrops, _backdrops(plan, writer)))
-    for folder in plan.scenes:
-        labelled = LabelledFolder.open(folder, verify=False)
-        steps.append((folder.name, len(labelled.items), _scenes(plan, labelled, writer)))
+    for labelled in folders:
+        steps.append((labelled.root.name, len(labelled.items), _scenes(plan, labelled, writer)))
     for folder in plan.photographs:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURES)
         if not files:
@@ -114,6 +115,30 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
             pass
     writer.write(output)
     return writer.summary()
+
+
+def _stuff(folders: Sequence[LabelledFolder], things: set[str]) -> frozenset[str]:
+    """The canonical labels that are stuff: the backdrops' and the folders' own.
+
+    Args:
+        folders: whose images go in as whole scenes.
+        things: names of the cut-outs.
+
+    Raises:
+        DatasetError: one of them is a thing elsewhere in the bank.
+    """
+    stuff, things = set(STUFF), set(things)
+    for folder in folders:
+        stuff.update(map(canonical, folder.stuff))
+        things.update(canonical(label) for label in folder.vocabulary if label not in folder.stuff)
+    if both := sorted(stuff & things):
+        raise DatasetError(
+            f"Of the bank's labels, {shown(both)} would be stuff in one picture and things in "
+            "another",
+            expected="labels that are stuff everywhere, or things everywhere",
+            fix="change 'stuff' in a folder's annotations.json, or rename the label there",
+        )
+    return frozenset(stuff)
 
 
 def _drawn(
@@ -158,12 +183,7 @@ def _scenes(plan: BankPlan, folder: LabelledFolder, writer: BankWriter) -> Itera
 
 def _photographs(plan: BankPlan, files: Sequence[Path], writer: BankWriter) -> Iterator[None]:
     for file in files:
-        try:
-            with Image.open(file) as image:
-                image.draft("RGB", (2 * plan.scene_side, 2 * plan.scene_side))
-                photograph = image.convert("RGB")
-        except OSError as error:
-            raise DatasetError(f"{file} cannot be read ({error})") from error
+        photograph = Image.fromarray(read_rgb(file, draft=2 * plan.scene_side))
         size = _size(photograph.size, round(1.5 * plan.scene_side))
         photograph = photograph.resize(size, Image.Resampling.LANCZOS)
         writer.photograph(_webp(photograph, plan.quality - 10))

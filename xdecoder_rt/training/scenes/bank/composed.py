@@ -84,7 +84,7 @@ class ComposedItem:
         rng = self._generator("words")
         word: dict[str, str] = {}
         for name in sorted(set(self._scene.labels.values())):
-            words = synonyms(name)
+            words = (name,) if name in self._source.stuff else synonyms(name)
             other = len(words) > 1 and rng.random() < _OTHER_WORD
             word[name] = words[int(rng.integers(1, len(words)))] if other else name
         return {number: word[name] for number, name in self._scene.labels.items()}
