@@ -139,6 +139,17 @@ def test_a_broken_file_is_refused(content: bytes, suffix: str, tmp_path: Path) -
         load_published(path)
 
 
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "bare pickle"])
+def test_a_damaged_pt_is_refused(legacy: bool, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"x": torch.zeros(3)}, path, _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, max(1, len(whole) // 100)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="weights alone"):
+            load_published(path)
+
+
 @pytest.mark.parametrize("content", [{"model": {"x": torch.zeros(1)}}, [torch.zeros(1)], {1: 2}])
 def test_a_pt_that_is_no_flat_mapping_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="flat mapping"):

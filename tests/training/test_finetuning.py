@@ -50,7 +50,7 @@ def test_a_run_starts_from_a_published_checkpoint(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
         starting_from(tmp_path / "absent.safetensors")
     (tmp_path / "text.safetensors").write_text("no checkpoint")
     with pytest.raises(CheckpointError):

@@ -23,9 +23,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: there is no such file, or it is not whole.
     """
     safetensors = require("safetensors", "export")
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"There is no checkpoint at {path}", expected="a .safetensors file")
+    path = _existing(path)
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -37,14 +35,15 @@ def read_header(path: str | Path) -> dict[str, str]:
     """The text in a safetensors file's header, read alone; empty where there is none.
 
     Raises:
-        CheckpointError: the file is not safetensors.
+        CheckpointError: there is no such file, or it is not safetensors.
     """
     safetensors = require("safetensors", "export")
+    path = _existing(path)
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise _unreadable(Path(path), error) from error
+        raise _unreadable(path, error) from error
 
 
 def save_checkpoint(
@@ -154,6 +153,13 @@ def check_fit(
             expected=f"exactly the {len(wanted)} tensors of the configured network",
         )
     return wanted
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint at {path}", expected="a .safetensors file")
+    return path
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -110,7 +110,13 @@ class XDecoder(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 decays = parameter.ndim >= 2 and not name.endswith(
-                    ("query_feat", "query_embed", "level_embed", "token_embedding.weight")
+                    (
+                        "query_feat",
+                        "query_embed",
+                        "level_embed",
+                        "caption_position",
+                        "token_embedding.weight",
+                    )
                 )
                 groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
         return [
