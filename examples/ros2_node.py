@@ -137,7 +137,7 @@ def decoded(message: Any) -> npt.NDArray[np.uint8]:
     """
     try:
         with PillowImage.open(io.BytesIO(bytes(message.data)), formats=("JPEG", "PNG")) as image:
-            return load_image(image.convert("RGB"))
+            return load_image(image)
     except (OSError, ValueError) as error:
         raise ImageError(
             f"The compressed image ({message.format!r}) cannot be read ({error})",

@@ -270,6 +270,10 @@ def test_images_that_cannot_be_read_are_refused(node_module: Any) -> None:
         node_module.pixels_of(narrow)
     with pytest.raises(ImageError, match="cannot be read"):
         node_module.decoded(compressed(b"no image"))
+    depth = io.BytesIO()
+    PillowImage.fromarray(np.full((4, 5), 1000, np.uint16)).save(depth, "PNG")
+    with pytest.raises(ImageError, match="8 bits per channel"):
+        node_module.decoded(compressed(depth.getvalue()))
 
 
 def compressed(data: bytes) -> Any:
