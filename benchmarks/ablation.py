@@ -155,7 +155,7 @@ def raw_weights(run: Path) -> XDecoder:
 
 
 def measure(model: XDecoder, folder: Path, size: int, limit: int, plan: Path) -> Scores:
-    """All measures of a model on a labelled folder, as shares of 100 but for `name_rank`."""
+    """All measures of a model on a labelled folder, 0 to 100."""
     dataset = LabelledFolder.open(folder, verify=False)
     tokenizer = ClipTokenizer.default(model.config.context_length)
     quick = validate(model, tokenizer, dataset, limit, size, BATCH_OF_VALIDATION, CPU, TASKS)

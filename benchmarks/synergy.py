@@ -4,9 +4,10 @@
         --validation data/workcell_val --steps 300 -o docs/synergy.md
 
 The paper claims that tasks help one another. Here every run begins with the same checkpoint, sees
-the same images in the same order with the same augmentation, and takes as many steps; only
-`--tasks` differs. A joint step takes the losses of all tasks, a step of one task alone those of
-that one. The figures are those of the trainer's validation, on the averaged weights.
+the same images in the same order, and takes as many steps; only `--tasks` differs. Views differ
+with it: a text is drawn before the view, and texts call for views that leave them true. A joint
+step takes the losses of all tasks, a step of one task alone those of that one. The figures are
+those of the trainer's validation, on the averaged weights.
 """
 
 from __future__ import annotations

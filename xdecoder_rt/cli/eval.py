@@ -25,9 +25,9 @@ Ask a plan all that a labelled folder has labels or texts for, and score the ans
   answer   each question, with its choices if it has any: the accuracy of VQA; with fewer than four
            answers to compare with, being one of them is right
 
-Every image is encoded once for all of them. Unlabelled pixels are ignored but for absent words. A
-task that the folder has no texts for is left out; one that the plan lacks is null in the JSON, with
-a warning.
+Every image is encoded once for all of them. Unlabelled pixels are ignored but for phrases and
+absent words. A task that the folder has no texts for is left out; one that the plan lacks is null
+in the JSON, with a warning.
 
 The folder holds images, one-channel 8-bit PNGs of segment ids (0 = unlabelled), and
 annotations.json: {"vocabulary": [...], "stuff": [...], "items": [{"image", "panoptic", "segments":
