@@ -48,12 +48,15 @@ class Engine:
     """
 
     tasks: tuple[str, ...] = tuple(TASKS)
+    answers: tuple[str, ...] = ("yes", "no")
     calls: Counter[str] = field(default_factory=Counter)
     choices: list[Any] = field(default_factory=list)
 
     @property
     def manifest(self) -> Engine:
         return self
+
+    text = manifest
 
     def __enter__(self) -> Engine:
         return self
@@ -85,6 +88,7 @@ class Engine:
         return Result(CAPTIONS[state][0])
 
     def answer(self, state: int, question: str, /, *, choices: Any = None) -> Result:
+        assert choices or self.answers
         self.calls["answer"] += 1
         self.choices.append(choices)
         return Result(question.split()[-1])
@@ -170,6 +174,21 @@ def test_every_task_under_the_agreed_keys(folder: LabelledFolder) -> None:
         "3 images",
     ):
         assert text in table
+
+
+def test_open_questions_are_not_asked_of_a_plan_without_answers(
+    folder: LabelledFolder, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="2 of 4 questions, which offer no choices") as warned:
+        report = evaluate(Engine(answers=()), folder, tasks=["answer", "refer"], progress=False)
+    assert len(warned) == 1
+    assert report.vqa is not None
+    assert (report.vqa.accuracy, report.vqa.questions) == (0, 2)
+    opened = write(tmp_path / "open", questions=[[Question("say yes", ("yes",))]] * ITEMS)
+    with pytest.warns(UserWarning, match="3 of 3 questions"):
+        report = evaluate(Engine(answers=()), opened, progress=False)
+    assert report.to_json()["vqa"] is None
+    assert report.to_json()["panoptic"]["pq"] == 100
 
 
 @pytest.mark.usefixtures("scorers")

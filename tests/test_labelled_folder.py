@@ -197,6 +197,7 @@ QUESTION = (*ITEM, "questions", 0)
         (_set("captions", "a mug", *ITEM), "'captions' is 'a mug'. Expected a list"),
         (_set("answers", [], *QUESTION), "question 0: 'answers' is empty"),
         (_set("choices", [], *QUESTION), "question 0: 'choices' is empty"),
+        (_set("choices", ["a", "a"], *QUESTION), "question 0: 'choices' has 'a' twice"),
     ],
 )
 def test_a_wrong_annotation_is_refused(

@@ -45,7 +45,7 @@ class Segmenter(Protocol):
 
     @property
     def manifest(self) -> Any:
-        """What the plan says of itself; its `tasks` are read."""
+        """What the plan says of itself; its `tasks` and `text.answers` are read."""
 
     def warm(self, vocabulary: Sequence[str], /) -> Any:
         """Embed the vocabulary ahead."""

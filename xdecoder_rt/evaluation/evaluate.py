@@ -21,7 +21,14 @@ from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 from xdecoder_rt.evaluation.report import Percentiles, Report
 from xdecoder_rt.evaluation.semantic import SemanticIoU, class_map
-from xdecoder_rt.evaluation.text_tasks import TEXT_TASKS, Captioning, Retrieval, TextTask
+from xdecoder_rt.evaluation.text_tasks import (
+    TEXT_TASKS,
+    Answering,
+    Captioning,
+    Retrieval,
+    TextTask,
+    has_answers,
+)
 from xdecoder_rt.tasks import TASKS
 
 _WARM_UP_RUNS = 3
@@ -45,7 +52,8 @@ def evaluate(
     the vocabulary embedded before and a few untimed runs first.
 
     What the data set has texts for and the plan lacks is left without scores, with one warning; so
-    are captions without the package that scores them.
+    are captions without the package that scores them, and questions without choices where the plan
+    has no answers of its own.
 
     Args:
         engine: What is evaluated.
@@ -150,6 +158,16 @@ class _TaskChoice:
         lacking = [task for task in sections if task not in engine.manifest.tasks]
         for task in lacking:
             note(f"The plan lacks the task {task!r}: no {', '.join(sections[task])}")
+        questions = [question for item in items for question in item.questions]
+        if Answering.task in sections.keys() - set(lacking) and not has_answers(engine):
+            open_ones = sum(question.choices is None for question in questions)
+            if open_ones == len(questions):
+                lacking.append(Answering.task)
+            if open_ones:
+                note(
+                    f"The plan has no answers of its own: {open_ones} of {len(questions)} "
+                    "questions, which offer no choices, are not asked"
+                )
         chosen = sections.keys() - set(lacking)
         unscored_captions = False
         if Captioning.task in chosen:

@@ -140,4 +140,6 @@ def _parse_question(record: Record) -> Question:
     choices = record.texts("choices")
     if not choices:
         raise record.error("'choices' is empty", expected="choices, or null for an open question")
+    if (twice := repeated(choices)) is not None:
+        raise record.error(f"'choices' has {shown(twice)} twice", expected="distinct choices")
     return Question(record.text("text"), answers, choices)

@@ -148,7 +148,7 @@ class Captioning(TextTask):
 
 
 class Answering(TextTask):
-    """Questions on an image, open or with choices."""
+    """Questions on an image, open or with choices; open ones where the plan has own answers."""
 
     task = "answer"
     section = "vqa"
@@ -161,16 +161,23 @@ class Answering(TextTask):
     def ask(
         self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
-        """Ask every question."""
+        """Ask every question that the plan can answer."""
         for question in item.questions:
+            if question.choices is None and not has_answers(engine):
+                continue
             answer: Sentence = self._timed(
-                engine.answer, state, question.text, choices=question.choices or None
+                engine.answer, state, question.text, choices=question.choices
             )
             self._accuracy.update(answer.text, question.answers)
 
     def compute(self, engine: Segmenter) -> AnswerScores:
         """The scores of the answers."""
         return self._accuracy.compute()
+
+
+def has_answers(engine: Segmenter) -> bool:
+    """Whether a plan has answers of its own, as open questions need."""
+    return bool(engine.manifest.text.answers)
 
 
 TEXT_TASKS: tuple[type[TextTask], ...] = (Referring, Retrieval, Captioning, Answering)
