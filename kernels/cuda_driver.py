@@ -88,6 +88,11 @@ class Context:
     """The context that is current, whoever made it."""
 
     @staticmethod
+    def pop() -> None:
+        """Take it off the calling thread's stack."""
+        call("cuCtxPopCurrent_v2", byref(c_void_p()))
+
+    @staticmethod
     def get_device() -> Device:
         """Its device."""
         number = c_int()

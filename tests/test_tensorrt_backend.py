@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from xdecoder_rt import Engine
 from xdecoder_rt.errors import ArgumentError, ImageError
 from xdecoder_rt.image import Letterbox
+from xdecoder_rt.kernels import cuda_driver
 
 if TYPE_CHECKING:
     from tests.fake_tensorrt import Gpu, Kernels
@@ -168,6 +169,30 @@ def test_a_closed_engine_refuses_and_holds_nothing(gpu: Gpu, plan: Path) -> None
         assert (live.contexts, live.streams, live.events, live.executables) == (0, 0, 0, 0)
     with pytest.raises(ArgumentError, match="closed"):
         engine.segment(state, WORDS)
+
+
+@pytest.mark.parametrize("closes", ["its maker", "another thread"])
+def test_a_closed_engine_leaves_no_context_behind(gpu: Gpu, plan: Path, closes: str) -> None:
+    """CUDA's runtime, and so TensorRT's builder and PyTorch, cannot work in a released one."""
+    engine = Engine(plan)
+    if closes == "its maker":
+        engine.close()
+    else:
+        together(engine.close)
+    assert gpu.held() == (False, 0)
+
+
+def test_a_closed_engine_leaves_the_context_of_its_caller(gpu: Gpu, plan: Path) -> None:
+    gpu.driver.init()
+    own = gpu.driver.Device(0).retain_primary_context()
+    own.push()
+    Engine(plan).close()
+    assert gpu.held()[0]
+    gpu.driver.Context.pop()
+    assert not gpu.held()[0]
+    own.push()
+    cuda_driver.Context.pop()
+    own.detach()
 
 
 # ---- pictures on the device ----

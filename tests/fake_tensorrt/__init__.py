@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from xdecoder_rt.backends import tensorrt_library
+from xdecoder_rt.kernels import cuda_driver
 
 from . import cuda_bindings, library
 from .compiled import kernel_files, node_calls
@@ -208,6 +209,14 @@ class Gpu:
         places = [one.place for one in self.machine.fake.live().allocations]
         return places.count("device"), places.count("pinned host")
 
+    def held(self) -> tuple[bool, int]:
+        """Whether a context is current on this thread, and how many there are."""
+        if self.is_stand_in:
+            return self.driver.depth() > 0, self.driver.references
+        current = ctypes.c_void_p()
+        assert self.machine._library.cuCtxGetCurrent(ctypes.byref(current)) == 0
+        return current.value is not None, self.machine.fake.live().contexts
+
     def allocations(self) -> int:
         """How many there have been so far."""
         if self.is_stand_in:
@@ -225,6 +234,7 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         monkeypatch.setitem(sys.modules, "pycuda", package)
         monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", cuda_bindings.module(driver))
+        monkeypatch.setattr(cuda_driver.Context, "pop", staticmethod(driver.pop_directly))
         yield Gpu(driver, StandInMachine(driver), monkeypatch)
     else:
         fake = request.getfixturevalue("fake_cuda")

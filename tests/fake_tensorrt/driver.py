@@ -233,7 +233,6 @@ class Driver(ModuleType):
             pop=self._pop,
             get_device=lambda: device,
             synchronize=self._synchronize,
-            get_current=lambda: True if self._depth() else None,
         )
 
     # ---- what pycuda has ----
@@ -375,7 +374,7 @@ class Driver(ModuleType):
             return self._default
 
     def check_current(self) -> None:
-        assert self._depth() > 0, "no context is current on this thread"
+        assert self.depth() > 0, "no context is current on this thread"
 
     # ---- within ----
 
@@ -429,21 +428,50 @@ class Driver(ModuleType):
     def _retain(self) -> Any:
         with self.lock:
             self.references += 1
-        return SimpleNamespace(push=self._push, detach=self._detach)
+        context = SimpleNamespace(push=lambda: self._push(context))
+        maker = threading.get_ident()
+        context.detach = lambda: self._detach(context, maker)
+        return context
 
-    def _detach(self) -> None:
+    def _detach(self, context: Any, maker: int) -> None:
+        """As pycuda: where it is current, or else on its maker's thread, and nothing is popped."""
+        stack = self._stack()
+        if stack and stack[-1] is context:
+            while stack and stack[-1] is context:
+                stack.pop()
+            self._current.depth = self.depth() + bool(stack)
+        elif threading.get_ident() == maker:
+            self._current.depth = self.depth() + 1
+        else:
+            return
         with self.lock:
             self.references -= 1
 
-    def _depth(self) -> int:
+    def depth(self) -> int:
+        """Contexts on the calling thread's stack, as CUDA counts them."""
         return int(getattr(self._current, "depth", 0))
 
-    def _push(self) -> None:
-        self._current.depth = self._depth() + 1
+    def _stack(self) -> list[Any]:
+        """The contexts that pycuda thinks were pushed; CUDA has the last of them alone."""
+        if not hasattr(self._current, "stack"):
+            self._current.stack = []
+        stack: list[Any] = self._current.stack
+        return stack
+
+    def _push(self, context: Any) -> None:
+        self._current.depth = self.depth() - bool(self._stack()) + 1
+        self._stack().append(context)
 
     def _pop(self) -> None:
-        assert self._depth() > 0
-        self._current.depth -= 1
+        stack = self._stack()
+        assert stack and self.depth() > 0
+        stack.pop()
+        self._current.depth = self.depth() - 1 + bool(stack)
+
+    def pop_directly(self) -> None:
+        """``cuCtxPopCurrent``, of which pycuda does not know."""
+        assert self.depth() > 0
+        self._current.depth = self.depth() - 1
 
     def _synchronize(self) -> None:
         self.check_current()

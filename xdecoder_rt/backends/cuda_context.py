@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import BackendError, require, shown
+from xdecoder_rt.kernels import cuda_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
 # Streams that do not wait for the legacy default stream, which other libraries use.
@@ -132,7 +133,15 @@ class CudaContext:
             self.driver.Context.synchronize()
 
     def close(self) -> None:
-        """Give the primary context back; what was made in it must be released before."""
+        """Give the primary context back; what was made in it must be released before.
+
+        The calling thread's context is what it was, whichever thread made this one.
+        """
+        # pycuda gives a context back where it is current, or else on the thread that made it; and
+        # it counts on the driver to pop what is given back, which a primary context's release does
+        # not do. A context that nobody holds would stay current, and CUDA's runtime refuses it.
+        self._context.push()
+        cuda_driver.Context.pop()
         self._context.detach()
 
 
