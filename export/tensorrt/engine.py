@@ -59,9 +59,11 @@ def build_engine(
         BuildError: the library cannot build it; the message has what it logged.
         KeyboardInterrupt: the build was interrupted, and has stopped.
     """
-    log = BuildLog(toolchain.library.module)
-    with nullcontext() if plugins is None else plugins.at_work(log.note):
-        return _built(name, model, profiles, toolchain, options, plugins, log)
+    module = toolchain.library.module
+    log = BuildLog(module)
+    at_work = nullcontext() if plugins is None else plugins.at_work(log.note)
+    with BuildProgress(module, name) as progress, at_work:
+        return _built(name, model, profiles, toolchain, options, plugins, log, progress.monitor)
 
 
 def _built(
@@ -72,9 +74,10 @@ def _built(
     options: EngineOptions,
     plugins: Plugins | None,
     log: BuildLog,
+    monitor: Any,
 ) -> BuiltEngine:
     module: Any = toolchain.library.module
-    builder = module.Builder(log.logger)
+    builder = _builder(module, toolchain, log)
     network = builder.create_network(_flags(module, plugins))
     _parse(name, model, network, toolchain, log)
     config = builder.create_builder_config()
@@ -88,11 +91,10 @@ def _built(
         _add(builder, config, profile)
     cache = None if toolchain.library.backend == "tensorrt_rtx" else options.timing_cache
     timing_cache.attach(config, cache)
+    if monitor is not None:
+        config.progress_monitor = monitor
     began = time.perf_counter()
-    with BuildProgress(module, name) as progress:
-        if progress.monitor is not None:
-            config.progress_monitor = progress.monitor
-        plan = builder.build_serialized_network(network, config)
+    plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BuildError(
             f"{toolchain.shown} cannot build {name} for "
@@ -103,6 +105,17 @@ def _built(
     timing_cache.store(config, cache)
     data = bytes(plan)
     return BuiltEngine(data, _layers(data, model, toolchain, log), seconds)
+
+
+def _builder(module: Any, toolchain: Toolchain, log: BuildLog) -> Any:
+    try:
+        return module.Builder(log.logger)
+    except TypeError as error:  # what the bindings make of a null pointer
+        raise BuildError(
+            f"{toolchain.shown} cannot start ({log.errors()})",
+            expected="a driver that is as new as the library, and memory on the GPU",
+            fix="look at nvidia-smi; close other programs on the GPU, or update the driver",
+        ) from error
 
 
 def _flags(module: Any, plugins: Plugins | None) -> int:

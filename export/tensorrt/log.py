@@ -19,12 +19,15 @@ class BuildLog:
 
     def __init__(self, module: ModuleType) -> None:
         self._errors: list[str] = []
+        self._warnings: list[str] = []
         self.layers: str | None = None
         self.logger = _logger(module, self._take)
 
     def _take(self, severity: str, message: str) -> None:
         if severity in ("ERROR", "INTERNAL_ERROR"):
             self._errors.append(" ".join(message.split()))
+        elif severity == "WARNING":
+            self._warnings.append(" ".join(message.split()))
         elif message.startswith(_LAYERS):
             self.layers = message
 
@@ -33,8 +36,12 @@ class BuildLog:
         self._errors.append(error)
 
     def errors(self) -> str:
-        """The last errors, in one line."""
-        return "; ".join(self._errors[-_KEPT:]) or "it does not say why"
+        """The last errors, in one line; where there are none, the last warnings.
+
+        That CUDA cannot be used is a warning to TensorRT.
+        """
+        said = self._errors or self._warnings
+        return "; ".join(said[-_KEPT:]) or "it does not say why"
 
 
 def _logger(module: Any, take: Any) -> Any:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from types import ModuleType, TracebackType
+import threading
+from collections.abc import Callable
+from types import FrameType, ModuleType, TracebackType
 from typing import Any
 
 from tqdm import tqdm
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class BuildProgress:
     """Shows the outermost phase that a builder is in; a context manager around one build.
 
-    An exception must not travel through the library: an interruption is kept, the build is told to
-    stop, and leaving the block raises it.
+    The library calls Python back, and its bindings swallow what is raised there. So a signal whose
+    handler would raise is noted, the build is told to stop, and the handler runs when the block is
+    left.
 
     Args:
         module: the library.
@@ -21,13 +27,15 @@ class BuildProgress:
 
     Attributes:
         monitor: the ``IProgressMonitor``, or None where the library has none.
+        interruption: the signal that came, or None.
     """
 
     def __init__(self, module: ModuleType, name: str) -> None:
         self._bar: tqdm[Any] | None = None
         self._name = name
         self._phases: list[str] = []
-        self.interruption: KeyboardInterrupt | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self.interruption: int | None = None
         self.monitor = _monitor(module, self) if hasattr(module, "IProgressMonitor") else None
 
     def __enter__(self) -> BuildProgress:
@@ -35,6 +43,12 @@ class BuildProgress:
         self._bar = tqdm(
             desc=self._name, total=0, leave=False, disable=None, file=sys.stderr, unit="step"
         )
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            for number in _SIGNALS:
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._handlers[number] = handler
+                    signal.signal(number, self._interrupt)
         return self
 
     def __exit__(
@@ -45,8 +59,13 @@ class BuildProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         if self.interruption is not None:
-            raise self.interruption
+            signal.raise_signal(self.interruption)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.interruption = number
 
     def started(self, phase: str, steps: int) -> None:
         """A phase began, within the one before it."""
@@ -73,19 +92,13 @@ def _monitor(module: Any, shown: BuildProgress) -> Any:
             module.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._quietly(lambda: shown.started(phase_name, num_steps))
+            shown.started(phase_name, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            self._quietly(lambda: shown.stepped(phase_name, step))
+            shown.stepped(phase_name, step)
             return shown.interruption is None
 
         def phase_finish(self, phase_name: str) -> None:
-            self._quietly(lambda: shown.finished(phase_name))
-
-        def _quietly(self, tell: Any) -> None:
-            try:
-                tell()
-            except KeyboardInterrupt as interruption:
-                shown.interruption = interruption
+            shown.finished(phase_name)
 
     return Monitor()

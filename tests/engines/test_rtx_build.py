@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -146,25 +147,30 @@ def test_without_targets_it_is_this_machine_s_gpu_or_the_way_out(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("at", ["first", "last"])
+@pytest.mark.parametrize(
+    ("call", "when"), [("started", ""), ("started", "Optimizing"), ("_take", "dead-layer")]
+)
 def test_an_interruption_ends_the_build_and_leaves_nothing(
-    at: str, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: str, when: str, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xdecoder_rt.export.tensorrt import progress
+    """Ctrl-C comes while the library runs; Python hears of it in the next thing that it calls."""
+    from xdecoder_rt.export.tensorrt import log, progress
 
     calls = 0
 
-    def interrupted(self: object, phase: str, *_: object) -> None:
+    def interrupted(_: object, *said: object) -> None:
         nonlocal calls
-        calls += 1
-        if at == "first" or "Optimizing" in phase:
-            raise KeyboardInterrupt
+        if any(when in str(one) for one in said):
+            calls += 1
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(progress.BuildProgress, "started", interrupted)
+    caller = progress.BuildProgress if call == "started" else log.BuildLog
+    monkeypatch.setattr(caller, call, interrupted)
     options = EngineOptions("tensorrt_rtx", (86,), sizes=[(64, 64)], max_rows=64)
     with pytest.raises(KeyboardInterrupt):
         build_engines(tiny_plan, tmp_path / "rtx.plan", options)
     assert calls > 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert list(tmp_path.iterdir()) == []
 
 
