@@ -14,6 +14,7 @@ from typing import Any
 from xdecoder_rt.errors import BackendError, PlanError, shown
 from xdecoder_rt.json_reader import parse_json_dict
 from xdecoder_rt.kernels.spec import Call, Count, Grid, KernelSpec
+from xdecoder_rt.kernels.targets import TARGETS
 
 FORMAT_VERSION = 1
 INDEX = "kernels.json"
@@ -22,6 +23,11 @@ KERNELS = "kernels/"
 """Where a plan's members have them."""
 TEGRA = frozenset((53, 62, 72, 87, 101, 110))
 """Compute capabilities of Jetson and Drive chips."""
+SPECIFIC = 90
+"""From this compute capability on Triton compiles for a target with the suffix "a", whose machine
+code and PTX run on that capability alone (PTX ISA, ".target")."""
+UNIVERSAL = 89
+"""The newest target whose PTX any later device can have compiled."""
 # The PTX that a CUDA driver reads: release notes of the PTX ISA, table "PTX Release History".
 PTX_OF_CUDA = (
     ((13, 0), (9, 0)),
@@ -102,8 +108,8 @@ class CompiledKernels:
         """What to load on a device: machine code that it runs, or else PTX that its driver reads.
 
         Machine code runs on its own compute capability and on later ones of the same generation;
-        between Tegra chips and others, and among Tegra chips, on no other (CUDA C++ Programming
-        Guide, "Binary Compatibility").
+        between Tegra chips and others, among Tegra chips, and from :data:`SPECIFIC` on, on no other
+        (CUDA C++ Programming Guide, "Binary Compatibility").
 
         Args:
             spec: the form.
@@ -124,15 +130,18 @@ class CompiledKernels:
         """The PTX that a device's driver reads; arguments and errors as for :meth:`image`."""
         targets, older, device = self._older(spec, capability)
         for name in older:
-            for kind in ("ptx", "ptx_8_5"):
-                if kind in targets[name]:
-                    image = self._read(targets[name], kind)
-                    if _ptx_version(image.data) <= readable_ptx(cuda):
-                        return image
+            if not compiles_for(int(name.removeprefix("sm_")), device):
+                continue
+            for kind in sorted(key for key in targets[name] if key.startswith("ptx")):
+                image = self._read(targets[name], kind)
+                if _ptx_version(image.data) <= readable_ptx(cuda):
+                    return image
         raise BackendError(
             f"the kernel {spec.name} was compiled for {', '.join(targets)}; "
             f"this device is sm_{device} with a driver of CUDA {cuda[0]}.{cuda[1]}",
-            fix=f"python -m xdecoder_rt.kernels.aot -o FOLDER --target {device}",
+            fix="update the NVIDIA driver"
+            if f"sm_{device}" in targets
+            else f"python -m xdecoder_rt.kernels.aot -o FOLDER --target {target_for(device)}",
         )
 
     def _older(
@@ -203,9 +212,20 @@ def readable_ptx(cuda: tuple[int, int]) -> tuple[int, int]:
 
 def runs_on(target: int, device: int) -> bool:
     """Whether machine code for one compute capability runs on a device of another."""
-    if target in TEGRA or device in TEGRA:
+    if target >= SPECIFIC or target in TEGRA or device in TEGRA:
         return target == device
     return target // 10 == device // 10 and target <= device
+
+
+def compiles_for(target: int, device: int) -> bool:
+    """Whether a driver can compile PTX for one compute capability for a device of another."""
+    return target == device if target >= SPECIFIC else target <= device
+
+
+def target_for(device: int) -> int:
+    """The target to compile kernels for, so that a device runs them."""
+    known = {one.capability for one in TARGETS}
+    return device if device in known or device < UNIVERSAL else UNIVERSAL
 
 
 def _ptx_version(ptx: bytes) -> tuple[int, int]:

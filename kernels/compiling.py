@@ -24,8 +24,6 @@ from xdecoder_rt.kernels import catalog
 from xdecoder_rt.kernels.spec import ALIGNMENT, KernelSpec
 from xdecoder_rt.kernels.targets import Target, target
 
-OLD_PTX = 85
-"""PTX 8.5: CUDA 12.5, the newest that drivers of JetPack 6 take."""
 SCRATCH_POINTERS = 2
 """Parameters that Triton appends: global and profiling scratch, both unused and null here."""
 
@@ -71,9 +69,10 @@ def facts(spec: KernelSpec, target: Target, folder: Path) -> dict[str, Any]:
         "ptx": _written(folder / f"{spec.name}.ptx", ptx.encode()),
         **_resources(cubin),
     }
-    if target.takes_old_ptx:
-        old = compiled(spec, target, ptx_version=OLD_PTX).asm["ptx"]
-        made["ptx_8_5"] = _written(folder / f"{spec.name}.ptx85", old.encode())
+    version = target.old_ptx
+    old = compiled(spec, target, ptx_version=version).asm["ptx"]
+    kind = f"ptx_{version // 10}_{version % 10}"
+    made[kind] = _written(folder / f"{spec.name}.ptx{version}", old.encode())
     return made
 
 

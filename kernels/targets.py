@@ -14,12 +14,15 @@ class Target:
         devices: what has it.
         shared_limit: bytes of shared memory that one program may take.
         elements: element types that its forms exist for.
+        old_ptx: the PTX version that its forms are also there in, major x 10 + minor: drivers do
+            not read one that is newer than they are, and the compiler writes the newest.
     """
 
     capability: int
     devices: str
     shared_limit: int
     elements: tuple[str, ...] = ("fp16", "bf16", "fp32", "u8", "i32")
+    old_ptx: int = 85
 
     @property
     def version(self) -> tuple[int, int]:
@@ -31,14 +34,11 @@ class Target:
         """As NVIDIA's tools spell it."""
         return f"sm_{self.capability}"
 
-    @property
-    def takes_old_ptx(self) -> bool:
-        """Whether PTX 8.5, the newest that drivers of JetPack 6 read, knows this target."""
-        return self.capability <= 90
-
 
 _KIB = 1024
-# Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+# Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". PTX 8.5 is
+# the newest that drivers of JetPack 6 read; later targets have the first version that knows them
+# (PTX ISA, "Release Notes").
 TARGETS = (
     # No bfloat16 arithmetic before 80.
     Target(75, "Turing: RTX 20, T4", 64 * _KIB, ("fp16", "fp32", "u8", "i32")),
@@ -47,11 +47,11 @@ TARGETS = (
     Target(87, "Jetson Orin", 163 * _KIB),
     Target(89, "RTX 40, L4, L40", 99 * _KIB),
     Target(90, "H100, H200", 227 * _KIB),
-    Target(100, "B200", 227 * _KIB),
+    Target(100, "B200", 227 * _KIB, old_ptx=86),
     # Thor's capability before CUDA 13 renamed it.
-    Target(101, "Jetson Thor (CUDA 12)", 227 * _KIB),
-    Target(110, "Jetson Thor", 227 * _KIB),
-    Target(120, "RTX 50", 99 * _KIB),
+    Target(101, "Jetson Thor (CUDA 12)", 227 * _KIB, old_ptx=86),
+    Target(110, "Jetson Thor", 227 * _KIB, old_ptx=90),
+    Target(120, "RTX 50", 99 * _KIB, old_ptx=87),
 )
 
 

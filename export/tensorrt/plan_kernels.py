@@ -14,8 +14,10 @@ from xdecoder_rt.kernels.compiled import (
     INDEX_LIMIT,
     KERNELS,
     CompiledKernels,
+    compiles_for,
     folder_reader,
     runs_on,
+    target_for,
 )
 from xdecoder_rt.plan import Plan
 
@@ -53,7 +55,7 @@ def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> d
         raise BuildError(
             f"The compiled kernels are for {held or 'no GPU'}, "
             f"not for {', '.join(f'sm_{target}' for target in targets)}",
-            fix=f"python -m xdecoder_rt.kernels.aot -o FOLDER --target {targets[0]}",
+            fix=f"python -m xdecoder_rt.kernels.aot -o FOLDER --target {target_for(targets[0])}",
         )
     index["kernels"] = {name: form for name, form in index["kernels"].items() if form["targets"]}
     if isinstance(index.get("targets"), dict):
@@ -66,15 +68,15 @@ def _serving(names: Iterable[str], device: int) -> list[str]:
     """Whose machine code a GPU runs; where there is none, the newest whose PTX it can compile."""
     numbers = {int(name.removeprefix("sm_")): name for name in names}
     runs = [name for number, name in numbers.items() if runs_on(number, device)]
-    older = [number for number in numbers if number <= device]
+    older = [number for number in numbers if compiles_for(number, device)]
     return runs or [numbers[number] for number in [max(older, default=0)] if number in numbers]
 
 
 def _files(facts: dict[str, Any], read: Callable[[str], bytes]) -> dict[str, bytes]:
     """Machine code and PTX of one form for one target."""
     files = {}
-    for kind in ("cubin", "ptx", "ptx_8_5"):
-        if kind in facts:
+    for kind in facts:
+        if kind == "cubin" or kind.startswith("ptx"):
             try:
                 name = str(facts[kind]["file"])
             except (KeyError, TypeError) as error:

@@ -240,9 +240,10 @@ def test_the_kernels_of_the_targets_travel_along(
         left = json.loads(plan.read("kernels/kernels.json"))
     assert kept == {
         "kernels/kernels.json",
-        *(f"kernels/sm_{target}/k.{kind}" for target in (86, 120) for kind in kinds),
+        # Code for sm_120 runs on that alone; for 12.1 the newest PTX that can be compiled stays.
+        *(f"kernels/sm_{target}/k.{kind}" for target in (86, 87) for kind in kinds),
     }
-    assert set(left["kernels"]["k"]["targets"]) == {"sm_86", "sm_120"}
+    assert set(left["kernels"]["k"]["targets"]) == {"sm_86", "sm_87"}
 
 
 def test_kernels_of_other_gpus_are_refused(

@@ -15,7 +15,13 @@ pytest.importorskip("triton")
 
 from xdecoder_rt.errors import ArgumentError, BackendError, BuildError, PlanError
 from xdecoder_rt.kernels import aot, catalog, report
-from xdecoder_rt.kernels.compiled import CompiledKernels, readable_ptx
+from xdecoder_rt.kernels.compiled import (
+    CompiledKernels,
+    compiles_for,
+    readable_ptx,
+    runs_on,
+    target_for,
+)
 from xdecoder_rt.kernels.targets import TARGETS, Target, target
 
 
@@ -34,7 +40,7 @@ def test_shipped_forms_spill_nothing_and_fit(goal: Target, tmp_path: Path) -> No
         assert facts["spilled"] == 0, name
         assert facts["shared"] <= goal.shared_limit, name
         assert 0 < facts["registers"] <= 255, name
-        assert ("ptx_8_5" in facts) == goal.takes_old_ptx
+        assert f"ptx_{goal.old_ptx // 10}_{goal.old_ptx % 10}" in facts
 
 
 def test_names_of_forms_are_unique() -> None:
@@ -82,6 +88,43 @@ def test_machine_code_of_a_jetson_runs_on_it_alone(compiled: CompiledKernels) ->
     assert compiled.image(spec, (8, 9), (12, 6)).data.lstrip().startswith(b"//")
     with pytest.raises(BackendError, match="sm_86"):
         compiled.image(spec, (8, 6), (13, 0))
+
+
+@pytest.mark.parametrize(
+    ("compiled_for", "device", "code_runs", "ptx_serves"),
+    [
+        (86, 89, True, True),
+        (89, 86, False, False),
+        (87, 89, False, True),
+        (89, 121, False, True),
+        (90, 90, True, True),
+        # sm_90a, sm_100a and sm_120a: NVIDIA's assembler refuses their PTX for any other.
+        (90, 100, False, False),
+        (100, 103, False, False),
+        (120, 121, False, False),
+    ],
+)
+def test_where_code_runs(compiled_for: int, device: int, code_runs: bool, ptx_serves: bool) -> None:
+    assert runs_on(compiled_for, device) == code_runs
+    assert compiles_for(compiled_for, device) == ptx_serves
+
+
+def test_advice_names_a_target_that_can_be_compiled() -> None:
+    assert [target_for(device) for device in (86, 103, 110, 121)] == [86, 89, 110, 89]
+
+
+def test_ptx_for_drivers_as_old_as_their_devices(tmp_path: Path) -> None:
+    """TensorRT's plugins take PTX; JetPack 7's driver is of CUDA 13.0."""
+    goals = [target(89), target(100), target(110), target(120)]
+    aot.compile_kernels(tmp_path / "out", goals, only="^relabel$")
+    compiled = CompiledKernels(tmp_path / "out")
+    spec = compiled.forms["relabel"]
+    for device, cuda in (((10, 0), (12, 8)), ((11, 0), (13, 0)), ((12, 0), (12, 8))):
+        name = f"sm_{device[0]}{device[1]}"
+        assert f".target {name}a".encode() in compiled.ptx(spec, device, cuda).data
+    assert b".target sm_89" in compiled.image(spec, (12, 1), (13, 0)).data
+    with pytest.raises(BackendError, match="update the NVIDIA driver"):
+        compiled.ptx(spec, (8, 9), (12, 2))
 
 
 def test_forms_are_read_back_as_they_were_written(compiled: CompiledKernels) -> None:
