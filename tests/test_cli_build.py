@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xdecoder_rt.cli import main
+from xdecoder_rt.errors import BuildError
 from xdecoder_rt.plan import Plan
 
 
@@ -218,6 +220,51 @@ def test_without_the_extra_it_is_named(
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert main(["build", "-o", str(tmp_path / "model.plan")]) == 1
     assert "xdecoder_rt[export]" in the_error(capsys)
+
+
+def test_an_interruption_among_the_words_leaves_the_older_plan(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xdecoder_rt import plan_words
+
+    carry = plan_words.carry
+
+    def interrupted(source: Path, output: Path, name: str, *given: Any) -> Any:
+        if name == "second":
+            raise KeyboardInterrupt
+        return carry(source, output, name, *given)
+
+    monkeypatch.setattr(plan_words, "carry", interrupted)
+    target = tmp_path / "robot.plan"
+    target.write_bytes(b"older")
+    files = [tmp_path / "first.txt", tmp_path / "second.txt"]
+    for file in files:
+        file.write_text("mug\n")
+    words = [f"--vocabulary={file}" for file in files]
+    assert main(["build", "--plan", str(tiny_plan), *words, "-o", str(target)]) == 130
+    assert target.read_bytes() == b"older"
+    assert set(tmp_path.iterdir()) == {*files, target}
+
+
+def test_the_toolchain_is_looked_at_before_a_conversion(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A calibration takes long, and a wrong target is known before it."""
+    from xdecoder_rt.cli import build
+
+    done: list[str] = []
+
+    def missing(_: object) -> None:
+        done.append("toolchain")
+        raise BuildError("no such GPU")
+
+    monkeypatch.setattr(build, "check_toolchain", missing)
+    monkeypatch.setattr(build, "convert", lambda *_: done.append("conversion"))
+    arguments = ["--backend", "tensorrt_rtx", "--sm", "86", "--precision", "fp16"]
+    output = ["-o", str(tmp_path / "rtx.plan")]
+    assert main(["build", "--plan", str(tiny_plan), *arguments, *output]) == 1
+    assert done == ["toolchain"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -157,14 +157,24 @@ def run(args: argparse.Namespace) -> int:
         summary = _engines(args, vocabularies, progress)
     else:
         refuse_engine_options(args)
-        summary = _repacked(args, progress) if args.plan else _exported(args, progress)
-        _carry(args.output, vocabularies, progress)
-        summary["size"] = args.output.stat().st_size
+        summary = _portable(args, vocabularies, progress)
     summary["vocabularies"] = {name: len(one.texts) for name, one in vocabularies.items()}
     summary["seconds"] = round(progress.seconds, 1)
     report.text(_text(summary) if args.backend == "portable" else engine_text(summary))
     report.document(summary)
     return 0
+
+
+def _portable(
+    args: argparse.Namespace, vocabularies: Mapping[str, Vocabulary], progress: Progress
+) -> dict[str, Any]:
+    """A portable plan, which appears when its words are in it."""
+    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
+        made = Path(folder) / "wordless.plan" if vocabularies else args.output
+        step = argparse.Namespace(**{**vars(args), "output": made})
+        summary = _repacked(step, progress) if args.plan else _exported(step, progress)
+        _carry(made, vocabularies, progress, args.output)
+    return {**summary, "plan": str(args.output), "size": args.output.stat().st_size}
 
 
 def _engines(
@@ -175,15 +185,16 @@ def _engines(
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
         source = args.plan
         fp32 = {**vars(args), "precision": None, "output": Path(folder) / "portable.plan"}
-        if source is None:
+        if source is None or args.precision is not None:
             check_toolchain(options)  # before long work
+        if source is None:
             source = fp32["output"]
             _exported(argparse.Namespace(**fp32), progress)
         elif vocabularies:
             # Words are embedded with the portable plan, here: engines may be for another machine.
             source = fp32["output"]
             _repacked(argparse.Namespace(**fp32), progress)
-        _carry(source, vocabularies, progress)
+        _carry(source, vocabularies, progress, source)
         if args.precision not in (None, _precision_of(source)):
             typed = {**vars(args), "profile": "tensorrt", "output": Path(folder) / "typed.plan"}
             convert(argparse.Namespace(**typed), source, progress)
@@ -237,16 +248,19 @@ def _repacked(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     return _summary(args.output, repack_portable(args.plan, args.output, args.size))
 
 
-def _carry(plan: Path, vocabularies: Mapping[str, Vocabulary], progress: Progress) -> None:
-    """Embed words with a plan's own text graph and write them into it."""
+def _carry(
+    plan: Path, vocabularies: Mapping[str, Vocabulary], progress: Progress, output: Path
+) -> None:
+    """Embed words with a plan's own text graph; the last are written into it as the output."""
     from xdecoder_rt.engine import Engine
     from xdecoder_rt.plan_words import carry
 
+    names = list(vocabularies)
     for name, words in vocabularies.items():
         progress(f"Embedding the vocabulary {name}")
         with Engine(plan) as engine, counted("sentences embedded") as told:
             table = engine.class_table(words, told)
-        carry(plan, plan, name, words, table)
+        carry(plan, output if name == names[-1] else plan, name, words, table)
 
 
 def _converted(args: argparse.Namespace, source: Path, progress: Progress) -> dict[str, Any]:
