@@ -20,7 +20,7 @@ Parameters
     plan, backend, device, threads   as of xdecoder_rt.Engine
     vocabulary, stuff, phrases       string lists; can be set while it runs
     task                             panoptic (default) or instance
-    min_score                        of what is published, 0 (default) to 1
+    min_score                        of what is published, 0.0 (default) to 1.0, with the point
     encoding                         of label images: mono16 (default) or 32SC1
     compressed                       whether to read image/compressed
 

@@ -93,6 +93,67 @@ def test_a_driver_older_than_the_library(
     assert "update the NVIDIA driver" in message
 
 
+def test_a_driver_older_than_the_library_builds_nothing(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx", reason="building engines needs onnx")
+    import xdecoder_rt.backends.tensorrt_library as library
+    from xdecoder_rt.export.tensorrt.toolchain import open_toolchain
+
+    assert open_toolchain("tensorrt", ()).capabilities == ("8.7",)
+    monkeypatch.setattr(library, "_cuda_of", lambda _: 13)
+    with pytest.raises(BackendError, match=r"made for CUDA 13; the driver here is of CUDA 12\.6"):
+        open_toolchain("tensorrt", ())
+    assert gpu.held() == (False, 0)
+
+
+def refused(kind: type[Exception], message: str) -> Callable[..., Any]:
+    """A call of the bindings that raises."""
+
+    def call(*_: Any) -> Any:
+        raise kind(message)
+
+    return call
+
+
+def test_a_library_that_cannot_start_says_why(
+    gpu: Gpu, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bindings make a ``TypeError`` of a null pointer; why it is one is in the log."""
+    null = refused(TypeError, "pybind11::init(): factory function returned nullptr")
+    monkeypatch.setattr(sys.modules["tensorrt"].Runtime, "__init__", null)
+    with Engine(made()) as engine, pytest.raises(BackendError, match=r"10\.3\.0 cannot start"):
+        engine.encode(picture())
+    assert gpu.live() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("infer_shapes", "cannot tell the output shapes"),
+        ("set_optimization_profile_async", "refuses profile 0"),
+    ],
+)
+def test_what_the_bindings_raise_is_an_error_of_ours(
+    call: str,
+    message: str,
+    gpu: Gpu,
+    made: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = fake_context()
+    monkeypatch.setattr(context, call, refused(RuntimeError, "error code: -1"))
+    with Engine(made()) as engine, pytest.raises(BackendError, match=message):
+        engine.encode(picture())
+    assert gpu.live() == (0, 0)
+
+
+def fake_context() -> Any:
+    from fake_tensorrt import library
+
+    return library.Context
+
+
 def test_a_library_that_is_too_old(gpu: Gpu, made: Callable[..., Path]) -> None:
     gpu.install("tensorrt", "8.6.1")
     with pytest.raises(BackendError, match="TensorRT 8.6.1 is installed. Expected 10.3 or newer"):

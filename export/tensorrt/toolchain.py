@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xdecoder_rt.backends.cuda_context import CudaContext
+from xdecoder_rt.backends.tensorrt_compatibility import check_driver
 from xdecoder_rt.backends.tensorrt_library import Library
 from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
 
@@ -61,6 +62,7 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
     Raises:
         MissingExtraError: the library is not installed.
         BuildError: it cannot build for a target, or there is neither a target nor a GPU.
+        BackendError: the driver is older than the library.
     """
     try:
         library = Library(backend)
@@ -83,6 +85,7 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
         ) from error
     facts = cuda.facts
     cuda.close()
+    check_driver(library, facts)
     return Toolchain(library, (int(facts.capability.replace(".", "")),), False, facts.cuda)
 
 

@@ -128,6 +128,30 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
         timing_cache.store(config, path)
 
 
+def test_a_builder_that_cannot_start_says_why() -> None:
+    """The bindings make a ``TypeError`` of a null pointer; that CUDA fails is but a warning."""
+    pytest.importorskip("onnx", reason="engines are built of ONNX graphs")
+    from onnx import ModelProto
+
+    from xdecoder_rt.errors import BuildError
+    from xdecoder_rt.export.tensorrt.engine import build_engine
+    from xdecoder_rt.export.tensorrt.options import EngineOptions
+    from xdecoder_rt.export.tensorrt.toolchain import Toolchain
+
+    def builder(logger: Any) -> Any:
+        logger.log(SimpleNamespace(name="WARNING"), "CUDA initialization failure with error: 35.")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    module = SimpleNamespace(ILogger=object, Builder=builder)
+    library: Any = SimpleNamespace(
+        module=module, backend="tensorrt", title="TensorRT", version="10.3.0"
+    )
+    with pytest.raises(BuildError, match=r"TensorRT 10\.3\.0 cannot start \(CUDA init.* 35\.\)"):
+        build_engine(
+            "vision", ModelProto(), [], Toolchain(library, (87,), False), EngineOptions("tensorrt")
+        )
+
+
 def test_layers_come_from_the_inspector_where_the_log_has_none() -> None:
     pytest.importorskip("onnx", reason="engines are built of ONNX graphs")
     from onnx import helper

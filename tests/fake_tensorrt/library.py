@@ -273,7 +273,7 @@ class Context:
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         self._machine.check_current()
         if not 0 <= profile_index < len(self.engine.profiles):
-            return False
+            raise RuntimeError("Error in set optimization profile async.")
         self._profile, self._shapes = profile_index, {}
         self._machine.submit(stream_handle, lambda: None, [], [])
         return True

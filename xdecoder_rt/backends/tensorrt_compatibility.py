@@ -44,13 +44,22 @@ def check_plan(manifest: Manifest, library: Library, device: DeviceFacts) -> Non
             expected="a plan for this GPU",
             fix=rebuild(manifest.backend),
         )
+    check_driver(library, device)
+
+
+def check_driver(library: Library, device: DeviceFacts) -> None:
+    """Compare the CUDA that a library is made for with the driver's.
+
+    Raises:
+        BackendError: the driver is too old.
+    """
     if library.cuda is not None and device.cuda[0] < library.cuda:
         raise BackendError(
             f"{library.title} {library.version} is made for CUDA {library.cuda}; the driver here "
             f"is of CUDA {device.cuda[0]}.{device.cuda[1]}",
             expected=f"a driver of CUDA {library.cuda} or newer",
             fix=f"update the NVIDIA driver, or install {library.title} for CUDA {device.cuda[0]} "
-            f"and {rebuild(manifest.backend)}",
+            "and build plans with it",
         )
 
 

@@ -105,8 +105,10 @@ class Lane:
         if context is None:
             raise self._error("cannot make an execution context for")
         context.set_device_memory(int(self._activations), size)
-        if not context.set_optimization_profile_async(profile, self.stream.handle):
-            raise self._error(f"refuses profile {profile} of")
+        try:
+            context.set_optimization_profile_async(profile, self.stream.handle)
+        except RuntimeError as error:
+            raise self._error(f"refuses profile {profile} of") from error
         return context
 
     def output_sizes(self, profile: Profile) -> list[int]:
@@ -194,7 +196,10 @@ class Lane:
                     raise self._error(f"refuses the shape {list(shape)} of {name!r} for")
             self._shapes[index] = shapes
         if key not in self._layouts:
-            unknown = context.infer_shapes()
+            try:
+                unknown = context.infer_shapes()
+            except RuntimeError as error:
+                raise self._error(f"cannot tell the output shapes of {shapes} for") from error
             found = {
                 name: tuple(context.get_tensor_shape(name)) for name in self._signature.outputs
             }

@@ -60,9 +60,20 @@ class Library:
 
     @property
     def runtime(self) -> Any:
-        """The library's ``Runtime``, made on first need: it wants a current CUDA context."""
+        """The library's ``Runtime``, made on first need: it wants a current CUDA context.
+
+        Raises:
+            BackendError: it cannot be made.
+        """
         if self._runtime is None:
-            self._runtime = self.module.Runtime(self.logger)
+            try:
+                self._runtime = self.module.Runtime(self.logger)
+            except TypeError as error:  # what the bindings make of a null pointer
+                raise BackendError(
+                    f"{self.title} {self.version} cannot start ({self.said()})",
+                    expected="a driver that is as new as the library, and memory on the GPU",
+                    fix="look at nvidia-smi; close other programs on the GPU, or update the driver",
+                ) from error
         return self._runtime
 
     def note(self, message: str) -> None:
