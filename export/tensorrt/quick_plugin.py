@@ -27,6 +27,7 @@ from xdecoder_rt.kernels.masked_attention.nodes import (
     call_of,
 )
 from xdecoder_rt.kernels.masked_attention.schedule import BITS_ALIGNMENT
+from xdecoder_rt.kernels.masked_attention.specs import WIDE_CHANNELS
 from xdecoder_rt.kernels.spec import ALIGNMENT, Call, Count
 
 _WARP = 32
@@ -115,14 +116,17 @@ class Launch:
 
 def launch(node: str, tensors: Sequence[Any], capability: tuple[int, int]) -> Launch:
     """The launch of a node, from descriptions of its inputs."""
-    second = [1, *_known(tensors[1])]
+    first, second = (list(tensor.shape_expr) for tensor in tensors[:2])
+    # Mask features have a channel for each region, of which there may be any number.
+    free = second[1:2] if node == BITS and not second[1].is_constant else []
+    known = _known(second[1 + len(free) :])
 
-    def call(first: Sequence[Any]) -> Call:
+    def call(shape: Sequence[Any], channels: Sequence[Any]) -> Call:
         addresses = dict.fromkeys((*INPUTS[node], OUTPUT[node]), _ALIGNED)
-        return call_of(node, [first, second], _element(tensors[0]), capability, addresses)
+        shapes = [shape, [1, *channels, *known]]
+        return call_of(node, shapes, _element(tensors[0]), capability, addresses)
 
-    shape = tensors[0].shape_expr
-    return Launch(call(list(shape)), call([1] * len(shape)))
+    return Launch(call(first, free), call([1] * len(first), [WIDE_CHANNELS] * len(free)))
 
 
 def packed(trtp: Any, node: str, tensors: Sequence[Any], gpu: Gpu) -> tuple[str, str, Any, Any]:
@@ -165,9 +169,8 @@ def _programs(trtp: Any, axis: Sequence[Count], sizes: Mapping[str, Any]) -> Any
     return product
 
 
-def _known(tensor: Any) -> list[int]:
-    """Sizes but the batch, which are the same in every call of an engine."""
-    sizes = list(tensor.shape_expr)[1:]
+def _known(sizes: Sequence[Any]) -> list[int]:
+    """Sizes that are the same in every call of an engine."""
     if not all(size.is_constant for size in sizes):
         raise BuildError(
             "Masked attention over a number of positions that changes is no plugin",

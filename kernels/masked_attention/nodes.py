@@ -14,6 +14,7 @@ from typing import Any
 
 from xdecoder_rt.kernels.masked_attention import schedule
 from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand, Problem
+from xdecoder_rt.kernels.masked_attention.specs import WIDE_CHANNELS
 from xdecoder_rt.kernels.spec import Call
 
 NAMESPACE, VERSION = "xdecoder_rt", "1"
@@ -38,8 +39,8 @@ def call_of(
 
     Args:
         node: :data:`BITS` or :data:`ATTEND`.
-        shapes: of its inputs. The batch and the number of queries may be symbolic; these two
-            have products on their right side only.
+        shapes: of its inputs. The batch, the number of queries and that of mask features' channels
+            may be symbolic; these have products on their right side only.
         element: of the first input.
         capability: of the device.
         addresses: of its inputs and its output, by name.
@@ -47,7 +48,9 @@ def call_of(
     batch = shapes[0][0]
     if node == BITS:
         queries, (channels, keys) = shapes[0][1], shapes[1][1:]
-        problem = Problem(batch, 1, queries, keys, 1, channels, element)
+        # What is not known here is full tiles: mask features have these channels, and regions.
+        least = channels if isinstance(channels, int) else WIDE_CHANNELS
+        problem = Problem(batch, 1, queries, keys, 1, least, element)
         strides = {
             "mask_embedding": (queries * channels, channels, 1),
             "mask_features": (channels * keys, keys, 1),
@@ -67,5 +70,6 @@ def call_of(
     way = replace(schedule.choose(known, Device(1, capability)), splits=1)
     operands = {name: Operand(addresses[name], axes) for name, axes in strides.items()}
     if node == BITS:
-        return schedule.bits_call(problem, way, operands)
+        call = schedule.bits_call(problem, way, operands)
+        return replace(call, values={**call.values, "channels": channels})
     return schedule.attend_call(problem, way, operands, addresses["out"])

@@ -39,13 +39,14 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> CompiledKernels:
 
 
 class Expression:
-    """In place of ``IDimensionExpr``: a number."""
+    """In place of ``IDimensionExpr``: a number, which may be known in calls alone."""
 
-    def __init__(self, value: int) -> None:
+    def __init__(self, value: int, is_known: bool = True) -> None:
         self.value = value
+        self._is_known = is_known
 
     def is_constant(self) -> bool:
-        return True
+        return self._is_known
 
     def get_constant_value(self) -> int:
         return self.value
@@ -101,7 +102,7 @@ def trtp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield plugin
 
 
-def described(trtp: Any, shape: tuple[int, ...], element: str) -> Any:
+def described(trtp: Any, shape: tuple[Any, ...], element: str) -> Any:
     kind = {"fp16": trtp.trt.float16, "fp32": trtp.trt.float32, "i32": trtp.trt.int32}[element]
     return trtp.from_shape_expr(shape, kind)
 
@@ -121,8 +122,10 @@ def test_a_launch_is_what_the_launcher_of_compiled_kernels_makes(
 
     quick_plugin.register(trtp, quick_plugin.Gpu(kernels, CAPABILITY, CUDA))
     heads, width, channels = 3, 64, 65
-    embedding = described(trtp, (1, queries, channels), mask_element)
-    features = described(trtp, (1, channels, keys), mask_element)
+    # A channel for each region that a call has.
+    free = trtp.ShapeExpr(Expression(channels, is_known=False))
+    embedding = described(trtp, (1, queries, free), mask_element)
+    features = described(trtp, (1, free, keys), mask_element)
     query = described(trtp, (1, heads, queries, width), "fp16")
     key = described(trtp, (1, heads, width, keys), "fp16")
     value = described(trtp, (1, heads, keys, width), "fp16")
