@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from xdecoder_rt.manifest import Manifest
 
 pytest.importorskip("openvino", reason="the fallback needs the extra openvino")
 
-from xdecoder_rt.backends.fallback import OpenVINOFirst  # noqa: E402
+from xdecoder_rt.backends.fallback import OpenVINOFirst, _Guarded  # noqa: E402
 from xdecoder_rt.backends.openvino import OpenVINOBackend, OpenVINOGraph  # noqa: E402
 
 WORDS = ["mug", "table", "floor"]
@@ -91,6 +94,34 @@ def test_a_graph_that_fails_when_it_runs_does_too(
         found = segmented(int8_plan, tmp_path, image, None)
     assert len([one for one in caught if "abacus" in str(one.message)]) == 1
     assert (found == wanted).mean() > 0.99
+
+
+def test_calls_that_fail_together_are_all_answered() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    class Failing:
+        inputs = ()
+
+        def __call__(self, feeds: object) -> dict[str, object]:
+            both.wait()
+            raise BackendError("OpenVINO cannot run the graph")
+
+    class Working:
+        inputs = ()
+
+        def __call__(self, feeds: object) -> dict[str, object]:
+            return {"answer": 42}
+
+    def second(error: BackendError) -> Working:
+        time.sleep(0.05)  # compiling takes a while, in which the other call fails, too
+        loaded.append(error)
+        return Working()
+
+    loaded: list[BackendError] = []
+    graph = _Guarded(Failing(), second)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(graph, [{}, {}]))
+    assert answers == [{"answer": 42}] * 2 and len(loaded) == 1
 
 
 def test_what_was_asked_for_by_name_is_not_replaced(

@@ -6,6 +6,7 @@ compile, a few when their first shapes come. One plan runs on both, so a refusal
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -82,16 +83,21 @@ class _Guarded:
     def __init__(self, graph: Graph, second: Callable[[BackendError], Graph]) -> None:
         self._graph = graph
         self._second: Callable[[BackendError], Graph] | None = second
+        self._lock = threading.Lock()
         self.inputs = graph.inputs
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
+        graph = self._graph
         try:
-            return self._graph(feeds)
+            return graph(feeds)
         except BackendError as error:
-            second, self._second = self._second, None
-            if second is None:
-                raise
-            self._graph = second(error)
+            # Calls that fail together wait for one replacement.
+            with self._lock:
+                if self._graph is graph:
+                    second, self._second = self._second, None
+                    if second is None:
+                        raise
+                    self._graph = second(error)
             return self._graph(feeds)
 
 

@@ -26,13 +26,20 @@ class OnnxRuntimeGraph:
 
         Raises:
             PlanError: the graph takes other inputs.
+            BackendError: ONNX Runtime fails, as for want of memory.
         """
         check_feeds(self._name, self.inputs, feeds)
         values = {
             name: value if isinstance(value, ort.OrtValue) else _wrap(value)
             for name, value in feeds.items()
         }
-        results = self._session.run_with_ort_values(self._outputs, values)
+        try:
+            results = self._session.run_with_ort_values(self._outputs, values)
+        except Exception as error:  # its errors share no base class but Exception
+            raise BackendError(
+                f"ONNX Runtime cannot run the {self._name} graph ({error})",
+                fix="build the plan again: xdecoder-rt build; or free some memory",
+            ) from error
         return dict(zip(self._outputs, results, strict=True))
 
 

@@ -163,7 +163,7 @@ class OpenVINOBackend:
         threads: threads of one call; None leaves the choice to OpenVINO.
         precision: the plan's precision; arithmetic is pinned to it. What an INT8 plan leaves
             unquantized is computed in bf16 where the processor does that itself, else in fp32.
-        cache_dir: where compiled models are kept, or None.
+        cache_dir: where compiled models are kept, or None. Where that fails, they are not.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
@@ -187,8 +187,7 @@ class OpenVINOBackend:
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
-        if cache_dir is not None:
-            self._settings["CACHE_DIR"] = str(cache_dir)
+        self._cache = {} if cache_dir is None else {"CACHE_DIR": str(cache_dir)}
 
     def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Read a serialized ONNX model, and compile it now or for the shapes of its first call.
@@ -213,5 +212,12 @@ class OpenVINOBackend:
         outputs = [port.get_any_name() for port in network.outputs]
         if shapes is not None:
             network.reshape(shapes)
-        compiled = self._core.compile_model(network, "CPU", self._settings)
+        try:
+            settings = {**self._settings, **self._cache}
+            compiled = self._core.compile_model(network, "CPU", settings)
+        except RuntimeError:
+            if not self._cache:
+                raise
+            # OpenVINO compiles nothing where it cannot make the folder or write into it.
+            compiled = self._core.compile_model(network, "CPU", self._settings)
         return _Compiled(compiled, outputs, self._tensor)
