@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,12 @@ from xdecoder_rt.errors import (
     PlanError,
     VocabularyError,
 )
+from xdecoder_rt.manifest import Manifest
 from xdecoder_rt.plan import Plan
 from xdecoder_rt.results import Segmentation
 
 WORDS = ["mug", "robot arm", "floor"]
+Altered = Callable[[Callable[[Manifest], Manifest]], Path]
 
 
 @pytest.fixture(scope="module")
@@ -221,16 +224,52 @@ def test_a_graph_with_other_inputs_is_a_plan_of_another_version(
         graph(feeds)
 
 
-def test_an_unwritable_cache_is_one_warning(tiny_plan: Path, tmp_path: Path) -> None:
-    blocker = tmp_path / "file"
-    blocker.write_text("a file where a folder should be")
+@pytest.mark.parametrize("backend", [None, "onnxruntime", "openvino"])
+@pytest.mark.parametrize("folder", ["file", "file/folder"])
+def test_an_unwritable_cache_is_one_warning(
+    tiny_plan: Path, tmp_path: Path, folder: str, backend: str | None
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+    (tmp_path / "file").write_text("a file where a folder should be")
     with (
         pytest.warns(RuntimeWarning) as caught,
-        Engine(tiny_plan, cache_dir=blocker) as engine,
+        Engine(tiny_plan, backend, cache_dir=tmp_path / folder) as engine,
     ):
         engine.segment(picture(), WORDS)
         engine.segment(picture(), [*WORDS, "another"])
-    assert len([w for w in caught if issubclass(w.category, RuntimeWarning)]) == 1
+    assert [w.category for w in caught] == [RuntimeWarning]
+
+
+def test_a_state_belongs_to_the_engine_that_made_it(
+    engine: Engine, tiny_plan: Path, tmp_path: Path
+) -> None:
+    with Engine(tiny_plan, cache_dir=tmp_path) as other:
+        state = other.encode(picture())
+    for ask in (
+        lambda: engine.segment(state, WORDS),
+        lambda: engine.segment([picture(), state], WORDS),
+        lambda: engine.decode(state),
+        lambda: engine.run(state, embed=True),
+        lambda: next(engine.caption_stream(state)),
+    ):
+        with pytest.raises(ArgumentError, match="another engine"):
+            ask()
+
+
+@pytest.mark.parametrize("texts", ["a mug", np.array(["a", "b"]), 5, None], ids=repr)
+def test_texts_that_are_no_list(engine: Engine, texts: object) -> None:
+    with pytest.raises(ArgumentError, match="list of texts"):
+        engine.embed_text(texts)  # type: ignore[arg-type]
+
+
+def test_a_graph_that_fails_is_named(altered: Altered, tmp_path: Path) -> None:
+    plan = altered(lambda manifest: replace(manifest, text=replace(manifest.text, heads=1)))
+    with (
+        Engine(plan, "onnxruntime", cache_dir=tmp_path) as engine,
+        pytest.raises(BackendError, match=r"cannot run the text\.onnx graph"),
+    ):
+        engine.embed_text(["mug"])
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ class TestRetrieval:
     def test_what_cannot_be_ranked(self, engine: Engine) -> None:
         with pytest.raises(ArgumentError, match="images is a ndarray.*a list"):
             engine.rank(picture(), ["a mug"])  # type: ignore[arg-type]
-        with pytest.raises(ArgumentError, match="texts is the string 'a mug'"):
+        with pytest.raises(ArgumentError, match="texts is 'a mug'"):
             engine.rank([picture()], "a mug")
         with pytest.raises(VocabularyError, match="Text 1 is empty"):
             engine.rank([picture()], ["a mug", ""])

@@ -433,7 +433,7 @@ class Engine(Session):
             asked["embed"] = Embed()
         if caption:
             self._require("caption")
-        state = image if isinstance(image, ImageState) else self.encode(image)
+        state = self._encoded(image)
         if caption:
             part = cast("RegionSource | None", region)
             opening = self._opening(state, prompt, part, strict)

@@ -69,6 +69,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._graphs: dict[str, Graph] = {}
         self._closed = False
+        self._origin = object()
         try:
             self.backend = open_backend(self.manifest, backend, device, threads, directory)
             info = self.manifest.text
@@ -114,7 +115,8 @@ class Runtime:
         frame, box = self._frame(image)
         feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
         member = self.manifest.graphs.vision[size_key(box.target)]
-        return ImageState(box, self._graph(member, is_steady=True)(feeds))
+        values = self._graph(member, is_steady=True)(feeds)
+        return ImageState(box, values, self._origin)
 
     def _frame(self, image: ImageSource) -> tuple[Value, Letterbox]:
         """The network's input, ``[1, H, W, 3]``, and where the image lies in it."""
@@ -162,6 +164,19 @@ class Runtime:
         """
         if self._closed:
             raise ArgumentError("The engine is closed", fix="Open a new one")
+
+    def require_own(self, state: ImageState) -> None:
+        """Refuse what another engine encoded: its values mean nothing to these graphs.
+
+        Raises:
+            ArgumentError: `encode` of this one did not make it.
+        """
+        if state.origin is not self._origin:
+            raise ArgumentError(
+                "The image was encoded by another engine",
+                expected="a state that this engine's encode made",
+                fix="encode the image with this engine",
+            )
 
     def close(self) -> None:
         """Release graphs, caches and the file."""

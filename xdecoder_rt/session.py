@@ -88,9 +88,9 @@ class Session:
 
         Raises:
             ImageError: the image cannot be read.
+            ArgumentError: it is a state of another engine, or this one is closed.
         """
-        state = image if isinstance(image, ImageState) else self.encode(image)
-        self._runtime.require_open()
+        state = self._encoded(image)
         self._runtime.rows.latents(state)
         return state
 
@@ -102,12 +102,12 @@ class Session:
             strict: refuse a text over the context length, which is otherwise cut with a warning.
 
         Raises:
-            ArgumentError: `texts` is one string, or the engine is closed.
+            ArgumentError: `texts` is no list, or the engine is closed.
             VocabularyError: a text is empty, unreadable or, under `strict`, too long.
         """
         self._runtime.require_open()
-        if isinstance(texts, str):
-            raise ArgumentError(f"texts is the string {shown(texts)}", expected="a list of texts")
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise ArgumentError(f"texts is {shown(texts)}", expected="a list of texts")
         if not texts:
             return np.empty((0, self.manifest.text.proj_dim), np.float32)
         checked = [check_text(text, f"Text {i}") for i, text in enumerate(texts)]
@@ -182,7 +182,14 @@ class Session:
 
     def _state(self, image: Image, task: str) -> ImageState:
         self._require(task)
-        return image if isinstance(image, ImageState) else self.encode(image)
+        return self._encoded(image)
+
+    def _encoded(self, image: Image) -> ImageState:
+        self._runtime.require_open()
+        if not isinstance(image, ImageState):
+            return self._runtime.encode(image)
+        self._runtime.require_own(image)
+        return image
 
     def _require(self, task: str) -> None:
         self._runtime.require_open()

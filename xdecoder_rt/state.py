@@ -70,6 +70,7 @@ class ImageState:
     Attributes:
         letterbox: where the image lies in the network's input.
         values: the vision graph's outputs, on the backend's device.
+        origin: what tells the engine that made it from others.
         latents: the latent queries' rows, which depend on the image alone; None before the first
             question.
         lock: held while the latents are decoded.
@@ -77,5 +78,6 @@ class ImageState:
 
     letterbox: Letterbox
     values: Mapping[str, Value]
+    origin: object = field(default=None, repr=False)
     latents: DecodedRows | None = field(default=None, init=False, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
