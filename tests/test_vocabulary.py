@@ -6,12 +6,14 @@ import contextlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt import Vocabulary, VocabularyError, Word
-from xdecoder_rt.words_file import from_json, parse_line, to_json
+from xdecoder_rt.vocabulary import MAX_ID
+from xdecoder_rt.words_file import from_json, parse_line, parse_lines, to_json
 
 NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 NAMES = st.lists(NAME.filter(str.strip), min_size=1, max_size=6, unique=True)
@@ -84,7 +86,9 @@ def test_a_line_of_words(line: str, word: Word, is_other: bool) -> None:
     assert parse_line(line) == (word, is_other)
 
 
-@pytest.mark.parametrize("rules", ["loud", "threshold", "threshold high", "id 1.5", "stuff now"])
+@pytest.mark.parametrize(
+    "rules", ["loud", "=", "threshold", "threshold high", "id 1.5", "stuff now"]
+)
 def test_rules_that_do_not_exist(rules: str) -> None:
     with pytest.raises(VocabularyError, match=r"is not understood.*threshold 0\.9"):
         parse_line(f"mug [{rules}]")
@@ -100,6 +104,12 @@ def test_rules_that_do_not_exist(rules: str) -> None:
         ({"entries": [Word("mug", negative=True)]}, "negative"),
         ({"entries": ["mug"], "other": "mug"}, "other class 'mug'"),
         ({"entries": ["mug"], "other": " "}, "empty"),
+        ({"entries": ["mug"], "other": Word("x", negative=True)}, "other class 'x' is negative"),
+        ({"entries": ["mug"], "other": Word("x", ("y",))}, "other class 'x' .* synonyms"),
+        ({"entries": ["mug"], "other": ["x"]}, r"other class is \['x'\]"),
+        ({"entries": ["mug"], "stuff": None}, "stuff is None"),
+        ({"entries": ["mug"], "thresholds": ["mug"]}, "thresholds is"),
+        ({"entries": [Word("a", id=MAX_ID), "b", "c"]}, f"get the id {MAX_ID + 2}"),
         ({"entries": [Word("a", id=3), Word("b", id=3)]}, "id 3"),
         ({"entries": [Word("a", id=-1)]}, "id -1"),
         ({"entries": [["mug", ["cup"]]]}, "entry 0 is a list"),
@@ -136,6 +146,16 @@ def test_a_label_keeps_its_id_and_no_id_is_given_twice(
         given_out |= set(now.values())
 
 
+def test_a_label_keeps_its_id_whether_it_is_a_word_or_the_other_class() -> None:
+    words = Vocabulary.parse(["mug", "cup"], other="thing")
+    swapped = Vocabulary.parse(["thing", "mug"], other="cup").keeping_ids_of(words)
+    assert dict(zip(swapped.labels, swapped.ids.tolist(), strict=True)) == {
+        "thing": 2, "mug": 0, "cup": 1
+    }  # fmt: skip
+    renamed = Vocabulary.parse(words, other="something")
+    assert renamed.ids.tolist() == [0, 1, 3], "a new label gets no id of another"
+
+
 def test_words_come_and_go() -> None:
     words = Vocabulary.parse(["mug", "cup", "box"], other="other")
     less = words.without("cup")
@@ -156,6 +176,21 @@ def test_words_come_and_go() -> None:
 def test_ids_of_ones_own() -> None:
     words = Vocabulary.parse([Word("mug", id=7), "cup", Word("box", id=2)], other="other")
     assert words.ids.tolist() == [7, 8, 2, 9] and words.next_id == 10
+
+
+def test_numbers_may_be_numpys() -> None:
+    words = Vocabulary.parse([Word("mug", threshold=np.float32(0.5), id=np.int64(7)), "cup"])
+    assert words == Vocabulary.parse([Word("mug", threshold=0.5, id=7), "cup"])
+    assert from_json(to_json(words)).vocabulary() == words
+
+
+def test_no_id_is_beyond_what_a_map_holds() -> None:
+    words = Vocabulary.parse([Word("mug", id=MAX_ID)])
+    assert words.without().ids.tolist() == [MAX_ID]
+    with pytest.raises(VocabularyError, match=f"get the id {MAX_ID + 1}"):
+        words.with_words("cup")
+    with pytest.raises(VocabularyError, match="next_id"):
+        from_json(b'{"words": ["mug"], "next_id": 1099511627776}')
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -181,6 +216,17 @@ def test_a_file_that_people_write(tmp_path: Path) -> None:
     path.write_text("\ufeff# things\nmug | cup\n\n knife [threshold 0.9]\nhand [negative]\n")
     words = Vocabulary.load(path)
     assert words.labels == ("mug", "knife", "hand") and words.ids.tolist() == [0, 1, 2]
+
+
+def test_a_mark_of_byte_order_hides_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "kitchen.json"
+    path.write_text('\ufeff[\n"mug",\n"cup"\n]\n')
+    assert Vocabulary.load(path) == Vocabulary.parse(["mug", "cup"])
+
+
+def test_one_line_may_be_other() -> None:
+    with pytest.raises(VocabularyError, match="second other class"):
+        parse_lines(["a [other]", "b [other]"])
 
 
 def test_json_that_people_write() -> None:

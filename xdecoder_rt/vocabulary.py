@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from numbers import Integral, Real
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -152,23 +153,19 @@ class Vocabulary:
     def keeping_ids_of(self, earlier: Vocabulary) -> Vocabulary:
         """This vocabulary with the ids of an earlier one where their labels are the same.
 
-        Words that are new get ids that no word of the earlier one had.
+        Words that are new, and a new label of ``other``, get ids that none of the earlier one had.
         """
-        known = {word.name: word.id for word in earlier.words}
+        known = {word.name: word.id for word in earlier._reported}
         following = earlier.next_id
         words = []
-        for word in self.words:
+        for word in self._reported:
             if word.name in known:
                 words.append(replace(word, id=known[word.name]))
             else:
                 words.append(replace(word, id=following))
                 following += 1
-        other = self.other
-        if other is not None and earlier.other is not None:
-            other = replace(other, id=earlier.other.id)
-        elif other is not None:
-            other = replace(other, id=following)
-            following += 1
+        _refuse_beyond(following, earlier.next_id)
+        other = None if self.other is None else words.pop()
         return Vocabulary(tuple(words), other, following)
 
     @cached_property
@@ -296,15 +293,23 @@ def _checked(
             "Every word of the vocabulary is negative", expected="a word that can be found"
         )
     _refuse_duplicates([text for word in words for text in word.texts])
-    for name, given in (("stuff", stuff), ("thresholds", thresholds)):
-        if isinstance(given, str):
-            raise VocabularyError(
-                f"{name} is the string {shown(given)}", expected="a list of labels"
-            )
+    if isinstance(stuff, str) or not isinstance(stuff, Collection):
+        raise VocabularyError(f"stuff is {shown(stuff)}", expected="a list of labels")
+    if not isinstance(thresholds, Mapping):
+        raise VocabularyError(
+            f"thresholds is {shown(thresholds)}", expected="a mapping of labels to numbers"
+        )
     labels = {word.name for word in words}
     last = Word(other) if isinstance(other, str) else other
     if last is not None:
+        if not isinstance(last, Word):
+            raise VocabularyError(f"The other class is {shown(last)}", expected="a label")
         check_text(last.name, "The other class")
+        if last.synonyms or last.negative:
+            raise VocabularyError(
+                f"The other class {shown(last.name)} is negative or has synonyms",
+                expected="a class that is reported, by one name: it is not embedded",
+            )
         if last.name in labels:
             raise VocabularyError(
                 f"The other class {shown(last.name)} is a word of the vocabulary too",
@@ -357,20 +362,21 @@ def _words(entries: Iterable[Entry], where: str) -> list[Word]:
 def _numbered(words: list[Word], other: Word | None) -> Vocabulary:
     """Words with ids: their own, or places; beside words with ids of their own, the next free."""
     given = list(words) if other is None else [*words, other]
-    own = [word.id for word in given if word.id is not None]
-    for id_ in own:
-        if not isinstance(id_, int) or isinstance(id_, bool) or not 0 <= id_ <= MAX_ID:
-            raise VocabularyError(
-                f"A word has the id {shown(id_)}", expected=f"a whole number from 0 to {MAX_ID}"
-            )
+    own: list[int] = []
+    for index, word in enumerate(given):
+        if word.id is not None:
+            own.append(_id(word.id))
+            if type(word.id) is not int:
+                given[index] = _with_id(word, own[-1])
     if len(set(own)) < len(own):
         twice = next(id_ for id_ in own if own.count(id_) > 1)
         raise VocabularyError(f"The id {twice} is there twice", expected="each once")
-    following = max(own) + 1 if own else 0
+    first = following = max(own) + 1 if own else 0
     for index, word in enumerate(given):
         if word.id is None:
             given[index] = _with_id(word, following)
             following += 1
+    _refuse_beyond(following, first)
     if other is None:
         return Vocabulary(tuple(given), None, following)
     return Vocabulary(tuple(given[:-1]), given[-1], following)
@@ -381,10 +387,29 @@ def _with_id(word: Word, id_: int) -> Word:
     return Word(word.name, word.synonyms, word.stuff, word.negative, word.threshold, id_)
 
 
+def _id(value: object) -> int:
+    """An id, NumPy's integers included."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 0 <= value <= MAX_ID:
+        raise VocabularyError(
+            f"A word has the id {shown(value)}", expected=f"a whole number from 0 to {MAX_ID}"
+        )
+    return int(value)
+
+
+def _refuse_beyond(following: int, first: int) -> None:
+    """Refuse ids from `first` on, up to `following`, that maps of 32 bits cannot hold."""
+    if following > max(first, MAX_ID + 1):
+        raise VocabularyError(
+            f"A new word would get the id {following - 1}",
+            expected=f"at most {MAX_ID}",
+            fix="give the words smaller ids of their own, or begin a new vocabulary",
+        )
+
+
 def _threshold(value: object, label: str) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
         raise VocabularyError(
             f"The threshold of {shown(label)} is {shown(value)}", expected="a number from 0 to 1"
         )

@@ -16,6 +16,7 @@ of synonyms or of objects with the fields of :class:`~xdecoder_rt.vocabulary.Wor
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import PlanError, VocabularyError, shown
 from xdecoder_rt.json_reader import parse_json_dict
-from xdecoder_rt.vocabulary import Entry, Vocabulary, Word
+from xdecoder_rt.vocabulary import MAX_ID, Entry, Vocabulary, Word
 
 __all__ = ["WordList", "from_json", "parse_lines", "plain", "read_words", "save_words", "to_json"]
 
@@ -81,8 +82,8 @@ def parse_line(line: str) -> tuple[Word, bool]:
     first, *synonyms = (name.strip() for name in names.split(_SYNONYM_MARK))
     word, is_other = Word(first, tuple(synonyms)), False
     for rule in filter(None, (part.strip() for part in rules.split(","))):
-        name, *values = rule.replace("=", " ").split()
         try:
+            name, *values = rule.replace("=", " ").split()
             if name == _OTHER and not values:
                 is_other = True
             elif name == "stuff" and not values:
@@ -114,10 +115,8 @@ def parse_lines(lines: Sequence[str]) -> WordList:
         word, is_other = parse_line(line)
         if not is_other:
             words.append(word)
-        elif other is not None or word.synonyms or word.negative:
-            raise VocabularyError(
-                f"{shown(line)} cannot be the other class", expected="one, without synonyms"
-            )
+        elif other is not None:
+            raise VocabularyError(f"{shown(line)} is a second other class", expected="one")
         else:
             other = word
     return WordList(words, other)
@@ -142,11 +141,12 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
             f"The file of words {name} is larger than {SIZE_LIMIT >> 20} MiB",
             expected="one class a line",
         )
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         if data.lstrip()[:1] in (b"{", b"["):
             found = from_json(data)
         else:
-            lines = [line.strip() for line in data.decode("utf-8-sig").splitlines()]
+            lines = [line.strip() for line in data.decode().splitlines()]
             found = parse_lines([line for line in lines if line and not line.startswith("#")])
     except UnicodeDecodeError as error:
         raise VocabularyError(
@@ -216,8 +216,10 @@ def from_json(data: bytes) -> WordList:
         raise VocabularyError("The file of words has no list of words", expected='"words": […]')
     other = document.get("other")
     following = document.get("next_id", 0)
-    if not isinstance(following, int) or isinstance(following, bool) or following < 0:
-        raise VocabularyError(f"next_id is {shown(following)}", expected="a whole number")
+    if type(following) is not int or not 0 <= following <= MAX_ID + 1:
+        raise VocabularyError(
+            f"next_id is {shown(following)}", expected=f"a whole number from 0 to {MAX_ID + 1}"
+        )
     return WordList(
         [_word(entry) if isinstance(entry, dict) else entry for entry in entries],
         None if other is None else _word(other),
