@@ -90,6 +90,21 @@ def test_the_other_class_has_a_threshold_and_may_be_stuff() -> None:
         assert found(result) == expected, "stuff is one segment"
 
 
+def test_no_instance_is_reported_below_its_threshold() -> None:
+    # What is reported is the class's share times the mask's certainty, here 1 / (1 + exp(-2)).
+    for words in (
+        Vocabulary.parse(["mug", "cup"], thresholds={"mug": 0.8}),
+        Vocabulary.parse(["mug", "cup"], thresholds={"mug": 0.9, "other": 0.8}, other="other"),
+    ):
+        box = Letterbox((4 * SIDE,) * 2, (4 * SIDE,) * 2, (4 * SIDE,) * 2)
+        for logit, count in ((20.0, 1), (2.0, 0)):
+            mask = np.full((1, SIDE, SIDE), logit, np.float32)
+            result = RULES["instance"](
+                logits_of([0.85, 0.0]), lambda kept, mask=mask: mask[kept], box, words, PLAN, 1
+            )
+            assert len([info for info in result.segments_info if info["label"] != "cup"]) == count
+
+
 @pytest.mark.parametrize("task", RULES)
 def test_results_carry_the_words_ids(task: str) -> None:
     words = Vocabulary.parse([Word("mug", id=40), Word("cup", id=7)], other=Word("other", id=3))

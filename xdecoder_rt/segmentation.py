@@ -139,8 +139,9 @@ def instance(
     shown = found.areas > 0
     if vocabulary.has_rules:
         # A mask's certainty is part of the score that is reported.
-        least = np.append(vocabulary.thresholds, np.nan)[found.label_ids]
-        shown &= ~(found.scores <= least)
+        other = None if vocabulary.other is None else vocabulary.other.threshold
+        least = np.append(vocabulary.thresholds, np.nan if other is None else other)
+        shown &= ~(found.scores <= least[found.label_ids])
     return _instances(np.flatnonzero(shown).tolist(), letterbox, vocabulary, found)
 
 
