@@ -111,6 +111,13 @@ def test_pillow_modes(rgb, mode):
     np.testing.assert_array_equal(load_image(image), np.asarray(image.convert("RGB")))
 
 
+def test_premultiplied_modes_are_over_black_already():
+    image = Image.merge("LA", [Image.new("L", (4, 4), level) for level in (200, 51)])
+    grey, colour = image.convert("La"), image.convert("RGBA").convert("RGBa")
+    for premultiplied in (grey, colour):
+        np.testing.assert_array_equal(load_image(premultiplied), np.full((4, 4, 3), 40))
+
+
 @pytest.mark.parametrize("mode", ["I", "F", "I;16"])
 def test_pillow_modes_of_more_than_8_bits_are_refused(mode):
     with pytest.raises(ImageError, match="8 bits"):

@@ -455,6 +455,23 @@ def test_a_badge_finds_a_region_of_one_pixel():
     assert np.hypot(place.anchor[0] - 303, place.anchor[1] - 201) < 6
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 1000), (1000, 1), (2, 3000), (30, 20_000)])
+def test_thin_pictures_are_drawn(size):
+    image, mask = np.full((*size, 3), 200, np.uint8), np.zeros(size, bool)
+    mask[0, 0] = True
+    reference = Reference("a mug", mask, 0.5, box_of_mask(mask))
+    drawn = Output(refer=[reference]).draw(image)
+    assert drawn.height > size[0] and drawn.width >= size[1]
+
+
+def test_nothing_is_placed_outside_of_the_picture():
+    mask = np.ones((70, 20_000), bool)
+    placer = LabelPlacer(mask.astype(np.int32), [False])
+    assert placer.take_mask(mask, (40, 71)) is None
+    place = placer.take(1, (40, 70))
+    assert place is not None and place.y == 0
+
+
 TEXTS = st.text(max_size=60)
 
 

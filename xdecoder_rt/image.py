@@ -163,9 +163,9 @@ def _from_pillow(image: Image.Image, what: str) -> npt.NDArray[np.uint8]:
         raise ImageError(f"{what} is empty: its size is {image.size}", expected="at least 1x1")
     try:
         has_alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
-        if image.mode == "RGBa":
+        if image.mode in ("RGBa", "La"):
             # Premultiplied: compositing over black has been done already.
-            return np.array(image, dtype=np.uint8)[:, :, :3].copy()
+            return _from_array(np.array(image, dtype=np.uint8)[:, :, :-1])
         converted = image.convert("RGBA" if has_alpha else "RGB")
         return _from_array(np.array(converted, dtype=np.uint8))
     except MemoryError:

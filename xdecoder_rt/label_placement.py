@@ -49,8 +49,10 @@ class LabelPlacer:
     def __init__(self, indices: npt.NDArray[np.int32], is_quiet: Sequence[bool]) -> None:
         self._cell = max(1, math.ceil(max(indices.shape) / _GRID_CELLS))
         self._size = indices.shape
-        middle = self._cell // 2
-        self._grid = indices[middle :: self._cell, middle :: self._cell]
+        # A picture thinner than a cell has a row or column of the grid all the same.
+        first = [min(self._cell // 2, side - 1) for side in indices.shape]
+        self._points = np.s_[first[0] :: self._cell, first[1] :: self._cell]
+        self._grid = indices[self._points]
         areas = np.bincount(self._grid.ravel(), minlength=len(is_quiet) + 1)
         shown = ~np.array([True, *is_quiet])
         # Per cell, the share of its thing that it is: hiding a corner of a table costs little,
@@ -80,8 +82,7 @@ class LabelPlacer:
             mask: bool ``[H, W]``, of the map's size.
             plate: width and height of the label in pixels.
         """
-        middle = self._cell // 2
-        own = mask[middle :: self._cell, middle :: self._cell]
+        own = mask[self._points]
         if not own.any() and mask.any():  # it lies between the points of the grid
             own = np.zeros_like(own)
             rows, columns = np.nonzero(mask)
@@ -94,6 +95,8 @@ class LabelPlacer:
     def _take(self, own: npt.NDArray[np.bool_], plate: tuple[int, int]) -> Place | None:
         columns, rows = (math.ceil(side / self._cell) for side in plate)
         if not own.any() or rows > own.shape[0] or columns > own.shape[1]:
+            return None
+        if plate[0] > self._size[1] or plate[1] > self._size[0]:
             return None
         cells = rows * columns
         is_small = own.sum() < _SMALL * cells
@@ -120,8 +123,11 @@ class LabelPlacer:
         """The pixel (x, y) of the segment that is nearest to its centre of mass."""
         ys, xs = np.nonzero(own)
         nearest = int(np.hypot(ys - ys.mean(), xs - xs.mean()).argmin())
-        half = self._cell // 2
-        return int(xs[nearest]) * self._cell + half, int(ys[nearest]) * self._cell + half
+        down, across = self._points
+        return (
+            across.start + int(xs[nearest]) * self._cell,
+            down.start + int(ys[nearest]) * self._cell,
+        )
 
 
 def _densest(own: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
