@@ -218,6 +218,14 @@ def test_the_command_line_wants_a_calibration_set(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_compares_no_plans_of_different_sizes(
+    fp32: Path, tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(fp32), "--against", str(tiny_plan), "--cache-dir", str(tmp_path)]
+    assert main(["check", *arguments]) == 1
+    assert "have different input sizes" in capsys.readouterr().err
+
+
 def test_check_says_how_far_two_plans_are_apart(
     fp32: Path, int8_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,9 +112,8 @@ class InputInfo:
 class Graphs:
     """The member that holds each graph.
 
-    `vision` has one per input size, keyed by `size_key`. `decode` and `mask` are keyed by the input
-    size too, or by what else the backend needs (a batch size, ``"any"``). `token` is None in plans
-    that write no captions.
+    `vision`, `decode` and `mask` have one per input size, keyed by `size_key`. `token` is None in
+    plans that write no captions.
     """
 
     vision: Mapping[str, str]
@@ -366,9 +365,6 @@ def _graphs(values: JsonObject) -> Graphs:
     for key in graphs.vision:
         if not _SIZE.fullmatch(key):
             values.fail("vision", f"has the key {key[:40]!r}", 'input sizes such as "512x288"')
-    for name, group in (("decode", graphs.decode), ("mask", graphs.mask)):
-        if not group:
-            values.fail(name, "is empty", "at least one graph")
     return graphs
 
 
@@ -458,8 +454,12 @@ def _digest(values: JsonObject, key: str) -> str:
 def _check_agreement(manifest: Manifest, document: JsonObject) -> None:
     """What the parts of a manifest must agree on."""
     sizes = {size_key(size) for size in manifest.input.sizes}
-    if sizes != set(manifest.graphs.vision) or len(sizes) != len(manifest.input.sizes):
-        document.fail("graphs", "and input.sizes differ", "one vision graph for each input size")
+    if len(sizes) != len(manifest.input.sizes):
+        document.fail("input", "has a size twice", "each input size once")
+    for name in ("vision", "decode", "mask"):
+        if sizes != set(getattr(manifest.graphs, name)):
+            expected = f"one {name} graph for each input size"
+            document.fail("graphs", "and input.sizes differ", expected)
     for task in manifest.tasks:
         if not task.isidentifier():
             document.fail("tasks", f"holds {task[:40]!r}", f"names such as {', '.join(TASKS)}")

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         PlanError: a plan is not usable.
-        ArgumentError: the plans are of different weights.
+        ArgumentError: the plans are of different weights or input sizes.
         ImageError: an image cannot be read.
     """
     from xdecoder_rt.cli import synthetic
@@ -92,6 +92,13 @@ def run(args: argparse.Namespace) -> int:
                 f"{shown(str(args.plan), 200)} and {shown(str(args.against), 200)} hold different "
                 "weights",
                 expected="two plans that were built from one checkpoint",
+            )
+        sizes = [set(engine.manifest.input.sizes) for engine in (tried, base)]
+        if sizes[0] != sizes[1]:
+            raise ArgumentError(
+                f"{shown(str(args.plan), 200)} and {shown(str(args.against), 200)} have different "
+                "input sizes",
+                expected="two plans that were built with the same --size",
             )
         size = base.manifest.input.sizes[0]
         images = (
