@@ -294,6 +294,22 @@ def test_a_corrupt_row_is_dropped_and_counted(folder, change):
     assert_same(TextCache(folder, namespace="graph").get_many(list(vectors(10))), vectors(10))
 
 
+@pytest.mark.parametrize("change", ["text = x'ff'", "text = 'not bytes'", "used = 'yesterday'"])
+def test_a_row_that_cannot_be_named_is_not_listed(folder, change):
+    _change_row(folder, change)
+    assert len(TextCache(folder, namespace="graph").entries()) == len(vectors(10)) - 1
+
+
+def test_a_count_that_is_none_is_not_told(folder):
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as database:
+        database.execute("INSERT OR REPLACE INTO counts VALUES ('misses', 'many')")
+        database.commit()
+    cache = TextCache(folder, namespace="graph")
+    assert "misses" not in cache.summary().counts
+    cache.get_many(["unknown"])
+    assert cache.summary().counts["misses"] == 1, "counting goes on"
+
+
 def _damages(data: bytes) -> dict[str, bytes]:
     return {
         "empty": b"",

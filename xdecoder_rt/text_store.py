@@ -108,9 +108,9 @@ class TextStore:
                 (namespace,),
             )
             return [
-                StoredEntry(text.decode("utf-8", "surrogatepass"), size - _CHECKSUM_BYTES, used)
+                StoredEntry(known, size - _CHECKSUM_BYTES, used)
                 for text, size, used in found
-                if isinstance(text, bytes) and isinstance(used, int)
+                if (known := _decoded(text)) is not None and isinstance(used, int)
             ]
         except sqlite3.DatabaseError as error:
             self._survive(error)
@@ -122,7 +122,8 @@ class TextStore:
             connection = self._connected()
             entries = int(connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0])
             counts = connection.execute("SELECT name, value FROM counts").fetchall()
-            return StoreSummary(entries, self._used_bytes(), {str(k): int(v) for k, v in counts})
+            sound = {str(name): count for name, count in counts if isinstance(count, int)}
+            return StoreSummary(entries, self._used_bytes(), sound)
         except sqlite3.DatabaseError as error:
             self._survive(error)
             return StoreSummary(0, 0, {})
@@ -300,6 +301,16 @@ def _unpack(key: object, value: object) -> _Vector | None:
     if hashlib.blake2b(data, key=key, digest_size=_CHECKSUM_BYTES).digest() != checksum:
         return None
     return np.frombuffer(data, dtype="<f4")
+
+
+def _decoded(text: object) -> str | None:
+    """The text in a row, or None if it is not one: the checksum is the vector's alone."""
+    if not isinstance(text, bytes):
+        return None
+    try:
+        return text.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
