@@ -174,6 +174,7 @@ def test_an_unreadable_frame_is_skipped_and_makes_the_code_1(
         (["FRAMES"], "no words"),
         (["FRAMES", "--words", "mug", "-o", "found.png"], "neither a folder nor a video"),
         (["FRAMES", "--words", "mug", "--json", "/nowhere/a.json"], "no folder"),
+        (["FRAMES", "--words", "mug", "-o", "FRAMES"], "is the source itself"),
     ],
 )
 def test_what_is_refused(

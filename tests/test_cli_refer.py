@@ -108,16 +108,18 @@ def test_a_folder_stands_for_its_images_in_order(
     folder.mkdir()
     for number in (10, 9):
         save_picture(folder / f"{number}.png", number)
+    save_picture(folder / "²1.png", 1)  # "²" is a digit to Python and no number
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 and nothing more")
     (folder / "notes.txt").write_text("no image")
     assert refer(folder, "--phrases", "mug", "-o", tmp_path / "drawn", "--json") == 1
     out, err = capsys.readouterr()
     entries = json.loads(out)["images"]
-    assert [Path(entry["image"]).name for entry in entries] == ["9.png", "10.png", "broken.jpg"]
+    names = [Path(entry["image"]).name for entry in entries]
+    assert names == ["9.png", "10.png", "broken.jpg", "²1.png"]
     assert set(entries[2]) == {"image", "error"}
     assert [line for line in err.splitlines() if line.startswith("error: ")]
     drawn = sorted(path.name for path in (tmp_path / "drawn").iterdir())
-    assert drawn == ["10.png", "9.png"]
+    assert drawn == ["10.png", "9.png", "²1.png"]
 
 
 def test_a_folder_of_one_image_is_drawn_into_a_folder(refer: Run, tmp_path: Path) -> None:

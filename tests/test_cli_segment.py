@@ -339,6 +339,14 @@ class TestWhatIsRefused:
             the_error(capsys)
         assert photo.read_bytes() == before
 
+    def test_labels_are_not_written_over_the_pictures(
+        self, segment: Run, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for target in (tmp_path / "found.png", f"{tmp_path / 'found'}/"):
+            assert segment(photo, "--words", "mug", "-o", target, "--labels-png", target) == 1
+            assert "both the picture and the labels" in the_error(capsys)
+            assert not Path(target).is_file()
+
     def test_a_picture_of_no_known_kind(
         self, segment: Run, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -362,6 +370,17 @@ class TestWhatIsRefused:
         assert main(arguments) == 2
         out, err = capsys.readouterr()
         assert out == "" and "error: " in err and "--help" in err
+
+    def test_what_is_missing_is_named_with_its_place(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for arguments, has_place in (
+            (["segment", "--words", "mug", "a.png"], True),
+            (["rank", "a.png"], False),
+        ):
+            assert main(arguments) == 2
+            err = capsys.readouterr().err
+            assert "are required" in err and ("before options" in err) == has_place
 
     def test_interrupted(
         self,

@@ -175,6 +175,18 @@ def test_all_that_a_cache_has_is_exported_where_no_words_are_named(
     assert vocab("workstation", "export", tmp_path / "all.words")["embeddings"] == 3
 
 
+def test_an_export_replaces_embeddings_and_nothing_else(
+    vocab: Any, tiny_plan: Path, tmp_path: Path
+) -> None:
+    plan = tmp_path / "robot.plan"
+    plan.write_bytes(tiny_plan.read_bytes())
+    assert "is no file of embeddings" in vocab("workstation", "export", plan, "--words", "mug")
+    assert plan.read_bytes() == tiny_plan.read_bytes()
+    for words in (["mug"], ["mug", "cup"]):
+        found = vocab("workstation", "export", tmp_path / "all.words", "--words", *words)
+        assert found["embeddings"] == len(words) + 1
+
+
 def test_words_are_written_into_a_plan(vocab: Any, tiny_plan: Path, tmp_path: Path) -> None:
     (tmp_path / "lab.txt").write_text("arm\nbin [threshold 0.3]\n")
     path = tmp_path / "robot.plan"
@@ -195,8 +207,10 @@ def test_embeddings_of_another_text_graph_are_refused(
     found = EmbeddingFile.read(file)
     replace(found, text_graph="0" * 64).write(tmp_path / "other.words")
     assert "made by the text graph 0000" in vocab("robot", "import", tmp_path / "other.words")
-    replace(found, vectors={"class\0mug": np.ones(7, np.float32)}).write(tmp_path / "short.words")
-    assert "another length" in vocab("robot", "import", tmp_path / "short.words")
+    for count in (7, 32):  # embeddings have 16 values
+        wrong = {"class\0mug": np.ones(count, np.float32)}
+        replace(found, vectors=wrong).write(tmp_path / "wrong.words")
+        assert "another length" in vocab("robot", "import", tmp_path / "wrong.words")
 
     def other_templates(manifest: Manifest) -> Manifest:
         return replace(manifest, text=replace(manifest.text, templates=("one {}",)))

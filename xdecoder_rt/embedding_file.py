@@ -22,7 +22,7 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import PlanError, VocabularyError, shown
 from xdecoder_rt.json_reader import parse_json_dict
 
-__all__ = ["MAGIC", "EmbeddingFile"]
+__all__ = ["MAGIC", "EmbeddingFile", "is_embedding_file"]
 
 MAGIC = b"xdecoder_rt embeddings 1\n"
 _DIGEST_BYTES = 32
@@ -124,6 +124,15 @@ class EmbeddingFile:
         if not all(bool(np.isfinite(part).all()) for part in parts):
             raise _wrong(name, "has values that are no numbers")
         return cls(graph, templates, dict(zip(texts, parts, strict=True)))
+
+
+def is_embedding_file(path: Path) -> bool:
+    """Whether a file begins as one of embeddings."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _is_length(value: object) -> bool:

@@ -78,7 +78,8 @@ class _Parser(argparse.ArgumentParser):
     """Adds to a usage error what to do and where to read more."""
 
     def error(self, message: str) -> NoReturn:
-        if message.startswith("the following arguments are required"):
+        required, _, names = message.partition("the following arguments are required: ")
+        if not required and not all(name.startswith("-") for name in names.split(", ")):
             # "--words mug photo.jpg": what follows such an option belongs to it.
             message += " (before options that take several values)"
         self.print_usage(sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
@@ -26,7 +27,7 @@ from xdecoder_rt.cli.options import (
 )
 from xdecoder_rt.cli.output import Report, note, printable
 from xdecoder_rt.cli.sinks import Sink, Window, open_output
-from xdecoder_rt.errors import ArgumentError, VocabularyError
+from xdecoder_rt.errors import ArgumentError, VocabularyError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +102,11 @@ def run(args: argparse.Namespace) -> int:
         XDecoderError: the plan, the words, the source or the output are not usable.
     """
     report = Report(args.json)
+    if args.output is not None and os.path.realpath(args.output) == os.path.realpath(args.source):
+        raise ArgumentError(
+            f"{shown(args.output, 200)} is the source itself",
+            fix="keep the pictures somewhere else",
+        )
     words = read_words(args)
     import numpy as np
 

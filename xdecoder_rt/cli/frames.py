@@ -168,4 +168,5 @@ class Capture:
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     """A key that puts frame 2 before frame 10."""
     parts = re.split(r"([0-9]+)", path.name)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    # Every second part is a number; "²" is a digit to Python and none to int.
+    return [(1, int(part), "") if i % 2 else (0, 0, part) for i, part in enumerate(parts)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ from xdecoder_rt.cli.options import (
 from xdecoder_rt.cli.output import Report, counted, writer
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import segment_table
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, shown
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine
@@ -90,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         labels = destinations(images, args.labels_png, ".png", "the labels")
+        _refuse_one_file(pictures, labels)
         with counted("sentences embedded") as progress:
             engine.warm(words, progress)
         jobs = [
@@ -108,6 +111,16 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     return int(any_failed(entries))
+
+
+def _refuse_one_file(pictures: Sequence[Path | None], labels: Sequence[Path | None]) -> None:
+    """Refuse to write labels over the pictures."""
+    for picture, label_png in zip(pictures, labels, strict=True):
+        if picture and label_png and os.path.realpath(picture) == os.path.realpath(label_png):
+            raise ArgumentError(
+                f"{shown(str(picture), 200)} would be both the picture and the labels",
+                fix="give --labels-png another place than --output",
+            )
 
 
 def _one(

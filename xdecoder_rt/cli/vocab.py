@@ -165,11 +165,16 @@ def _list(args: argparse.Namespace, report: Report) -> dict[str, Any]:
 
 
 def _export(args: argparse.Namespace, report: Report) -> dict[str, Any]:
-    from xdecoder_rt.embedding_file import EmbeddingFile
+    from xdecoder_rt.embedding_file import EmbeddingFile, is_embedding_file
     from xdecoder_rt.plan_words import templates_digest
     from xdecoder_rt.text import class_key
 
     check_writable(args.file, "the embeddings")
+    if args.file.is_file() and not is_embedding_file(args.file):
+        raise VocabularyError(
+            f"{printable(str(args.file), 200)} exists and is no file of embeddings",
+            expected="the file to write; the plan is given with --plan",
+        )
     keys: list[str] | None = None
     if has_words(args):
         from xdecoder_rt.engine import Engine
@@ -237,8 +242,12 @@ def _refuse_another(found: Any, manifest: Manifest, path: Path) -> None:
             f"{printable(str(path), 200)} was made with other templates than this plan's",
             fix="export it with the plan that will read it",
         )
-    lengths = {len(row) % manifest.text.proj_dim for row in found.vectors.values()}
-    if lengths - {0}:
+    width = manifest.text.proj_dim
+    # A phrase has an embedding a token, the others one.
+    if any(
+        len(row) % width if _named(key)[0] == _KINDS["tokens"] else len(row) != width
+        for key, row in found.vectors.items()
+    ):
         raise VocabularyError(
             f"{printable(str(path), 200)} has embeddings of another length",
             expected=f"{manifest.text.proj_dim} values",
