@@ -64,8 +64,8 @@ class DecodedRows:
 class ImageState:
     """One encoded image; ``Engine.encode`` makes it, every other call takes it.
 
-    Valid as long as its engine is open, and only with that engine. Calls on one state may come
-    from many threads.
+    Valid as long as its engine is open; others refuse it. Calls on one state may come from many
+    threads.
 
     Attributes:
         letterbox: where the image lies in the network's input.

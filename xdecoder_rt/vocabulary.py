@@ -6,7 +6,6 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from numbers import Integral, Real
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -389,7 +388,11 @@ def _with_id(word: Word, id_: int) -> Word:
 
 def _id(value: object) -> int:
     """An id, NumPy's integers included."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or not 0 <= value <= MAX_ID:
+    if (
+        not isinstance(value, int | np.integer)
+        or isinstance(value, bool)
+        or not 0 <= value <= MAX_ID
+    ):
         raise VocabularyError(
             f"A word has the id {shown(value)}", expected=f"a whole number from 0 to {MAX_ID}"
         )
@@ -409,7 +412,11 @@ def _refuse_beyond(following: int, first: int) -> None:
 def _threshold(value: object, label: str) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+    if (
+        not isinstance(value, int | float | np.integer | np.floating)
+        or isinstance(value, bool)
+        or not 0 <= value <= 1
+    ):
         raise VocabularyError(
             f"The threshold of {shown(label)} is {shown(value)}", expected="a number from 0 to 1"
         )
