@@ -84,6 +84,37 @@ def test_a_steady_graph_is_compiled_for_its_first_shapes_and_for_others_when_the
         assert compiled == ["fixed", "fixed", "open", "open"]
 
 
+@pytest.mark.parametrize(
+    ("threads", "cores", "is_fused"), [(2, 2, True), (1, 2, False), (2, 1, False), (None, 1, False)]
+)
+def test_attention_of_fixed_shapes_is_not_fused_for_one_thread(
+    threads: int | None,
+    cores: int,
+    is_fused: bool,
+    tiny_plan: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Of a larger decoder that ends the process (OpenVINO 2026.4).
+    monkeypatch.setattr("xdecoder_rt.backends.openvino._cores", lambda: cores)
+    compiled: list[dict[str, object]] = []
+    compile_model = openvino.Core.compile_model
+
+    def note(self: object, model: object, device: str, settings: dict[str, object]) -> object:
+        compiled.append(settings)
+        return compile_model(self, model, device, settings)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", note)
+    backend = OpenVINOBackend(threads)
+    with Plan.open(tiny_plan) as plan:
+        token = backend.load("token.onnx", plan.view("token.onnx"), is_steady=True)
+        width = plan.manifest.text.width
+    (name,) = token.inputs
+    token({name: np.zeros((1, width), np.float32)})
+    assert [settings.get("SNIPPETS_MODE") for settings in compiled] == [
+        None if is_fused else "DISABLE"
+    ]
+
+
 def test_shapes_that_openvino_takes_only_open_stay_open(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

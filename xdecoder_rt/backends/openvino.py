@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,13 @@ def _core() -> Any:
     never ends.
     """
     return require("openvino", "openvino").Core()
+
+
+def _cores() -> int:
+    """The processor's cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -210,14 +218,18 @@ class OpenVINOBackend:
     def _compiled(self, network: Any, shapes: Shapes | None) -> _Compiled:
         # Before it is simplified, which merges names.
         outputs = [port.get_any_name() for port in network.outputs]
+        settings = dict(self._settings)
         if shapes is not None:
             network.reshape(shapes)
+            if min(settings.get("INFERENCE_NUM_THREADS", _cores()), _cores()) == 1:
+                # Fusing attention of fixed shapes for one thread, OpenVINO 2026.4 ends the process
+                # with a segmentation fault.
+                settings["SNIPPETS_MODE"] = "DISABLE"
         try:
-            settings = {**self._settings, **self._cache}
-            compiled = self._core.compile_model(network, "CPU", settings)
+            compiled = self._core.compile_model(network, "CPU", {**settings, **self._cache})
         except RuntimeError:
             if not self._cache:
                 raise
             # OpenVINO compiles nothing where it cannot make the folder or write into it.
-            compiled = self._core.compile_model(network, "CPU", self._settings)
+            compiled = self._core.compile_model(network, "CPU", settings)
         return _Compiled(compiled, outputs, self._tensor)
