@@ -76,7 +76,7 @@ def build_portable(
     model: XDecoder,
     output: Path,
     *,
-    sizes: Sequence[tuple[int, int]] = ((512, 512),),
+    sizes: Sequence[tuple[int, int]],
     tasks: Sequence[str] = tuple(TASKS),
     max_phrases: int = MAX_PHRASES,
     progress: Progress = lambda _: None,
