@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -147,6 +148,15 @@ def test_without_targets_it_is_this_machine_s_gpu_or_the_way_out(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def sigint_raises() -> Iterator[None]:
+    """Python's handler of SIGINT, which a process started in the background does not get."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint_raises")
 @pytest.mark.parametrize(
     ("call", "when"), [("started", ""), ("started", "Optimizing"), ("_take", "dead-layer")]
 )
