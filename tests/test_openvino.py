@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,14 +23,7 @@ from xdecoder_rt.backends.openvino import OpenVINOBackend  # noqa: E402
 def test_arithmetic_is_what_the_plan_says(
     precision: str, native: bool, tiny_plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compiled: list[dict[str, object]] = []
-    compile_model = openvino.Core.compile_model
-
-    def note(self: object, model: object, device: str, settings: dict[str, object]) -> object:
-        compiled.append(settings)
-        return compile_model(self, model, device, settings)
-
-    monkeypatch.setattr(openvino.Core, "compile_model", note)
+    compiled = compilations(monkeypatch)
     monkeypatch.setattr(
         openvino.Core, "get_property", lambda *_: ["FP32", "INT8", *(["BF16"] if native else [])]
     )
@@ -38,7 +31,7 @@ def test_arithmetic_is_what_the_plan_says(
     with Plan.open(tiny_plan) as plan:
         backend.load("token", plan.view("token.onnx"))
     wanted = {"fp32": "f32", "bf16": "bf16", "int8": "bf16" if native else "f32"}
-    assert compiled[0]["INFERENCE_PRECISION_HINT"] == wanted[precision]
+    assert compiled[0].settings["INFERENCE_PRECISION_HINT"] == wanted[precision]
 
 
 def test_an_image_keeps_its_values_when_another_is_encoded(tiny_plan: Path, tmp_path: Path) -> None:
@@ -78,10 +71,10 @@ def test_a_steady_graph_is_compiled_for_its_first_shapes_and_for_others_when_the
         for _ in range(2):
             assert (engine.segment(image, words).segmentation == segmentation).mean() > 0.99
         # Vision, decode, and the masks, whose number changes from image to image.
-        assert compiled == ["fixed", "fixed", "open"]
+        assert [one.shapes for one in compiled] == ["fixed", "fixed", "open"]
         for _ in range(2):
             assert (engine.refer(image, phrases)[0].mask == mask).mean() > 0.99
-        assert compiled == ["fixed", "fixed", "open", "open"]
+        assert [one.shapes for one in compiled] == ["fixed", "fixed", "open", "open"]
 
 
 @pytest.mark.parametrize(
@@ -95,22 +88,15 @@ def test_attention_of_fixed_shapes_is_not_fused_for_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Of a larger decoder that ends the process (OpenVINO 2026.4).
-    monkeypatch.setattr("xdecoder_rt.backends.openvino._cores", lambda: cores)
-    compiled: list[dict[str, object]] = []
-    compile_model = openvino.Core.compile_model
-
-    def note(self: object, model: object, device: str, settings: dict[str, object]) -> object:
-        compiled.append(settings)
-        return compile_model(self, model, device, settings)
-
-    monkeypatch.setattr(openvino.Core, "compile_model", note)
+    monkeypatch.setattr("xdecoder_rt.backends.openvino.usable_cores", lambda: cores)
+    compiled = compilations(monkeypatch)
     backend = OpenVINOBackend(threads)
     with Plan.open(tiny_plan) as plan:
         token = backend.load("token.onnx", plan.view("token.onnx"), is_steady=True)
         width = plan.manifest.text.width
     (name,) = token.inputs
     token({name: np.zeros((1, width), np.float32)})
-    assert [settings.get("SNIPPETS_MODE") for settings in compiled] == [
+    assert [one.settings.get("SNIPPETS_MODE") for one in compiled] == [
         None if is_fused else "DISABLE"
     ]
 
@@ -131,18 +117,25 @@ def test_shapes_that_openvino_takes_only_open_stay_open(
         for _ in range(2):
             found = engine.segment(image, ["mug", "table"]).segmentation
             assert (found == wanted).mean() > 0.99
-    assert set(compiled) == {"open"}
+    assert {one.shapes for one in compiled} == {"open"}
 
 
-def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Of every model that is compiled from now on, whether its shapes are fixed or open."""
-    found: list[str] = []
+class Compilation(NamedTuple):
+    """How a model was compiled: with ``fixed`` or ``open`` shapes, and with which settings."""
+
+    shapes: str
+    settings: dict[str, object]
+
+
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Compilation]:
+    """Every model that is compiled from now on."""
+    found: list[Compilation] = []
     compile_model = openvino.Core.compile_model
 
-    def note(self: object, model: Any, *arguments: object) -> object:
+    def note(self: object, model: Any, device: str, settings: dict[str, object]) -> object:
         is_open = any(port.partial_shape.is_dynamic for port in model.inputs)
-        found.append("open" if is_open else "fixed")
-        return compile_model(self, model, *arguments)
+        found.append(Compilation("open" if is_open else "fixed", settings))
+        return compile_model(self, model, device, settings)
 
     monkeypatch.setattr(openvino.Core, "compile_model", note)
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from onnx import ModelProto
 
+from xdecoder_rt.backends.tensorrt_library import starting
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt import layers as layer_reports
 from xdecoder_rt.export.tensorrt import timing_cache
@@ -77,7 +78,8 @@ def _built(
     monitor: Any,
 ) -> BuiltEngine:
     module: Any = toolchain.library.module
-    builder = _builder(module, toolchain, log)
+    with starting(BuildError, toolchain.shown, log.errors):
+        builder = module.Builder(log.logger)
     network = builder.create_network(_flags(module, plugins))
     _parse(name, model, network, toolchain, log)
     config = builder.create_builder_config()
@@ -105,17 +107,6 @@ def _built(
     timing_cache.store(config, cache)
     data = bytes(plan)
     return BuiltEngine(data, _layers(data, model, toolchain, log), seconds)
-
-
-def _builder(module: Any, toolchain: Toolchain, log: BuildLog) -> Any:
-    try:
-        return module.Builder(log.logger)
-    except TypeError as error:  # what the bindings make of a null pointer
-        raise BuildError(
-            f"{toolchain.shown} cannot start ({log.errors()})",
-            expected="a driver that is as new as the library, and memory on the GPU",
-            fix="look at nvidia-smi; close other programs on the GPU, or update the driver",
-        ) from error
 
 
 def _flags(module: Any, plugins: Plugins | None) -> int:

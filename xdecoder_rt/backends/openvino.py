@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xdecoder_rt.backends.base import Array, Graph, Value, check_feeds
+from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import BackendError, require
 
 # OpenVINO takes bf16 by itself where the processor has it: the plan's word is final.
@@ -31,13 +31,6 @@ def _core() -> Any:
     never ends.
     """
     return require("openvino", "openvino").Core()
-
-
-def _cores() -> int:
-    """The processor's cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -71,7 +64,7 @@ class OpenVINOGraph:
         self._read = read
         self._compile = compiled
         self._lock = threading.Lock()
-        self._fixed: tuple[Shapes, _Compiled | None] | None = None
+        self._fixed: tuple[Shapes, _Compiled] | None = None
         self._general: _Compiled | None = None
         with self._errors("read or compile"):
             network = read()
@@ -96,21 +89,15 @@ class OpenVINOGraph:
     def _for(self, shapes: Shapes) -> _Compiled:
         """What runs inputs of these shapes, compiled on first need."""
         with self._lock:
-            if self._fixed is None and self._general is None:
-                self._fixed = shapes, self._try_fixed(shapes)
-            if self._fixed is not None and self._fixed[1] is not None and self._fixed[0] == shapes:
+            if self._network is not None:
+                network, self._network = self._network, None
+                with suppress(RuntimeError):  # some models OpenVINO takes with open shapes alone
+                    self._fixed = shapes, self._compile(network, shapes)
+            if self._fixed is not None and self._fixed[0] == shapes:
                 return self._fixed[1]
             if self._general is None:
                 self._general = self._compile(self._read(), None)
             return self._general
-
-    def _try_fixed(self, shapes: Shapes) -> _Compiled | None:
-        """A model of fixed shapes, or None where OpenVINO takes them as dynamic ones alone."""
-        network, self._network = self._network, None
-        try:
-            return self._compile(network, shapes)
-        except RuntimeError:
-            return None
 
     @contextmanager
     def _errors(self, deed: str) -> Iterator[None]:
@@ -221,7 +208,8 @@ class OpenVINOBackend:
         settings = dict(self._settings)
         if shapes is not None:
             network.reshape(shapes)
-            if min(settings.get("INFERENCE_NUM_THREADS", _cores()), _cores()) == 1:
+            cores = usable_cores()
+            if min(settings.get("INFERENCE_NUM_THREADS", cores), cores) == 1:
                 # Fusing attention of fixed shapes for one thread, OpenVINO 2026.4 ends the process
                 # with a segmentation fault.
                 settings["SNIPPETS_MODE"] = "DISABLE"

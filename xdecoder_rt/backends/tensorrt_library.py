@@ -6,13 +6,15 @@ import ctypes
 import re
 import sys
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from xdecoder_rt.errors import BackendError, MissingExtraError, require
+from xdecoder_rt.errors import BackendError, MissingExtraError, XDecoderError, require
 
 BACKENDS = ("tensorrt", "tensorrt_rtx")
 TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
@@ -66,14 +68,8 @@ class Library:
             BackendError: it cannot be made.
         """
         if self._runtime is None:
-            try:
+            with starting(BackendError, f"{self.title} {self.version}", self.said):
                 self._runtime = self.module.Runtime(self.logger)
-            except TypeError as error:  # what the bindings make of a null pointer
-                raise BackendError(
-                    f"{self.title} {self.version} cannot start ({self.said()})",
-                    expected="a driver that is as new as the library, and memory on the GPU",
-                    fix="look at nvidia-smi; close other programs on the GPU, or update the driver",
-                ) from error
         return self._runtime
 
     def note(self, message: str) -> None:
@@ -89,6 +85,25 @@ class Library:
     def close(self) -> None:
         """Release the runtime. Its engines are gone."""
         self._runtime = None
+
+
+@contextmanager
+def starting(error: type[XDecoderError], library: str, said: Callable[[], str]) -> Iterator[None]:
+    """Around the making of a ``Runtime`` or a ``Builder``: say why there is none.
+
+    Args:
+        error: what to raise.
+        library: name and version, for people.
+        said: gives what the library logged.
+    """
+    try:
+        yield
+    except TypeError as failure:  # what the bindings make of a null pointer
+        raise error(
+            f"{library} cannot start ({said()})",
+            expected="a driver that is as new as the library, and memory on the GPU",
+            fix="look at nvidia-smi; close other programs on the GPU, or update the driver",
+        ) from failure
 
 
 def load_module(backend: str) -> ModuleType:

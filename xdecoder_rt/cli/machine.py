@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from xdecoder_rt.cores import usable_cores
 
 LIBRARIES = ("xdecoder_rt", "numpy", "pillow", "onnxruntime", "openvino", "tokenizers")
 
@@ -25,7 +26,7 @@ def describe(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "architecture": platform.machine(),
-        "cores": _cores(),
+        "cores": usable_cores(),
         "memory_gb": _memory_gb(),
         "os": _os(),
         "kernel": platform.release(),
@@ -51,12 +52,6 @@ def _cpu() -> str:
         return board
     match = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
     return match[1].strip() if match else platform.processor() or "unknown"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_gb() -> float | None:
