@@ -34,18 +34,18 @@ from ablation_arms import ARMS, REPEATS, Arm
 from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.cli.options import positive
+from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.evaluate import evaluate
-from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
-from xdecoder_rt.export.build import build_portable
+from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.models import XDecoder, load_checkpoint, save_checkpoint
 from xdecoder_rt.models.checkpoint import read_tensors
-from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.distributed import World
 from xdecoder_rt.training.finetuning import build_model
 from xdecoder_rt.training.trainer import CHECKPOINT, STATE, Trainer
 from xdecoder_rt.training.validation import validate
+from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 CPU = torch.device("cpu")
 TASKS = ("segment", "refer")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
-from xdecoder_rt.training.scenes.bank.composed import ComposedScenes
-from xdecoder_rt.training.scenes.bank.store import INDEX, PICTURES
+from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
+from xdecoder_rt.scenes.bank.composed import ComposedScenes
+from xdecoder_rt.scenes.bank.store import INDEX, PICTURES
 from xdecoder_rt.training.sources import open_source
 
 FIXED_SCENES = 200

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.evaluate import evaluate
-from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.report import Report
 
 SEGMENTS = ("scenes", "items", "words asked", "PQ", "SQ", "RQ", "mIoU")

@@ -43,13 +43,13 @@ from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import load_model
 from xdecoder_rt.image import Letterbox, choose_size, letterbox, load_image
-from xdecoder_rt.manifest import Manifest
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.graphs import Normalise
 from xdecoder_rt.models.plain import plain_forward
-from xdecoder_rt.templates import prompts
-from xdecoder_rt.text import unit
-from xdecoder_rt.tokenizer import ClipTokenizer
+from xdecoder_rt.plan.manifest import Manifest
+from xdecoder_rt.words.encoder import unit
+from xdecoder_rt.words.templates import prompts
+from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "workcell.jpg"
 IMAGE_SIZES = ((512, 512), (720, 1280))

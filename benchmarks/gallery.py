@@ -22,7 +22,7 @@ from PIL import Image
 from xdecoder_rt import Engine, XDecoderError
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.cli.options import positive
-from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
+from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 
 PHRASES = 3
 WIDTH = 640

@@ -23,7 +23,7 @@ from xdecoder_rt.cli.machine import describe, summary
 from xdecoder_rt.cli.memory import measure
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import XDecoderError
-from xdecoder_rt.plan import Plan
+from xdecoder_rt.plan.file import Plan
 
 IMAGE_SIZES = ((512, 512), (720, 1280), (2160, 3840))
 DEFAULT_BACKEND = "onnxruntime"

@@ -16,8 +16,8 @@ from functools import partial
 
 import numpy as np
 
-from xdecoder_rt import postprocess
 from xdecoder_rt.image import Letterbox
+from xdecoder_rt.masks import postprocess
 
 SIDE = 128
 PLACES = {

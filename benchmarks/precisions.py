@@ -34,7 +34,7 @@ from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import STARTER, load_model
 from xdecoder_rt.image import load_image
-from xdecoder_rt.plan import Plan
+from xdecoder_rt.plan.file import Plan
 
 SIDE = 512
 Forms = dict[str, Callable[[], Any]]

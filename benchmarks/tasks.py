@@ -40,7 +40,6 @@ from xdecoder_rt import Engine, tasks
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
-from xdecoder_rt.decoding import Group, joined
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import load_model
@@ -48,9 +47,10 @@ from xdecoder_rt.image import choose_size, letterbox, load_image
 from xdecoder_rt.models.decoder import Rows, unit
 from xdecoder_rt.models.plain import PlainFeatures, PlainOutput, plain_decode, plain_features
 from xdecoder_rt.models.xdecoder import XDecoder
+from xdecoder_rt.rows import Group, joined
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, ImageState
-from xdecoder_rt.tokenizer import ClipTokenizer
+from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 PHRASES = ("the robot arm", "the table", "the box on the left", "the mug next to the bowl")
 QUESTION = "what is on the table?"

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from xdecoder_rt import Engine
-from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
+from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 
 KEEP = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)

@@ -5,7 +5,8 @@ python benchmarks/words.py warm --plan model.plan [--threads 2] [--iterations 50
 
 *cold*: every class name of COCO panoptic (133) in every template of the model's family, by
 
-* *the engine*: prompts that share a beginning share its computation (`xdecoder_rt.token_rows`);
+* *the engine*: prompts that share a beginning share its computation
+  (`xdecoder_rt.words.token_rows`);
 * *ends*: every prompt up to its end token, in batches sorted by length;
 * *plain*: every prompt over the whole context, on the same runtime;
 * *eager PyTorch*: the same, in PyTorch.
@@ -48,16 +49,16 @@ from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.export.onnx_graphs import export_text_graph
 from xdecoder_rt.export.sources import load_model
 from xdecoder_rt.export.verify import relative_rms
-from xdecoder_rt.manifest import TextInfo
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.config import published_config
-from xdecoder_rt.segmentation import word_logits
-from xdecoder_rt.templates import NAME_SUFFIXES, TEMPLATES, prompts
-from xdecoder_rt.text import class_key
-from xdecoder_rt.text_graph import TextGraph
-from xdecoder_rt.tokenizer import ClipTokenizer
-from xdecoder_rt.vocabulary import Vocabulary
-from xdecoder_rt.word_rules import panoptic_queries
+from xdecoder_rt.plan.manifest import TextInfo
+from xdecoder_rt.questions.segment import word_logits
+from xdecoder_rt.questions.segment_rules import panoptic_queries
+from xdecoder_rt.words.encoder import class_key
+from xdecoder_rt.words.templates import NAME_SUFFIXES, TEMPLATES, prompts
+from xdecoder_rt.words.text_graph import TextGraph
+from xdecoder_rt.words.tokenizer import ClipTokenizer
+from xdecoder_rt.words.vocabulary import Vocabulary
 
 NAMES = Path(__file__).with_name("coco_panoptic_names.txt")
 TOLERANCE = 1e-5

@@ -23,8 +23,8 @@ from xdecoder_rt.backends.base import Array, Graph, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.ranges import Histogram
 from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
-from xdecoder_rt.evaluation.items import PanopticItem
-from xdecoder_rt.plan import Plan
+from xdecoder_rt.datasets.items import PanopticItem
+from xdecoder_rt.plan.file import Plan
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 COMMON_WORDS = (

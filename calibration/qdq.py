@@ -19,9 +19,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from xdecoder_rt.calibration.observe import WEIGHTED
-from xdecoder_rt.calibration.profiles import Profile
-from xdecoder_rt.calibration.ranges import Range
-from xdecoder_rt.export.onnx_edit import (
+from xdecoder_rt.calibration.onnx_edit import (
     constants,
     consumers,
     drop_unused,
@@ -29,6 +27,8 @@ from xdecoder_rt.export.onnx_edit import (
     producers,
     renamed,
 )
+from xdecoder_rt.calibration.profiles import Profile
+from xdecoder_rt.calibration.ranges import Range
 
 QUANTIZED_READERS = (*WEIGHTED, "Add")
 _LARGE = 1 << 16  # bytes of a constant that is worth storing in fp16

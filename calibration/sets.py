@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
 from xdecoder_rt.errors import DatasetError, ImageError, require, shown
-from xdecoder_rt.evaluation.labelled_folder import ANNOTATIONS, LabelledFolder
 from xdecoder_rt.image import load_image
 
 FEW_IMAGES = 100

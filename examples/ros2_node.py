@@ -50,11 +50,12 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from xdecoder_rt import Engine
-from xdecoder_rt.cli.mailbox import LatestFrame
 from xdecoder_rt.errors import ArgumentError, ImageError, XDecoderError
 from xdecoder_rt.image import load_image
 from xdecoder_rt.results import Output, box_of_mask
-from xdecoder_rt.vocabulary import Vocabulary, check_text
+from xdecoder_rt.streams.mailbox import LatestFrame
+from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import check_text
 
 # Channels of an encoding, and which of them are red, green and blue.
 ENCODINGS = {

@@ -7,7 +7,7 @@
 set -euo pipefail
 data=$(realpath -m "${1:?usage: train_starter.sh FOLDER [MINUTES]}")
 minutes=${2:-6}
-scenes="python -m xdecoder_rt.training.scenes"
+scenes="python -m xdecoder_rt.scenes"
 teaching="python -m xdecoder_rt.training.distillation"
 mkdir -p "$data"
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from xdecoder_rt.calibration.report import SearchReport
 from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
-from xdecoder_rt.cli.synthetic import image as synthetic_image
-from xdecoder_rt.manifest import Manifest
+from xdecoder_rt.plan.manifest import Manifest
+from xdecoder_rt.streams.synthetic import image as synthetic_image
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 LEAST_COSINE = 0.999

@@ -35,8 +35,8 @@ from xdecoder_rt.export.conversion import (
 from xdecoder_rt.export.half import half_graphs
 from xdecoder_rt.export.quantized import quantized_graphs
 from xdecoder_rt.export.repack import portable_members
-from xdecoder_rt.manifest import Manifest
-from xdecoder_rt.plan import write_plan
+from xdecoder_rt.plan.file import write_plan
+from xdecoder_rt.plan.manifest import Manifest
 
 _ROUNDS = 7
 _TOOLS = ("xdecoder_rt", "onnx", "onnxruntime", "numpy")

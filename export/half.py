@@ -27,7 +27,7 @@ from xdecoder_rt.export.conversion import (
     cosine,
 )
 from xdecoder_rt.export.precision import candidates, emulated, to_typed
-from xdecoder_rt.manifest import Manifest
+from xdecoder_rt.plan.manifest import Manifest
 
 _BLOCK = 16  # operators that are tried together
 _CALLS = 12  # of each graph, that outputs are compared on

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from xdecoder_rt.export.onnx_edit import (
+from xdecoder_rt.calibration.onnx_edit import (
     HALF_TYPES,
     constants,
     drop_unused,

@@ -24,7 +24,7 @@ from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.errors import ArgumentError, BuildError
 from xdecoder_rt.export.conversion import PROBES, Converted, ConvertOptions, Progress
 from xdecoder_rt.export.precision import to_typed
-from xdecoder_rt.manifest import Manifest
+from xdecoder_rt.plan.manifest import Manifest
 
 
 class PlanQuantizer:

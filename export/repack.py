@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from xdecoder_rt.errors import BuildError
-from xdecoder_rt.manifest import Manifest, size_key
-from xdecoder_rt.plan import Plan, write_plan
+from xdecoder_rt.plan.file import Plan, write_plan
+from xdecoder_rt.plan.manifest import Manifest, size_key
 
 
 def repack_portable(

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_cuda import fake_cuda, fake_driver  # noqa: F401
+from fake_tensorrt import gpu  # noqa: F401
 
 if TYPE_CHECKING:
-    from xdecoder_rt.manifest import Manifest
     from xdecoder_rt.models import ModelConfig, XDecoder
+    from xdecoder_rt.plan.manifest import Manifest
 
-
-def _package(name: str) -> ModuleType:
-    # Test folders cannot be imported from: by its path.
-    path = Path(__file__).parent / name / "__init__.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_cuda = _package("fake_cuda")
-fake_cuda, fake_driver = _cuda.fake_cuda, _cuda.fake_driver
-gpu = _package("fake_tensorrt").gpu
 
 TINY_SIZES = ((64, 64), (32, 96))
 
@@ -137,7 +122,7 @@ def tiny_plan(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 @pytest.fixture
 def altered(tiny_plan: Path, tmp_path: Path) -> Callable[[Callable[[Manifest], Manifest]], Path]:
     """Writes `tiny_plan` anew with another manifest over the same graphs."""
-    from xdecoder_rt.plan import Plan, write_plan
+    from xdecoder_rt.plan.file import Plan, write_plan
 
     def write(change: Callable[[Manifest], Manifest]) -> Path:
         with Plan.open(tiny_plan) as plan:
@@ -157,7 +142,7 @@ def worker_id() -> str:
 def _build(plan: Path) -> None:
     import torch
 
-    from xdecoder_rt.export.build import build_portable
+    from xdecoder_rt.export.portable import build_portable
     from xdecoder_rt.models import XDecoder
 
     torch.manual_seed(0)

@@ -23,8 +23,8 @@ from xdecoder_rt.errors import (
     PlanError,
     VocabularyError,
 )
-from xdecoder_rt.manifest import Manifest
-from xdecoder_rt.plan import Plan
+from xdecoder_rt.plan.file import Plan
+from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.results import Segmentation
 
 WORDS = ["mug", "robot arm", "floor"]
@@ -368,7 +368,7 @@ def test_files_that_are_no_plans(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_is_no_graph_is_named(tiny_plan: Path, tmp_path: Path) -> None:
-    from xdecoder_rt.plan import Plan, write_plan
+    from xdecoder_rt.plan.file import Plan, write_plan
 
     with Plan.open(tiny_plan) as plan:
         members = {name: plan.read(name) for name in plan.names}

@@ -17,7 +17,7 @@ import pytest
 
 from xdecoder_rt import Engine
 from xdecoder_rt.errors import ArgumentError, ImageError, VocabularyError
-from xdecoder_rt.manifest import Manifest
+from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.results import Output
 from xdecoder_rt.state import ImageState
 

@@ -42,7 +42,8 @@ def test_no_module_is_loaded_twice(where: str, tmp_path: Path) -> None:
     # "python -m" and "python -c" in a checkout find the checkout's folder before the installed one.
     code = """
 import collections, os, sys
-import xdecoder_rt.postprocess, xdecoder_rt.kernels, xdecoder_rt.export, xdecoder_rt.calibration
+import xdecoder_rt.masks.postprocess
+import xdecoder_rt.kernels, xdecoder_rt.export, xdecoder_rt.calibration
 files = [(n, getattr(m, "__file__", None)) for n, m in list(sys.modules.items())]
 files = [(n, os.path.realpath(f)) for n, f in files if f and n.partition(".")[0] == "xdecoder_rt"]
 counts = collections.Counter(file for _, file in files)
@@ -54,7 +55,7 @@ print(len(files) > 5, [name for name, file in files if counts[file] > 1])
 
 def test_post_processing_needs_no_framework(tmp_path: Path) -> None:
     code = """
-import sys, xdecoder_rt.postprocess
+import sys, xdecoder_rt.masks.postprocess
 print(sorted({"torch", "onnx", "scipy", "matplotlib", "cv2", "onnxruntime"} & set(sys.modules)))
 """
     assert python(code, folder=tmp_path) == "[]"
@@ -91,5 +92,5 @@ def test_a_wheel_adds_one_name(tmp_path: Path) -> None:
     expected = ["py.typed", "assets/clip_bpe_merges.txt.gz"]
     expected += [f"{folder}/__init__.py" for folder in ("kernels", "export", "calibration")]
     assert {f"xdecoder_rt/{name}" for name in expected} <= files
-    assert any(name.startswith("xdecoder_rt/_postprocess.") for name in files)
+    assert any(name.startswith("xdecoder_rt/masks/_postprocess.") for name in files)
     assert not [name for name in files if name.endswith((".pyx", ".pyc"))]

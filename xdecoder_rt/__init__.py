@@ -13,61 +13,59 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine as Engine
-    from xdecoder_rt.errors import ArgumentError as ArgumentError
-    from xdecoder_rt.errors import BackendError as BackendError
-    from xdecoder_rt.errors import BuildError as BuildError
-    from xdecoder_rt.errors import CheckpointError as CheckpointError
-    from xdecoder_rt.errors import DatasetError as DatasetError
-    from xdecoder_rt.errors import ImageError as ImageError
-    from xdecoder_rt.errors import MissingExtraError as MissingExtraError
-    from xdecoder_rt.errors import PlanError as PlanError
-    from xdecoder_rt.errors import PlanVersionError as PlanVersionError
-    from xdecoder_rt.errors import VocabularyError as VocabularyError
     from xdecoder_rt.errors import XDecoderError as XDecoderError
-    from xdecoder_rt.plan import Plan as Plan
-    from xdecoder_rt.results import Answer as Answer
-    from xdecoder_rt.results import Caption as Caption
-    from xdecoder_rt.results import Finding as Finding
-    from xdecoder_rt.results import Output as Output
-    from xdecoder_rt.results import Ranking as Ranking
-    from xdecoder_rt.results import Reference as Reference
-    from xdecoder_rt.results import Segmentation as Segmentation
-    from xdecoder_rt.vocabulary import Vocabulary as Vocabulary
-    from xdecoder_rt.vocabulary import Word as Word
+    from xdecoder_rt.plan.file import Plan as Plan
+    from xdecoder_rt.words.vocabulary import Vocabulary as Vocabulary
+    from xdecoder_rt.words.word import Word as Word
 
 __version__ = "0.1.0"
+__all__ = ["Engine", "Plan", "Vocabulary", "Word", "XDecoderError", "__version__"]
 
 _MODULE_OF = {
     "Engine": "engine",
-    "Plan": "plan",
-    "Answer": "results",
-    "Caption": "results",
-    "Finding": "results",
-    "Output": "results",
-    "Ranking": "results",
-    "Reference": "results",
-    "Segmentation": "results",
-    "Vocabulary": "vocabulary",
-    "Word": "vocabulary",
-    "ArgumentError": "errors",
-    "BackendError": "errors",
-    "BuildError": "errors",
-    "CheckpointError": "errors",
-    "DatasetError": "errors",
-    "ImageError": "errors",
-    "MissingExtraError": "errors",
-    "PlanError": "errors",
-    "PlanVersionError": "errors",
-    "VocabularyError": "errors",
+    "Plan": "plan.file",
+    "Vocabulary": "words.vocabulary",
+    "Word": "words.word",
     "XDecoderError": "errors",
 }
 
-__all__ = ["__version__", *_MODULE_OF]
+# Kept for one version: names that were offered here, and packages that ``python -m`` ran.
+_MOVED_NAMES = {
+    **dict.fromkeys(
+        ("Answer", "Caption", "Finding", "Output", "Ranking", "Reference", "Segmentation"),
+        "results",
+    ),
+    **dict.fromkeys(
+        (
+            "ArgumentError",
+            "BackendError",
+            "BuildError",
+            "CheckpointError",
+            "DatasetError",
+            "ImageError",
+            "MissingExtraError",
+            "PlanError",
+            "PlanVersionError",
+            "VocabularyError",
+        ),
+        "errors",
+    ),
+}
+_WARNED: dict[Any, Any] = {}
+_MOVED_COMMANDS = {
+    "xdecoder_rt.models.parity": "parity",
+    "xdecoder_rt.training.scenes": "scenes",
+}
 
 
 def _installed(path: list[str]) -> list[str]:
@@ -88,10 +86,43 @@ def _installed(path: list[str]) -> list[str]:
 __path__ = _installed(list(__path__))
 
 
+class _MovedCommands:
+    """Finds the commands of `_MOVED_COMMANDS` where they are now."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        room = _MOVED_COMMANDS.get(name)
+        if room is None:
+            return None
+        text = _moved(f"python -m {name}", f"python -m {__name__}.{room}")
+        # Told of the command itself: warnings of other modules are not shown by default.
+        warnings.warn_explicit(text, DeprecationWarning, name, 1, "__main__", _WARNED)
+        (folder,) = import_module(f"{__name__}.{room}").__path__
+        return spec_from_file_location(
+            name, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+        )
+
+
+# First: an updated checkout may still have empty folders of the old names.
+sys.meta_path.insert(0, _MovedCommands)
+
+
+def _moved(old: str, new: str) -> str:
+    return f"{old} is now {new}; the old name goes with the next version"
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    module = _MODULE_OF.get(name)
+    if module is None:
+        module = _MOVED_NAMES.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        text = _moved(f"{__name__}.{name}", f"{__name__}.{module}.{name}")
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return getattr(import_module(f"{__name__}.{module}"), name)
+    value = getattr(import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 

@@ -11,16 +11,25 @@ from typing import Any, TypeAlias, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.captioning import Opening
 from xdecoder_rt.errors import ArgumentError, shown
-from xdecoder_rt.grounding import check_lengths
-from xdecoder_rt.questions import AskAbout, Describe, Embed, Question, Refer, Segment, ask_all
-from xdecoder_rt.regions import RegionSource, read_region, region_levels
+from xdecoder_rt.questions.caption import Opening
+from xdecoder_rt.questions.question import (
+    AskAbout,
+    Describe,
+    Embed,
+    Question,
+    Refer,
+    Segment,
+    ask_all,
+)
+from xdecoder_rt.questions.refer import check_lengths
+from xdecoder_rt.questions.regions import RegionSource, read_region, region_levels
+from xdecoder_rt.questions.segment import RULES
 from xdecoder_rt.results import Answer, Caption, Finding, Output, Ranking, Reference, Segmentation
-from xdecoder_rt.segmentation import RULES
 from xdecoder_rt.session import Image, Images, Session, Words
 from xdecoder_rt.state import ImageState
-from xdecoder_rt.vocabulary import Vocabulary, check_text
+from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import check_text
 
 Regions: TypeAlias = "list[RegionSource] | tuple[RegionSource, ...]"
 

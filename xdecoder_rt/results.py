@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from xdecoder_rt import drawing
+from xdecoder_rt.drawing import picture as drawing
+from xdecoder_rt.drawing.outlines import Outline
+from xdecoder_rt.drawing.strip import KeyEntry, Note, with_strip
 from xdecoder_rt.errors import ArgumentError, require
 from xdecoder_rt.image import ImageSource, load_image
-from xdecoder_rt.outlines import Outline
-from xdecoder_rt.rle import encode_mask
-from xdecoder_rt.text_strip import KeyEntry, Note, with_strip
+from xdecoder_rt.masks.rle import encode_mask
 
 __all__ = [
     "Answer",

@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.backends import Backend, DeviceBackend, Graph, Value, open_backend
-from xdecoder_rt.captioning import CaptionWriter
-from xdecoder_rt.decoding import RowDecoder
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import (
     ImageSource,
@@ -23,13 +21,15 @@ from xdecoder_rt.image import (
     unscaled,
 )
 from xdecoder_rt.kernels.compiled import INDEX, KERNELS
-from xdecoder_rt.manifest import size_key
-from xdecoder_rt.plan import Plan
-from xdecoder_rt.plan_words import PlanWords, cache_of
+from xdecoder_rt.plan.file import Plan
+from xdecoder_rt.plan.manifest import size_key
+from xdecoder_rt.questions.caption import CaptionWriter
+from xdecoder_rt.rows import RowDecoder
 from xdecoder_rt.state import Floats, ImageState
-from xdecoder_rt.text import TextEncoder
-from xdecoder_rt.text_graph import TextGraph
-from xdecoder_rt.tokenizer import ClipTokenizer
+from xdecoder_rt.words.carried import PlanWords, cache_of
+from xdecoder_rt.words.encoder import TextEncoder
+from xdecoder_rt.words.text_graph import TextGraph
+from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 
 class Runtime:

@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends import Backend
 from xdecoder_rt.errors import ArgumentError, shown
-from xdecoder_rt.grounding import check_lengths
 from xdecoder_rt.image import ImageSource
-from xdecoder_rt.questions import Question, ask_all
+from xdecoder_rt.questions.question import Question, ask_all
+from xdecoder_rt.questions.refer import check_lengths
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import ImageState
-from xdecoder_rt.text_cache import TextCache, default_directory
-from xdecoder_rt.text_graph import Progress
-from xdecoder_rt.vocabulary import Entry, Vocabulary, check_text
+from xdecoder_rt.words.cache import TextCache, default_directory
+from xdecoder_rt.words.text_graph import Progress
+from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import Entry, check_text
 
 Words: TypeAlias = "Vocabulary | Sequence[Entry]"
 Image: TypeAlias = "ImageSource | ImageState"

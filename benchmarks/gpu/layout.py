@@ -34,7 +34,7 @@ def lay_out(root: Path, folder: Path) -> None:
     """Copy what the runbook needs of the tree at ``root``."""
     laid = packages((root / "pyproject.toml").read_text(encoding="utf-8"))
     laid |= {"gpu": "benchmarks/gpu"}
-    laid |= {f"tests/{name}": f"tests/{name}" for name in ("kernels", "fake_cuda")}
+    laid |= {f"tests/{name}": f"tests/{name}" for name in ("kernels", "support/fake_cuda")}
     for target, source in laid.items():
         shutil.copytree(root / source, folder / target, ignore=UNWANTED, dirs_exist_ok=True)
 

@@ -17,7 +17,7 @@ from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.level_features.launch import level_features
 from xdecoder_rt.kernels.panoptic_map import reference as panoptic_reference
 from xdecoder_rt.kernels.panoptic_map import schedule as panoptic_schedule
-from xdecoder_rt.resample import Axis, bicubic_matrix, mask_axis
+from xdecoder_rt.masks.resample import Axis, bicubic_matrix, mask_axis
 
 Functions = dict[str, Callable[[], object]]
 SHRINK_TOLERANCE = 1e-2

@@ -70,7 +70,7 @@ def _without_hypothesis() -> None:
 
 def _fake_cuda() -> ModuleType:
     """The tests' package of that name, by its path, as their top conftest.py registers it."""
-    path = Path(__file__).parents[1] / "tests" / "fake_cuda" / "__init__.py"
+    path = Path(__file__).parents[1] / "tests" / "support" / "fake_cuda" / "__init__.py"
     spec = importlib.util.spec_from_file_location("fake_cuda", path)
     assert spec is not None and spec.loader is not None
     module = sys.modules["fake_cuda"] = importlib.util.module_from_spec(spec)

@@ -26,8 +26,8 @@ from xdecoder_rt.export.tensorrt.plugins import Plugins
 from xdecoder_rt.export.tensorrt.profiles import profiles_of
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain, open_toolchain
 from xdecoder_rt.kernels.compiled import KERNELS
-from xdecoder_rt.manifest import Graphs, Manifest, size_key
-from xdecoder_rt.plan import Plan, write_plan
+from xdecoder_rt.plan.file import Plan, write_plan
+from xdecoder_rt.plan.manifest import Graphs, Manifest, size_key
 
 Progress = Callable[[str], None]
 

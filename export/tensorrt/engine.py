@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from xdecoder_rt.backends.tensorrt_library import starting
+from xdecoder_rt.backends.tensorrt.library import starting
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt import layers as layer_reports
 from xdecoder_rt.export.tensorrt import timing_cache

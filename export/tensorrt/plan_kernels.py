@@ -19,7 +19,7 @@ from xdecoder_rt.kernels.compiled import (
     runs_on,
     target_for,
 )
-from xdecoder_rt.plan import Plan
+from xdecoder_rt.plan.file import Plan
 
 
 def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> dict[str, bytes]:

@@ -9,9 +9,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from xdecoder_rt.backends import tensorrt_plugins
-from xdecoder_rt.backends.tensorrt_plugin_class import FIELD
-from xdecoder_rt.backends.tensorrt_plugins import PLUGINS, PluginKernels
+from xdecoder_rt.backends.tensorrt import plugins as tensorrt_plugins
+from xdecoder_rt.backends.tensorrt.plugin_class import FIELD
+from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels
 from xdecoder_rt.errors import BackendError, BuildError
 from xdecoder_rt.export.tensorrt import quick_plugin
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain

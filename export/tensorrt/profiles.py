@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
-from xdecoder_rt.captioning import MAX_TOKENS
-from xdecoder_rt.decoding import PAST_MULTIPLE
 from xdecoder_rt.errors import BuildError
-from xdecoder_rt.manifest import Manifest
+from xdecoder_rt.plan.manifest import Manifest
+from xdecoder_rt.questions.caption import MAX_TOKENS
+from xdecoder_rt.rows import PAST_MULTIPLE
 
 Shape = tuple[int, ...]
 MAX_REGIONS = 16

@@ -4,7 +4,7 @@ A quick plugin puts a kernel's PTX and the expressions of its launch into the en
 engine needs neither these kernels nor this package. The launches are those of
 :mod:`xdecoder_rt.kernels.masked_attention.nodes`, evaluated over symbolic sizes.
 
-No GPU has run this; ``tests/engines/test_quick_plugin.py`` says what is verified.
+No GPU has run this; ``tests/export/tensorrt/test_quick_plugin.py`` says what is verified.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from xdecoder_rt.backends.tensorrt_plugin_class import ELEMENTS
+from xdecoder_rt.backends.tensorrt.plugin_class import ELEMENTS
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt.plugin_ptx import reordered
 from xdecoder_rt.kernels.compiled import CompiledKernels

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xdecoder_rt.backends.cuda_context import CudaContext
-from xdecoder_rt.backends.tensorrt_compatibility import check_driver
-from xdecoder_rt.backends.tensorrt_library import Library
+from xdecoder_rt.backends.cuda.context import CudaContext
+from xdecoder_rt.backends.tensorrt.compatibility import check_driver
+from xdecoder_rt.backends.tensorrt.library import Library
 from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
 
 _TARGET = re.compile(r"SM(\d+)")

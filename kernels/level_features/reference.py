@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from xdecoder_rt.resample import bicubic_matrix
+from xdecoder_rt.masks.resample import bicubic_matrix
 
 
 def level_features(x: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.kernels.spec import ALIGNMENT
-from xdecoder_rt.resample import Axis, bicubic_axis
+from xdecoder_rt.masks.resample import Axis, bicubic_axis
 
 LEVELS = 3
 """Levels that one launch serves."""

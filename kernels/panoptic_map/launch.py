@@ -10,8 +10,8 @@ from torch import Tensor
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.launch import ELEMENT_OF, launch
 from xdecoder_rt.kernels.panoptic_map import schedule
-from xdecoder_rt.panoptic_rule import PanopticSegment, panoptic_segments
-from xdecoder_rt.resample import Axis, mask_axis
+from xdecoder_rt.masks.panoptic_rule import PanopticSegment, panoptic_segments
+from xdecoder_rt.masks.resample import Axis, mask_axis
 
 
 def owners(mask_logits: Tensor, rows: Axis, columns: Axis, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ def panoptic(
     is_thing: npt.NDArray[np.bool_],
     overlap_threshold: float,
 ) -> tuple[Tensor, tuple[PanopticSegment, ...]]:
-    """The map and segments of :func:`xdecoder_rt.postprocess.panoptic`, the map on the device.
+    """Map and segments of :func:`xdecoder_rt.masks.postprocess.panoptic`, the map on the device.
 
     Only the counts, three integers a mask, come to the host between the two kernels.
 

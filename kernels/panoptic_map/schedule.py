@@ -35,7 +35,7 @@ def own(
         element: type of the mask logits.
         mask_logits: ``[K, h, w]``, contiguous.
         axes: int32 ``[H]`` and float32 ``[H, taps]`` of the rows, and the same of the columns
-            (:class:`xdecoder_rt.resample.Axis`, ``first`` and ``weights``).
+            (:class:`xdecoder_rt.masks.resample.Axis`, ``first`` and ``weights``).
         shifts: float32 ``[K]``, -log(score).
         winners: int32 ``[H, W]``, written.
         counts: int32 ``[3, K]``, zero before.

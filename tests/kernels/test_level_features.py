@@ -18,7 +18,7 @@ from xdecoder_rt.kernels.level_features.tiles import (
     tile_plan,
 )
 from xdecoder_rt.kernels.spec import ELEMENTS
-from xdecoder_rt.resample import bicubic_matrix
+from xdecoder_rt.masks.resample import bicubic_matrix
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")

@@ -16,7 +16,7 @@ pytest.importorskip("triton")
 
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.panoptic_map import launch, reference
-from xdecoder_rt.resample import bicubic_axis, mask_axis
+from xdecoder_rt.masks.resample import bicubic_axis, mask_axis
 
 # A pixel is decided where the best two masks, and a mask and its edge, differ by more than this.
 MARGIN = 1e-4
@@ -90,7 +90,9 @@ def test_the_map_is_that_of_the_cpu(
     device: str, masks: int, source: tuple[int, int], target: tuple[int, int]
 ) -> None:
     postprocess = pytest.importorskip(
-        "xdecoder_rt.postprocess", reason="needs the compiled post-processing", exc_type=ImportError
+        "xdecoder_rt.masks.postprocess",
+        reason="needs the compiled post-processing",
+        exc_type=ImportError,
     )
     letterbox = Letterbox.fit(source, target)
     logits = smooth(max(masks, 1), (target[0] // 4, target[1] // 4), seed=masks, shift=2)[:masks]

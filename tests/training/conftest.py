@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from xdecoder_rt.evaluation.items import Phrase, Question
-from xdecoder_rt.evaluation.labelled_folder import LabelledFolderWriter
+from xdecoder_rt.datasets.items import Phrase, Question
+from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.config import (
     BackboneConfig,
@@ -24,8 +24,8 @@ from xdecoder_rt.models.config import (
     PixelDecoderConfig,
     TextConfig,
 )
+from xdecoder_rt.scenes.bank.store import BankWriter
 from xdecoder_rt.training.distillation.teacher import Teacher
-from xdecoder_rt.training.scenes.bank.store import BankWriter
 
 PALETTE = np.array(
     [[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40], [90, 90, 90]], np.uint8

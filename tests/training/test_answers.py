@@ -8,7 +8,7 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.evaluation.items import Question
+from xdecoder_rt.datasets.items import Question
 from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
 
 WORDS = st.sampled_from(["yes", "no", "red", "blue", "two", "a mug", "left"])

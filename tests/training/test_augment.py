@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
 
-from xdecoder_rt.evaluation.items import NOTHING
+from xdecoder_rt.datasets.items import NOTHING
 from xdecoder_rt.training.augment import (
     View,
     jitter_colour,

@@ -15,7 +15,7 @@ from PIL import Image
 pytest.importorskip("cv2", reason="banks need opencv-python-headless")
 
 from xdecoder_rt.errors import DatasetError
-from xdecoder_rt.training.scenes.bank.store import INDEX, PICTURES, Bank, BankWriter
+from xdecoder_rt.scenes.bank.store import INDEX, PICTURES, Bank, BankWriter
 from xdecoder_rt.training.sources import open_source
 
 Change = Callable[[dict[str, Any]], None]

@@ -13,16 +13,16 @@ from PIL import Image
 pytest.importorskip("cv2", reason="banks need opencv-python-headless")
 pytest.importorskip("resvg_py", reason="the package resvg_py is not installed")
 
+from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.evaluation.labelled_folder import LabelledFolderWriter
-from xdecoder_rt.training.scenes.__main__ import main
-from xdecoder_rt.training.scenes.bank.build import BankPlan
-from xdecoder_rt.training.scenes.bank.composed import ComposedScenes
-from xdecoder_rt.training.scenes.bank.renders import renderings
-from xdecoder_rt.training.scenes.bank.store import INDEX, Bank
-from xdecoder_rt.training.scenes.clipart import training_drawings
-from xdecoder_rt.training.scenes.splits import novel_names
-from xdecoder_rt.training.scenes.sprites import SpriteCache, lexicon
+from xdecoder_rt.scenes.__main__ import main
+from xdecoder_rt.scenes.bank.build import BankPlan
+from xdecoder_rt.scenes.bank.composed import ComposedScenes
+from xdecoder_rt.scenes.bank.renders import renderings
+from xdecoder_rt.scenes.bank.store import INDEX, Bank
+from xdecoder_rt.scenes.clipart import training_drawings
+from xdecoder_rt.scenes.splits import novel_names
+from xdecoder_rt.scenes.sprites import SpriteCache, lexicon
 
 
 @pytest.fixture(scope="module")

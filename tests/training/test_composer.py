@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cv2", reason="composing needs opencv-python-headless")
 
-from xdecoder_rt.evaluation.items import NOTHING
+from xdecoder_rt.datasets.items import NOTHING
+from xdecoder_rt.scenes.bank import composer as composing
+from xdecoder_rt.scenes.bank.composed import ComposedScenes
+from xdecoder_rt.scenes.bank.composer import Composer
+from xdecoder_rt.scenes.bank.relief import relief
+from xdecoder_rt.scenes.bank.store import Bank
+from xdecoder_rt.scenes.names import synonyms
 from xdecoder_rt.training.answers import frequent_answers
 from xdecoder_rt.training.dataset import TrainingSet
 from xdecoder_rt.training.sampler import SampleKey
-from xdecoder_rt.training.scenes.bank import composer as composing
-from xdecoder_rt.training.scenes.bank.composed import ComposedScenes
-from xdecoder_rt.training.scenes.bank.composer import Composer
-from xdecoder_rt.training.scenes.bank.relief import relief
-from xdecoder_rt.training.scenes.bank.store import Bank
-from xdecoder_rt.training.scenes.names import synonyms
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -24,13 +24,13 @@ from xdecoder_rt.errors import (
     MissingExtraError,
 )
 from xdecoder_rt.models import XDecoder, load_checkpoint, save_checkpoint
+from xdecoder_rt.scenes.words import scene_words
 from xdecoder_rt.training.distillation.__main__ import main
 from xdecoder_rt.training.distillation.lesson import LessonWriter, distillation_loss
 from xdecoder_rt.training.distillation.nouns import visible_nouns
 from xdecoder_rt.training.distillation.sentence_encoder import SentenceEncoder
 from xdecoder_rt.training.distillation.teacher import Teacher, check_width
 from xdecoder_rt.training.distillation.teaching import teach
-from xdecoder_rt.training.scenes.words import scene_words
 
 Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 

@@ -14,9 +14,9 @@ pytest.importorskip("cv2", reason="training needs opencv-python-headless")
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.models import ModelConfig, XDecoder, compact_config, save_checkpoint
 from xdecoder_rt.models.checkpoint import read_tensors
-from xdecoder_rt.models.parity.fixture import Fixture
-from xdecoder_rt.models.parity.settings import model_config
 from xdecoder_rt.models.published import published_name
+from xdecoder_rt.parity.fixture import Fixture
+from xdecoder_rt.parity.settings import model_config
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.finetuning import build_model, freeze, set_training_mode
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 pytest.importorskip("scipy", reason="matching needs scipy")
 
-from xdecoder_rt.evaluation.items import Phrase, Question, Segment
+from xdecoder_rt.datasets.items import Phrase, Question, Segment
 from xdecoder_rt.models import LayerPrediction, Prediction, XDecoder
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.config import LossWeights

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
 
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.templates import COMPACT_TEMPLATES
 from xdecoder_rt.training.answers import AnswerSampler
 from xdecoder_rt.training.dataset import TrainingSet
 from xdecoder_rt.training.distillation.lesson import LessonWriter
@@ -25,6 +24,7 @@ from xdecoder_rt.training.sources import open_source
 from xdecoder_rt.training.step import Step, StepMaker
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.vocabulary import VocabularySampler
+from xdecoder_rt.words.templates import COMPACT_TEMPLATES
 
 Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 Load = Callable[..., list[Step]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xdecoder_rt import tasks
-from xdecoder_rt.evaluation.items import Phrase, Question, Segment
+from xdecoder_rt.datasets.items import Phrase, Question, Segment
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.tasks import TASKS, Row
 from xdecoder_rt.training.dataset import Batch, collate, make_example

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.evaluation.items import NOTHING as UNNAMED
-from xdecoder_rt.evaluation.items import Phrase, Segment
+from xdecoder_rt.datasets.items import NOTHING as UNNAMED
+from xdecoder_rt.datasets.items import Phrase, Segment
 from xdecoder_rt.training.dataset import Example, collate
 from xdecoder_rt.training.targets import IGNORE, NOTHING, Targets, make_targets
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
 
-from xdecoder_rt.evaluation.items import Phrase, Question, Segment
+from xdecoder_rt.datasets.items import Phrase, Question, Segment
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.dataset import Example, TrainingSet, plain_example
 from xdecoder_rt.training.sampler import SampleKey

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 pytest.importorskip("scipy", reason="validation needs scipy")
 pytest.importorskip("cv2", reason="validation needs opencv-python-headless")
 
-from xdecoder_rt.evaluation.items import Phrase, Question, Segment
+from xdecoder_rt.datasets.items import Phrase, Question, Segment
 from xdecoder_rt.models import LayerPrediction, Prediction, XDecoder
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.tasks import TASKS, Row

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.templates import COMPACT_TEMPLATES
-from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.training.vocabulary import VocabularySampler, trimmed_tokens
+from xdecoder_rt.words.templates import COMPACT_TEMPLATES
+from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 SOURCES = ([f"cup {i}" for i in range(30)], [f"robot {i}" for i in range(6)] + ["cup 0"])
 LABELS = st.lists(st.lists(st.sampled_from(SOURCES[0] + SOURCES[1]), max_size=6), min_size=1)

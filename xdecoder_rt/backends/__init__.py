@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xdecoder_rt.backends.base import Backend, DeviceBackend, Graph, PanopticMap, Value
 from xdecoder_rt.errors import BackendError
-from xdecoder_rt.manifest import Manifest
+from xdecoder_rt.plan.manifest import Manifest
 
 __all__ = ["Backend", "DeviceBackend", "Graph", "PanopticMap", "Value", "open_backend"]
 
@@ -45,7 +45,7 @@ def open_backend(
                 expected=f"{manifest.backend!r} or None",
                 fix="open the portable plan that it was built from",
             )
-        from xdecoder_rt.backends.tensorrt import TensorRTBackend
+        from xdecoder_rt.backends.tensorrt.backend import TensorRTBackend
 
         return TensorRTBackend(manifest, device)
     if device not in (None, "cpu"):

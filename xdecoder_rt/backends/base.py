@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import PlanError
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.panoptic_rule import PanopticSegment
+from xdecoder_rt.masks.panoptic_rule import PanopticSegment
 
 Array = npt.NDArray[Any]
 Value = Any
@@ -99,7 +99,7 @@ PanopticMap = Callable[
 ]
 """From scores ``[K]``, labels ``[K]``, mask logits ``[1, K, h, w]`` on the device, letterbox, which
 classes are things and the overlap threshold to the map ``[H, W]`` and its segments, as
-:func:`xdecoder_rt.postprocess.panoptic` makes them."""
+:func:`xdecoder_rt.masks.postprocess.panoptic` makes them."""
 
 
 @runtime_checkable

@@ -142,8 +142,8 @@ def _draw(
     font: str | None,
     picture: Path,
 ) -> None:
-    from xdecoder_rt.drawing import as_image
-    from xdecoder_rt.text_strip import Note, with_strip
+    from xdecoder_rt.drawing.picture import as_image
+    from xdecoder_rt.drawing.strip import Note, with_strip
 
     notes = [
         Note(answer.text, question, f"{100 * answer.score:.0f}%")

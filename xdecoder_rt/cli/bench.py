@@ -112,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
     names: list[str | None] = list(args.backend) if args.backend else [None]
     if len(set(names)) != len(names):
         raise ArgumentError("A backend is named twice", expected="each once")
-    from xdecoder_rt.cli import synthetic
     from xdecoder_rt.image import load_image
+    from xdecoder_rt.streams import synthetic
 
     image = load_image(args.image) if args.image else synthetic.image(args.size)
     height, width = image.shape[:2]
@@ -197,8 +197,8 @@ class Subject:
             task: kind of output.
             number: the round; words of another number are new to the cache.
         """
-        from xdecoder_rt.cli import synthetic
         from xdecoder_rt.image import choose_size, letterbox
+        from xdecoder_rt.streams import synthetic
 
         engine, info = self.engine, self.engine.manifest.input
         if not self._first_ms:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xdecoder_rt.backends.tensorrt_library import BACKENDS
+from xdecoder_rt.backends.tensorrt.library import BACKENDS
 from xdecoder_rt.cli.engine_build import (
     build_engines,
     check_toolchain,
@@ -34,12 +34,12 @@ from xdecoder_rt.cli.output import (
 )
 from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert
 from xdecoder_rt.errors import ArgumentError, require
-from xdecoder_rt.manifest import Manifest, size_key
-from xdecoder_rt.plan import Plan
+from xdecoder_rt.plan.file import Plan
+from xdecoder_rt.plan.manifest import Manifest, size_key
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
-    from xdecoder_rt.vocabulary import Vocabulary
+    from xdecoder_rt.words.vocabulary import Vocabulary
 
 SUMMARY = "make a plan from a checkpoint or from another plan"
 DESCRIPTION = """\
@@ -150,8 +150,8 @@ def run(args: argparse.Namespace) -> int:
         )
     check_precision(args)
     check_writable(args.output, "the plan")
-    from xdecoder_rt.plan_words import check_name
-    from xdecoder_rt.vocabulary import Vocabulary
+    from xdecoder_rt.words.carried import check_name
+    from xdecoder_rt.words.vocabulary import Vocabulary
 
     vocabularies = {check_name(path.stem): Vocabulary.load(path) for path in args.vocabulary}
     if args.backend != "portable":
@@ -212,7 +212,7 @@ def _precision_of(plan: Path) -> str:
 def _exported(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     for module in _EXPORT_MODULES:
         require(module, "export")
-    from xdecoder_rt.export.build import MAX_PHRASES, build_portable
+    from xdecoder_rt.export.portable import MAX_PHRASES, build_portable
     from xdecoder_rt.export.sources import load_model
 
     progress(f"Loading {args.checkpoint or 'the starter model'}")
@@ -254,7 +254,7 @@ def _carry(
 ) -> None:
     """Embed words with a plan's own text graph; the last are written into it as the output."""
     from xdecoder_rt.engine import Engine
-    from xdecoder_rt.plan_words import carry
+    from xdecoder_rt.words.carried import carry
 
     names = list(vocabularies)
     for name, words in vocabularies.items():

@@ -182,7 +182,7 @@ def _region(
     Raises:
         ImageError: the image holds nothing of it.
     """
-    from xdecoder_rt.regions import read_region
+    from xdecoder_rt.questions.regions import read_region
 
     if args.region is not None:
         (found,) = engine.refer(state, [args.region], strict=args.strict)
@@ -208,9 +208,9 @@ def _draw(
 ) -> None:
     import numpy as np
 
-    from xdecoder_rt.drawing import draw_map, outline_colour
-    from xdecoder_rt.outlines import Outline
-    from xdecoder_rt.text_strip import Note, with_strip
+    from xdecoder_rt.drawing.outlines import Outline
+    from xdecoder_rt.drawing.picture import draw_map, outline_colour
+    from xdecoder_rt.drawing.strip import Note, with_strip
 
     outlines = [] if region is None else [Outline(region.mask, "", outline_colour(0))]
     nothing = np.zeros(pixels.shape[:2], np.int32)

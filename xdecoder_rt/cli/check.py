@@ -75,10 +75,10 @@ def run(args: argparse.Namespace) -> int:
         ArgumentError: the plans are of different weights or input sizes.
         ImageError: an image cannot be read.
     """
-    from xdecoder_rt.cli import synthetic
-    from xdecoder_rt.comparison import compare
     from xdecoder_rt.engine import Engine
+    from xdecoder_rt.evaluation.agreement import compare
     from xdecoder_rt.image import load_image
+    from xdecoder_rt.streams import synthetic
 
     report = Report(args.json)
     paths = ImageList.read(args.images).paths[: args.limit]

@@ -13,9 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from xdecoder_rt.cli.frames import open_source
 from xdecoder_rt.cli.line_input import LineInput
-from xdecoder_rt.cli.mailbox import Frame, FrameReader
 from xdecoder_rt.cli.options import (
     RULES,
     add_engine,
@@ -28,13 +26,15 @@ from xdecoder_rt.cli.options import (
 from xdecoder_rt.cli.output import Report, note, printable
 from xdecoder_rt.cli.sinks import Sink, Window, open_output
 from xdecoder_rt.errors import ArgumentError, VocabularyError, shown
+from xdecoder_rt.streams.frames import open_source
+from xdecoder_rt.streams.mailbox import Frame, FrameReader
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from xdecoder_rt.engine import Engine
-    from xdecoder_rt.vocabulary import Vocabulary
+    from xdecoder_rt.words.vocabulary import Vocabulary
 
 SUMMARY = "find words in a camera, a video or a folder as it plays"
 DESCRIPTION = """\
@@ -211,7 +211,7 @@ class Player:
     def results(self) -> dict[str, Any]:
         """Counts and times as JSON values; the latency is from a frame's coming to its answer."""
         from xdecoder_rt.evaluation.report import Percentiles
-        from xdecoder_rt.words_file import plain
+        from xdecoder_rt.words.files import plain
 
         latencies = list(self._latencies_ms)
         return {
@@ -292,8 +292,8 @@ def _rate(text: str) -> float:
 
 def _renewed(words: Vocabulary, line: str) -> Vocabulary:
     """The words of a line, separated by commas, under the rules and ids of those before them."""
-    from xdecoder_rt.vocabulary import Vocabulary
-    from xdecoder_rt.words_file import parse_lines
+    from xdecoder_rt.words.files import parse_lines
+    from xdecoder_rt.words.vocabulary import Vocabulary
 
     # Rules in brackets have commas of their own.
     typed = parse_lines([part.strip() for part in _COMMA.split(line) if part.strip()])

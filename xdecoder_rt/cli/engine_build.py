@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xdecoder_rt.cli.output import Progress, printable, table
 from xdecoder_rt.errors import require
-from xdecoder_rt.manifest import size_key
+from xdecoder_rt.plan.manifest import size_key
 
 if TYPE_CHECKING:
     from xdecoder_rt.export.tensorrt.build import EngineSummary

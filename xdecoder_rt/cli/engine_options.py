@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdecoder_rt.backends.tensorrt_library import BACKENDS
+from xdecoder_rt.backends.tensorrt.library import BACKENDS
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, shown
-from xdecoder_rt.text_cache import default_directory
+from xdecoder_rt.words.cache import default_directory
 
 if TYPE_CHECKING:
     from xdecoder_rt.export.tensorrt.options import EngineOptions

@@ -74,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
     """
     report = Report(args.json)
     require("tqdm", "train")
+    from xdecoder_rt.datasets.labelled_folder import LabelledFolder
     from xdecoder_rt.engine import Engine
     from xdecoder_rt.evaluation.evaluate import evaluate
-    from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
 
     with Engine(
         args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir

@@ -9,8 +9,8 @@ from xdecoder_rt.cli.info import graph_members
 from xdecoder_rt.cli.options import add_json, add_plan, size
 from xdecoder_rt.cli.output import Report, check_writable, printable, writer
 from xdecoder_rt.errors import ArgumentError, shown
-from xdecoder_rt.manifest import Manifest, size_key
-from xdecoder_rt.plan import Plan
+from xdecoder_rt.plan.file import Plan
+from xdecoder_rt.plan.manifest import Manifest, size_key
 
 SUMMARY = "take an engine or an ONNX graph out of a plan, for other tools"
 DESCRIPTION = """\

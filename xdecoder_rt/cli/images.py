@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xdecoder_rt.cli.frames import images_in
 from xdecoder_rt.cli.output import Report, note, printable
 from xdecoder_rt.errors import ImageError
+from xdecoder_rt.streams.frames import images_in
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine

@@ -14,8 +14,8 @@ from xdecoder_rt.cli.options import add_cache, add_json, add_plan
 from xdecoder_rt.cli.output import Report, count, printable, table
 from xdecoder_rt.errors import ArgumentError, shown
 from xdecoder_rt.export.tensorrt.layers import LAYERS, from_json, precisions
-from xdecoder_rt.manifest import Graphs, Manifest, size_key
-from xdecoder_rt.plan import Plan
+from xdecoder_rt.plan.file import Plan
+from xdecoder_rt.plan.manifest import Graphs, Manifest, size_key
 
 SUMMARY = "say what a plan holds, and check that it is whole"
 DESCRIPTION = """\
@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _cache(plan: Plan, directory: Path | None) -> dict[str, Any]:
     """What the cache of a folder has for a plan, and its counts since it was begun."""
-    from xdecoder_rt.plan_words import PlanWords, cache_of
-    from xdecoder_rt.text_cache import CACHE_FILE, default_directory
+    from xdecoder_rt.words.cache import CACHE_FILE, default_directory
+    from xdecoder_rt.words.carried import PlanWords, cache_of
 
     folder = directory or default_directory()
     found: dict[str, Any] = {"file": None if folder is None else str(folder / CACHE_FILE)}

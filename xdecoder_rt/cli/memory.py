@@ -94,7 +94,7 @@ def _measure_here(task: _Task) -> Memory:
     from xdecoder_rt.engine import Engine
 
     imported = peak_mb()
-    from xdecoder_rt.cli import synthetic
+    from xdecoder_rt.streams import synthetic
 
     vocabulary = synthetic.words(task.words)
     with (

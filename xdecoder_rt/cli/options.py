@@ -13,7 +13,8 @@ from xdecoder_rt.errors import VocabularyError, shown
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
-    from xdecoder_rt.vocabulary import Entry, Vocabulary
+    from xdecoder_rt.words.vocabulary import Vocabulary
+    from xdecoder_rt.words.word import Entry
 
 DEFAULT_PLAN = "model.plan"
 BACKENDS = ("onnxruntime", "openvino")
@@ -195,8 +196,8 @@ def read_words(args: argparse.Namespace) -> Vocabulary:
             such vocabulary.
         PlanError: the plan is not sound.
     """
-    from xdecoder_rt.vocabulary import Vocabulary
-    from xdecoder_rt.words_file import WordList, parse_lines, read_words
+    from xdecoder_rt.words.files import WordList, parse_lines, read_words
+    from xdecoder_rt.words.vocabulary import Vocabulary
 
     if not has_words(args):
         raise VocabularyError(
@@ -263,8 +264,8 @@ def task_names(text: str) -> tuple[str, ...]:
 
 
 def _carried(path: str, name: str) -> Vocabulary:
-    from xdecoder_rt.plan import Plan
-    from xdecoder_rt.plan_words import PlanWords
+    from xdecoder_rt.plan.file import Plan
+    from xdecoder_rt.words.carried import PlanWords
 
     with Plan.open(path) as plan:
         found = PlanWords(plan).vocabularies()
@@ -279,6 +280,6 @@ def _carried(path: str, name: str) -> Vocabulary:
 
 def _label(entry: Entry) -> str:
     """The word, or the first of its synonyms."""
-    from xdecoder_rt.vocabulary import Word
+    from xdecoder_rt.words.word import Word
 
     return entry.name if isinstance(entry, Word) else entry if isinstance(entry, str) else entry[0]

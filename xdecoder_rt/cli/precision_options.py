@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, require, shown
-from xdecoder_rt.text_cache import default_directory
+from xdecoder_rt.words.cache import default_directory
 
 if TYPE_CHECKING:
     from xdecoder_rt.export.convert import ConvertSummary

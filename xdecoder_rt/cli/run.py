@@ -37,7 +37,7 @@ from xdecoder_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine
-    from xdecoder_rt.vocabulary import Vocabulary
+    from xdecoder_rt.words.vocabulary import Vocabulary
 
 SUMMARY = "do several tasks on images at once: one picture, JSON"
 DESCRIPTION = """\
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: nothing was asked, or the plan, a text or the places to write are not usable.
     """
-    from xdecoder_rt.words_file import plain
+    from xdecoder_rt.words.files import plain
 
     report = Report(args.json)
     words = read_words(args) if has_words(args) else None

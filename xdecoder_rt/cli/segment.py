@@ -35,7 +35,7 @@ from xdecoder_rt.errors import ArgumentError, shown
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine
     from xdecoder_rt.results import Segmentation
-    from xdecoder_rt.vocabulary import Vocabulary
+    from xdecoder_rt.words.vocabulary import Vocabulary
 
 SUMMARY = "find words in images: a table, a picture, JSON"
 DESCRIPTION = """\
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words or the places to write are not usable.
     """
-    from xdecoder_rt.words_file import plain
+    from xdecoder_rt.words.files import plain
 
     report = Report(args.json)
     words = read_words(args)

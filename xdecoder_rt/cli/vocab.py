@@ -23,9 +23,9 @@ from xdecoder_rt.cli.output import Report, check_writable, counted, printable, t
 from xdecoder_rt.errors import VocabularyError
 
 if TYPE_CHECKING:
-    from xdecoder_rt.manifest import Manifest
-    from xdecoder_rt.plan import Plan
-    from xdecoder_rt.text_cache import TextCache
+    from xdecoder_rt.plan.file import Plan
+    from xdecoder_rt.plan.manifest import Manifest
+    from xdecoder_rt.words.cache import TextCache
 
 SUMMARY = "embed words ahead, and carry them to another machine or in a plan"
 DESCRIPTION = """\
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _embed(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     from xdecoder_rt.engine import Engine
-    from xdecoder_rt.plan_words import carry, check_name
+    from xdecoder_rt.words.carried import carry, check_name
 
     words = read_words(args)
     name = args.name or (args.words_file.stem if args.words_file else "words")
@@ -133,8 +133,8 @@ def _embed(args: argparse.Namespace, report: Report) -> dict[str, Any]:
 
 
 def _list(args: argparse.Namespace, report: Report) -> dict[str, Any]:
-    from xdecoder_rt.plan_words import PlanWords
-    from xdecoder_rt.words_file import plain
+    from xdecoder_rt.words.carried import PlanWords
+    from xdecoder_rt.words.files import plain
 
     with _opened(args) as (plan, cache):
         carried = {name: plain(words) for name, words in PlanWords(plan).vocabularies().items()}
@@ -165,9 +165,9 @@ def _list(args: argparse.Namespace, report: Report) -> dict[str, Any]:
 
 
 def _export(args: argparse.Namespace, report: Report) -> dict[str, Any]:
-    from xdecoder_rt.embedding_file import EmbeddingFile, is_embedding_file
-    from xdecoder_rt.plan_words import templates_digest
-    from xdecoder_rt.text import class_key
+    from xdecoder_rt.words.carried import templates_digest
+    from xdecoder_rt.words.embedding_file import EmbeddingFile, is_embedding_file
+    from xdecoder_rt.words.encoder import class_key
 
     check_writable(args.file, "the embeddings")
     if args.file.is_file() and not is_embedding_file(args.file):
@@ -205,7 +205,7 @@ def _export(args: argparse.Namespace, report: Report) -> dict[str, Any]:
 
 
 def _import(args: argparse.Namespace, report: Report) -> dict[str, Any]:
-    from xdecoder_rt.embedding_file import EmbeddingFile
+    from xdecoder_rt.words.embedding_file import EmbeddingFile
 
     found = EmbeddingFile.read(args.file)
     with _opened(args) as (plan, cache):
@@ -228,7 +228,7 @@ def _import(args: argparse.Namespace, report: Report) -> dict[str, Any]:
 
 def _refuse_another(found: Any, manifest: Manifest, path: Path) -> None:
     """Refuse embeddings that this plan's text graph, or the one it comes from, did not make."""
-    from xdecoder_rt.plan_words import templates_digest
+    from xdecoder_rt.words.carried import templates_digest
 
     own = manifest.members[manifest.graphs.text].sha256
     if found.text_graph not in (own, manifest.text.origin_sha256):
@@ -257,9 +257,9 @@ def _refuse_another(found: Any, manifest: Manifest, path: Path) -> None:
 @contextmanager
 def _opened(args: argparse.Namespace) -> Iterator[tuple[Plan, TextCache]]:
     """The plan and its cache, without what would run graphs."""
-    from xdecoder_rt.plan import Plan
-    from xdecoder_rt.plan_words import PlanWords, cache_of
-    from xdecoder_rt.text_cache import default_directory
+    from xdecoder_rt.plan.file import Plan
+    from xdecoder_rt.words.cache import default_directory
+    from xdecoder_rt.words.carried import PlanWords, cache_of
 
     with Plan.open(args.plan) as plan:
         cache = cache_of(plan, PlanWords(plan), args.cache_dir or default_directory())

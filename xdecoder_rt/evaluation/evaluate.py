@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
 from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, shown
 from xdecoder_rt.evaluation.absent import AbsentWords
 from xdecoder_rt.evaluation.captions import CaptionScores, require_scorers
 from xdecoder_rt.evaluation.engine_protocol import Segmentation, Segmenter
-from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 from xdecoder_rt.evaluation.report import Percentiles, Report
 from xdecoder_rt.evaluation.semantic import SemanticIoU, class_map

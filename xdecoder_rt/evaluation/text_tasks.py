@@ -10,10 +10,10 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xdecoder_rt.datasets.items import PanopticItem
 from xdecoder_rt.evaluation.answers import AnswerAccuracy, AnswerScores
 from xdecoder_rt.evaluation.captions import CaptionScores, caption_scores
 from xdecoder_rt.evaluation.engine_protocol import Reference, Segmenter, Sentence
-from xdecoder_rt.evaluation.items import PanopticItem
 from xdecoder_rt.evaluation.referring import ReferringIoU, ReferringScores
 from xdecoder_rt.evaluation.retrieval import RetrievalScores, retrieval_recall
 

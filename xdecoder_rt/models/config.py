@@ -123,7 +123,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class PostprocessConfig:
-    """Thresholds of the output rules; see :mod:`xdecoder_rt.postprocess`.
+    """Thresholds of the output rules; see :mod:`xdecoder_rt.masks.postprocess`.
 
     Attributes:
         object_mask_threshold: least softmax score of a kept query, 0..1.
@@ -149,7 +149,8 @@ class ModelConfig:
         proj_dim: width of the space that images and texts share.
         pixel_mean: per-channel mean on the 0..255 scale, RGB.
         pixel_std: per-channel standard deviation on the 0..255 scale, RGB.
-        templates: ``published`` (81 prompts) or ``compact``; see :mod:`xdecoder_rt.templates`.
+        templates: ``published`` (81 prompts) or ``compact``; see
+            :mod:`xdecoder_rt.words.templates`.
         retrieval_ensemble: whether an image's embedding is the mean of the class token's and the
             backbone's, as published, or the class token's alone.
         caption_stops: texts that a caption ends before.

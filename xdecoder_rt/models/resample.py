@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xdecoder_rt.resample import bicubic_matrix
+from xdecoder_rt.masks.resample import bicubic_matrix
 
 
 def shrink(x: Tensor, stride: int) -> Tensor:

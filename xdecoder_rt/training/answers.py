@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from xdecoder_rt.evaluation.items import PanopticDataset, Question
-from xdecoder_rt.training.scenes.bank.composed import ComposedScenes
+from xdecoder_rt.datasets.items import PanopticDataset, Question
+from xdecoder_rt.scenes.bank.composed import ComposedScenes
 
 MOST_ANSWERS = 3000
 COMPOSED_ITEMS = 300

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem, Question, Segment
+from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem, Question, Segment
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.augment import random_view, seen, truthful_view, whole_view
 from xdecoder_rt.training.points import focused_points

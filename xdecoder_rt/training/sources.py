@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xdecoder_rt.errors import DatasetError, shown
-from xdecoder_rt.evaluation.items import PanopticDataset
-from xdecoder_rt.evaluation.labelled_folder import LabelledFolder
-from xdecoder_rt.training.readers.coco_captions import read_captions
-from xdecoder_rt.training.readers.coco_images import CocoImages
-from xdecoder_rt.training.readers.coco_panoptic import CocoPanoptic
-from xdecoder_rt.training.readers.documents import (
+from xdecoder_rt.datasets.coco_captions import read_captions
+from xdecoder_rt.datasets.coco_images import CocoImages
+from xdecoder_rt.datasets.coco_panoptic import CocoPanoptic
+from xdecoder_rt.datasets.documents import (
     PICKLE_SUFFIXES,
     Document,
     read_document,
     read_value,
 )
-from xdecoder_rt.training.readers.join import join_by_image
-from xdecoder_rt.training.readers.referring import read_referring
-from xdecoder_rt.training.readers.vqa import find_answers, read_vqa
-from xdecoder_rt.training.scenes.bank.composed import ComposedScenes
-from xdecoder_rt.training.scenes.bank.store import INDEX
+from xdecoder_rt.datasets.items import PanopticDataset
+from xdecoder_rt.datasets.join import join_by_image
+from xdecoder_rt.datasets.labelled_folder import LabelledFolder
+from xdecoder_rt.datasets.referring import read_referring
+from xdecoder_rt.datasets.vqa import find_answers, read_vqa
+from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.scenes.bank.composed import ComposedScenes
+from xdecoder_rt.scenes.bank.store import INDEX
 
 _KINDS = (
     "a labelled folder, a bank of pictures, or a file of COCO panoptic labels, COCO captions, "
@@ -41,7 +41,7 @@ def open_source(path: Path) -> PanopticDataset:
       ``instances.json`` beside it; ``refs(unc).p#val`` is another split than ``train``.
     - Several of these, with commas between: one item for each image, with all that they say of it.
 
-    :class:`~xdecoder_rt.training.readers.coco_images.CocoImages` says where images of captions,
+    :class:`~xdecoder_rt.datasets.coco_images.CocoImages` says where images of captions,
     questions and refs are sought. Pixels are checked as they are read, not now.
 
     Args:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.evaluation.items import NOTHING as UNNAMED
-from xdecoder_rt.evaluation.items import Phrase, Segment
+from xdecoder_rt.datasets.items import NOTHING as UNNAMED
+from xdecoder_rt.datasets.items import Phrase, Segment
 
 IGNORE = 0
 """Id of pixels that nothing is known of: no loss is taken there."""

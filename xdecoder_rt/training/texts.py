@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xdecoder_rt.evaluation.items import PanopticItem, Phrase, Question
-from xdecoder_rt.training.scenes.language import mirrored
+from xdecoder_rt.datasets.items import PanopticItem, Phrase, Question
+from xdecoder_rt.scenes.language import mirrored
 
 MOST_PHRASES = 3
 # Tasks that learn from captions: writing them, and finding their images.

@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from xdecoder_rt.datasets.items import PanopticDataset
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError
-from xdecoder_rt.evaluation.items import PanopticDataset
 from xdecoder_rt.models import XDecoder, save_checkpoint
-from xdecoder_rt.templates import TEMPLATES
-from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.training.allocator import keep_freed_memory
 from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
 from xdecoder_rt.training.config import TrainConfig
@@ -44,6 +42,8 @@ from xdecoder_rt.training.step import Step, StepMaker
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.validation import validate
 from xdecoder_rt.training.vocabulary import Tokenizer, VocabularySampler
+from xdecoder_rt.words.templates import TEMPLATES
+from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 STATE = "state.safetensors"
 CHECKPOINT = "model.safetensors"

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
 from xdecoder_rt.errors import require
-from xdecoder_rt.evaluation.items import PanopticDataset, PanopticItem
 from xdecoder_rt.models import Prediction, XDecoder
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.templates import TEMPLATES, prompts
 from xdecoder_rt.training.dataset import Batch, collate, plain_example
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.text_validation import TextScores, at_stride
@@ -28,6 +27,7 @@ from xdecoder_rt.training.vocabulary import (
     Tokenizer,
     trimmed_tokens,
 )
+from xdecoder_rt.words.templates import TEMPLATES, prompts
 
 MAX_NAMES = 256
 _MEASURES = ("miou", "accuracy", "name_rank", "kept")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xdecoder_rt.templates import prompts
+from xdecoder_rt.words.templates import prompts
 
 Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 """Texts to token ids ``[T, context length]``, filled up with the end token."""

@@ -68,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 def _ask(arguments: argparse.Namespace) -> str:
     for module in ("torch", "safetensors"):
         require(module, "train")
+    from xdecoder_rt.scenes.words import scene_words
     from xdecoder_rt.training.distillation.sentence_encoder import SentenceEncoder
     from xdecoder_rt.training.distillation.teacher import Teacher
-    from xdecoder_rt.training.scenes.words import scene_words
 
     if arguments.nouns < 0:
         raise ArgumentError(f"--nouns is {arguments.nouns}", expected="0 or more")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xdecoder_rt.templates import COMPACT_TEMPLATES, prompts
 from xdecoder_rt.training.distillation.teacher import Teacher
 from xdecoder_rt.training.vocabulary import Tokenizer, trimmed_tokens
+from xdecoder_rt.words.templates import COMPACT_TEMPLATES, prompts
 
 _LESSON_STREAM = 6
 _FREQUENT = 0.5

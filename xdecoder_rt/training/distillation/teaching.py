@@ -12,9 +12,9 @@ from torch import nn
 from xdecoder_rt.errors import ArgumentError, CheckpointError, require
 from xdecoder_rt.models import XDecoder, compact_config, load_checkpoint, save_checkpoint
 from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
-from xdecoder_rt.tokenizer import ClipTokenizer
 from xdecoder_rt.training.distillation.lesson import LessonWriter, distillation_loss
 from xdecoder_rt.training.distillation.teacher import Teacher, check_width
+from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 _WARM_UP = 50
 _RECENT = 0.05

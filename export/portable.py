@@ -1,0 +1,216 @@
+"""From weights to a portable ``.plan`` file."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from xdecoder_rt.errors import BuildError
+from xdecoder_rt.export.costs import macs, parameters, weights_digest
+from xdecoder_rt.export.onnx_graphs import (
+    MAX_BATCH,
+    ExportedGraph,
+    export_image_graphs,
+    export_text_graph,
+    export_token_graph,
+)
+from xdecoder_rt.export.verify import check_against_torch
+from xdecoder_rt.models import XDecoder
+from xdecoder_rt.plan.file import write_plan
+from xdecoder_rt.plan.manifest import (
+    DecoderInfo,
+    Graphs,
+    InputInfo,
+    Manifest,
+    ModelInfo,
+    PostprocessInfo,
+    TextInfo,
+    size_key,
+)
+from xdecoder_rt.tasks import TASKS
+from xdecoder_rt.words.templates import NAME_SUFFIXES, TEMPLATES
+from xdecoder_rt.words.tokenizer import ClipTokenizer
+
+MASK_STRIDE = 4
+MAX_PHRASES = 64
+TOKENIZER = "tokenizer.json"
+BACKGROUND = "background"
+_TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class GraphSummary:
+    """One graph of a finished plan.
+
+    Attributes:
+        member: its name in the plan.
+        nodes: ONNX nodes after simplification.
+        macs: multiply-accumulates for one image, or one short text.
+        size: bytes in the plan.
+        error: largest relative RMS error of its outputs against PyTorch.
+    """
+
+    member: str
+    nodes: int
+    macs: int
+    size: int
+    error: float
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What a build made: the plan's path, its manifest, and a line a graph."""
+
+    path: Path
+    manifest: Manifest
+    graphs: tuple[GraphSummary, ...]
+
+
+def build_portable(
+    model: XDecoder,
+    output: Path,
+    *,
+    sizes: Sequence[tuple[int, int]],
+    tasks: Sequence[str] = tuple(TASKS),
+    max_phrases: int = MAX_PHRASES,
+    progress: Progress = lambda _: None,
+) -> BuildSummary:
+    """Export a model's graphs and write them as a portable plan.
+
+    Args:
+        model: the weights, in eval mode.
+        output: the plan to write; it appears whole or not at all.
+        sizes: (height, width) of the inputs, multiples of 32; the engine takes the one that fits.
+        tasks: what the plan is to do; without captions it carries no token graph.
+        max_phrases: phrases that one call may refer by.
+        progress: called with a sentence before each step.
+
+    Raises:
+        BuildError: a size or a task is unusable, a graph does not compute what PyTorch does, or
+            the file cannot be written.
+    """
+    if not sizes or len(set(sizes)) != len(sizes):
+        raise BuildError("The input sizes are missing or repeat", expected="distinct sizes")
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown or not tasks or len(set(tasks)) != len(tasks):
+        raise BuildError(
+            f"The tasks {', '.join(tasks) or '(none)'} cannot be built",
+            expected=f"some of {', '.join(TASKS)}, each once",
+        )
+    model = model.eval().requires_grad_(False)
+    members: dict[str, bytes] = {}
+    summaries: list[GraphSummary] = []
+    names: dict[str, dict[str, str]] = {"vision": {}, "decode": {}, "mask": {}}
+
+    def add(graph: ExportedGraph, member: str) -> None:
+        progress(f"Checking {member} against PyTorch")
+        error = max(check_against_torch(graph).values())
+        members[member] = graph.model.SerializeToString(deterministic=True)
+        nodes, size = len(graph.model.graph.node), len(members[member])
+        summaries.append(GraphSummary(member, nodes, macs(graph), size, error))
+
+    for size in sizes:
+        key = size_key(size)
+        progress(f"Exporting the image graphs for {key}")
+        for graph in export_image_graphs(model, size):
+            names[graph.name][key] = f"{graph.name}_{key}.onnx"
+            add(graph, names[graph.name][key])
+    progress("Exporting the text graph")
+    add(export_text_graph(model), "text.onnx")
+    token = None
+    if any("token" in TASKS[task].graphs for task in tasks):
+        progress("Exporting the token graph")
+        token = "token.onnx"
+        add(export_token_graph(model), token)
+    members[TOKENIZER] = ClipTokenizer.default(model.config.context_length).to_json()
+    first = size_key(sizes[0])
+    frame_macs = sum(s.macs for s in summaries if s.member.endswith(f"_{first}.onnx"))
+    manifest = _manifest(
+        model,
+        sizes,
+        Graphs(names["vision"], names["decode"], names["mask"], "text.onnx", token),
+        tasks,
+        max_phrases,
+        frame_macs,
+        {s.member: s.error for s in summaries},
+        hashlib.sha256(members["text.onnx"]).hexdigest(),
+    )
+    progress(f"Writing {output}")
+    return BuildSummary(output, write_plan(output, manifest, members), tuple(summaries))
+
+
+def _manifest(
+    model: XDecoder,
+    sizes: Sequence[tuple[int, int]],
+    graphs: Graphs,
+    tasks: Sequence[str],
+    max_phrases: int,
+    frame_macs: int,
+    errors: dict[str, float],
+    text_sha256: str,
+) -> Manifest:
+    config = model.config
+    thresholds = config.postprocess
+    return Manifest(
+        backend="portable",
+        backend_version=f"onnx opset {18}",
+        precision="fp32",
+        model=ModelInfo(
+            name=config.name,
+            family=config.family,
+            weights_sha256=weights_digest(model),
+            parameters=parameters(model),
+            macs=frame_macs,
+        ),
+        input=InputInfo(
+            sizes=tuple(sizes),
+            batch=(1, MAX_BATCH),
+            mean=config.pixel_mean,
+            std=config.pixel_std,
+            resize="letterbox",
+            interpolation="bicubic" if config.family == "published" else "bilinear",
+        ),
+        graphs=graphs,
+        decoder=DecoderInfo(
+            num_queries=config.num_queries,
+            layers=config.decoder.layers,
+            heads=config.decoder.heads,
+            mask_dim=config.mask_dim,
+            mask_stride=MASK_STRIDE,
+            class_token_is_mask=config.decoder.class_token_is_mask,
+            logit_scale=float(model.text_encoder.logit_scale.exp()),
+            max_phrases=max_phrases,
+            retrieval_ensemble=config.retrieval_ensemble,
+        ),
+        text=TextInfo(
+            context_length=config.context_length,
+            proj_dim=config.proj_dim,
+            layers=config.text.layers,
+            heads=config.text.heads,
+            width=config.text.width,
+            tokenizer=TOKENIZER,
+            templates=TEMPLATES[config.templates],
+            strip_suffixes=NAME_SUFFIXES,
+            background=BACKGROUND,
+            caption_stops=config.caption_stops,
+            repetition_penalty=config.repetition_penalty,
+            caption_beams=config.caption_beams,
+            answers=config.answers,
+            origin_sha256=text_sha256,
+        ),
+        tasks=tuple(tasks),
+        postprocess=PostprocessInfo(
+            object_mask_threshold=thresholds.object_mask_threshold,
+            overlap_threshold=thresholds.overlap_threshold,
+            instance_topk=thresholds.instance_topk,
+            void_offset=thresholds.void_offset,
+        ),
+        accuracy={"relative_rms_error_against_pytorch": errors},
+        build={**{tool: version(tool) for tool in _TOOLS}, "python": platform.python_version()},
+    )

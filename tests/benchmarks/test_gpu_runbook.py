@@ -1,0 +1,275 @@
+"""The GPU runbook, ``benchmarks/gpu.sh``, as far as it goes without a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("torch", reason="the runbook's clock needs torch")
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from gpu import budget as budgets
+from gpu import layout
+from gpu.clock import Run, Timing, in_rounds
+from gpu.problems import DENSITIES, Shape, blobs
+from gpu.report import Report
+from gpu.sections import Result, ended, read_records
+
+ROOT = Path(__file__).parents[2]
+parts = st.dictionaries(st.sampled_from("abcdefg"), st.floats(0.01, 1), min_size=1)
+
+
+class Hands:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_shares_are_parts_of_a_whole() -> None:
+    assert sum(budgets.SHARES.values()) == pytest.approx(1)
+
+
+@given(shares=parts, used=st.lists(st.floats(0, 1), min_size=7, max_size=7))
+def test_sections_never_get_more_than_is_left_and_the_last_gets_it_all(
+    shares: dict[str, float], used: list[float]
+) -> None:
+    hands = Hands()
+    budget = budgets.Budget(190, shares, reserve=3, now=hands)
+    total = 0.0
+    for section, part in zip(shares, used, strict=False):
+        before, seconds = budget.remaining(), budget.begin(section)
+        assert 0 < seconds <= before * (1 + 1e-9)
+        if section == list(shares)[-1]:
+            assert seconds == pytest.approx(before)
+        # At least its share of the whole, since the others leave theirs or take no more.
+        assert seconds >= 187 * shares[section] / sum(shares.values()) - 1e-6
+        # Sections are ended when their time is over.
+        hands.now += seconds * part
+        total += seconds * part
+    assert total <= 187 * (1 + 1e-9)
+
+
+def test_no_time_is_left_after_the_end() -> None:
+    hands = Hands()
+    budget = budgets.Budget(60, {"a": 0.5, "b": 0.5}, now=hands)
+    hands.now += 61
+    assert (budget.remaining(), budget.begin("a")) == (0, 0)
+
+
+class Counted:
+    """A clock whose runs take what they say, in microseconds."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+
+    def prepare(self, function: Any, graph: bool = True) -> Run:
+        raise NotImplementedError
+
+    def sample(self, run: Run, count: int) -> list[float]:
+        name, taken = run.held  # type: ignore[misc]
+        self.order.append(name)
+        return [taken] * count
+
+
+def runs_of(**taken: float) -> dict[str, Run]:
+    return {
+        name: Run(lambda: None, lambda: None, "host", held=(name, us)) for name, us in taken.items()
+    }
+
+
+def test_runs_take_turns_and_each_turn_begins_with_another() -> None:
+    clock = Counted()
+    timings = in_rounds(runs_of(a=1, b=2), clock, rounds=3, samples=10)
+    # Each once to know how long it takes; then a turn that does not count, and three that do.
+    assert clock.order == list("ab" + "ab" + "ba" + "ab" + "ba")
+    assert {name: (t.median, t.calls) for name, t in timings.items()} == {
+        "a": (1, 30),
+        "b": (2, 30),
+    }
+
+
+def test_a_slow_run_is_called_less_often_but_in_every_turn() -> None:
+    timings = in_rounds(runs_of(fast=1, slow=2e6), Counted(), rounds=3, samples=10, limit=1.0)
+    assert (timings["fast"].calls, timings["slow"].calls) == (30, 3)
+
+
+@given(taken=st.lists(st.floats(0, 1e6), min_size=1))
+def test_timings_are_of_what_was_taken(taken: list[float]) -> None:
+    timing = Timing.of(taken)
+    assert min(taken) <= timing.low <= timing.median <= timing.high <= max(taken)
+    assert timing.calls == len(taken)
+
+
+def test_what_takes_too_long_is_ended_with_what_it_started(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    child = f"import time, pathlib; time.sleep(3); pathlib.Path({str(alive)!r}).touch()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    assert ended([sys.executable, "-c", code], 0.5) is None
+    assert ended([sys.executable, "-c", "raise SystemExit(5)"], 30) == 5
+    time.sleep(3)
+    assert not alive.exists()
+
+
+def test_a_line_that_was_cut_off_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"kind": "row"}\n{"kind": "r')
+    assert read_records(path) == [{"kind": "row"}]
+
+
+SHAPE = Shape("compact", 3, 64, 65, 65, 32)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_masks_are_blobs_of_the_density_with_exact_logits(density: float) -> None:
+    embedding, features = blobs(SHAPE, density, np.random.default_rng(0))
+    for factor in (embedding, features):
+        assert np.array_equal(factor.astype(np.float16), np.rint(factor))
+    logits = embedding @ features
+    assert abs(logits).max() <= 2048
+    is_open = logits >= 0
+    assert is_open.mean() == pytest.approx(density, abs=0.01)
+    # A position mostly is as its neighbour is.
+    level = is_open.reshape(-1, SHAPE.side, SHAPE.side)
+    same = (level[:, 1:] == level[:, :-1]).mean()
+    assert same > 1 - density
+
+
+def timed(us: float, **fields: Any) -> dict[str, Any]:
+    """A way that was timed."""
+    timing = {"median": us, "low": us, "high": us, "calls": 50}
+    return {"ours": False, "whole": True, "how": "graph", "us": timing, **fields}
+
+
+def report_of(*results: Result) -> Report:
+    started = datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc)
+    return Report(started, "cuda", 190, list(results))
+
+
+DEVICE = Result(
+    "device",
+    "done",
+    records=[
+        {"kind": "facts", "name": "GPU X", "driver": "1.2"},
+        {"kind": "rates", "copy_gb_s": 1000.0, "fp16_tflop_s": 100.0, "fp32_tflop_s": 10.0},
+    ],
+)
+
+
+def attention_of(**ways: dict[str, Any]) -> Result:
+    row = {"kind": "row", "shape": SHAPE.as_json(), "density": 0.1, "splits": 1}
+    named = {name.replace("_", " "): way for name, way in ways.items()}
+    return Result("attention", "done", records=[{**row, "ways": named}])
+
+
+def test_the_report_gives_times_and_ratios_to_what_ships() -> None:
+    rows = attention_of(
+        two_kernels=timed(20, ours=True),
+        eager=timed(50, how="launches"),
+        block_mask_given=timed(10, whole=False),
+        broken={"ours": False, "whole": True, "failed": "RuntimeError: no | kernel"},
+    )
+    text = report_of(DEVICE, rows).markdown()
+    assert "# GPU X, 2030-01-02 03:04 UTC" in text
+    assert "copies 1000 GB/s" in text
+    assert "| two kernels | 20.0 |" in text
+    assert "| eager | 50.0† (2.50) |" in text
+    assert "| block mask given | 10.0‡ (0.50) |" in text
+    assert r"| broken | RuntimeError: no \| kernel |" in text
+    floor = SHAPE.least_bytes / 1000 / 1e3
+    assert f"{floor:.2f} µs at the measured rate" in text
+    assert f"so many times as long: {20 / floor:.1f} at 10%" in text
+
+
+def test_kernels_of_ours_that_fail_are_failures_and_others_are_not() -> None:
+    broken = {"whole": True, "failed": "differs"}
+    assert not report_of(attention_of(eager={"ours": False, **broken})).failures()
+    found = report_of(attention_of(one_kernel={"ours": True, **broken})).failures()
+    assert found == [
+        "attention, one kernel, compact, fp16: 3 heads of 64, 65 channels, 65 queries, "
+        "1024 keys: differs"
+    ]
+    assert report_of(Result("tests", "failed", "2 failed")).failures() == ["tests: 2 failed"]
+    assert not report_of(Result("sanitizer", "not there", "no tool")).failures()
+
+
+def test_a_report_of_sections_that_found_nothing_says_why(tmp_path: Path) -> None:
+    results = [Result(name, "out of time", "it was ended") for name in budgets.SHARES]
+    report_of(*results).write(tmp_path, "gpu")
+    written = json.loads((tmp_path / "gpu.json").read_text())
+    assert [section["status"] for section in written["sections"]] == ["out of time"] * len(results)
+    text = (tmp_path / "gpu.md").read_text()
+    assert all(f"| {name} | out of time | 0 s | it was ended |" in text for name in budgets.SHARES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu.json", "gpu.md"]
+
+
+def test_every_other_section_has_its_table() -> None:
+    step = {"kind": "row", "step": "panoptic_map", "problem": {"name": "compact"}}
+    steps = {**step, "ways": {"kernel": timed(5, ours=True), "torch": timed(20)}}
+    case = {"kind": "row", "code": "PTX", "target": "sm_80", "driver": "ctypes"}
+    good = {**case, "case": "any", "largest_difference": 0.001, "failed": ""}
+    tool = {"kind": "row", "tool": "memcheck", "status": "clean", "found": "0 errors"}
+    counts = {"kind": "counts", "passed": 3, "failed": 1, "skipped": 2}
+    failure = {"kind": "failure", "test": "test_x", "reason": "AssertionError"}
+    text = report_of(
+        Result("steps", "done", records=[steps]),
+        Result("loader", "done", records=[good]),
+        Result("sanitizer", "done", records=[tool]),
+        Result("tests", "failed", "1 failed", records=[counts, failure]),
+    ).markdown()
+    assert "| panoptic_map, compact | torch | 20.0 (4.00) |" in text
+    assert "| PTX | sm_80 | any | largest difference 0.001 |" in text
+    assert "| memcheck | clean | 0 errors |" in text
+    assert "3 passed, 1 failed, 2 skipped" in text and "- failed: test_x: AssertionError" in text
+
+
+def test_the_tree_is_laid_out_as_the_wheel_has_it(tmp_path: Path) -> None:
+    layout.lay_out(ROOT, tmp_path)
+    for name in ("xdecoder_rt/kernels/aot.py", "xdecoder_rt/image.py", "gpu/__main__.py"):
+        assert (tmp_path / name).is_file()
+    assert not list(tmp_path.rglob("*.so")) and not list(tmp_path.rglob("__pycache__"))
+    with pytest.raises(ValueError, match="scikit-build"):
+        layout.packages("[project]\n")
+
+
+def command(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The script, called in a folder."""
+    script = ROOT / "benchmarks" / "gpu.sh"
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "TMPDIR": str(folder)}
+    return subprocess.run(
+        [str(script), *options], capture_output=True, text=True, cwd=folder, env=environment
+    )
+
+
+def test_the_command_leaves_the_report_and_nothing_else(tmp_path: Path) -> None:
+    done = command(*("--device", "cpu", "--only", "sanitizer", "--output", "out"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (written,) = (tmp_path / "out").glob("*.json")
+    statuses = {s["section"]: s["status"] for s in json.loads(written.read_text())["sections"]}
+    assert statuses.pop("sanitizer") == "not there"
+    assert set(statuses.values()) == {"left out"}
+
+
+def test_the_command_refuses_bad_arguments_and_machines_without_a_gpu(tmp_path: Path) -> None:
+    bad = command("--budget", "5", folder=tmp_path)
+    assert bad.returncode == 2 and "at least 30 seconds" in bad.stderr
+    import torch
+
+    if not torch.cuda.is_available():
+        none = command("--only", "device", folder=tmp_path)
+        assert none.returncode == 3 and "there is no GPU" in none.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,176 @@
+"""Negatives, thresholds and the other class, in every kind of output."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xdecoder_rt import Vocabulary, Word
+from xdecoder_rt.image import Letterbox
+from xdecoder_rt.masks.classification import class_probabilities, keep_panoptic, top_instances
+from xdecoder_rt.plan.manifest import PostprocessInfo
+from xdecoder_rt.questions.segment import RULES
+from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
+from xdecoder_rt.results import Segmentation
+
+SIDE = 8
+PLAN = PostprocessInfo(object_mask_threshold=0.5, overlap_threshold=0.5, instance_topk=50)
+
+
+def logits_of(*rows: list[float]) -> np.ndarray:
+    """Class logits whose softmax is each row and, last, what is left for void."""
+    full = np.array([[*row, 1 - sum(row)] for row in rows])
+    return np.log(np.maximum(full, 1e-9)).astype(np.float32)
+
+
+def segmented(task: str, words: Vocabulary, *rows: list[float]) -> Segmentation:
+    """The output of one query a horizontal band of the image, each sure of its band."""
+    size = (4 * SIDE, 4 * SIDE)
+    masks = np.full((len(rows), SIDE, SIDE), -20.0, np.float32)
+    for index, band in enumerate(np.array_split(np.arange(SIDE), len(rows))):
+        masks[index, band] = 20.0
+    box = Letterbox(size, size, size)
+    return RULES[task](logits_of(*rows), lambda kept: masks[kept], box, words, PLAN, 1)
+
+
+def found(result: Segmentation) -> list[str]:
+    return [info["label"] for info in result.segments_info]
+
+
+@pytest.mark.parametrize("task", RULES)
+def test_negatives_compete_and_are_never_reported(task: str) -> None:
+    words = Vocabulary.parse(["mug", "cup"], negatives=["hand"])
+    result = segmented(task, words, [0.9, 0.03, 0.04], [0.1, 0.1, 0.75])
+    assert set(found(result)) == {"mug"} | ({"cup"} if task == "instance" else set())
+    assert "hand" not in found(result)
+    lower = result.segmentation[3 * SIDE :]
+    assert (lower == (-1 if task == "semantic" else 0)).all(), "what it wins is nobody's"
+
+
+@pytest.mark.parametrize("task", RULES)
+def test_a_word_below_its_threshold_is_silent_and_nobody_takes_its_place(task: str) -> None:
+    plain = Vocabulary.parse(["knife", "fork"])
+    strict = Vocabulary.parse(["knife", "fork"], thresholds={"knife": 0.9, "fork": 0.2})
+    rows = ([0.8, 0.1], [0.1, 0.3])
+    assert "knife" in found(segmented(task, plain, *rows))
+    result = segmented(task, strict, *rows)
+    assert found(result) == ([] if task == "panoptic" else ["fork"])
+    assert (result.segmentation[: 2 * SIDE] == (-1 if task == "semantic" else 0)).all()
+
+
+def test_a_threshold_may_be_below_the_plans() -> None:
+    words = Vocabulary.parse(["mug", Word("drone", threshold=0.2)])
+    assert found(segmented("panoptic", words, [0.45, 0.4], [0.1, 0.19])) == []
+    assert found(segmented("panoptic", words, [0.35, 0.05], [0.25, 0.45])) == ["drone"]
+
+
+@pytest.mark.parametrize("task", RULES)
+def test_what_is_no_word_for_sure_is_other(task: str) -> None:
+    words = Vocabulary.parse(["mug", "cup"], negatives=["hand"], other="something")
+    result = segmented(
+        task, words, [0.9, 0.05, 0.0], [0.4, 0.45, 0.0], [0.1, 0.1, 0.0], [0.1, 0.1, 0.7]
+    )
+    # The third is most likely nothing, the fourth a negative's. Every pixel of a semantic map has
+    # a column: where nothing is likely, none of the words is.
+    assert found(result) == ["mug", "something"]
+    label_ids = {info["label"]: info["label_id"] for info in result.segments_info}
+    assert label_ids == {"mug": 0, "something": 3}
+    assert result.segments_info[1]["score"] == pytest.approx(0.85, abs=1e-3)
+    assert (result.segmentation[3 * 4 * SIDE // 4 :] == (-1 if task == "semantic" else 0)).all()
+
+
+def test_the_other_class_has_a_threshold_and_may_be_stuff() -> None:
+    for threshold, expected in ((0.8, ["other"]), (0.9, [])):
+        words = Vocabulary.parse(
+            ["mug", "cup"], stuff=["other"], thresholds={"other": threshold}, other="other"
+        )
+        result = segmented("panoptic", words, [0.4, 0.45], [0.45, 0.4])
+        assert found(result) == expected, "stuff is one segment"
+
+
+def test_no_instance_is_reported_below_its_threshold() -> None:
+    # What is reported is the class's share times the mask's certainty, here 1 / (1 + exp(-2)).
+    for words in (
+        Vocabulary.parse(["mug", "cup"], thresholds={"mug": 0.8}),
+        Vocabulary.parse(["mug", "cup"], thresholds={"mug": 0.9, "other": 0.8}, other="other"),
+    ):
+        box = Letterbox((4 * SIDE,) * 2, (4 * SIDE,) * 2, (4 * SIDE,) * 2)
+        for logit, count in ((20.0, 1), (2.0, 0)):
+            mask = np.full((1, SIDE, SIDE), logit, np.float32)
+            result = RULES["instance"](
+                logits_of([0.85, 0.0]), lambda kept, mask=mask: mask[kept], box, words, PLAN, 1
+            )
+            assert len([info for info in result.segments_info if info["label"] != "cup"]) == count
+
+
+@pytest.mark.parametrize("task", RULES)
+def test_results_carry_the_words_ids(task: str) -> None:
+    words = Vocabulary.parse([Word("mug", id=40), Word("cup", id=7)], other=Word("other", id=3))
+    result = segmented(task, words, [0.9, 0.05], [0.1, 0.85], [0.45, 0.45])
+    ids = {info["label"]: info["label_id"] for info in result.segments_info}
+    assert ids == {"mug": 40, "cup": 7, "other": 3}
+    if task == "semantic":
+        assert set(np.unique(result.segmentation)) == {40, 7, 3}
+    if result.label_ids is not None:
+        assert result.label_ids.tolist() == [info["label_id"] for info in result.segments_info]
+
+
+def test_a_changed_vocabulary_keeps_its_ids_in_results() -> None:
+    before = Vocabulary.parse(["mug", "cup"])
+    after = before.without("mug").with_words("plate")
+    first = segmented("semantic", before, [0.05, 0.9], [0.9, 0.05])
+    second = segmented("semantic", after, [0.9, 0.05], [0.05, 0.9])
+    half = 2 * SIDE
+    assert (first.segmentation[:half] == 1).all() and (second.segmentation[:half] == 1).all()
+    assert (second.segmentation[half:] == 2).all(), "plate is new"
+
+
+PROBABILITIES = st.lists(
+    st.lists(st.floats(0.01, 1), min_size=4, max_size=4), min_size=1, max_size=5
+)
+
+
+@given(rows=PROBABILITIES)
+@settings(deadline=None)
+def test_rules_that_say_nothing_change_nothing(rows: list[list[float]]) -> None:
+    logits = np.log(np.array(rows, np.float32))
+    plain = Vocabulary.parse(["a", "b", "c"])
+    ruled = Vocabulary.parse(["a", "b", Word("c", threshold=PLAN.object_mask_threshold)])
+    mine, theirs = (
+        panoptic_queries(logits, ruled, PLAN),
+        keep_panoptic(logits, PLAN.object_mask_threshold),
+    )
+    assert mine.queries.tolist() == theirs.queries.tolist()
+    assert mine.labels.tolist() == theirs.labels.tolist()
+    free = Vocabulary.parse(["a", "b", Word("c", threshold=0.0)])
+    pairs, best = (
+        instance_pairs(logits, free, PLAN),
+        top_instances(logits, PLAN.instance_topk, plain.is_thing()),
+    )
+    assert pairs.queries.tolist() == best.queries.tolist()
+    assert pairs.labels.tolist() == best.labels.tolist()
+    columns, means = semantic_columns(logits, free, PLAN)
+    assert means.tolist() == [-1, 0, 1, 2]
+    np.testing.assert_array_equal(columns[:, 1:], class_probabilities(logits)[:, :-1])
+    assert not columns[:, 0].any()
+
+
+@given(rows=PROBABILITIES, negative=st.booleans(), limit=st.floats(0, 1))
+@settings(deadline=None)
+def test_nothing_is_said_twice_and_negatives_say_nothing(
+    rows: list[list[float]], negative: bool, limit: float
+) -> None:
+    logits = np.log(np.array(rows, np.float32))
+    words = Vocabulary.parse(
+        ["a", Word("b", threshold=limit), Word("c", negative=negative)], other="other"
+    )
+    columns, means = semantic_columns(logits, words, PLAN)
+    total = class_probabilities(logits)[:, :-1].sum(axis=1)
+    np.testing.assert_allclose(columns.sum(axis=1), total, rtol=1e-5)
+    hidden = {2} if negative else set()
+    assert not hidden & set(means.tolist())
+    for selection in (panoptic_queries(logits, words, PLAN), instance_pairs(logits, words, PLAN)):
+        assert not hidden & set(selection.labels.tolist())
+        assert (selection.scores > 0).all()

@@ -1,0 +1,1 @@
+"""CUDA below the TensorRT backend: contexts, memory, transfers, and frames and maps on the GPU."""

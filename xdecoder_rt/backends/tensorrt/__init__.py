@@ -1,0 +1,1 @@
+"""The backend of TensorRT and TensorRT-RTX engines."""

@@ -1,0 +1,217 @@
+"""COCO's panoptic files: `panoptic_*.json`, a folder of PNGs, and a folder of images.
+
+The format is described at https://cocodataset.org/#format-data, "Panoptic Segmentation". Category
+names are kept as they are ("sky-other-merged").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdecoder_rt.datasets.documents import Document, read_document
+from xdecoder_rt.datasets.image_files import check_same_size, read_rgb, read_rgb_png_ids
+from xdecoder_rt.datasets.items import (
+    Phrase,
+    Question,
+    Segment,
+    check_ids,
+    check_vocabulary,
+    repeated,
+)
+from xdecoder_rt.datasets.labelled_folder import (
+    MAX_SEGMENT_ID,
+    LabelledFolder,
+    LabelledFolderWriter,
+)
+from xdecoder_rt.errors import ArgumentError, DatasetError, shown
+
+_MAX_COCO_ID = (1 << 24) - 1
+
+
+@dataclass(frozen=True)
+class CocoItem:
+    """One image of a COCO panoptic data set; a `PanopticItem`.
+
+    Attributes:
+        image: The image file.
+        panoptic: The PNG whose colours are segment ids.
+        segments: The segments with COCO's ids, areas and crowd marks, in the file's order.
+        phrases: Always empty, as are the others: COCO's panoptic files have no texts.
+        captions: Always empty.
+        questions: Always empty.
+    """
+
+    image: Path
+    panoptic: Path
+    segments: tuple[Segment, ...]
+    phrases: tuple[Phrase, ...] = ()
+    captions: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+    def load_image(self) -> NDArray[np.uint8]:
+        """Decode the image.
+
+        Returns:
+            H x W x 3 uint8 RGB.
+
+        Raises:
+            DatasetError: if the file is missing or broken.
+        """
+        return read_rgb(self.image)
+
+    def load_panoptic(self) -> NDArray[np.int32]:
+        """Decode the map and check it against the segments and the image's size.
+
+        Returns:
+            H x W int32 segment ids (R + 256 G + 65536 B), 0 = unlabelled; crowds are included.
+
+        Raises:
+            DatasetError: if the PNG is missing, broken or not RGB, its size is not the image's,
+                or its ids are not those of `segments`.
+        """
+        ids = read_rgb_png_ids(self.panoptic)
+        check_same_size(ids, self.panoptic, self.image)
+        check_ids(ids, self.segments, str(self.panoptic))
+        return ids
+
+
+class CocoPanoptic:
+    """A COCO panoptic data set; a `PanopticDataset`.
+
+    Attributes:
+        vocabulary: The names of the categories, in the file's order.
+        stuff: Those with `isthing` 0.
+        items: The annotated images, in the file's order.
+    """
+
+    def __init__(
+        self, vocabulary: tuple[str, ...], stuff: frozenset[str], items: tuple[CocoItem, ...]
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.stuff = stuff
+        self.items = items
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.items)
+
+    @classmethod
+    def open(
+        cls, annotations: str | Path, panoptic_dir: str | Path, image_dir: str | Path
+    ) -> CocoPanoptic:
+        """Read the annotation file and check it; pixels are checked as items are loaded.
+
+        Args:
+            annotations: `panoptic_train2017.json` or the like.
+            panoptic_dir: The folder of PNGs (`panoptic_train2017/`).
+            image_dir: The folder of images (`train2017/`).
+
+        Raises:
+            DatasetError: if a file is missing, or a field is missing or wrong; it names the place.
+        """
+        return cls.parse(read_document(Path(annotations)), Path(panoptic_dir), Path(image_dir))
+
+    @classmethod
+    def parse(cls, document: Document, panoptic_dir: Path, image_dir: Path) -> CocoPanoptic:
+        """The same of an annotation file that has been read."""
+        for folder in (panoptic_dir, image_dir):
+            if not folder.is_dir():
+                raise DatasetError(f"{folder} is not a folder")
+        categories = {
+            id_: (category.text("name"), category.flag("isthing"))
+            for id_, category in document.by_id("categories", "category").items()
+        }
+        vocabulary, stuff = check_vocabulary(
+            [name for name, _ in categories.values()],
+            [name for name, isthing in categories.values() if not isthing],
+            document.where,
+        )
+        images = document.by_id("images", "image")
+        items = []
+        for record in document.documents("annotations", "annotation"):
+            image_id = record.reference("image_id", images, "image")
+            items.append(
+                CocoItem(
+                    images[image_id].file_inside(image_dir, "file_name"),
+                    record.file_inside(panoptic_dir, "file_name"),
+                    _read_segments(record, categories),
+                )
+            )
+        if not items:
+            raise document.error("'annotations' is empty", expected="at least one image")
+        return cls(vocabulary, stuff, tuple(items))
+
+
+def convert_coco_panoptic(
+    annotations: str | Path,
+    panoptic_dir: str | Path,
+    image_dir: str | Path,
+    out: str | Path,
+    *,
+    limit: int | None = None,
+) -> LabelledFolder:
+    """Write a COCO panoptic data set as a labelled folder.
+
+    Images are copied byte for byte. Ids are renumbered from 1 in the order of the segments. A
+    labelled folder knows no crowds: their pixels become unlabelled.
+
+    Args:
+        annotations: `panoptic_val2017.json` or the like.
+        panoptic_dir: The folder of PNGs.
+        image_dir: The folder of images.
+        out: The labelled folder to write.
+        limit: Take only so many images, from the first; None takes all.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        DatasetError: if the data set is broken, an image has more than 255 segments, or the
+            folder cannot be written; nothing is left of it then.
+        ArgumentError: if `limit` is less than 1.
+    """
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"'limit' is {limit}", expected="at least 1, or None")
+    dataset = CocoPanoptic.open(annotations, panoptic_dir, image_dir)
+    with LabelledFolderWriter(out, dataset.vocabulary, dataset.stuff) as writer:
+        for item in dataset.items[:limit]:
+            segments = [segment for segment in item.segments if not segment.iscrowd]
+            if len(segments) > MAX_SEGMENT_ID:
+                raise DatasetError(
+                    f"{item.panoptic} has {len(segments)} segments",
+                    expected=f"at most {MAX_SEGMENT_ID}, which fit a labelled folder's 8-bit map",
+                )
+            coco_ids = item.load_panoptic()
+            ids = np.zeros(coco_ids.shape, np.uint8)
+            for number, segment in enumerate(segments, start=1):
+                ids[coco_ids == segment.id] = number
+            labels = {n: segment.label for n, segment in enumerate(segments, start=1)}
+            writer.add(item.image, ids, labels)
+    return LabelledFolder.open(out, verify=False)
+
+
+def _read_segments(
+    annotation: Document, categories: Mapping[int, tuple[str, bool]]
+) -> tuple[Segment, ...]:
+    """The segments of an annotation; `categories` are name and `isthing` by id."""
+    segments = []
+    for record in annotation.records("segments_info", "segment"):
+        id_, category = record.integer("id"), record.integer("category_id")
+        if not 1 <= id_ <= _MAX_COCO_ID:
+            raise record.error(f"'id' is {id_}", expected=f"1 to {_MAX_COCO_ID}")
+        if category not in categories:
+            raise record.error(
+                f"'category_id' is {category}, which no category has",
+                expected=f"one of {shown(sorted(categories))}",
+            )
+        label, isthing = categories[category]
+        iscrowd = "iscrowd" in record and record.flag("iscrowd")
+        segments.append(Segment(id_, label, isthing, record.integer("area"), iscrowd))
+    if (twice := repeated([segment.id for segment in segments])) is not None:
+        raise annotation.error(f"two segments have the id {twice}", expected="distinct ids")
+    return tuple(segments)

@@ -1,0 +1,332 @@
+"""The labelled folder: images, maps of segment ids, and `annotations.json`.
+
+```
+DIR/annotations.json   {"vocabulary": [...], "stuff": [...], "items": [{"image", "panoptic",
+                        "segments": [{"id", "label", "isthing", "area"}],
+                        "phrases": [{"text", "ids"}], "captions": [...],
+                        "questions": [{"text", "answers", "choices"}]}]}
+DIR/...                images, and one-channel 8-bit PNGs of segment ids (0 = unlabelled)
+```
+
+Paths are relative to DIR. `ids` name the segments that a phrase means. `phrases`, `captions` and
+`questions` may be absent; other keys are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.datasets.image_files import read_size
+from xdecoder_rt.datasets.items import (
+    PanopticDataset,
+    PanopticItem,
+    Phrase,
+    Question,
+    Segment,
+    areas_of,
+    check_ids,
+    check_vocabulary,
+)
+from xdecoder_rt.datasets.json_records import Record, read_json
+from xdecoder_rt.datasets.labelled_item import MAX_SEGMENT_ID, Item, parse_item
+from xdecoder_rt.errors import DatasetError
+
+__all__ = [
+    "ANNOTATIONS",
+    "MAX_SEGMENT_ID",
+    "Item",
+    "LabelledFolder",
+    "LabelledFolderWriter",
+    "PanopticDataset",
+    "PanopticItem",
+    "Phrase",
+    "Question",
+    "Segment",
+]
+
+ANNOTATIONS = "annotations.json"
+
+
+class LabelledFolder:
+    """A labelled folder that has been read and checked; a `PanopticDataset`.
+
+    Attributes:
+        root: The folder.
+        vocabulary: Every label of the folder; what a model is asked for.
+        stuff: Those of the vocabulary that are stuff; the others are things.
+        items: The images, in the file's order.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        vocabulary: tuple[str, ...],
+        stuff: frozenset[str],
+        items: tuple[Item, ...],
+    ) -> None:
+        self.root = root
+        self.vocabulary = vocabulary
+        self.stuff = stuff
+        self.items = items
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.items)
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = True) -> LabelledFolder:
+        """Read a folder's `annotations.json` and check it.
+
+        Args:
+            path: The folder.
+            verify: Decode every image and map now, so that nothing can fail later. If False,
+                only `annotations.json` and the presence of the files are checked, and an item
+                checks its own pixels whenever it is loaded: for large folders.
+
+        Raises:
+            DatasetError: if anything is wrong; it names the file, the item and the field.
+        """
+        root = Path(path)
+        if not root.is_dir():
+            raise DatasetError(f"{root} is not a folder", expected=f"a folder with {ANNOTATIONS}")
+        document = read_json(root / ANNOTATIONS)
+        vocabulary, stuff = check_vocabulary(
+            document.texts("vocabulary"), document.texts("stuff"), document.where
+        )
+        records = document.records("items", "item")
+        if not records:
+            raise document.error("'items' is empty", expected="at least one labelled image")
+        isthing = {label: label not in stuff for label in vocabulary}
+        items = []
+        for record in records:
+            item = parse_item(root, record, isthing)
+            record.file_inside(root, "image")
+            record.file_inside(root, "panoptic")
+            items.append(item)
+        if verify:
+            for item in items:
+                item.load_panoptic()
+                item.load_image()
+        return cls(root, vocabulary, stuff, tuple(items))
+
+
+class LabelledFolderWriter:
+    """Writes a labelled folder, one image at a time.
+
+    A folder becomes a labelled folder when `annotations.json` appears in it, whole, at `close`:
+    an interrupted run cannot be taken for a finished one. As a context manager it closes at the
+    end of the block; after an exception it removes what it wrote instead.
+
+    Args:
+        path: The folder; new, or empty.
+        vocabulary: Every label that a segment may have.
+        stuff: Those of the vocabulary that are stuff.
+        image_format: How image arrays are stored.
+        jpeg_quality: Pillow's quality for "jpeg", 1 to 95.
+
+    Raises:
+        DatasetError: if the folder is not empty or cannot be made, or the vocabulary is wrong.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        vocabulary: Sequence[str],
+        stuff: Collection[str] = (),
+        *,
+        image_format: Literal["png", "jpeg"] = "png",
+        jpeg_quality: int = 92,
+    ) -> None:
+        self.root = Path(path)
+        names = Record({"vocabulary": [*vocabulary], "stuff": [*stuff]}, str(self.root))
+        self.vocabulary, self.stuff = check_vocabulary(
+            names.texts("vocabulary"), names.texts("stuff"), names.where
+        )
+        if self.root.exists() and not (self.root.is_dir() and not any(self.root.iterdir())):
+            raise DatasetError(
+                f"{self.root} exists and is not an empty folder",
+                fix="choose another folder or remove this one",
+            )
+        self._suffix = ".jpg" if image_format == "jpeg" else ".png"
+        self._jpeg_quality = jpeg_quality
+        self._isthing = {label: label not in self.stuff for label in self.vocabulary}
+        self._lines: list[str] = []
+        self._made: list[Path] = []  # files and folders, in the order in which they were made
+        self._closed = False
+        try:
+            for folder in (self.root, self.root / "images", self.root / "panoptic"):
+                missing = [p for p in (folder, *folder.parents) if not p.exists()]
+                folder.mkdir(parents=True, exist_ok=True)
+                self._made.extend(reversed(missing))
+        except OSError as error:
+            self.discard()
+            raise _cannot_write(self.root, error) from error
+
+    def __len__(self) -> int:
+        """The number of images added."""
+        return len(self._lines)
+
+    def add(
+        self,
+        image: NDArray[np.uint8] | Path,
+        panoptic: NDArray[np.integer[Any]],
+        segments: Mapping[int, str],
+        *,
+        phrases: Sequence[Phrase] = (),
+        captions: Sequence[str] = (),
+        questions: Sequence[Question] = (),
+    ) -> Item:
+        """Store one image with its labels; areas and `isthing` are found here.
+
+        Args:
+            image: H x W x 3 uint8 RGB, or an image file, which is copied byte for byte.
+            panoptic: H x W integer segment ids, 0 = unlabelled, at most 255.
+            segments: The label of each id in the map, and of no other.
+            phrases: Referring expressions, each of at least one of the ids.
+            captions: Descriptions of the whole image.
+            questions: Questions on the image.
+
+        Returns:
+            The item as `LabelledFolder.open` will give it.
+
+        Raises:
+            DatasetError: if the reader would refuse the item, or a file cannot be written.
+        """
+        where = f"{self.root}, item {len(self)}"
+        if self._closed:
+            raise DatasetError(f"{where}: the folder has been closed")
+        ids = _as_id_map(panoptic, where)
+        size = read_size(image) if isinstance(image, Path) else _rgb_size(image, where)
+        if ids.shape != size:
+            raise DatasetError(
+                f"{where}: the map is {ids.shape} and the image {size}", expected="the same size"
+            )
+        name = f"{len(self):06d}"
+        suffix = image.suffix.lower() if isinstance(image, Path) else self._suffix
+        areas = areas_of(ids)
+        entry: dict[str, object] = {
+            "image": f"images/{name}{suffix}",
+            "panoptic": f"panoptic/{name}.png",
+            "segments": [
+                {
+                    "id": int(id_),
+                    "label": label,
+                    "isthing": self._isthing.get(label, True),
+                    "area": areas.get(int(id_), 0),
+                }
+                for id_, label in segments.items()
+            ],
+            "phrases": [{"text": p.text, "ids": [int(i) for i in p.ids]} for p in phrases],
+            "captions": list(captions),
+        }
+        if questions:
+            entry["questions"] = [_question_json(question) for question in questions]
+        # What is written obeys the rules of the reader because the reader itself checks it.
+        item = parse_item(self.root, Record(entry, where), self._isthing)
+        check_ids(ids, item.segments, f"{where}: the map")
+        try:
+            self._made.extend((item.image, item.panoptic))
+            if isinstance(image, Path):
+                shutil.copyfile(image, item.image)
+            else:
+                Image.fromarray(image).save(item.image, quality=self._jpeg_quality)
+            Image.fromarray(ids).save(item.panoptic)
+        except OSError as error:
+            raise _cannot_write(item.image, error) from error
+        self._lines.append(json.dumps(entry))
+        return item
+
+    def close(self) -> None:
+        """Write `annotations.json` in one step. Closing again does nothing.
+
+        Raises:
+            DatasetError: if no image was added or the file cannot be written.
+        """
+        if self._closed:
+            return
+        if not self._lines:
+            raise DatasetError(f"{self.root}: no image was added", expected="at least one")
+        vocabulary, stuff = json.dumps(self.vocabulary), json.dumps(sorted(self.stuff))
+        items = ",\n".join(self._lines)  # an item a line: a change of one is one line of a diff
+        text = f'{{"vocabulary": {vocabulary},\n"stuff": {stuff},\n"items": [\n{items}\n]}}\n'
+        try:
+            with atomic_writer(self.root / ANNOTATIONS) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise _cannot_write(self.root / ANNOTATIONS, error) from error
+        self._closed = True
+
+    def discard(self) -> None:
+        """Remove what was written before `close`, and the folders made if they are now empty."""
+        if self._closed:
+            return
+        self._closed = True
+        for path in reversed(self._made):
+            try:
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError:
+                continue  # someone else's file is in the folder: it stays
+
+    def __enter__(self) -> LabelledFolderWriter:
+        """The writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the folder; after an exception, in the block or in closing, discard it."""
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.discard()
+
+
+def _question_json(question: Question) -> dict[str, object]:
+    entry: dict[str, object] = {"text": question.text, "answers": list(question.answers)}
+    if question.choices is not None:
+        entry["choices"] = list(question.choices)
+    return entry
+
+
+def _as_id_map(panoptic: NDArray[np.integer[Any]], where: str) -> NDArray[np.uint8]:
+    if panoptic.ndim != 2 or panoptic.dtype.kind not in "iu":
+        raise DatasetError(
+            f"{where}: the map has the shape {panoptic.shape} and type {panoptic.dtype}",
+            expected="height x width integer ids",
+        )
+    if panoptic.size and (panoptic.min() < 0 or panoptic.max() > MAX_SEGMENT_ID):
+        raise DatasetError(
+            f"{where}: the map has ids from {panoptic.min()} to {panoptic.max()}",
+            expected=f"0 to {MAX_SEGMENT_ID}",
+        )
+    return np.ascontiguousarray(panoptic, dtype=np.uint8)
+
+
+def _rgb_size(image: NDArray[np.uint8], where: str) -> tuple[int, int]:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise DatasetError(
+            f"{where}: the image has the shape {image.shape} and type {image.dtype}",
+            expected="height x width x 3 uint8",
+        )
+    return image.shape[0], image.shape[1]
+
+
+def _cannot_write(path: Path, error: OSError) -> DatasetError:
+    return DatasetError(f"{path} cannot be written: {error.strerror or error}")

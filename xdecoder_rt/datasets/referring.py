@@ -1,0 +1,186 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg as `refer` distributes them.
+
+A data set is a list of refs (``refs(unc).p``, ``refs(google).p`` or ``refs(umd).p``, pickles, or
+the same list as JSON), each of which says in several sentences which instance is meant, and
+``instances.json`` in COCO's format. The images are of COCO's train2014
+(https://github.com/lichengunc/refer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdecoder_rt.datasets.coco_images import CocoImages
+from xdecoder_rt.datasets.documents import Document
+from xdecoder_rt.datasets.image_files import read_rgb, read_size
+from xdecoder_rt.datasets.instances import Instance, paint, read_instance
+from xdecoder_rt.datasets.items import Phrase, Question, Segment, areas_of, check_vocabulary
+from xdecoder_rt.datasets.text_items import ItemSet
+from xdecoder_rt.errors import DatasetError, shown
+
+
+class ReferringItem:
+    """One image with its instances and the expressions that refer to them; a `PanopticItem`.
+
+    Outlines are rasterised whenever the map is loaded, and that alone can tell which instances
+    others leave visible: `segments` and `phrases` therefore rasterise once, when first asked for.
+
+    Args:
+        image: The image file.
+        size: Its height and width according to the annotations.
+        instances: All instances of the image; the first has the id 1.
+        expressions: Expressions, each of the id of one instance.
+
+    Attributes:
+        image: The image file.
+        captions: Always empty.
+        questions: Always empty.
+    """
+
+    def __init__(
+        self,
+        image: Path,
+        size: tuple[int, int],
+        instances: tuple[Instance, ...],
+        expressions: tuple[Phrase, ...],
+    ) -> None:
+        self.image = image
+        self.captions: tuple[str, ...] = ()
+        self.questions: tuple[Question, ...] = ()
+        self._size = size
+        self._instances = instances
+        self._expressions = expressions
+        self._segments: tuple[Segment, ...] | None = None
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The instances with visible pixels, crowds included; all are things.
+
+        Raises:
+            DatasetError: if the map cannot be made.
+        """
+        if self._segments is None:
+            self.load_panoptic()
+        return self._segments or ()
+
+    @property
+    def phrases(self) -> tuple[Phrase, ...]:
+        """The expressions whose instance has visible pixels; each names one segment.
+
+        Raises:
+            DatasetError: if the map cannot be made.
+        """
+        visible = {segment.id for segment in self.segments}
+        return tuple(phrase for phrase in self._expressions if visible.issuperset(phrase.ids))
+
+    def load_image(self) -> NDArray[np.uint8]:
+        """Decode the image.
+
+        Returns:
+            H x W x 3 uint8 RGB.
+
+        Raises:
+            DatasetError: if the file is missing or broken.
+        """
+        return read_rgb(self.image)
+
+    def load_panoptic(self) -> NDArray[np.int32]:
+        """Rasterise the instances, smaller ones over larger ones.
+
+        Returns:
+            H x W int32 segment ids, 0 = unlabelled; crowds are included.
+
+        Raises:
+            DatasetError: if the image is not of the size annotated, or is missing, or an instance
+                does not fit it.
+            MissingExtraError: if pycocotools is not installed.
+        """
+        if (size := read_size(self.image)) != self._size:
+            raise DatasetError(
+                f"{self.image} is {size} and annotated as {self._size} (height, width)",
+                expected="the image that was annotated",
+            )
+        try:
+            ids = paint(self._instances, size)
+        except DatasetError as error:
+            raise DatasetError(f"{self.image}: {error.what}", expected=error.expected) from error
+        areas = areas_of(ids)
+        self._segments = tuple(
+            Segment(number, instance.label, True, areas[number], instance.iscrowd)
+            for number, instance in enumerate(self._instances, start=1)
+            if number in areas
+        )
+        return ids
+
+
+def read_referring(
+    refs: Sequence[object], where: str, instances: Document, images: CocoImages, split: str
+) -> ItemSet:
+    """The images of one split, in the order of their first refs.
+
+    The segments of an image are all its instances, those that no expression means included. Their
+    labels are COCO's names. White space in sentences is normalised, and a sentence of white space
+    alone is left out.
+
+    Args:
+        refs: The list of refs.
+        where: Their file, for errors.
+        instances: The content of ``instances.json``.
+        images: Where the images are.
+        split: ``train``, ``val``, ``testA`` or ``testB`` (of RefCOCO and RefCOCO+), or ``test``:
+            all whose names start so.
+
+    Raises:
+        DatasetError: if a field is missing or wrong, an image is missing, or no ref is of the
+            split; it names the place.
+    """
+    categories = {
+        id_: category.text("name")
+        for id_, category in instances.by_id("categories", "category").items()
+    }
+    vocabulary, stuff = check_vocabulary(list(categories.values()), (), instances.where)
+    known = instances.by_id("images", "image")
+    annotations = instances.by_id("annotations", "annotation")
+    of_image: dict[int, list[int]] = {image_id: [] for image_id in known}
+    for id_, annotation in annotations.items():
+        of_image[annotation.reference("image_id", known, "image")].append(id_)
+
+    expressions: dict[int, list[tuple[str, int]]] = {}
+    splits = set()
+    for number, value in enumerate(refs):
+        ref = Document(value, f"{where}, ref {number}")
+        splits.add(name := ref.text("split"))
+        if not (name == split or (split == "test" and name.startswith("test"))):
+            continue
+        image_id = ref.reference("image_id", known, "image")
+        meant = ref.reference("ann_id", annotations, "instance")
+        if annotations[meant].integer("image_id") != image_id:
+            raise ref.error(f"'ann_id' is {meant}, an instance of another image than {image_id}")
+        for sentence in ref.documents("sentences", "sentence"):
+            if text := sentence.words("sent"):
+                expressions.setdefault(image_id, []).append((text, meant))
+    if not expressions:
+        raise DatasetError(
+            f"{where} has no expressions of the split {shown(split)}",
+            expected=f"one of {shown(sorted(splits))}",
+        )
+    items = []
+    for image_id, texts in expressions.items():
+        record = known[image_id]
+        size = record.integer("height"), record.integer("width")
+        if min(size) < 1:
+            raise record.error(f"the size is {size} (height, width)", expected="at least 1 x 1")
+        ids = of_image[image_id]
+        items.append(
+            ReferringItem(
+                images.find(record, image_id, record.text("file_name")),
+                size,
+                tuple(read_instance(annotations[id_], id_, categories, size) for id_ in ids),
+                tuple(Phrase(text, (ids.index(meant) + 1,)) for text, meant in texts),
+            )
+        )
+    return ItemSet(tuple(items), vocabulary, stuff)

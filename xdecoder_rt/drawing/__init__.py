@@ -1,0 +1,1 @@
+"""Pictures of results: masks, outlines, labels and strips of text."""

@@ -1,0 +1,1 @@
+"""From class and mask logits to maps and masks at the size of the image."""

@@ -1,0 +1,98 @@
+"""The way of mask logits from stride 4 to the source image, and the compiled loops that walk it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.image import Letterbox
+from xdecoder_rt.masks.resample import Axis, mask_axis
+
+__all__ = ["TILE_HEIGHT", "MaskGrid", "kernels", "place"]
+
+TILE_HEIGHT = 16
+"""Output rows that the compiled loops work on at once; a band of rows starts at a multiple."""
+
+
+def _best_kernels() -> ModuleType:
+    baseline = import_module("xdecoder_rt.masks._postprocess")
+    if baseline.runs_avx2():
+        # Absent where the compiler that built the package does not know the instructions.
+        with suppress(ImportError):
+            return import_module("xdecoder_rt.masks._postprocess_avx2")
+    return baseline
+
+
+kernels = _best_kernels()
+"""The compiled loops (``_postprocess.pyx``), in the variant for this processor."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaskGrid:
+    """Both axes of the way of mask logits to the source image.
+
+    Attributes:
+        rows: from the logits' height to the source's.
+        columns: from the logits' width to the source's.
+    """
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the source image."""
+        return self.rows.target, self.columns.target
+
+    @cached_property
+    def arguments(self) -> tuple[Any, ...]:
+        """What every compiled loop takes after the logits.
+
+        The last bounds the overshoot of both axes together: how far an output may leave the range
+        of the values that it reads, as a share of that range.
+        """
+        row, column = self.rows.negative, self.columns.negative
+        return (
+            self.rows.first,
+            self.rows.tap_columns,
+            self.columns.first,
+            self.columns.tap_rows,
+            (1 + row) * column + row * (1 + column),
+        )
+
+
+@lru_cache(maxsize=64)
+def _grid(logits: tuple[int, int], letterbox: Letterbox) -> MaskGrid:
+    rows, columns = (
+        mask_axis(logits[i], letterbox.target[i], letterbox.valid[i], letterbox.source[i])
+        for i in range(2)
+    )
+    return MaskGrid(rows, columns)
+
+
+def place(
+    mask_logits: npt.ArrayLike, letterbox: Letterbox
+) -> tuple[npt.NDArray[np.float32], MaskGrid]:
+    """The logits as the compiled loops take them, and their way to the source image.
+
+    Args:
+        mask_logits: ``[K, h, w]``, of the whole padded input.
+        letterbox: where the image lies in the network input.
+
+    Raises:
+        ArgumentError: `mask_logits` has another number of axes or no pixels.
+    """
+    logits = np.ascontiguousarray(mask_logits, dtype=np.float32)
+    if logits.ndim != 3 or 0 in logits.shape[1:]:
+        raise ArgumentError(
+            f"the mask logits have shape {logits.shape}", expected="[masks, height, width]"
+        )
+    return logits, _grid((logits.shape[1], logits.shape[2]), letterbox)

@@ -1,0 +1,1 @@
+"""The ``.plan`` file: archive, manifest, and the plan as one object."""

@@ -1,0 +1,355 @@
+"""The ``.plan`` file: everything a device needs, in one archive.
+
+A plan is a ZIP archive with stored members (`xdecoder_rt.plan.archive`): ``manifest.json`` and the
+members that it lists, no more and no fewer. Opening a plan checks the archive's structure and the
+manifest; the digest of a member is checked once, before its first use, so that opening costs the
+same for any size. Digests prove that a file is whole, not who made it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, TypeAlias
+
+from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.errors import BuildError, PlanError, shown
+from xdecoder_rt.plan.archive import ArchiveWriter, Member, check_member_name, read_directory
+from xdecoder_rt.plan.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, MemberInfo
+
+__all__ = ["Plan", "write_plan"]
+
+_CHUNK = 1 << 20
+# The field after ir_version in an ONNX ModelProto: producer, domain, graph or opset_import.
+_ONNX_SECOND_FIELD = (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")
+Source: TypeAlias = "bytes | bytearray | memoryview | Path"
+
+
+class Plan:
+    """An open plan: its manifest, and its members as views of the mapped file.
+
+    Open one with `Plan.open`; it is a context manager. Methods may be called from many threads. The
+    file is mapped, not read, so it must not be changed in place while the plan is open; replacing
+    it, as `write_plan` does, is safe.
+
+    Attributes:
+        path: where the file is.
+        manifest: what it says about itself.
+    """
+
+    def __init__(
+        self, path: Path, file: BinaryIO, manifest: Manifest, members: dict[str, Member]
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._file: BinaryIO | None = file
+        self._members = members
+        self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._verified: set[str] = set()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Plan:
+        """Opens and checks a plan.
+
+        Args:
+            path: the file.
+            verify: also check the digest of every member now, instead of before its first use.
+
+        Returns:
+            The open plan.
+
+        Raises:
+            PlanVersionError: it was written in a format version that this release does not read.
+            PlanError: there is no such file, or it is not a sound plan; the message says in what.
+        """
+        location = Path(path)
+        file = _open_file(location)
+        try:
+            size = os.fstat(file.fileno()).st_size
+            _refuse_other_formats(location, file, size)
+            members = read_directory(file, size)
+            manifest = _read_manifest(file, members)
+            _check_members(manifest, members)
+            plan = cls(location, file, manifest, members)
+        except PlanError as error:
+            file.close()
+            raise type(error)(
+                f"{shown(str(location), 200)}: {error.what}",
+                expected=error.expected,
+                fix=error.fix,
+            ) from error
+        except BaseException:
+            file.close()
+            raise
+        if verify:
+            try:
+                plan.verify()
+            except BaseException:
+                plan.close()
+                raise
+        return plan
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members, the manifest excluded, in the order of the archive."""
+        return tuple(name for name in self._members if name != MANIFEST_NAME)
+
+    def view(self, name: str) -> memoryview:
+        """A member's bytes as a read-only view of the mapped file; nothing is copied.
+
+        The view stays valid after `close`; the mapping goes away with its last view.
+
+        Args:
+            name: a name in `names`.
+
+        Raises:
+            PlanError: there is no such member, its digest is wrong, or the plan is closed.
+        """
+        member = self._member(name)
+        with self._lock:
+            self._verify(name)
+            return memoryview(self._map)[member.offset : member.offset + member.size]
+
+    def read(self, name: str) -> bytes:
+        """A member's bytes, copied.
+
+        Raises:
+            PlanError: as for `view`.
+        """
+        member = self._member(name)
+        with self._lock:
+            file = self._verify(name)
+            file.seek(member.offset)
+            return file.read(member.size)
+
+    def verify(self) -> None:
+        """Checks the digest of every member.
+
+        Raises:
+            PlanError: one of them is wrong; the message names the member.
+        """
+        for name in self.names:
+            with self._lock:
+                self._verify(name)
+
+    def close(self) -> None:
+        """Closes the file. Views that were handed out stay valid. May be called twice."""
+        with self._lock:
+            if self._file is None:
+                return
+            self._file.close()
+            self._file = None
+            # With views alive the mapping cannot be closed; it is freed with the last of them.
+            with contextlib.suppress(BufferError):
+                self._map.close()
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Plan({str(self.path)!r}, {self.manifest.model.name!r}, {self.manifest.backend})"
+
+    def _member(self, name: str) -> Member:
+        if name not in self.manifest.members:
+            raise PlanError(
+                f"{shown(str(self.path), 200)} has no member {shown(name)}",
+                fix="xdecoder-rt info lists the members of a plan",
+            )
+        return self._members[name]
+
+    def _verify(self, name: str) -> BinaryIO:
+        """Checks a member's digest, once; gives the open file. The caller holds the lock."""
+        if self._file is None:
+            raise PlanError(f"{shown(str(self.path), 200)} is closed", fix="open it again")
+        if name in self._verified:
+            return self._file
+        member = self._members[name]
+        digest = hashlib.sha256()
+        # Read, not mapped: pages that are only hashed then do not count as this process's memory.
+        self._file.seek(member.offset)
+        for start in range(0, member.size, _CHUNK):
+            digest.update(self._file.read(min(_CHUNK, member.size - start)))
+        if digest.hexdigest() != self.manifest.members[name].sha256:
+            raise PlanError(
+                f"{shown(str(self.path), 200)}: the member {name!r} is damaged: its SHA-256 is not "
+                "the one in the manifest",
+                fix="fetch or build the plan again",
+            )
+        self._verified.add(name)
+        return self._file
+
+
+def _open_file(path: Path) -> BinaryIO:
+    name = shown(str(path), 200)
+    try:
+        # O_NONBLOCK: a named pipe would otherwise block here for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError as error:
+        raise PlanError(
+            f"There is no file {name}", fix="build one: xdecoder-rt build -o model.plan"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PlanError(f"The plan {name} cannot be opened: {reason}") from error
+    if os.path.isfile(descriptor):
+        return os.fdopen(descriptor, "rb")
+    is_directory = os.path.isdir(descriptor)
+    os.close(descriptor)
+    raise PlanError(
+        f"{name} is a {'directory' if is_directory else 'special file'}, not a plan",
+        expected="one .plan file",
+    )
+
+
+def _refuse_other_formats(path: Path, file: BinaryIO, size: int) -> None:
+    """Says what a file is that is not a plan, where its first bytes tell."""
+    if size == 0:
+        raise PlanError(
+            "The file is empty", fix="fetch or build it again; perhaps a copy was interrupted"
+        )
+    head = file.read(16)
+    suffix = path.suffix.lower()
+    if head[:4] == b"PK\x03\x04":
+        return
+    if head[:4] == b"ftrt" or suffix in (".engine", ".trt"):
+        raise PlanError(
+            "The file is a bare TensorRT engine, without the manifest and graphs of a plan",
+            fix="build a plan on this device: xdecoder-rt build",
+        )
+    if suffix == ".onnx" or (head[:1] == b"\x08" and head[2:3] in _ONNX_SECOND_FIELD):
+        raise PlanError(
+            "The file is a single ONNX graph; a plan holds several and a manifest",
+            fix="build a plan from the checkpoint: xdecoder-rt build --checkpoint FILE",
+        )
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+        raise PlanError(
+            "The file is a safetensors checkpoint, not a plan",
+            fix="build a plan from it: xdecoder-rt build --checkpoint FILE",
+        )
+    raise PlanError(
+        f"The file is not a plan: it begins with {shown(head[:8])}",
+        expected="a ZIP archive written by xdecoder-rt build",
+    )
+
+
+def _read_manifest(file: BinaryIO, members: dict[str, Member]) -> Manifest:
+    member = members.get(MANIFEST_NAME)
+    if member is None:
+        raise PlanError(
+            f"The archive has no {MANIFEST_NAME}", expected="a plan written by xdecoder-rt build"
+        )
+    if member.size > MANIFEST_LIMIT:
+        raise PlanError(
+            f"{MANIFEST_NAME} has {member.size:,} bytes", expected=f"at most {MANIFEST_LIMIT:,}"
+        )
+    file.seek(member.offset)
+    data = file.read(member.size)
+    # The one member without a SHA-256: nothing in the file could hold it but itself.
+    if zlib.crc32(data) != member.crc32:
+        raise PlanError(
+            f"{MANIFEST_NAME} is damaged: its CRC-32 differs",
+            fix="fetch or build the plan again",
+        )
+    return Manifest.from_json(data)
+
+
+def _check_members(manifest: Manifest, members: dict[str, Member]) -> None:
+    """The manifest and the archive must name the same members, of the same sizes."""
+    for name, info in manifest.members.items():
+        if name not in members:
+            raise PlanError(f"The member {name!r} is listed in the manifest and absent")
+        if members[name].size != info.size:
+            raise PlanError(
+                f"The member {name!r} has {members[name].size:,} bytes",
+                expected=f"the {info.size:,} bytes that the manifest lists",
+            )
+    for name in members:
+        if name not in manifest.members and name != MANIFEST_NAME:
+            raise PlanError(f"The member {name!r} is not listed in the manifest")
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """A member's source, and what one pass over its bytes found."""
+
+    source: Source
+    info: MemberInfo
+    crc32: int
+
+
+def write_plan(
+    path: str | os.PathLike[str], manifest: Manifest, members: Mapping[str, Source]
+) -> Manifest:
+    """Writes a plan, whole or not at all.
+
+    The bytes go to a temporary file in the same directory, which replaces `path` at the end; if
+    anything fails, a full disk included, nothing is left behind and an older plan stays. The same
+    arguments give the same bytes.
+
+    Args:
+        path: the file to write.
+        manifest: what the plan says about itself; its `members` are replaced.
+        members: the members by name: bytes, or the file that holds them.
+
+    Returns:
+        The manifest as written, with sizes and digests of the members.
+
+    Raises:
+        PlanError: a member's name is not allowed, or the manifest contradicts the members.
+        BuildError: the file cannot be written (directory missing, disk full), or a member's file
+            cannot be read.
+    """
+    if MANIFEST_NAME in members:
+        raise PlanError(f"{MANIFEST_NAME} is among the members", expected="it as the manifest")
+    try:
+        summed = {check_member_name(name): _sum(source) for name, source in members.items()}
+        written = replace(manifest, members={name: one.info for name, one in summed.items()})
+        data = written.to_json()
+        Manifest.from_json(data)  # what is written can be read
+        with atomic_writer(path) as file:
+            archive = ArchiveWriter(file)
+            archive.add(MANIFEST_NAME, [data], len(data), zlib.crc32(data))
+            for name, one in summed.items():
+                archive.add(name, _source_chunks(one.source), one.info.size, one.crc32)
+            archive.close()
+    except OSError as error:
+        raise BuildError(
+            f"The plan {shown(str(path), 200)} could not be written: {error.strerror or error}",
+            fix="free some space or choose another place; nothing was left behind",
+        ) from error
+    return written
+
+
+def _source_chunks(source: Source) -> Iterator[memoryview | bytes]:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    else:
+        yield memoryview(source).cast("B")
+
+
+def _sum(source: Source) -> _Summed:
+    digest, crc32, size = hashlib.sha256(), 0, 0
+    for chunk in _source_chunks(source):
+        digest.update(chunk)
+        crc32 = zlib.crc32(chunk, crc32)
+        size += len(chunk)
+    return _Summed(source, MemberInfo(digest.hexdigest(), size), crc32)

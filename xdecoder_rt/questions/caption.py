@@ -1,0 +1,279 @@
+"""Captions, one token a step: earlier tokens' keys and values are kept, and beams share them.
+
+The latents do not see the text and the text is causal, so nothing that was computed for an earlier
+token changes: a step encodes one token, decodes one row a beam, and scores the vocabulary once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt import tasks
+from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.results import Caption
+from xdecoder_rt.rows import Group, Region, RowDecoder, joined
+from xdecoder_rt.state import DecodedRows, Floats, ImageState
+from xdecoder_rt.words.text_graph import TextGraph, TextStates
+from xdecoder_rt.words.tokenizer import ClipTokenizer
+
+MAX_TOKENS = 50
+"""Tokens of a caption unless asked otherwise, as the original writes."""
+MAX_BEAMS = 64
+# What the next token may still change: a letter whose last bytes are to come, and an apostrophe,
+# which decoding closes up to the word before it if a contraction follows.
+_UNSETTLED = re.compile("(?: ?'\\w{0,2}|\N{REPLACEMENT CHARACTER}+)$")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a caption begins.
+
+    Attributes:
+        token_ids: the start token and the prompt's.
+        states: of these tokens in the text encoder.
+        region: what the caption is about, or None for all of the image.
+        group: the rows of these tokens, for the decode.
+    """
+
+    token_ids: tuple[int, ...]
+    states: TextStates
+    region: Region | None
+    group: Group
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A caption so far.
+
+    Attributes:
+        token_ids: the tokens after the opening, without an end token.
+        log_prob: of them, and of the end token if it has one, repetition penalised.
+        scored: how many tokens that is.
+        columns: the rows of the past that hold the caption's tokens.
+        finished: whether it has ended.
+    """
+
+    token_ids: tuple[int, ...]
+    log_prob: float
+    scored: int
+    columns: tuple[int, ...]
+    finished: bool = False
+
+    @property
+    def score(self) -> float:
+        """Mean log-probability of a token."""
+        return self.log_prob / max(1, self.scored)
+
+
+class CaptionWriter:
+    """Writes captions of encoded images.
+
+    Args:
+        text: encodes tokens.
+        rows: decodes rows.
+        tokenizer: the plan's.
+        scores: the token graph: ``[N, text width]`` to logits ``[N, vocabulary]``.
+        num_queries: of the model.
+        stops: texts that a caption ends before.
+        repetition_penalty: what the logits of tokens that a draft has already are divided by, or
+            multiplied by where they are negative (Keskar et al., CTRL, section 4.1); 1 for none.
+    """
+
+    def __init__(
+        self,
+        text: TextGraph,
+        rows: RowDecoder,
+        tokenizer: ClipTokenizer,
+        scores: Callable[[Floats], Floats],
+        num_queries: int,
+        stops: Sequence[str],
+        repetition_penalty: float = 1.0,
+    ) -> None:
+        self._text = text
+        self._rows = rows
+        self._tokenizer = tokenizer
+        self._scores = scores
+        self._num_queries = num_queries
+        self._stops = tuple(stops)
+        self._repetition_penalty = repetition_penalty
+
+    def open(self, prompt: str | None, region: Region | None) -> Opening:
+        """Encode a caption's beginning: the start token, and the words that it is to go on from."""
+        ids = self._tokenizer.tokens(prompt or "")[:-1]
+        states = self._text.proceed(np.array([ids], np.int64))
+        group = Group(
+            tasks.group("caption", self._num_queries, len(ids)), states.features[0], region
+        )
+        return Opening(ids, states, region, group)
+
+    def drafts(
+        self,
+        state: ImageState,
+        opening: Opening,
+        decoded: DecodedRows,
+        beams: int = 1,
+        max_tokens: int | None = None,
+    ) -> Iterator[Draft]:
+        """Write a caption; the best draft after each token, the finished one last.
+
+        With one beam each draft continues the one before. Of several finished captions that with
+        the highest mean log-probability a token is the best.
+
+        Args:
+            state: of the image.
+            opening: of :meth:`open`.
+            decoded: the opening's rows.
+            beams: drafts followed at a time.
+            max_tokens: longest caption, without opening and end; None for 50.
+
+        Raises:
+            ArgumentError: `beams` or `max_tokens` is out of range.
+        """
+        steps = self._steps(opening, beams, max_tokens)
+        latents = self._rows.latents(state)
+        past = joined(latents, decoded)
+        first = tuple(range(len(latents.layout), len(past.layout)))
+        live, finished = [Draft((), 0.0, 0, first)], []
+        states, (embedding,) = opening.states, decoded.answer("caption")
+        for step in range(steps):
+            live, parents, ended = self._extended(live, self._scores(embedding), beams, opening)
+            finished += ended
+            if not live or len(finished) >= beams or step == steps - 1:
+                break
+            yield live[0]
+            # Tokens of the opening and of earlier steps come before.
+            place = len(opening.token_ids) + step
+            ids = np.array([[draft.token_ids[-1]] for draft in live], np.int64)
+            states = self._text.proceed(ids, states.chosen(parents))
+            group = self._step(states.features[:, 0], live, place, opening, past)
+            rows = self._rows.proceed(state, past, group)
+            live = [
+                replace(draft, columns=(*draft.columns, len(past.layout) + i))
+                for i, draft in enumerate(live)
+            ]
+            past, embedding = joined(past, rows), rows.caption_embedding
+        best = max(finished or live, key=lambda draft: draft.score)
+        yield replace(best, finished=True)
+
+    def caption(self, opening: Opening, draft: Draft) -> Caption:
+        """A draft as a result: the opening's words and its own, up to a stop."""
+        text = self._tokenizer.decode((*opening.token_ids, *draft.token_ids))
+        begun = len(self._tokenizer.decode(opening.token_ids))
+        ends = [at for stop in self._stops if (at := text.find(stop, begun)) >= 0]
+        return Caption(text[: min(ends, default=len(text))].strip(), draft.score)
+
+    def settled(self, opening: Opening, draft: Draft) -> str:
+        """The beginning of a draft's :meth:`caption` that no later token takes back."""
+        text = self.caption(opening, draft).text
+        if draft.finished:
+            return text
+        text = _UNSETTLED.sub("", text)
+        # A stop may have begun.
+        held = (
+            size
+            for stop in self._stops
+            for size in range(len(stop) - 1, 0, -1)
+            if text.endswith(stop[:size])
+        )
+        return text[: len(text) - max(held, default=0)].rstrip()
+
+    def _steps(self, opening: Opening, beams: int, max_tokens: int | None) -> int:
+        room = self._tokenizer.context_length - len(opening.token_ids)
+        if not 1 <= beams <= MAX_BEAMS:
+            raise ArgumentError(f"beams is {beams}", expected=f"1 to {MAX_BEAMS}")
+        if max_tokens is not None and not 1 <= max_tokens <= room:
+            raise ArgumentError(
+                f"max_tokens is {max_tokens}",
+                expected=f"1 to {room}, what the context length leaves after the prompt",
+            )
+        return max_tokens or min(MAX_TOKENS, room)
+
+    def _extended(
+        self, live: list[Draft], logits: Floats, beams: int, opening: Opening
+    ) -> tuple[list[Draft], npt.NDArray[np.int64], list[Draft]]:
+        """Every draft with its likeliest next tokens: the best that go on, and those that ended.
+
+        Returns:
+            Up to `beams` drafts that go on, best first; the draft that each continues; and the
+            drafts that ended among the best `beams` of all.
+        """
+        log_probs = log_softmax(self._penalised(live, logits))
+        # A draft ends in one way at most, or in as many as it has stops.
+        count = min(log_probs.shape[1], 2 * beams)
+        likeliest = np.argpartition(-log_probs, count - 1, axis=1)[:, :count]
+        candidates = sorted(
+            (
+                (-(draft.log_prob + float(log_probs[i, token])), i, int(token))
+                for i, draft in enumerate(live)
+                for token in likeliest[i]
+            ),
+        )
+        going: list[Draft] = []
+        parents: list[int] = []
+        ended: list[Draft] = []
+        for rank, (negative, parent, token) in enumerate(candidates):
+            if len(going) == beams:
+                break
+            draft = live[parent]
+            ids = draft.token_ids
+            ids = ids if token == self._tokenizer.end_token else (*ids, token)
+            longer = replace(draft, token_ids=ids, log_prob=-negative, scored=draft.scored + 1)
+            if token == self._tokenizer.end_token or self._stops_at(opening, ids):
+                if rank < beams:
+                    ended.append(replace(longer, finished=True))
+            else:
+                going.append(longer)
+                parents.append(parent)
+        return going, np.array(parents, np.int64), ended
+
+    def _penalised(self, live: list[Draft], logits: Floats) -> Floats:
+        """Logits with those of each draft's own tokens lowered."""
+        if self._repetition_penalty == 1.0:
+            return logits
+        lowered = logits.copy()
+        for row, draft in zip(lowered, live, strict=True):
+            own = list(set(draft.token_ids))
+            kept = row[own]
+            penalty = self._repetition_penalty
+            row[own] = np.where(kept > 0, kept / penalty, kept * penalty)
+        return lowered
+
+    def _stops_at(self, opening: Opening, token_ids: tuple[int, ...]) -> bool:
+        if not self._stops:
+            return False
+        # Enough of the last tokens to hold any stop: a token is at least a byte.
+        longest = max(len(stop.encode()) for stop in self._stops)
+        tail = self._tokenizer.decode((*opening.token_ids, *token_ids)[-longest:])
+        return any(stop in tail for stop in self._stops)
+
+    def _step(
+        self,
+        features: Floats,
+        live: list[Draft],
+        place: int,
+        opening: Opening,
+        past: DecodedRows,
+    ) -> Group:
+        """One row a draft, each seeing the latents and its own earlier tokens."""
+        count = len(live)
+        one = tasks.group("caption", self._num_queries, 1, place)
+        layout = replace(one.chosen(np.zeros(count, np.int64)), text=np.arange(count))
+        visible = np.zeros((count, len(past.layout)), np.bool_)
+        visible[:, : self._num_queries] = True
+        for row, draft in zip(visible, live, strict=True):
+            row[list(draft.columns)] = True
+        return Group(layout, features, opening.region, visible)
+
+
+def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    """Log-probabilities along the last axis."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    normalised: npt.NDArray[np.float64] = shifted - np.log(
+        np.exp(shifted).sum(axis=-1, keepdims=True)
+    )
+    return normalised

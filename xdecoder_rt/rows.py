@@ -1,0 +1,243 @@
+"""One decode for every task asked of an image: groups of rows side by side over one image state.
+
+The latent queries know the image alone, so they are decoded with the first question and kept; what
+is asked later costs its own rows (see :mod:`xdecoder_rt.tasks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt import tasks
+from xdecoder_rt.backends.base import Array, Backend, Graph
+from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.plan.manifest import DecoderInfo
+from xdecoder_rt.state import DecodedRows, Floats, ImageState
+from xdecoder_rt.tasks import Layout
+
+LEVEL_STRIDES = (32, 16, 8)
+PAST_MULTIPLE = 32
+Region = tuple[Floats, Floats, Floats]
+"""1 inside and -1 outside, float32 ``[N]`` for each level that the decoder attends to."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one task adds to a decode.
+
+    Attributes:
+        layout: its rows, of `tasks.group`.
+        text: float32 ``[T, proj_dim]``, the features of its text rows.
+        region: what its rows are confined to that would see all of the image, or None.
+        visible: bool ``[R, P]``, which rows of the past each row sees; None where the task table
+            says it. Its rows then see no others of the run but themselves.
+    """
+
+    layout: Layout
+    text: Floats
+    region: Region | None = None
+    visible: npt.NDArray[np.bool_] | None = None
+
+
+class RowDecoder:
+    """Runs the decode graph on groups of rows.
+
+    Args:
+        info: the plan's decoder section.
+        width: of a row, as of a text embedding.
+        graph: the decode graph for a state.
+        backend: what runs it.
+    """
+
+    def __init__(
+        self,
+        info: DecoderInfo,
+        width: int,
+        graph: Callable[[ImageState], Graph],
+        backend: Backend,
+    ) -> None:
+        self._info = info
+        self._width = width
+        self._graph = graph
+        self._backend = backend
+
+    def latents(self, state: ImageState) -> DecodedRows:
+        """The latent queries of an image, decoded on first need and kept."""
+        self.decode(state, [])
+        assert state.latents is not None  # decode left them
+        return state.latents
+
+    def decode(self, state: ImageState, groups: Sequence[Group]) -> list[DecodedRows]:
+        """Decode groups in one run of the graph, with the latents where they are not known yet.
+
+        Where they are more rows than the plan takes at a time, they are divided over several runs:
+        no group sees another, so each result is the same.
+
+        Returns:
+            The rows of each group.
+
+        Raises:
+            ArgumentError: one group alone is more than the plan takes.
+        """
+        if state.latents is None:
+            with state.lock:
+                if state.latents is None:
+                    first = Group(
+                        tasks.latents(self._info.num_queries),
+                        np.empty((0, self._width), np.float32),
+                    )
+                    now, *later = self._divided([first, *groups])
+                    state.latents, *rest = self._run(state, now, None)
+                    return rest + self._runs(state, later, state.latents)
+        return self._runs(state, self._divided(groups), state.latents)
+
+    def _runs(
+        self, state: ImageState, divided: Sequence[Sequence[Group]], past: DecodedRows
+    ) -> list[DecodedRows]:
+        return [rows for groups in divided for rows in self._run(state, groups, past)]
+
+    def _divided(self, groups: Sequence[Group]) -> list[list[Group]]:
+        """Groups in as few runs as take them in this order."""
+        most = self._info.max_rows
+        runs: list[list[Group]] = []
+        room = 0
+        for group in groups:
+            rows = len(group.layout)
+            if most is not None and rows > most:
+                raise ArgumentError(
+                    f"One question has {rows} rows",
+                    expected=f"at most {most}, what this plan takes at a time",
+                    fix="ask phrases one by one (joint=False), or build with a larger --max-rows",
+                )
+            if not runs or (most is not None and rows > room):
+                runs.append([])
+                room = most or 0
+            runs[-1].append(group)
+            room -= rows
+        return runs
+
+    def proceed(self, state: ImageState, past: DecodedRows, group: Group) -> DecodedRows:
+        """Decode rows after others: ``past`` has everything that they may see before them."""
+        return self._run(state, [group], past)[0]
+
+    def _run(
+        self, state: ImageState, groups: Sequence[Group], past: DecodedRows | None
+    ) -> list[DecodedRows]:
+        first = tasks.LATENTS if past is None else 1
+        layout = tasks.side_by_side([group.layout for group in groups], first)
+        graph = self._graph(state)
+        feeds = {
+            **{name: value for name, value in state.values.items() if name in graph.inputs},
+            **self._rows(layout, groups, past),
+            **_regions(layout, groups, state),
+            **self._past(past),
+        }
+        outputs = graph(feeds)
+
+        def out(name: str) -> Floats:
+            array: Floats = self._backend.to_numpy(outputs[name])
+            return array
+
+        layers = range(self._info.layers)
+        decoded = DecodedRows(
+            layout,
+            out("class_embedding")[0],
+            out("mask_embedding")[0],
+            out("caption_embedding")[0],
+            tuple(out(f"row_keys_{i}") for i in layers),
+            tuple(out(f"row_values_{i}") for i in layers),
+        )
+        return [decoded.chosen(rows) for rows in _places(groups)]
+
+    def _rows(
+        self, layout: Layout, groups: Sequence[Group], past: DecodedRows | None
+    ) -> dict[str, Array]:
+        text = np.zeros((len(layout), self._width), np.float32)
+        text[layout.text != tasks.NO_TEXT] = np.concatenate([group.text for group in groups])
+        visible = tasks.visible(layout, None if past is None else past.layout)
+        if past is not None:
+            known = len(past.layout)
+            for rows, group in zip(_places(groups), groups, strict=True):
+                if group.visible is not None:
+                    visible[rows, :known] = group.visible
+                    visible[rows, known:] = np.eye(len(layout), dtype=np.bool_)[rows]
+            unused = np.zeros((len(layout), _padding(known)), np.bool_)
+            visible = np.concatenate((visible[:, :known], unused, visible[:, known:]), axis=1)
+        return {
+            "kind": layout.kind[None],
+            "content": layout.content[None],
+            "position": layout.position[None],
+            "text": text[None],
+            "visible": visible[None],
+        }
+
+    def _past(self, past: DecodedRows | None) -> dict[str, Array]:
+        heads = self._info.heads
+        known = 0 if past is None else len(past.layout)
+        unused = np.zeros((1, heads, _padding(known), self._width // heads), np.float32)
+        feeds: dict[str, Array] = {}
+        for i in range(self._info.layers):
+            for name in ("keys", "values"):
+                states = () if past is None else (getattr(past, name)[i],)
+                feeds[f"past_{name}_{i}"] = np.concatenate((*states, unused), axis=2)
+        return feeds
+
+
+def _places(groups: Sequence[Group]) -> list[slice]:
+    """Where the rows of each group lie, side by side."""
+    ends = np.cumsum([len(group.layout) for group in groups]).tolist()
+    return [slice(end - len(group.layout), end) for group, end in zip(groups, ends, strict=True)]
+
+
+def _padding(rows: int) -> int:
+    """Rows that nobody sees, added to a past so that its size changes at few steps of a caption.
+
+    To some backends a new size is a new plan of the graph.
+    """
+    return -rows % PAST_MULTIPLE
+
+
+def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
+    """Rows one after another, as a past."""
+    parts = (first, *others)
+
+    def all_of(name: str) -> Floats:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    def states(name: str) -> tuple[Floats, ...]:
+        by_layer = zip(*(getattr(part, name) for part in parts), strict=True)
+        return tuple(np.concatenate(layer, axis=2) for layer in by_layer)
+
+    return DecodedRows(
+        Layout.joined([part.layout for part in parts]),
+        all_of("class_embedding"),
+        all_of("mask_embedding"),
+        all_of("caption_embedding"),
+        states("keys"),
+        states("values"),
+    )
+
+
+def _regions(layout: Layout, groups: Sequence[Group], state: ImageState) -> dict[str, Array]:
+    """Every group's region as a channel of its own; one of zeros where there is none."""
+    found = [group.region for group in groups if group.region is not None]
+    weight = np.zeros((1, len(layout), max(1, len(found))), np.float32)
+    channel = 0
+    for rows, group in zip(_places(groups), groups, strict=True):
+        if group.region is not None:
+            weight[0, rows, channel] = tasks.sees_everything(group.layout)
+            channel += 1
+    feeds: dict[str, Array] = {"region_weight": weight}
+    height, width = state.letterbox.target
+    for level, stride in enumerate(LEVEL_STRIDES):
+        positions = (height // stride) * (width // stride)
+        feeds[f"regions_{level}"] = (
+            np.stack([region[level] for region in found])
+            if found
+            else np.zeros((1, positions), np.float32)
+        )[None]
+    return feeds

@@ -1,0 +1,268 @@
+"""`python -m xdecoder_rt.scenes`: write labelled folders of generated scenes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xdecoder_rt.errors import XDecoderError
+from xdecoder_rt.scenes.bank.build import BankPlan, build_bank
+from xdecoder_rt.scenes.describe import describe_folder
+from xdecoder_rt.scenes.generate import DOMAINS, SPLITS, default_cache, generate
+from xdecoder_rt.training.sheet import write_sheet
+from xdecoder_rt.training.sources import open_source
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Draw labelled scenes and write them as a labelled folder: images, maps of segment ids and
+annotations.json, as `xdecoder-rt train` and `xdecoder-rt eval` read them.
+
+Three domains:
+  clipart   Open Clip Art drawings over procedural textures: hundreds of everyday nouns.
+            Needs the drawings: sudo apt-get install openclipart-svg
+  workcell  rendered rooms with robot arms, tables, tools, groceries and furniture.
+  mujoco    such rooms by another renderer, with other robots: to measure with, never to train on
+            (splits val and novel). Needs OpenGL without a screen: sudo apt-get install libosmesa6
+
+Three splits:
+  train     what to train on
+  val       the names of training, in drawings and arrangements it never sees
+  novel     things whose names (and their synonyms and compounds) training never uses
+
+`describe` writes the phrases, captions and questions of a labelled folder anew.
+
+`bank` collects what training composes scenes of while it runs: the drawings and many views of the
+rendered things as cut-outs, whole scenes of labelled folders, and photographs. `xdecoder-rt train`
+takes a bank like any data set; every sample is another scene.
+
+`sheet` draws the first items of a bank or of any other data set side by side, to look at.
+"""
+
+_EXAMPLES = """\
+examples:
+  python -m xdecoder_rt.scenes clipart data/clipart_train --count 12000
+  python -m xdecoder_rt.scenes workcell data/workcell_val --count 150 --split val
+  python -m xdecoder_rt.scenes mujoco data/mujoco_val --count 100 --split val
+  python -m xdecoder_rt.scenes workcell data/more --count 2000 --seed 1 --workers 8
+  python -m xdecoder_rt.scenes describe data/workcell_val --seed 2
+  python -m xdecoder_rt.scenes bank data/bank --scenes data/more --photographs wallpapers
+  python -m xdecoder_rt.scenes sheet data/bank bank.jpg
+
+Scene i of a seed is the same on every run, whatever the number of workers. The folder appears when
+it is complete; after an interruption, run the same command again.
+"""
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, like 480x384") from None
+    return height, width
+
+
+def _add_generate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, help="folder to write; it must not hold a finished set")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="how many scenes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="train",
+        help="which names and drawings to use (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="another seed gives other scenes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        metavar="WxH",
+        help="size of every image (default: varied, at most 448 a side)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one a processor core)"
+    )
+    parser.add_argument(
+        "--clipart-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the drawings (default: /usr/share/openclipart/svg)",
+    )
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="where rendered drawings are kept (default: the user's cache folder)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_describe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a labelled folder; its labels stay as they are")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="another seed gives other texts (default: %(default)s, the generator's too)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one a processor core)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_bank_arguments(parser: argparse.ArgumentParser) -> None:
+    plan = BankPlan()
+    parser.add_argument("out", type=Path, help="folder of the bank")
+    parser.add_argument(
+        "--scenes",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="labelled folders whose images go in as whole scenes",
+    )
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="folders of pictures to paste on that show nothing of the vocabulary",
+    )
+    for name, about in (
+        ("views", "renderings of each name"),
+        ("backdrops", "scenes of stuff alone"),
+        ("side", "longest side of a cut-out, pixels"),
+        ("scene_side", "longest side of a scene, pixels"),
+        ("quality", "of the pictures, 1 to 100"),
+        ("seed", "another seed gives other renderings"),
+    ):
+        default = getattr(plan, name)
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{about} (default: {default})"
+        )
+    parser.add_argument(
+        "--clipart-dir",
+        type=Path,
+        default=plan.clipart_dir,
+        metavar="DIR",
+        help="folder of the drawings (default: %(default)s)",
+    )
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where drawings are kept")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="a bank, a labelled folder, or any other source")
+    parser.add_argument("out", type=Path, help="the JPEG to write")
+    parser.add_argument("--count", type=int, default=24, metavar="N", help="(default: 24)")
+    parser.add_argument("--columns", type=int, default=6, metavar="N", help="(default: 6)")
+    parser.add_argument(
+        "--width", type=int, default=224, metavar="N", help="of one picture, pixels (default: 224)"
+    )
+
+
+def _sheet(arguments: argparse.Namespace) -> str:
+    source = open_source(arguments.source)
+    write_sheet(source, arguments.out, arguments.count, arguments.columns, arguments.width)
+    return f"{arguments.out}: {min(arguments.count, len(source.items))} pictures"
+
+
+def _bank(arguments: argparse.Namespace) -> str:
+    plan = BankPlan(
+        views=arguments.views,
+        backdrops=arguments.backdrops,
+        scenes=tuple(arguments.scenes),
+        photographs=tuple(arguments.photographs),
+        side=arguments.side,
+        scene_side=arguments.scene_side,
+        quality=arguments.quality,
+        seed=arguments.seed,
+        clipart_dir=arguments.clipart_dir,
+    )
+    cache = arguments.cache_dir or default_cache()
+    counts = build_bank(plan, arguments.out, cache, not arguments.quiet)
+    return f"{arguments.out}: {counts}"
+
+
+def _generate(arguments: argparse.Namespace) -> str:
+    folder = generate(
+        arguments.command,
+        arguments.out,
+        arguments.count,
+        split=arguments.split,
+        seed=arguments.seed,
+        size=arguments.size,
+        workers=arguments.workers,
+        clipart_dir=arguments.clipart_dir,
+        cache_dir=arguments.cache_dir,
+        progress=not arguments.quiet,
+    )
+    return (
+        f"{folder.root}: {len(folder)} scenes, {len(folder.vocabulary)} names, "
+        f"{len(folder.stuff)} of them stuff"
+    )
+
+
+def _describe(arguments: argparse.Namespace) -> str:
+    folder = describe_folder(
+        arguments.folder,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+    )
+    counts = [
+        sum(len(texts) for texts in column)
+        for column in zip(
+            *((item.phrases, item.captions, item.questions) for item in folder.items), strict=True
+        )
+    ]
+    return "{}: {} phrases, {} captions, {} questions".format(folder.root, *counts)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m xdecoder_rt.scenes",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for domain in DOMAINS:
+        about = f"draw {domain} scenes into a new labelled folder"
+        _add_generate_arguments(commands.add_parser(domain, help=about, description=about))
+    about = "write the phrases, captions and questions of a labelled folder anew"
+    _add_describe_arguments(commands.add_parser("describe", help=about, description=about))
+    about = "collect what training composes scenes of while it runs"
+    _add_bank_arguments(commands.add_parser("bank", help=about, description=about))
+    about = "draw the first items of a data set side by side"
+    _add_sheet_arguments(commands.add_parser("sheet", help=about, description=about))
+    arguments = parser.parse_args(argv)
+    others = {"describe": _describe, "bank": _bank, "sheet": _sheet}
+    try:
+        print(others.get(arguments.command, _generate)(arguments))
+    except XDecoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""The bank's two files: ``bank.json`` says what there is, ``pictures.bin`` has the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.errors import DatasetError, PlanError, require, shown
+from xdecoder_rt.json_reader import JsonObject, parse_json_object
+
+__all__ = ["INDEX", "Bank", "BankWriter", "CutOut", "LabelledPicture", "Span"]
+
+INDEX = "bank.json"
+PICTURES = "pictures.bin"
+FORMAT_VERSION = 1
+_INDEX_LIMIT = 64 << 20
+_LARGEST_SIDE = 2048
+_MOST_IDS = 255
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a picture's file is among the pictures: first byte and number of bytes."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class CutOut:
+    """A thing without its surroundings.
+
+    Attributes:
+        name: its canonical name.
+        drawn: whether it is a flat drawing rather than a rendering.
+        picture: an RGBA picture.
+    """
+
+    name: str
+    drawn: bool
+    picture: Span
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """A whole scene.
+
+    Attributes:
+        labels: canonical name of each id.
+        picture: an RGB picture.
+        ids: a PNG of the same size, 8-bit ids; 0 is unlabelled.
+    """
+
+    labels: Mapping[int, str]
+    picture: Span
+    ids: Span
+
+
+@dataclass
+class BankWriter:
+    """Collects pictures, then writes a bank.
+
+    Attributes:
+        stuff: labels that are stuff.
+    """
+
+    stuff: frozenset[str] = frozenset()
+    _pictures: bytearray = field(default_factory=bytearray)
+    _cut_outs: list[dict[str, Any]] = field(default_factory=list)
+    _scenes: list[dict[str, Any]] = field(default_factory=list)
+    _photographs: list[list[int]] = field(default_factory=list)
+
+    def cut_out(self, name: str, drawn: bool, file: bytes) -> None:
+        """Add a thing; `file` is an RGBA WebP or PNG."""
+        self._cut_outs.append({"name": name, "drawn": drawn, "picture": self._add(file)})
+
+    def scene(self, labels: Mapping[int, str], picture: bytes, ids: bytes) -> None:
+        """Add a whole scene; `ids` is a PNG."""
+        named = {str(number): label for number, label in labels.items()}
+        self._scenes.append({"labels": named, "picture": self._add(picture), "ids": self._add(ids)})
+
+    def photograph(self, file: bytes) -> None:
+        """Add a picture that shows nothing of the vocabulary."""
+        self._photographs.append(self._add(file))
+
+    def summary(self) -> str:
+        """What was added, for people."""
+        names = {entry["name"] for entry in self._cut_outs}
+        return (
+            f"{len(self._cut_outs)} cut-outs of {len(names)} names, {len(self._scenes)} scenes, "
+            f"{len(self._photographs)} photographs, {len(self._pictures) / 1e6:.0f} MB"
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write both files; the index, which makes it a bank, comes last.
+
+        Raises:
+            DatasetError: the folder cannot be written.
+        """
+        index = {
+            "format_version": FORMAT_VERSION,
+            "stuff": sorted(self.stuff),
+            "cut_outs": self._cut_outs,
+            "scenes": self._scenes,
+            "photographs": [{"picture": span} for span in self._photographs],
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / INDEX).unlink(missing_ok=True)
+            with atomic_writer(folder / PICTURES) as out:
+                out.write(bytes(self._pictures))
+            with atomic_writer(folder / INDEX) as out:
+                out.write(json.dumps(index, separators=(",", ":")).encode())
+        except OSError as error:
+            raise DatasetError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+    def _add(self, file: bytes) -> list[int]:
+        offset = len(self._pictures)
+        self._pictures += file
+        return [offset, len(file)]
+
+
+class Bank:
+    """A bank, opened. Its pictures are shared by forked processes.
+
+    Args:
+        folder: with ``bank.json`` and ``pictures.bin``.
+
+    Attributes:
+        stuff: labels that are stuff.
+        cut_outs: things.
+        scenes: whole scenes.
+        photographs: pictures that show nothing of the vocabulary.
+
+    Raises:
+        DatasetError: it is not a bank, or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            data = (folder / INDEX).read_bytes()
+            self._data = np.memmap(folder / PICTURES, np.uint8, "r")
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{folder} holds no bank of pictures ({error})",
+                expected=f"a folder with {INDEX} and {PICTURES}",
+                fix="python -m xdecoder_rt.scenes bank OUT",
+            ) from error
+        try:
+            self._read(parse_json_object(data, INDEX, _INDEX_LIMIT))
+        except PlanError as error:  # what the reader of JSON raises
+            raise DatasetError(
+                f"{folder} is a damaged bank: {error.what}",
+                expected=error.expected,
+                fix="make it again",
+            ) from error
+        if not (self.cut_outs and (self.scenes or self.photographs)):
+            raise DatasetError(f"{folder} has nothing to compose scenes of", fix="make it again")
+
+    def _read(self, index: JsonObject) -> None:
+        if index.integer("format_version") != FORMAT_VERSION:
+            raise DatasetError(
+                f"{self.folder} is a bank of another format version",
+                expected=f"version {FORMAT_VERSION}",
+                fix="make it again",
+            )
+        self.stuff = frozenset(index.texts("stuff"))
+        self.cut_outs = tuple(
+            CutOut(entry.text("name"), entry.flag("drawn"), self._span(entry, "picture"))
+            for entry in index.children("cut_outs")
+        )
+        self.scenes = tuple(
+            LabelledPicture(
+                _labels(entry.child("labels")),
+                self._span(entry, "picture"),
+                self._span(entry, "ids"),
+            )
+            for entry in index.children("scenes")
+        )
+        self.photographs = tuple(
+            self._span(entry, "picture") for entry in index.children("photographs")
+        )
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Sequence[CutOut]]:
+        """The cut-outs of each name."""
+        found: dict[str, list[CutOut]] = {}
+        for cut_out in self.cut_outs:
+            found.setdefault(cut_out.name, []).append(cut_out)
+        return found
+
+    def scene(self, chosen: LabelledPicture) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+        """Decode a whole scene.
+
+        Returns:
+            uint8 RGB ``[h, w, 3]``, and ids ``[h, w]``, 0 where the scene has no label for them.
+
+        Raises:
+            DatasetError: they are no such pictures, or differ in size.
+        """
+        image, ids = self.pixels(chosen.picture, 3), self.pixels(chosen.ids, 1)
+        if image.shape[:2] != ids.shape:
+            raise DatasetError(
+                f"A scene of {self.folder} is {image.shape[1]} x {image.shape[0]} pixels, its "
+                f"labels are {ids.shape[1]} x {ids.shape[0]}",
+                fix="make the bank again",
+            )
+        known = np.zeros(256, np.int16)
+        known[list(chosen.labels)] = list(chosen.labels)
+        return image, known[ids]
+
+    def pixels(self, span: Span, channels: int) -> NDArray[np.uint8]:
+        """Decode a picture.
+
+        Args:
+            span: which.
+            channels: 4 for RGBA, 3 for RGB, 1 for ids.
+
+        Returns:
+            uint8 ``[h, w, channels]``, or ``[h, w]`` of ids.
+
+        Raises:
+            DatasetError: it is no such picture.
+        """
+        cv2 = require("cv2", "train")
+        data = self._data[span.offset : span.offset + span.size]
+        pixels = cv2.imdecode(np.asarray(data), cv2.IMREAD_UNCHANGED)
+        found = 1 if pixels is None or pixels.ndim == 2 else pixels.shape[2]
+        if channels == 4 and found == 3:  # WebP leaves out an alpha that hides nothing
+            pixels, found = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA), 4
+        if pixels is None or found != channels or max(pixels.shape[:2]) > _LARGEST_SIDE:
+            raise DatasetError(
+                f"{self.folder / PICTURES} is damaged at byte {span.offset}",
+                expected=f"a picture of {channels} channels",
+                fix="make the bank again",
+            )
+        if channels == 1:
+            return np.asarray(pixels, np.uint8)
+        code = cv2.COLOR_BGRA2RGBA if channels == 4 else cv2.COLOR_BGR2RGB
+        return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
+
+    def _span(self, entry: JsonObject, key: str) -> Span:
+        offset, size = entry.integer_pair(key, 0, len(self._data))
+        if not size or offset + size > len(self._data):
+            raise DatasetError(
+                f"{self.folder / INDEX} names the bytes {shown([offset, size])}, which "
+                f"{PICTURES} does not have",
+                fix="make the bank again",
+            )
+        return Span(offset, size)
+
+
+def _labels(entry: JsonObject) -> dict[int, str]:
+    labels = {}
+    for number in entry.names():
+        if not (number.isascii() and number.isdigit() and 1 <= int(number[:4]) <= _MOST_IDS):
+            entry.fail(number, "is no id", f"a number from 1 to {_MOST_IDS}")
+        labels[int(number)] = entry.text(number)
+    return labels

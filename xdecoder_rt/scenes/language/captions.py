@@ -1,0 +1,191 @@
+"""Sentences that say what a picture shows, in several forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from xdecoder_rt.scenes.language.choosing import Rng, pick, shuffled
+from xdecoder_rt.scenes.language.english import counted, is_plural, listed
+from xdecoder_rt.scenes.language.layout import LEFT, RELATIONS, Layout, Region
+
+__all__ = ["CAPTIONS", "LEAST_WORDS", "MOST_WORDS", "captions"]
+
+CAPTIONS: Final = 3
+LEAST_WORDS: Final = 5
+MOST_WORDS: Final = 20
+
+SIDE: Final = 0.33
+"""What a caption puts on a side has its centre within this share of the picture from there."""
+
+_UPRIGHT: Final = frozenset({"wall", "brick wall", "stone wall"})
+_COUNTED: Final = frozenset({"carpet", "checkered floor", "floor", "road", *_UPRIGHT})
+_MASS: Final = frozenset({
+    "concrete", "fabric", "grass", "gravel", "marble", "metal", "sand", "snow", "soil", "water",
+    "wood",
+})  # fmt: skip
+_TRIES: Final = 4
+_Form = Callable[[Layout, Rng], str]
+
+
+def captions(layout: Layout, rng: Rng) -> tuple[str, ...]:
+    """Three sentences of 5 to 20 words, no two of one form where the picture allows it.
+
+    They name some of what is there, not always all. A picture without any label gets none.
+    """
+    if not layout.things:
+        return _of_stuff(layout, rng)
+    found: list[str] = []
+    forms = shuffled(rng, (_related, _on_surface, _before, _on_sides, _in_order))
+    for form in (_list, *forms, *_FRAMED):
+        for _ in range(_TRIES):
+            text = form(layout, rng)
+            if text and LEAST_WORDS <= len(text.split()) <= MOST_WORDS and text not in found:
+                found.append(text)
+                break
+        if len(found) == CAPTIONS:
+            break
+    return tuple(shuffled(rng, found))
+
+
+def _groups(rng: Rng, things: Sequence[Region], most: int) -> list[str]:
+    """The things counted by label, in random order; no more than `most` labels."""
+    found = []
+    for label in shuffled(rng, list(dict.fromkeys(thing.label for thing in things)), most):
+        same = [thing for thing in things if thing.label == label]
+        colours = {thing.colour for thing in same}
+        colour = colours.pop() if len(colours) == 1 and rng.random() < 0.6 else ""
+        found.append(counted(label, len(same), colour))
+    return found
+
+
+def _one(rng: Rng, region: Region) -> str:
+    return counted(region.label, 1, region.colour if rng.random() < 0.6 else "")
+
+
+def _backdrop(layout: Layout) -> list[str]:
+    labels = dict.fromkeys(region.label for region in layout.stuff)
+    return [
+        f"a {label}" if label in _COUNTED else "the sky" if label == "sky" else label
+        for label in labels
+    ]
+
+
+def _list(layout: Layout, rng: Rng) -> str:
+    most = int(rng.integers(3, 6))
+    parts = _groups(rng, layout.things, most)
+    if len(layout.kinds()) > most:
+        parts.append("other things")
+    frame = ("a scene with {}", "a picture of {}", "{}", "an image showing {}", "a photo of {}")
+    return pick(rng, frame).format(listed(parts))
+
+
+def _related(layout: Layout, rng: Rng) -> str:
+    for one in shuffled(rng, layout.things):
+        for other in shuffled(rng, layout.things):
+            if one.label == other.label:
+                continue
+            for relation in shuffled(rng, RELATIONS):
+                if relation.holds(one, other):
+                    verb = pick(rng, ("", "", " are" if is_plural(one.label) else " is"))
+                    text = f"{_one(rng, one)}{verb} {pick(rng, relation.words)} {_one(rng, other)}"
+                    if one.on and one.on == other.on and rng.random() < 0.8:
+                        return f"{text} on {_surface(one.on)}"
+                    stuff = _backdrop(layout)
+                    if stuff and rng.random() < 0.4:
+                        return f"{text}, with {listed(stuff)} in the background"
+                    return text
+    return ""
+
+
+def _surface(label: str) -> str:
+    return f"a {label}" if label in ("table", "carpet") else f"the {label}"
+
+
+def _on_surface(layout: Layout, rng: Rng) -> str:
+    whole = [  # of some kinds it may be known of one thing only: their number would mislead
+        thing
+        for thing in layout.things
+        if thing.on and all(other.on == thing.on for other in layout.of(thing.label))
+    ]
+    if not whole:
+        return ""
+    surface = pick(rng, whole).on
+    standing = [thing for thing in whole if thing.on == surface]
+    things = listed(_groups(rng, standing, int(rng.integers(2, 5))))
+    below = _surface(surface)
+    with_it = ("{1} with {0} on it", "there is {1} with {0} on it") if surface == "table" else ()
+    frame: str = pick(rng, ("{} on {}", "a picture of {} on {}", *with_it))
+    return frame.format(things, below)
+
+
+def _before(layout: Layout, rng: Rng) -> str:
+    stuff = _backdrop(layout)
+    if not stuff:
+        return ""
+    things = listed(_groups(rng, layout.things, int(rng.integers(1, 4))))
+    upright = [region.label for region in layout.stuff if region.label in _UPRIGHT]
+    if upright and rng.random() < 0.5:
+        return f"{things} in front of a {upright[0]}"
+    frames = ["{} with {} in the background", "a picture of {} with {} in the background"]
+    if len(stuff) == 1 and not is_plural(stuff[0]):
+        frames.append("behind {} there is {}")
+    if _MASS.issuperset(stuff):
+        frames.append("{} against a background of {}")
+    return pick(rng, frames).format(things, listed(stuff))
+
+
+def _on_sides(layout: Layout, rng: Rng) -> str:
+    left = [thing for thing in layout.things if thing.centre[0] <= SIDE and thing.high[0] <= 0.5]
+    right = [
+        thing for thing in layout.things if thing.centre[0] >= 1 - SIDE and thing.low[0] >= 0.5
+    ]
+    if not left or not right:
+        return ""
+    one, other = _one(rng, pick(rng, left)), _one(rng, pick(rng, right))
+    parts = [f"{one} on the left", f"{other} on the right"]
+    return pick(rng, ("{} and {}", "{1} and {0}", "a picture with {} and {}")).format(*parts)
+
+
+def _in_order(layout: Layout, rng: Rng) -> str:
+    row: list[Region] = []
+    for thing in sorted(shuffled(rng, layout.things), key=lambda region: region.centre[0]):
+        if not row or LEFT.holds(row[-1], thing):
+            row.append(thing)
+    if len(row) < 3:
+        return ""
+    parts = [_one(rng, thing) for thing in row[:4]]
+    if rng.random() < 0.3:
+        return f"from right to left: {listed(parts[::-1])}"
+    return f"from left to right: {listed(parts)}"
+
+
+def _framed(frame: str) -> _Form:
+    def form(layout: Layout, rng: Rng) -> str:
+        thing = pick(rng, layout.things)
+        name = counted(thing.label, len(layout.of(thing.label)))
+        verb = "is" if len(layout.of(thing.label)) == 1 and not is_plural(thing.label) else "are"
+        return frame.format(name=name, verb=verb)
+
+    return form
+
+
+_FRAMED: Final = tuple(
+    _framed(frame)
+    for frame in (
+        "there {verb} {name} in this picture",
+        "{name} can be seen in this picture",
+        "this is a picture of {name}",
+    )
+)
+
+
+def _of_stuff(layout: Layout, rng: Rng) -> tuple[str, ...]:
+    if not layout.stuff:
+        return ()
+    parts = shuffled(rng, _backdrop(layout))
+    return (
+        f"a picture of nothing but {listed(parts)}",
+        f"there is only {listed(parts)} here",
+        f"this picture shows {listed(parts)} and nothing else",
+    )

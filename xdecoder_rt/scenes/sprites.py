@@ -1,0 +1,169 @@
+"""Open Clip Art drawings as sprites: which drawing shows what, and its pixels with transparency.
+
+`clipart_names.tsv` names the drawings of Debian's `openclipart-svg` that show one thing whose
+name can be trusted. The names were written by hand from the drawings' titles and tags and checked
+against their pictures, because titles alone are often a file name, an author or another language.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xdecoder_rt.errors import DatasetError, require
+from xdecoder_rt.scenes.names import canonical
+
+__all__ = ["DEFAULT_CLIPART_DIR", "Drawing", "SpriteCache", "lexicon"]
+
+DEFAULT_CLIPART_DIR = Path("/usr/share/openclipart/svg")
+"""Where Debian and Ubuntu install the drawings."""
+
+_SIDE = 320  # longest side of a cached sprite, pixels
+_LARGEST_SVG = 4 << 20  # a few drawings are many megabytes of traced paths: minutes to render
+_RENDERING = b"2"  # part of the cache key; raised whenever the code below draws differently
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing of one thing.
+
+    Attributes:
+        path: SVG file, relative to the clip-art folder, with `/`.
+        name: What it shows: a lower-case English noun phrase.
+    """
+
+    path: str
+    name: str
+
+
+@lru_cache(maxsize=1)
+def lexicon() -> tuple[Drawing, ...]:
+    """All named drawings, sorted by path."""
+    table = resources.files(__package__).joinpath("clipart_names.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in table.splitlines() if line)
+    return tuple(
+        sorted((Drawing(path, canonical(name)) for path, name in rows), key=lambda d: d.path)
+    )
+
+
+class SpriteCache:
+    """Cropped RGBA pictures of drawings, rendered once and kept as PNG files.
+
+    Safe between processes: a file appears whole or not at all.
+
+    Args:
+        clipart_dir: The folder of SVG files.
+        cache_dir: Where rendered sprites are kept; made if it does not exist. If that is
+            impossible, a RuntimeWarning is given once and sprites are rendered every time.
+
+    Raises:
+        DatasetError: if the clip-art folder is missing or holds none of the named drawings.
+        MissingExtraError: if resvg_py or scipy is not installed.
+    """
+
+    def __init__(self, clipart_dir: str | Path, cache_dir: str | Path) -> None:
+        self._resvg: Any = require("resvg_py", "scenes")
+        self._ndimage: Any = require("scipy.ndimage", "scenes")
+        self.root = Path(clipart_dir)
+        self.cache = Path(cache_dir)
+        if not self.root.is_dir():
+            raise _no_clipart(f"the clip-art folder {self.root} does not exist")
+        self.drawings = tuple(d for d in lexicon() if (self.root / d.path).is_file())
+        if not self.drawings:
+            raise _no_clipart(f"none of the named drawings is in {self.root}")
+        self._may_warn = True
+
+    def load(self, drawing: Drawing) -> NDArray[np.uint8] | None:
+        """The drawing's pixels.
+
+        Returns:
+            uint8 RGBA [h, w, 4], cropped to what is visible, longest side 320; None if the
+            drawing cannot be rendered or is nearly empty.
+        """
+        try:
+            svg = (self.root / drawing.path).read_bytes()
+        except OSError:
+            return None
+        path = self.cache / f"{hashlib.sha256(_RENDERING + svg).hexdigest()[:24]}.png"
+        try:
+            with Image.open(path) as image:
+                pixels = np.array(image.convert("RGBA"), dtype=np.uint8)
+            return pixels if pixels.shape[0] > 1 else None
+        except OSError:  # not there yet, or not whole: rendered again
+            rendered = self._render(svg) if len(svg) <= _LARGEST_SVG else None
+        self._store(path, rendered)
+        return rendered
+
+    def _store(self, path: Path, pixels: NDArray[np.uint8] | None) -> None:
+        """Keep a sprite; work goes on, with one warning, where that is impossible."""
+        if pixels is None:  # one transparent pixel remembers that there is nothing to draw
+            pixels = np.zeros((1, 1, 4), np.uint8)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(temporary, format="PNG")
+            os.replace(temporary, path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if self._may_warn:
+                warnings.warn(
+                    f"rendered drawings cannot be kept in {self.cache} ({error.strerror}); "
+                    "each is rendered whenever it is needed",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            self._may_warn = False
+
+    def _render(self, svg: bytes) -> NDArray[np.uint8] | None:
+        try:
+            png = self._resvg.svg_to_bytes(
+                svg_string=svg.decode("utf-8", "replace"),
+                width=2 * _SIDE,
+                dpi=96.0,
+                skip_system_fonts=True,
+            )
+        except (ValueError, RuntimeError):
+            return None
+        with Image.open(io.BytesIO(bytes(png))) as image:
+            pixels = np.array(image.convert("RGBA"))
+        solid = pixels[..., 3] >= 128
+        rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
+        if rows.size < 8 or columns.size < 8:
+            return None
+        window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        pixels, solid = pixels[window], solid[window]
+        silhouette = self._ndimage.binary_fill_holes(solid)
+        if solid.sum() < 0.55 * silhouette.sum():
+            # An outline drawing: its inside is paper, not a hole, to anyone who names the thing.
+            pixels[silhouette & ~solid] = 255
+            solid = silhouette
+        if solid.mean() < 0.03:
+            return None
+        height, width = solid.shape
+        scale = _SIDE / max(height, width)
+        size = (max(2, round(width * scale)), max(2, round(height * scale)))
+        picture = Image.fromarray(pixels).convert("RGBa").resize(size, Image.Resampling.LANCZOS)
+        return np.asarray(picture.convert("RGBA"))
+
+
+def _no_clipart(what: str) -> DatasetError:
+    return DatasetError(
+        what,
+        expected="the SVG drawings of the Open Clip Art Library",
+        fix='install Debian\'s package with "sudo apt-get install openclipart-svg", or unpack it '
+        'without root ("apt-get download openclipart-svg" and "dpkg-deb -x openclipart-svg*.deb '
+        'DIR") and give DIR/usr/share/openclipart/svg as the clip-art folder',
+    )

@@ -1,0 +1,1 @@
+"""Frames from cameras, videos and folders, newest first."""

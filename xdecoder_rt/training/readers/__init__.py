@@ -1,1 +1,0 @@
-"""Readers of published data sets: COCO's panoptic, referring, caption and question files."""

@@ -1,5 +1,0 @@
-"""Labelled scenes for training, drawn or rendered from what package registries ship."""
-
-from xdecoder_rt.training.scenes.generate import DOMAINS, SPLITS, generate
-
-__all__ = ["DOMAINS", "SPLITS", "generate"]

@@ -1,0 +1,1 @@
+"""Words and sentences: vocabularies, tokens, the text graph, and where embeddings are kept."""

@@ -1,0 +1,159 @@
+"""Vocabularies that travel inside a plan, embedded: a device that knows them runs no text graph."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import PlanError, VocabularyError, shown
+from xdecoder_rt.plan.file import Plan, Source, write_plan
+from xdecoder_rt.plan.manifest import Manifest, VocabularyInfo
+from xdecoder_rt.words.cache import TextCache
+from xdecoder_rt.words.encoder import class_key
+from xdecoder_rt.words.files import from_json, to_json
+from xdecoder_rt.words.vocabulary import Vocabulary
+
+__all__ = ["PlanWords", "cache_of", "carry", "check_name", "templates_digest"]
+
+Vectors = npt.NDArray[np.float32]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+
+
+class PlanWords:
+    """The vocabularies of an open plan, read on first need. Calls may come from many threads.
+
+    Args:
+        plan: stays open as long as this is used.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._lock = threading.Lock()
+        self._read: Mapping[str, Vocabulary] | None = None
+
+    def vocabularies(self) -> Mapping[str, Vocabulary]:
+        """Name to vocabulary, with the rules and ids that it was made with.
+
+        Raises:
+            PlanError: a member is damaged or is no vocabulary.
+        """
+        with self._lock:
+            if self._read is None:
+                infos = self._plan.manifest.vocabularies
+                self._read = MappingProxyType({info.name: self._vocabulary(info) for info in infos})
+            return self._read
+
+    def vectors(self) -> dict[str, Vectors]:
+        """Embeddings of all their words and of the void class, as a text cache knows them.
+
+        Raises:
+            PlanError: a member is damaged or of the wrong size.
+        """
+        text = self._plan.manifest.text
+        found: dict[str, Vectors] = {}
+        for info in self._plan.manifest.vocabularies:
+            words = self.vocabularies()[info.name]
+            rows = np.frombuffer(self._plan.view(info.embeddings), "<f4")
+            if rows.size != (info.count + 1) * text.proj_dim:
+                raise PlanError(
+                    f"The vocabulary {shown(info.name)} of the plan has {rows.size:,} values",
+                    expected=f"{info.count} + 1 embeddings of {text.proj_dim}",
+                )
+            keys = [class_key(one) for one in (*words.texts, text.background)]
+            found |= dict(zip(keys, rows.reshape(-1, text.proj_dim), strict=True))
+        return found
+
+    def _vocabulary(self, info: VocabularyInfo) -> Vocabulary:
+        try:
+            words = from_json(self._plan.read(info.texts)).vocabulary()
+        except VocabularyError as error:
+            raise PlanError(
+                f"The vocabulary {shown(info.name)} of the plan is unusable: {error.what}",
+                expected=error.expected,
+            ) from error
+        if len(words.texts) != info.count:
+            raise PlanError(
+                f"The vocabulary {shown(info.name)} of the plan has {len(words.texts)} texts",
+                expected=f"the {info.count} that the manifest says",
+            )
+        return words
+
+
+def cache_of(plan: Plan, words: PlanWords, directory: str | os.PathLike[str] | None) -> TextCache:
+    """The text cache of a plan: what it carries, and the entries of its text graph in a folder.
+
+    Embeddings are the text graph's, so they outlive a plan that keeps it.
+    """
+    manifest = plan.manifest
+    info, graph = manifest.text, manifest.members[manifest.graphs.text]
+    templates = "\n".join((*info.templates, *info.strip_suffixes))
+    namespace = f"{graph.sha256}\n{templates}"
+    return TextCache(directory, namespace=namespace, carried=words.vectors)
+
+
+def templates_digest(manifest: Manifest) -> str:
+    """SHA-256 of all that class names are put into, hexadecimal."""
+    info = manifest.text
+    parts = [info.templates, info.strip_suffixes, info.background, info.context_length]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def check_name(name: str) -> str:
+    """Returns `name` if a vocabulary of a plan may be called so.
+
+    Raises:
+        VocabularyError: it may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise VocabularyError(
+            f"The name {shown(name)} cannot be a vocabulary's",
+            expected="at most 60 letters, digits, - and _",
+            fix="rename the file of words, or say --name with vocab embed",
+        )
+    return name
+
+
+def carry(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    name: str,
+    vocabulary: Vocabulary,
+    table: Vectors,
+) -> Manifest:
+    """Write a plan anew with a vocabulary, in place of one of the same name.
+
+    Args:
+        source: a plan.
+        output: the plan to write; may be the same file.
+        name: letters, digits, "-" and "_".
+        vocabulary: the words.
+        table: their class table, ``[texts + 1, proj_dim]``, by the plan's own text graph.
+
+    Raises:
+        VocabularyError: the name cannot be one.
+        PlanError: the source is not a sound plan.
+        BuildError: the output cannot be written.
+    """
+    check_name(name)
+    with Plan.open(source, verify=True) as plan:
+        manifest = plan.manifest
+        before = [info for info in manifest.vocabularies if info.name == name]
+        gone = {member for info in before for member in (info.texts, info.embeddings)}
+        members: dict[str, Source] = {
+            member: plan.view(member) for member in plan.names if member not in gone
+        }
+        folder = f"vocabularies/{name}"
+        info = VocabularyInfo(name, f"{folder}.json", f"{folder}.f32", count=len(vocabulary.texts))
+        members[info.texts] = to_json(vocabulary)
+        members[info.embeddings] = np.ascontiguousarray(table, "<f4").tobytes()
+        kept = tuple(other for other in manifest.vocabularies if other.name != name)
+        return write_plan(output, replace(manifest, vocabularies=(*kept, info)), members)

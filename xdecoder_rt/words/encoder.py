@@ -1,0 +1,175 @@
+"""Words to embeddings: prompts, tokens, the text graph, and the caches in front of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.plan.manifest import TextInfo
+from xdecoder_rt.words.cache import TextCache
+from xdecoder_rt.words.templates import prompts
+from xdecoder_rt.words.text_graph import Features, Progress, TextGraph
+from xdecoder_rt.words.tokenizer import ClipTokenizer
+from xdecoder_rt.words.vocabulary import Vocabulary
+
+UNIT_EPS = 1e-7
+# Names are encoded so many sentences at a time: what is held then is bounded, and what was done
+# before an interruption is kept.
+_SENTENCES = 16384
+_TABLES_KEPT = 16
+_TABLE_BYTES_KEPT = 64 << 20
+# What a cached text stood for: a class name in every template, or a text as it is.
+_AS_CLASS = "class\0"
+_AS_TEXT = "text\0"
+_AS_TOKENS = "tokens\0"
+
+
+class TextEncoder:
+    """Embeds words, once each.
+
+    The encoder is causal and its feature is read at the first end token, so tokens after it are
+    never computed, and what sentences share at their beginning is computed once. Calls may come
+    from many threads.
+
+    Args:
+        info: the plan's text section.
+        tokenizer: the plan's.
+        graph: encodes tokens.
+        cache: where embeddings are kept.
+    """
+
+    def __init__(
+        self, info: TextInfo, tokenizer: ClipTokenizer, graph: TextGraph, cache: TextCache
+    ) -> None:
+        self._info = info
+        self._tokenizer = tokenizer
+        self._graph = graph
+        self.cache = cache
+        self._tables: OrderedDict[tuple[str, ...], Features] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def class_table(self, vocabulary: Vocabulary, progress: Progress | None = None) -> Features:
+        """Unit embeddings of every word of a vocabulary, then of the void class.
+
+        A word's embedding is the mean over the templates, each embedding made unit before and the
+        mean after, as the original's benchmarks do.
+
+        Args:
+            vocabulary: the words; those that no cache holds are embedded.
+            progress: told how many sentences are encoded, of all that must be.
+
+        Returns:
+            float32 ``[texts + 1, proj_dim]``, read-only; the last row is the background's. The
+            same array again for the same words, while it is kept.
+        """
+        return self._kept(_AS_CLASS, (*vocabulary.texts, self._info.background), progress)
+
+    def background(self) -> Features:
+        """Unit embedding of the void class's bare name, to compare phrases with: ``[proj_dim]``.
+
+        Class tables end in the mean over the templates instead, because names are put into them.
+        """
+        row: Features = self._kept(_AS_TEXT, (self._info.background,))[0]
+        return row
+
+    def texts(self, texts: Sequence[str]) -> Features:
+        """Unit embeddings of texts as they are, without templates: float32 ``[T, proj_dim]``."""
+        return np.stack(self._found(_AS_TEXT, texts))
+
+    def table(self, texts: tuple[str, ...]) -> Features:
+        """:meth:`texts` as a read-only table that is kept, for choices asked for repeatedly."""
+        return self._kept(_AS_TEXT, texts)
+
+    def token_features(self, texts: Sequence[str]) -> list[Features]:
+        """Projected features of every token, start and end included, unnormalised.
+
+        Returns:
+            One float32 ``[L, proj_dim]`` a text; the last row is the text's own embedding.
+        """
+        return [row.reshape(-1, self._info.proj_dim) for row in self._found(_AS_TOKENS, texts)]
+
+    def _kept(
+        self, kind: str, texts: tuple[str, ...], progress: Progress | None = None
+    ) -> Features:
+        """A table of embeddings, kept whole for the next call with the same texts."""
+        key = (kind, *texts)
+        with self._lock:
+            table = self._tables.get(key)
+            if table is not None:
+                self._tables.move_to_end(key)
+        if table is not None:
+            self.cache.count_table()
+            return table
+        table = np.stack(self._found(kind, texts, progress))
+        table.setflags(write=False)
+        with self._lock:
+            self._tables[key] = table
+            held = sum(other.nbytes for other in self._tables.values())
+            while len(self._tables) > _TABLES_KEPT or (
+                held > _TABLE_BYTES_KEPT and len(self._tables) > 1
+            ):
+                held -= self._tables.popitem(last=False)[1].nbytes
+        return table
+
+    def _found(
+        self, kind: str, texts: Sequence[str], progress: Progress | None = None
+    ) -> list[Features]:
+        """Vectors in the order of ``texts``, computing those that no cache holds."""
+        found = self.cache.get_many([kind + text for text in texts])
+        missing = [text for text in dict.fromkeys(texts) if kind + text not in found]
+        for some, vectors in self._computed(kind, missing, progress):
+            fresh = {kind + text: row for text, row in zip(some, vectors, strict=True)}
+            self.cache.put_many(fresh)
+            found |= fresh
+        return [found[kind + text] for text in texts]
+
+    def _computed(
+        self, kind: str, texts: Sequence[str], progress: Progress | None
+    ) -> Iterator[tuple[Sequence[str], Sequence[Features]]]:
+        """Vectors of texts, some texts at a time."""
+        each = len(self._info.templates) if kind == _AS_CLASS else 1
+        count = max(1, _SENTENCES // each)
+
+        for start in range(0, len(texts), count):
+            some = texts[start : start + count]
+
+            def told(done: int, _: int, before: int = start) -> None:
+                if progress is not None:
+                    progress(before * each + done, len(texts) * each)
+
+            if kind == _AS_CLASS:
+                yield some, list(self._means(some, told))
+            elif kind == _AS_TEXT:
+                yield some, list(unit(self._graph.ends(self._tokens(some), told)))
+            else:
+                rows = self._graph.encode(self._tokens(some), told)
+                yield some, [row.ravel() for row in rows]
+
+    def _means(self, names: Sequence[str], progress: Progress) -> Features:
+        """Template means of class names."""
+        info = self._info
+        sentences = [
+            sentence
+            for name in names
+            for sentence in prompts(name, info.templates, info.strip_suffixes)
+        ]
+        rows = unit(self._graph.ends(self._tokens(sentences), progress))
+        return unit(rows.reshape(len(names), len(info.templates), info.proj_dim).mean(axis=1))
+
+    def _tokens(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        return [self._tokenizer.tokens(text) for text in texts]
+
+
+def class_key(text: str) -> str:
+    """What a cache knows the embedding of a class name by."""
+    return _AS_CLASS + text
+
+
+def unit(rows: npt.NDArray[np.float32]) -> Features:
+    """Rows of unit length as the original makes them: ``x / (|x| + 1e-7)``."""
+    scaled: Features = rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + UNIT_EPS)
+    return scaled.astype(np.float32, copy=False)

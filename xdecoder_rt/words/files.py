@@ -1,0 +1,285 @@
+"""Files of words: a class a line for people, JSON for programs.
+
+A line is a name, its synonyms after ``|``, and in brackets what else is to be said of it::
+
+    # kitchen.txt
+    mug | cup
+    knife                [threshold 0.9]
+    floor | ground       [stuff, id 7]
+    hand                 [negative]
+    something            [other]
+
+Empty lines and lines that begin with ``#`` are skipped. The JSON form is a list of names, of lists
+of synonyms or of objects with the fields of :class:`~xdecoder_rt.words.word.Word`; or what
+``Vocabulary.save`` writes, which also remembers the ids of words that were left out.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.errors import PlanError, VocabularyError, shown
+from xdecoder_rt.json_reader import parse_json_dict
+from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import MAX_ID, Entry, Word
+
+__all__ = ["WordList", "from_json", "parse_lines", "plain", "read_words", "save_words", "to_json"]
+
+SIZE_LIMIT = 64 << 20
+_FORMAT = "xdecoder_rt words"
+_VERSION = 1
+_SYNONYM_MARK = "|"
+_OTHER = "other"
+_RULES = re.compile(r"^(?P<names>.*?)\s*\[(?P<rules>[^\[\]]*)\]$", re.DOTALL)
+_EXPECTED = "stuff, negative, other, threshold 0.9 or id 7, separated by commas"
+_FIELDS = {field.name for field in fields(Word)}
+
+
+class WordList(NamedTuple):
+    """Classes before they are checked as a vocabulary.
+
+    Attributes:
+        entries: the classes.
+        other: the class of what is none of them, or None.
+        next_id: no id below is to be given to a word that has none, if there are ids at all.
+    """
+
+    entries: list[Entry]
+    other: Word | None = None
+    next_id: int = 0
+
+    def vocabulary(self) -> Vocabulary:
+        """The checked vocabulary.
+
+        Raises:
+            VocabularyError: as for :meth:`Vocabulary.parse`.
+        """
+        parsed = Vocabulary.parse(self.entries, other=self.other)
+        return replace(parsed, next_id=max(parsed.next_id, self.next_id))
+
+
+def parse_line(line: str) -> tuple[Word, bool]:
+    """One class as people write it.
+
+    Args:
+        line: such as ``sofa | couch [stuff, threshold 0.9]``.
+
+    Returns:
+        The word, and whether it is the class of what is none of the words.
+
+    Raises:
+        VocabularyError: what is in the brackets is not understood.
+    """
+    match = _RULES.match(line.strip())
+    names, rules = (match["names"], match["rules"]) if match else (line, "")
+    first, *synonyms = (name.strip() for name in names.split(_SYNONYM_MARK))
+    word, is_other = Word(first, tuple(synonyms)), False
+    for rule in filter(None, (part.strip() for part in rules.split(","))):
+        try:
+            name, *values = rule.replace("=", " ").split()
+            if name == _OTHER and not values:
+                is_other = True
+            elif name == "stuff" and not values:
+                word = replace(word, stuff=True)
+            elif name == "negative" and not values:
+                word = replace(word, negative=True)
+            elif name == "threshold" and len(values) == 1:
+                word = replace(word, threshold=float(values[0]))
+            elif name == "id" and len(values) == 1:
+                word = replace(word, id=int(values[0]))
+            else:
+                raise ValueError(rule)
+        except ValueError as error:
+            raise VocabularyError(
+                f"{shown(rule)} is not understood in {shown(line)}", expected=_EXPECTED
+            ) from error
+    return word, is_other
+
+
+def parse_lines(lines: Sequence[str]) -> WordList:
+    """Classes as people write them.
+
+    Raises:
+        VocabularyError: a line is not understood, or two are ``other``.
+    """
+    words: list[Entry] = []
+    other: Word | None = None
+    for line in lines:
+        word, is_other = parse_line(line)
+        if not is_other:
+            words.append(word)
+        elif other is not None:
+            raise VocabularyError(f"{shown(line)} is a second other class", expected="one")
+        else:
+            other = word
+    return WordList(words, other)
+
+
+def read_words(path: str | os.PathLike[str]) -> WordList:
+    """Read a file of words, in either form.
+
+    Raises:
+        VocabularyError: it cannot be read, is too large, or is not such a file.
+    """
+    name = shown(str(path), 200)
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise VocabularyError(
+            f"The file of words {name} cannot be read: {error.strerror or error}"
+        ) from error
+    if len(data) > SIZE_LIMIT:
+        raise VocabularyError(
+            f"The file of words {name} is larger than {SIZE_LIMIT >> 20} MiB",
+            expected="one class a line",
+        )
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        if data.lstrip()[:1] in (b"{", b"["):
+            found = from_json(data)
+        else:
+            lines = [line.strip() for line in data.decode().splitlines()]
+            found = parse_lines([line for line in lines if line and not line.startswith("#")])
+    except UnicodeDecodeError as error:
+        raise VocabularyError(
+            f"The file of words {name} is not text", expected="UTF-8, one class a line"
+        ) from error
+    except VocabularyError as error:
+        raise VocabularyError(
+            f"{name}: {error.what}", expected=error.expected, fix=error.fix
+        ) from error
+    if not found.entries:
+        raise VocabularyError(f"The file {name} has no words", expected="one class a line")
+    return found
+
+
+def save_words(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
+    """Write a file of words: JSON where the name ends in ``.json``, else text.
+
+    Raises:
+        VocabularyError: it cannot be written, or a name cannot be written as text.
+    """
+    if Path(path).suffix.lower() == ".json":
+        data = to_json(vocabulary)
+    else:
+        data = "".join(f"{line}\n" for line in _lines(vocabulary)).encode()
+    try:
+        with atomic_writer(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise VocabularyError(
+            f"The file of words {shown(str(path), 200)} cannot be written: "
+            f"{error.strerror or error}"
+        ) from error
+
+
+def to_json(vocabulary: Vocabulary) -> bytes:
+    """A vocabulary with all its rules and ids; :func:`from_json` reads it back."""
+    document = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "words": [_plain(word) for word in vocabulary.words],
+        "other": None if vocabulary.other is None else _plain(vocabulary.other),
+        "next_id": vocabulary.next_id,
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def from_json(data: bytes) -> WordList:
+    """Read words from JSON.
+
+    Raises:
+        VocabularyError: it is no such document.
+    """
+    try:
+        # The reader wants an object; a bare list is one of words.
+        wrapped = data if data.lstrip()[:1] == b"{" else b'{"words": ' + data + b"}"
+        document = parse_json_dict(wrapped, "The file of words", SIZE_LIMIT)
+    except PlanError as error:
+        raise VocabularyError(error.what, expected=error.expected) from error
+    given = document.get("format", _FORMAT), document.get("version", _VERSION)
+    if given != (_FORMAT, _VERSION):
+        raise VocabularyError(
+            f"The file of words is {shown(given[0])}, version {shown(given[1])}",
+            expected=f"{_FORMAT!r}, version {_VERSION}",
+        )
+    entries = document.get("words")
+    if not isinstance(entries, list):
+        raise VocabularyError("The file of words has no list of words", expected='"words": […]')
+    other = document.get("other")
+    following = document.get("next_id", 0)
+    if type(following) is not int or not 0 <= following <= MAX_ID + 1:
+        raise VocabularyError(
+            f"next_id is {shown(following)}", expected=f"a whole number from 0 to {MAX_ID + 1}"
+        )
+    return WordList(
+        [_word(entry) if isinstance(entry, dict) else entry for entry in entries],
+        None if other is None else _word(other),
+        following,
+    )
+
+
+def plain(vocabulary: Vocabulary) -> list[Any]:
+    """The classes as plain values for ``json.dumps``: names, groups, or what rules are added."""
+    return [
+        word.name
+        if _plain(word).keys() <= {"name", "id", "stuff"} and not word.synonyms
+        else list(word.texts)
+        if _plain(word).keys() <= {"name", "id", "stuff", "synonyms"}
+        else _plain(word)
+        for word in vocabulary.words
+    ]
+
+
+def _plain(word: Word) -> dict[str, Any]:
+    """The fields that are not as they are by default."""
+    default = Word(word.name)
+    values = {name: getattr(word, name) for name in sorted(_FIELDS)}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if name == "name" or value != getattr(default, name)
+    }
+
+
+def _word(value: Any) -> Word:
+    if not isinstance(value, dict) or not set(value) <= _FIELDS or "name" not in value:
+        raise VocabularyError(
+            f"{shown(value)} is not a word",
+            expected="a name, a list of synonyms, or an object with 'name' and some of "
+            + ", ".join(sorted(_FIELDS - {"name"})),
+        )
+    for name in ("stuff", "negative"):
+        if not isinstance(value.get(name, False), bool):
+            raise VocabularyError(f"{name} is {shown(value[name])}", expected="true or false")
+    synonyms = value.get("synonyms", [])
+    if not isinstance(synonyms, list):
+        raise VocabularyError(f"synonyms is {shown(synonyms)}", expected="a list of names")
+    return Word(**{**value, "synonyms": tuple(synonyms)})
+
+
+def _lines(vocabulary: Vocabulary) -> list[str]:
+    lines = []
+    for word in (*vocabulary.words, *filter(None, [vocabulary.other])):
+        rules = [name for name in ("stuff", "negative") if getattr(word, name)]
+        rules += [_OTHER] if word is vocabulary.other else []
+        rules += [] if word.threshold is None else [f"threshold {word.threshold!r}"]
+        rules += [f"id {word.id}"]
+        line = f"{f' {_SYNONYM_MARK} '.join(word.texts)}  [{', '.join(rules)}]"
+        again, _ = parse_line(line)
+        if again != word or line.startswith("#") or len(line.splitlines()) > 1:
+            raise VocabularyError(
+                f"{shown(word.name)} cannot be written as a line of text",
+                fix="give the file a name that ends in .json",
+            )
+        lines.append(line)
+    return lines

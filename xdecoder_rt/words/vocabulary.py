@@ -1,0 +1,388 @@
+"""Vocabularies: the words that a caller asks for, checked, and the rules that go with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.words.word import MAX_ID, Entry, Word, check_text
+
+_PARSED_KEPT = 16
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Classes in the caller's order. Made by :meth:`parse` or :meth:`load`.
+
+    Attributes:
+        words: the classes, each with its id.
+        other: the label of what is there and is none of the words for sure, or None for leaving
+            that out. Its name is not embedded.
+        next_id: the id of the next word to come; no id below is given twice.
+    """
+
+    words: tuple[Word, ...]
+    other: Word | None = None
+    next_id: int = 0
+
+    @classmethod
+    def parse(
+        cls,
+        entries: Sequence[Entry] | Vocabulary,
+        stuff: Collection[str] = (),
+        *,
+        negatives: Sequence[Entry] = (),
+        thresholds: Mapping[str, float] | None = None,
+        other: str | Word | None = None,
+    ) -> Vocabulary:
+        """Check a caller's vocabulary.
+
+        Args:
+            entries: class names; a class may be a group of synonyms, named by its first, or a
+                :class:`Word`.
+            stuff: labels that are stuff; every other class is a thing, unless its word says so.
+            negatives: more words, which compete with the others and are never reported.
+            thresholds: label to the least score at which it is reported.
+            other: label of what is there and is none of the words for sure.
+
+        Raises:
+            VocabularyError: it is empty, or holds an empty, duplicate, over-long or unreadable
+                word; a threshold or an id is out of range; or ``stuff`` or ``thresholds`` name
+                none of its labels.
+        """
+        if isinstance(entries, Vocabulary):
+            if not (stuff or negatives or thresholds or other):
+                return entries
+            changed = _checked(
+                entries.words, stuff, negatives, thresholds or {}, other or entries.other
+            )
+            return changed.keeping_ids_of(entries)
+        if not isinstance(stuff, str) and not (negatives or thresholds or other):
+            key = _key(entries, stuff)
+            if key is not None:
+                return _parsed(*key)
+        return _checked(entries, stuff, negatives, thresholds or {}, other)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
+        """Read a file of words; see :mod:`xdecoder_rt.words.files`.
+
+        Raises:
+            VocabularyError: it cannot be read, or is not such a file.
+        """
+        from xdecoder_rt.words.files import read_words
+
+        return read_words(path).vocabulary()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file of words that :meth:`load` reads back: JSON for ``.json``, else text.
+
+        Raises:
+            VocabularyError: it cannot be written.
+        """
+        from xdecoder_rt.words.files import save_words
+
+        save_words(self, path)
+
+    def with_words(self, *entries: Entry) -> Vocabulary:
+        """This vocabulary and more words, which get ids that no word had before.
+
+        Raises:
+            VocabularyError: as for :meth:`parse`.
+        """
+        return _checked((*self.words, *entries), (), (), {}, self.other).keeping_ids_of(self)
+
+    def without(self, *labels: str) -> Vocabulary:
+        """This vocabulary without some words; the others keep their ids.
+
+        Raises:
+            VocabularyError: a label is not in it, or none would be left.
+        """
+        _refuse_unknown("The words to leave out", labels, self.labels)
+        left = tuple(word for word in self.words if word.name not in labels)
+        if all(word.negative for word in left):
+            raise VocabularyError("No word would be left", expected="one that can be found")
+        is_gone = self.other is not None and self.other.name in labels
+        return replace(self, words=left, other=None if is_gone else self.other)
+
+    def keeping_ids_of(self, earlier: Vocabulary) -> Vocabulary:
+        """This vocabulary with the ids of an earlier one where their labels are the same.
+
+        Words that are new, and a new label of ``other``, get ids that none of the earlier one had.
+        """
+        known = {word.name: word.id for word in earlier._reported}
+        following = earlier.next_id
+        words = []
+        for word in self._reported:
+            if word.name in known:
+                words.append(replace(word, id=known[word.name]))
+            else:
+                words.append(replace(word, id=following))
+                following += 1
+        _refuse_beyond(following, earlier.next_id)
+        other = None if self.other is None else words.pop()
+        return Vocabulary(tuple(words), other, following)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The name of each class, then that of ``other`` if there is one."""
+        return tuple(word.name for word in self._reported)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """Every text to embed, groups of synonyms laid end to end."""
+        return tuple(text for word in self.words for text in word.texts)
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Index in ``texts`` of each class's first."""
+        sizes = [len(word.texts) for word in self.words]
+        return np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+
+    @cached_property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """The ``label_id`` of each of ``labels``."""
+        return _fixed(np.array([word.id for word in self._reported], np.int64))
+
+    @cached_property
+    def negative(self) -> npt.NDArray[np.bool_]:
+        """Which of the words are negative."""
+        return _fixed(np.array([word.negative for word in self.words], np.bool_))
+
+    @cached_property
+    def thresholds(self) -> npt.NDArray[np.float32]:
+        """The threshold of each word, NaN where the plan's rules hold."""
+        own = [np.nan if word.threshold is None else word.threshold for word in self.words]
+        return _fixed(np.array(own, np.float32))
+
+    @cached_property
+    def stuff(self) -> frozenset[str]:
+        """Labels that are stuff."""
+        return frozenset(word.name for word in self._reported if word.stuff)
+
+    @cached_property
+    def has_rules(self) -> bool:
+        """Whether it has negatives, thresholds or ``other``."""
+        own = any(word.negative or word.threshold is not None for word in self.words)
+        return own or self.other is not None
+
+    def is_thing(self) -> npt.NDArray[np.bool_]:
+        """One flag for each of ``labels``: True for things; read-only."""
+        return self._is_thing
+
+    @cached_property
+    def _is_thing(self) -> npt.NDArray[np.bool_]:
+        return _fixed(np.array([not word.stuff for word in self._reported], np.bool_))
+
+    @cached_property
+    def _reported(self) -> tuple[Word, ...]:
+        return self.words if self.other is None else (*self.words, self.other)
+
+
+def _key(
+    entries: object, stuff: Collection[str]
+) -> tuple[tuple[str | tuple[str, ...] | Word, ...], tuple[str, ...]] | None:
+    """What a vocabulary is known by when it is asked for again; None for what is none."""
+    if isinstance(entries, str) or not isinstance(entries, Sequence):
+        return None
+    key = tuple(
+        entry
+        if isinstance(entry, str | Word)
+        else tuple(entry)
+        if isinstance(entry, Sequence)
+        else None
+        for entry in entries
+    )
+    try:
+        hash((key, of_stuff := tuple(stuff)))
+    except TypeError:
+        return None
+    return (key, of_stuff) if None not in key else None  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=_PARSED_KEPT)
+def _parsed(entries: tuple[Entry, ...], stuff: tuple[str, ...]) -> Vocabulary:
+    """A vocabulary without rules; the same object for the same words, with all that it caches."""
+    return _checked(entries, stuff, (), {}, None)
+
+
+def _checked(
+    entries: Sequence[Entry],
+    stuff: Collection[str],
+    negatives: Sequence[Entry],
+    thresholds: Mapping[str, float],
+    other: str | Word | None,
+) -> Vocabulary:
+    words = _words(entries, "Vocabulary entry")
+    if negatives:
+        words += [replace(word, negative=True) for word in _words(negatives, "Negative word")]
+    if not words:
+        raise VocabularyError("The vocabulary is empty", expected="at least one word")
+    if all(word.negative for word in words):
+        raise VocabularyError(
+            "Every word of the vocabulary is negative", expected="a word that can be found"
+        )
+    _refuse_duplicates([text for word in words for text in word.texts])
+    if isinstance(stuff, str) or not isinstance(stuff, Collection):
+        raise VocabularyError(f"stuff is {shown(stuff)}", expected="a list of labels")
+    if not isinstance(thresholds, Mapping):
+        raise VocabularyError(
+            f"thresholds is {shown(thresholds)}", expected="a mapping of labels to numbers"
+        )
+    labels = {word.name for word in words}
+    last = Word(other) if isinstance(other, str) else other
+    if last is not None:
+        if not isinstance(last, Word):
+            raise VocabularyError(f"The other class is {shown(last)}", expected="a label")
+        check_text(last.name, "The other class")
+        if last.synonyms or last.negative:
+            raise VocabularyError(
+                f"The other class {shown(last.name)} is negative or has synonyms",
+                expected="a class that is reported, by one name: it is not embedded",
+            )
+        if last.name in labels:
+            raise VocabularyError(
+                f"The other class {shown(last.name)} is a word of the vocabulary too",
+                expected="a label that no word has",
+            )
+        labels.add(last.name)
+    _refuse_unknown("stuff", stuff, labels)
+    _refuse_unknown("thresholds", thresholds, labels)
+    listed = set(stuff)
+
+    def ruled(word: Word) -> Word:
+        given = thresholds.get(word.name, word.threshold)
+        if given is None and word.name not in listed:
+            return word
+        is_stuff = word.stuff or word.name in listed
+        return replace(word, stuff=is_stuff, threshold=_threshold(given, word.name))
+
+    return _numbered([ruled(word) for word in words], None if last is None else ruled(last))
+
+
+def _words(entries: Iterable[Entry], where: str) -> list[Word]:
+    """Entries as words, texts checked."""
+    if isinstance(entries, str) or not isinstance(entries, Sequence):
+        raise VocabularyError(
+            f"The vocabulary is a {type(entries).__name__}",
+            expected="a list of words, such as ['mug', 'table']",
+        )
+    words = []
+    for index, entry in enumerate(entries):
+        place = f"{where} {index}"
+        if isinstance(entry, Word):
+            texts, word = entry.texts, entry
+        elif isinstance(entry, str):
+            texts, word = (entry,), Word(entry)
+        elif isinstance(entry, Sequence):
+            texts = tuple(entry)
+            if not texts:
+                raise VocabularyError(f"{place} is an empty group", expected="at least one word")
+            word = Word(texts[0], texts[1:])
+        else:
+            raise VocabularyError(
+                f"{place} is a {type(entry).__name__}", expected="a word or a group of synonyms"
+            )
+        for text in texts:
+            check_text(text, place)
+        words.append(word)
+    return words
+
+
+def _numbered(words: list[Word], other: Word | None) -> Vocabulary:
+    """Words with ids: their own, or places; beside words with ids of their own, the next free."""
+    given = list(words) if other is None else [*words, other]
+    own: list[int] = []
+    for index, word in enumerate(given):
+        if word.id is not None:
+            own.append(_id(word.id))
+            if type(word.id) is not int:
+                given[index] = _with_id(word, own[-1])
+    if len(set(own)) < len(own):
+        twice = next(id_ for id_ in own if own.count(id_) > 1)
+        raise VocabularyError(f"The id {twice} is there twice", expected="each once")
+    first = following = max(own) + 1 if own else 0
+    for index, word in enumerate(given):
+        if word.id is None:
+            given[index] = _with_id(word, following)
+            following += 1
+    _refuse_beyond(following, first)
+    if other is None:
+        return Vocabulary(tuple(given), None, following)
+    return Vocabulary(tuple(given[:-1]), given[-1], following)
+
+
+def _with_id(word: Word, id_: int) -> Word:
+    # What dataclasses.replace does, in a third of its time: vocabularies may be large.
+    return Word(word.name, word.synonyms, word.stuff, word.negative, word.threshold, id_)
+
+
+def _id(value: object) -> int:
+    """An id, NumPy's integers included."""
+    if (
+        not isinstance(value, int | np.integer)
+        or isinstance(value, bool)
+        or not 0 <= value <= MAX_ID
+    ):
+        raise VocabularyError(
+            f"A word has the id {shown(value)}", expected=f"a whole number from 0 to {MAX_ID}"
+        )
+    return int(value)
+
+
+def _refuse_beyond(following: int, first: int) -> None:
+    """Refuse ids from `first` on, up to `following`, that maps of 32 bits cannot hold."""
+    if following > max(first, MAX_ID + 1):
+        raise VocabularyError(
+            f"A new word would get the id {following - 1}",
+            expected=f"at most {MAX_ID}",
+            fix="give the words smaller ids of their own, or begin a new vocabulary",
+        )
+
+
+def _threshold(value: object, label: str) -> float | None:
+    if value is None:
+        return None
+    if (
+        not isinstance(value, int | float | np.integer | np.floating)
+        or isinstance(value, bool)
+        or not 0 <= value <= 1
+    ):
+        raise VocabularyError(
+            f"The threshold of {shown(label)} is {shown(value)}", expected="a number from 0 to 1"
+        )
+    return float(value)
+
+
+def _refuse_unknown(what: str, given: Iterable[str], labels: Collection[str]) -> None:
+    unknown = [label for label in given if label not in labels]
+    if unknown:
+        raise VocabularyError(
+            f"{what} names {shown(unknown[0])}, which is not in the vocabulary",
+            expected="labels of the vocabulary (of a group, its first word)",
+        )
+
+
+def _refuse_duplicates(texts: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for text in texts:
+        if text in seen:
+            raise VocabularyError(
+                f"{shown(text)} is in the vocabulary twice",
+                expected="each word once",
+                fix="Remove one; synonyms may share a group: ['mug', ['sofa', 'couch']]",
+            )
+        seen.add(text)
+
+
+def _fixed(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+    array.setflags(write=False)
+    return array

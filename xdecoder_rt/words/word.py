@@ -1,0 +1,72 @@
+"""One word of a vocabulary, and which texts may be words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from xdecoder_rt.errors import VocabularyError, shown
+
+# Words are names, not documents; a megabyte-long "word" is a caller's mistake.
+MAX_CHARACTERS = 1000
+MAX_ID = (1 << 31) - 2
+
+
+@dataclass(frozen=True)
+class Word:
+    """One class of a vocabulary.
+
+    Attributes:
+        name: its label in results.
+        synonyms: other names of the class; the one that fits best speaks for it.
+        stuff: whether it has no instances (floor, sky).
+        negative: whether it only competes: it is never reported, nor is what it wins.
+        threshold: least score at which it is reported, 0 to 1; None for the plan's rules.
+        id: its ``label_id`` in results; None for its place in the vocabulary.
+    """
+
+    name: str
+    synonyms: Sequence[str] = ()
+    stuff: bool = False
+    negative: bool = False
+    threshold: float | None = None
+    id: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.synonyms, tuple):
+            given = (self.synonyms,) if isinstance(self.synonyms, str) else tuple(self.synonyms)
+            object.__setattr__(self, "synonyms", given)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is embedded: the name and its synonyms."""
+        return (self.name, *self.synonyms)
+
+
+Entry: TypeAlias = "str | Sequence[str] | Word"
+
+
+def check_text(text: object, where: str) -> str:
+    """A word or phrase as it will be embedded.
+
+    Raises:
+        VocabularyError: it is no string, empty, too long, or holds NUL or lone surrogates.
+    """
+    if not isinstance(text, str):
+        raise VocabularyError(f"{where} is a {type(text).__name__}", expected="a string")
+    if len(text) > MAX_CHARACTERS:
+        raise VocabularyError(
+            f"{where} has {len(text)} characters", expected=f"at most {MAX_CHARACTERS}"
+        )
+    if not text.strip():
+        raise VocabularyError(f"{where} is empty", expected="a word")
+    if "\0" in text or not (text.isascii() or _is_unicode(text)):
+        raise VocabularyError(
+            f"{where} holds characters that are no text ({shown(text)})", expected="valid Unicode"
+        )
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
