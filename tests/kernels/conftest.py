@@ -1,4 +1,4 @@
-"""Kernels run on the GPU where there is one, and under Triton's interpreter where there is none."""
+"""Kernels that several modules look at."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from xdecoder_rt.kernels.compiled import CompiledKernels
 
 torch = pytest.importorskip("torch")
-
-# Read by Triton when a kernel's module is imported, so it is set before any test module is.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")
