@@ -159,7 +159,7 @@ class EagerTasks(EagerPath):
         """A decode of the latents and one group; and where the group begins."""
         queries = queries_of(self._model)
         own = tasks.group(task, queries, len(features))
-        layout = tasks.side_by_side([tasks.latents(queries), own], tasks.LATENTS)
+        layout = tasks.side_by_side([tasks.latents(queries), own], tasks.LATENT_GROUP)
         text = F.pad(features, (0, 0, len(layout) - len(features), 0))
         return plain_decode(self._model, seen, Rows.of([layout], text[None])), queries
 

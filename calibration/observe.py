@@ -78,6 +78,10 @@ class ObservingBackend:
         """A value as an array on the host."""
         return self._inner.to_numpy(value)
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Every output of a graph, as the inner backend gives it."""
+        return self._inner.to_numpy_all(values)
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -56,6 +56,10 @@ class SubstitutingBackend:
         """As the inner backend does."""
         return self._inner.to_numpy(value)
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Every output of a graph, as the inner backend gives it."""
+        return self._inner.to_numpy_all(values)
+
     def close(self) -> None:
         """The inner backend outlives this one."""
 

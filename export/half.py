@@ -157,6 +157,9 @@ class _RecordingBackend:
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         return self._inner.to_numpy(value)
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        return self._inner.to_numpy_all(values)
+
     def close(self) -> None:
         pass
 

@@ -103,7 +103,7 @@ def _example_rows(
     past = tasks.group("caption", queries, 3)
     groups = [tasks.latents(queries)]
     groups += [tasks.group(name, queries, 5, 3) for name in tasks.TASKS]
-    layout = tasks.side_by_side(groups, tasks.LATENTS)
+    layout = tasks.side_by_side(groups, tasks.LATENT_GROUP)
     length, earlier, regions = len(layout), len(past), 2
     text = torch.randn(2, length, dim, generator=generator)
     rows = Rows.of([layout, layout], text, past)

@@ -78,7 +78,7 @@ LATENTS = Asked(tasks.latents(QUERIES), torch.zeros(QUERIES, 16, dtype=torch.flo
 
 def rows_of(asked: list[list[Asked]], past: Layout | None = None) -> Rows:
     """One image's groups a list, padded to the longest; regions each in a channel of its own."""
-    first = tasks.LATENTS if past is None else 1
+    first = tasks.LATENT_GROUP if past is None else 1
     layouts = [tasks.side_by_side([one.layout for one in own], first) for own in asked]
     length = max(map(len, layouts))
     padded = [tasks.padded(layout, length, QUERIES) for layout in layouts]

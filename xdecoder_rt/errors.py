@@ -7,7 +7,9 @@ Each message is one line that says what was wrong, what was expected, and what t
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+import sys
+import warnings
+from types import FrameType, ModuleType
 
 __all__ = [
     "ArgumentError",
@@ -23,6 +25,7 @@ __all__ = [
     "XDecoderError",
     "require",
     "shown",
+    "warn_caller",
 ]
 
 
@@ -110,6 +113,18 @@ def shown(value: object, limit: int = 80) -> str:
     text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
     text = text.encode("ascii", "backslashreplace").decode() if not text.isprintable() else text
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def warn_caller(text: str) -> None:
+    """Warn of `text` at the line outside of this package that led here."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, RuntimeWarning, stacklevel=level + 1)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == __package__
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -21,6 +21,7 @@ __all__ = [
     "ImageSource",
     "Letterbox",
     "choose_size",
+    "fitted",
     "letterbox",
     "load_image",
     "resize_shorter_side",
@@ -193,7 +194,8 @@ def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         raise ImageError(f"There is no image {name}") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name} is not an image of a known format", expected="one of " + ", ".join(_FORMATS)
+            f"{name} is not an image of a known format",
+            expected="one of " + ", ".join(_FORMATS),
         ) from error
     except Exception as error:  # a hostile file makes Pillow's decoders raise almost anything
         raise ImageError(f"The image {name} cannot be read: {error}") from error
@@ -327,6 +329,27 @@ def unscaled(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Lette
             "compiled kernels, which scale frames",
         )
     return min(fitting, key=lambda box: box.padding)
+
+
+def fitted(
+    source: ImageSource, sizes: Sequence[tuple[int, int]], interpolation: str
+) -> tuple[npt.NDArray[np.uint8], Letterbox]:
+    """Read an image and lay it into the network input that fits it best.
+
+    Args:
+        source: see :func:`load_image`.
+        sizes: (height, width) of the inputs to choose from, by :func:`choose_size`.
+        interpolation: see :func:`letterbox`.
+
+    Returns:
+        As :func:`letterbox`.
+
+    Raises:
+        ImageError: as for :func:`load_image`.
+        ArgumentError: as for :func:`letterbox`.
+    """
+    image = load_image(source)
+    return letterbox(image, choose_size(image.shape[:2], sizes), interpolation)
 
 
 def letterbox(

@@ -7,7 +7,7 @@ is asked later costs its own rows (see :mod:`xdecoder_rt.tasks`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from xdecoder_rt.tasks import Layout
 
 LEVEL_STRIDES = (32, 16, 8)
 PAST_MULTIPLE = 32
-Region = tuple[Floats, Floats, Floats]
+RegionLevels = tuple[Floats, Floats, Floats]
 """1 inside and -1 outside, float32 ``[N]`` for each level that the decoder attends to."""
 
 
@@ -39,7 +39,7 @@ class Group:
 
     layout: Layout
     text: Floats
-    region: Region | None = None
+    region: RegionLevels | None = None
     visible: npt.NDArray[np.bool_] | None = None
 
 
@@ -64,6 +64,10 @@ class RowDecoder:
         self._width = width
         self._graph = graph
         self._backend = backend
+        self._latents = Group(tasks.latents(info.num_queries), np.empty((0, width), np.float32))
+        # Most decodes are of the latents alone, whose rows are the same for every image.
+        self._latent_rows = self._rows(self._latents.layout, [self._latents], None)
+        self._no_past = self._past(None)
 
     def latents(self, state: ImageState) -> DecodedRows:
         """The latent queries of an image, decoded on first need and kept."""
@@ -86,11 +90,7 @@ class RowDecoder:
         if state.latents is None:
             with state.lock:
                 if state.latents is None:
-                    first = Group(
-                        tasks.latents(self._info.num_queries),
-                        np.empty((0, self._width), np.float32),
-                    )
-                    now, *later = self._divided([first, *groups])
+                    now, *later = self._divided([self._latents, *groups])
                     state.latents, *rest = self._run(state, now, None)
                     return rest + self._runs(state, later, state.latents)
         return self._runs(state, self._divided(groups), state.latents)
@@ -127,31 +127,36 @@ class RowDecoder:
     def _run(
         self, state: ImageState, groups: Sequence[Group], past: DecodedRows | None
     ) -> list[DecodedRows]:
-        first = tasks.LATENTS if past is None else 1
-        layout = tasks.side_by_side([group.layout for group in groups], first)
+        if past is None and len(groups) == 1:
+            layout, rows = self._latents.layout, self._latent_rows
+        else:
+            first = tasks.LATENT_GROUP if past is None else 1
+            layout = tasks.side_by_side([group.layout for group in groups], first)
+            rows = self._rows(layout, groups, past)
         graph = self._graph(state)
         feeds = {
             **{name: value for name, value in state.values.items() if name in graph.inputs},
-            **self._rows(layout, groups, past),
+            **rows,
             **_regions(layout, groups, state),
-            **self._past(past),
+            **(self._no_past if past is None else self._past(past)),
         }
-        outputs = graph(feeds)
-
-        def out(name: str) -> Floats:
-            array: Floats = self._backend.to_numpy(outputs[name])
-            return array
-
+        arrays = self._backend.to_numpy_all(graph(feeds))
         layers = range(self._info.layers)
         decoded = DecodedRows(
             layout,
-            out("class_embedding")[0],
-            out("mask_embedding")[0],
-            out("caption_embedding")[0],
-            tuple(out(f"row_keys_{i}") for i in layers),
-            tuple(out(f"row_values_{i}") for i in layers),
+            arrays["class_embedding"][0],
+            arrays["mask_embedding"][0],
+            arrays["caption_embedding"][0],
+            tuple(arrays[f"row_keys_{i}"] for i in layers),
+            tuple(arrays[f"row_values_{i}"] for i in layers),
+            groups[0].region if len(groups) == 1 else None,
         )
-        return [decoded.chosen(rows) for rows in _places(groups)]
+        if len(groups) == 1:
+            return [decoded]
+        return [
+            replace(decoded.chosen(rows), region=group.region)
+            for rows, group in zip(_places(groups), groups, strict=True)
+        ]
 
     def _rows(
         self, layout: Layout, groups: Sequence[Group], past: DecodedRows | None
@@ -224,20 +229,21 @@ def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
 
 def _regions(layout: Layout, groups: Sequence[Group], state: ImageState) -> dict[str, Array]:
     """Every group's region as a channel of its own; one of zeros where there is none."""
-    found = [group.region for group in groups if group.region is not None]
-    weight = np.zeros((1, len(layout), max(1, len(found))), np.float32)
-    channel = 0
-    for rows, group in zip(_places(groups), groups, strict=True):
-        if group.region is not None:
-            weight[0, rows, channel] = tasks.sees_everything(group.layout)
-            channel += 1
+    regions = [group.region for group in groups if group.region is not None]
+    weight = np.zeros((1, len(layout), max(1, len(regions))), np.float32)
+    if regions:
+        channel = 0
+        for rows, group in zip(_places(groups), groups, strict=True):
+            if group.region is not None:
+                weight[0, rows, channel] = tasks.sees_everything(group.layout)
+                channel += 1
     feeds: dict[str, Array] = {"region_weight": weight}
     height, width = state.letterbox.target
     for level, stride in enumerate(LEVEL_STRIDES):
         positions = (height // stride) * (width // stride)
         feeds[f"regions_{level}"] = (
-            np.stack([region[level] for region in found])
-            if found
+            np.stack([region[level] for region in regions])
+            if regions
             else np.zeros((1, positions), np.float32)
         )[None]
     return feeds

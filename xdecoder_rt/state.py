@@ -27,6 +27,8 @@ class DecodedRows:
         caption_embedding: float32 ``[R, text width]``.
         keys: self-attention keys, one float32 ``[1, heads, R, head_dim]`` a layer.
         values: the same.
+        region: what the rows were confined to that would see all of the image, as in
+            :class:`xdecoder_rt.rows.Group`, or None.
     """
 
     layout: Layout
@@ -35,6 +37,7 @@ class DecodedRows:
     caption_embedding: Floats
     keys: tuple[Floats, ...]
     values: tuple[Floats, ...]
+    region: tuple[Floats, Floats, Floats] | None = None
 
     def answer(self, task: str) -> list[Floats]:
         """What a task reads of these rows, by the task table.

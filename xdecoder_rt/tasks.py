@@ -23,7 +23,7 @@ from xdecoder_rt.errors import ArgumentError, shown
 
 Integers = npt.NDArray[np.int64]
 
-LATENTS = 0
+LATENT_GROUP = 0
 """Number of the latents' group; groups of tasks count from 1."""
 NO_TEXT = -1
 
@@ -142,7 +142,7 @@ class Layout:
         content: the latent whose feature a row starts as; ``num_queries`` for none.
         position: the latent whose position a row takes, ``num_queries`` for none, or
             ``num_queries + 1 + t`` for place ``t`` of a text.
-        group: `LATENTS`, or the number of the row's group.
+        group: `LATENT_GROUP`, or the number of the row's group.
         order: place of a text row in its text, 0 for others.
         text: index of the text feature that is added to content and position, or `NO_TEXT`.
     """
@@ -178,7 +178,7 @@ def latents(num_queries: int) -> Layout:
     index = np.arange(num_queries, dtype=np.int64)
     kind = np.where(index == num_queries - 1, Row.CLASS, Row.OBJECT).astype(np.int64)
     zero = np.zeros_like(index)
-    return Layout(kind, index, index, zero + LATENTS, zero, zero + NO_TEXT)
+    return Layout(kind, index, index, zero + LATENT_GROUP, zero, zero + NO_TEXT)
 
 
 def group(task: str, num_queries: int, tokens: int, first: int = 0) -> Layout:
@@ -226,7 +226,7 @@ def side_by_side(layouts: Sequence[Layout], first_group: int = 1) -> Layout:
     """
     placed, texts = [], 0
     for number, layout in enumerate(layouts, first_group):
-        own = np.where(layout.group == LATENTS, LATENTS, number)
+        own = np.where(layout.group == LATENT_GROUP, LATENT_GROUP, number)
         has_text = layout.text != NO_TEXT
         placed.append(
             replace(layout, group=own, text=np.where(has_text, layout.text + texts, NO_TEXT))
@@ -272,7 +272,7 @@ def visible(rows: Layout, past: Layout | None = None) -> npt.NDArray[np.bool_]:
     not_later = ~_IS_CAUSAL[looking] | (seen.order <= rows.order[:, None])
     in_group = own & _SEES_GROUP[looking, seen.kind] & not_later
     sees: npt.NDArray[np.bool_] = in_group | (
-        (seen.group == LATENTS) & _SEES_LATENTS[looking, seen.kind]
+        (seen.group == LATENT_GROUP) & _SEES_LATENTS[looking, seen.kind]
     )
     return sees
 

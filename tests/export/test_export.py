@@ -85,7 +85,7 @@ def inputs(
         queries = graphs[name].module.decoder.num_queries
         groups = [tasks.latents(queries)]
         groups += [tasks.group(task, queries, other) for task in tasks.TASKS if other]
-        layout = tasks.side_by_side(groups, tasks.LATENTS)
+        layout = tasks.side_by_side(groups, tasks.LATENT_GROUP)
         before = tasks.group("caption", queries, past)
         rows = Rows.of([layout] * batch, past=before)
         weight = torch.zeros(batch, len(layout), 1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.backends.base import Array, Graph, Value, check_feeds
+from xdecoder_rt.backends.base import Array, Graph, Value, feeds_error
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import BackendError, require
 
@@ -69,6 +69,7 @@ class OpenVINOGraph:
         with self._errors("read or compile"):
             network = read()
             self.inputs = tuple(port.get_any_name() for port in network.inputs)
+            self._input_names = frozenset(self.inputs)
             # Until the first call, which fixes its shapes.
             self._network = network if is_steady else None
             if not is_steady:
@@ -81,7 +82,8 @@ class OpenVINOGraph:
             PlanError: the graph takes other inputs.
             BackendError: OpenVINO fails, as it may with the first inputs of some shape.
         """
-        check_feeds(self._name, self.inputs, feeds)
+        if feeds.keys() != self._input_names:
+            raise feeds_error(self._name, self.inputs, feeds)
         with self._errors("run"):
             inputs = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
             return self._for({name: array.shape for name, array in inputs.items()}).run(inputs)
@@ -198,6 +200,10 @@ class OpenVINOBackend:
         """Values are arrays already."""
         array: np.ndarray[Any, Any] = value
         return array
+
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Values are arrays already."""
+        return dict(values)
 
     def close(self) -> None:
         """Compiled models end with the graphs that hold them."""

@@ -47,7 +47,7 @@ class MaskGrid:
     rows: Axis
     columns: Axis
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width) of the source image."""
         return self.rows.target, self.columns.target

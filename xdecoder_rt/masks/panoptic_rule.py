@@ -12,20 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PanopticSegment", "panoptic_segments"]
+__all__ = ["MapSegment", "panoptic_segments"]
 
 
 @dataclass(frozen=True)
-class PanopticSegment:
-    """One segment of a panoptic map.
+class MapSegment:
+    """One segment of a panoptic, semantic or instance map.
 
     Attributes:
-        id: its value in the map, from 1.
+        id: its value in the map.
         label_id: index into the vocabulary.
         isthing: whether its class is a thing.
         score: class probability of its query; of merged stuff, the highest.
         area: pixels.
-        rows: the rows of the mask logits that it was made of, more than one for merged stuff.
+        rows: of a panoptic segment, the rows of the mask logits that it was made of, more than one
+            for merged stuff.
     """
 
     id: int
@@ -33,7 +34,7 @@ class PanopticSegment:
     isthing: bool
     score: float
     area: int
-    rows: tuple[int, ...]
+    rows: tuple[int, ...] = ()
 
 
 def panoptic_segments(
@@ -42,7 +43,7 @@ def panoptic_segments(
     labels: npt.NDArray[np.int64],
     is_thing: npt.NDArray[np.bool_],
     overlap_threshold: float,
-) -> tuple[npt.NDArray[np.int32], tuple[PanopticSegment, ...]]:
+) -> tuple[npt.NDArray[np.int32], tuple[MapSegment, ...]]:
     """Segments from counts of pixels; stuff of one class is one segment.
 
     Args:
@@ -73,7 +74,7 @@ def panoptic_segments(
         members[segment_id - 1].append(int(row))
         ids[row + 1] = segment_id
     segments = tuple(
-        PanopticSegment(
+        MapSegment(
             id=index,
             label_id=int(labels[rows[0]]),
             isthing=bool(is_thing[labels[rows[0]]]),

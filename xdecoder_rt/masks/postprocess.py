@@ -30,14 +30,14 @@ from xdecoder_rt.masks.classification import (
     top_instances,
 )
 from xdecoder_rt.masks.grid import TILE_HEIGHT, kernels, place
-from xdecoder_rt.masks.panoptic_rule import PanopticSegment, panoptic_segments
+from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.threads import in_bands
 
 __all__ = [
     "BinaryMasks",
     "Instances",
     "Panoptic",
-    "PanopticSegment",
+    "MapSegment",
     "Selection",
     "binary_masks",
     "class_probabilities",
@@ -64,7 +64,7 @@ class Panoptic:
     """
 
     segmentation: npt.NDArray[np.int32]
-    segments: tuple[PanopticSegment, ...]
+    segments: tuple[MapSegment, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,7 +146,7 @@ def plain_caption(
     length = model.config.context_length
     queries = model.config.num_queries
     layout = tasks.side_by_side(
-        [tasks.latents(queries), tasks.group("caption", queries, length)], tasks.LATENTS
+        [tasks.latents(queries), tasks.group("caption", queries, length)], tasks.LATENT_GROUP
     )
     # The vocabulary ends with the start token and the end token.
     start = model.config.text.vocabulary_size - 2

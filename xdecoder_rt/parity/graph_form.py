@@ -180,8 +180,8 @@ class GraphNetwork:
             # The fixture's region is in pixels of the network's input.
             box = image.letterbox
             levels = region_levels(region, Letterbox(box.valid, box.target, box.valid))
-        opening = writer.open(None, levels)
-        (decoded,) = self._rows.decode(state, [opening.group])
+        opening = writer.open(None)
+        (decoded,) = self._rows.decode(state, [writer.group(opening, levels)])
         *_, draft = writer.drafts(state, opening, decoded, max_tokens=steps)
         return Written(
             np.array(draft.token_ids, np.int64), np.concatenate(features), np.concatenate(logits)

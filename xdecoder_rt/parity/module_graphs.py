@@ -59,6 +59,10 @@ class ModuleBackend:
         array: np.ndarray[Any, Any] = value.numpy()
         return array
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Tensors as arrays that share their memory."""
+        return {name: value.numpy() for name, value in values.items()}
+
     def close(self) -> None:
         """Modules hold nothing that must be released."""
 

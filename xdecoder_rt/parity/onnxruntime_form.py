@@ -107,8 +107,7 @@ class OnnxBackbone(BackboneForm):
             example = {name: torch.from_numpy(value) for name, value in feeds(image).items()}
             exported = onnx_graphs.export_graph("backbone", self._module, example, ({}, {}))
             self._graphs[size] = _load(self._backend, exported)
-        found = self._graphs[size](feeds(image))
-        return {name: self._backend.to_numpy(value) for name, value in found.items()}
+        return self._backend.to_numpy_all(self._graphs[size](feeds(image)))
 
 
 def _load(backend: OnnxRuntimeBackend, graph: onnx_graphs.ExportedGraph) -> Graph:

@@ -140,7 +140,7 @@ class TorchNetwork:
         features = self.words.token_features(phrases)
         tokens = torch.from_numpy(np.concatenate(features))
         layout = tasks.side_by_side(
-            [tasks.latents(queries), tasks.group("refer", queries, len(tokens))], tasks.LATENTS
+            [tasks.latents(queries), tasks.group("refer", queries, len(tokens))], tasks.LATENT_GROUP
         )
         text = torch.cat((tokens.new_zeros(len(layout) - len(tokens), tokens.shape[1]), tokens))
         found = plain_forward(self._model, self._pixels(image), Rows.of([layout], text[None]))

@@ -15,11 +15,14 @@ import numpy.typing as npt
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.questions.regions import RegionSource, read_region, region_levels
 from xdecoder_rt.results import Caption
-from xdecoder_rt.rows import Group, Region, RowDecoder, joined
+from xdecoder_rt.rows import Group, RegionLevels, RowDecoder, joined
+from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.text_graph import TextGraph, TextStates
 from xdecoder_rt.words.tokenizer import ClipTokenizer
+from xdecoder_rt.words.word import check_text
 
 MAX_TOKENS = 50
 """Tokens of a caption unless asked otherwise, as the original writes."""
@@ -30,20 +33,104 @@ _UNSETTLED = re.compile("(?: ?'\\w{0,2}|\N{REPLACEMENT CHARACTER}+)$")
 
 
 @dataclass(frozen=True)
+class CaptionQuestion:
+    """A caption of the image or of a part of it.
+
+    Attributes:
+        writer: writes it.
+        opening: how it begins.
+        region: what it is about, as :meth:`Engine.caption` takes it; None for all of the image.
+        beams: drafts followed at a time.
+        max_tokens: longest caption; None for 50.
+    """
+
+    writer: CaptionWriter
+    opening: Opening
+    region: RegionSource | None
+    beams: int
+    max_tokens: int | None
+
+    @classmethod
+    def ask(
+        cls,
+        runtime: Runtime,
+        prompt: str | None,
+        region: RegionSource | None,
+        beams: int | None,
+        max_tokens: int | None,
+        strict: bool,
+    ) -> CaptionQuestion:
+        """Check and encode a caption's beginning; the arguments are those of `Engine.caption`.
+
+        Raises:
+            ArgumentError: the plan lacks this task, or the runtime is closed.
+            VocabularyError: the prompt is empty, unreadable, or too long and `strict` is set.
+        """
+        runtime.require("caption")
+        if prompt is not None:
+            runtime.text.check_lengths([check_text(prompt, "The prompt")], strict)
+        info = runtime.manifest.text
+        writer = CaptionWriter(
+            runtime.text_graph,
+            runtime.rows,
+            runtime.tokenizer,
+            runtime.token_logits,
+            runtime.manifest.decoder.num_queries,
+            info.caption_stops,
+            info.repetition_penalty,
+        )
+        most = info.caption_beams if beams is None else beams
+        return cls(writer, writer.open(prompt), region, most, max_tokens)
+
+    def groups(self, state: ImageState) -> Sequence[Group]:
+        """Return the rows of the caption's beginning, confined to its region.
+
+        Raises:
+            ArgumentError: the region is outside the image or empty.
+        """
+        if self.region is None:
+            return (self.writer.group(self.opening),)
+        mask = read_region(self.region, state.letterbox.source)
+        return (self.writer.group(self.opening, region_levels(mask, state.letterbox)),)
+
+    def read(self, runtime: Runtime, state: ImageState, rows: Sequence[DecodedRows]) -> Caption:
+        """Write on from the beginning, token by token.
+
+        Raises:
+            ArgumentError: `beams` or `max_tokens` is out of range.
+        """
+        *_, draft = self._drafts(state, rows)
+        return self.writer.caption(self.opening, draft)
+
+    def pieces(self, state: ImageState, rows: Sequence[DecodedRows]) -> Iterator[str]:
+        """Write on as :meth:`read` does with one beam, and give texts as they become final.
+
+        Raises:
+            ArgumentError: as :meth:`read`.
+        """
+        written = ""
+        for draft in self._drafts(state, rows):
+            text = self.writer.settled(self.opening, draft)
+            if len(text) > len(written):
+                yield text[len(written) :]
+                written = text
+
+    def _drafts(self, state: ImageState, rows: Sequence[DecodedRows]) -> Iterator[Draft]:
+        (opened,) = rows
+        return self.writer.drafts(state, self.opening, opened, self.beams, self.max_tokens)
+
+
+@dataclass(frozen=True)
 class Opening:
     """How a caption begins.
 
     Attributes:
         token_ids: the start token and the prompt's.
         states: of these tokens in the text encoder.
-        region: what the caption is about, or None for all of the image.
-        group: the rows of these tokens, for the decode.
     """
 
     token_ids: tuple[int, ...]
     states: TextStates
-    region: Region | None
-    group: Group
 
 
 @dataclass(frozen=True)
@@ -102,14 +189,20 @@ class CaptionWriter:
         self._stops = tuple(stops)
         self._repetition_penalty = repetition_penalty
 
-    def open(self, prompt: str | None, region: Region | None) -> Opening:
+    def open(self, prompt: str | None) -> Opening:
         """Encode a caption's beginning: the start token, and the words that it is to go on from."""
         ids = self._tokenizer.tokens(prompt or "")[:-1]
-        states = self._text.proceed(np.array([ids], np.int64))
-        group = Group(
-            tasks.group("caption", self._num_queries, len(ids)), states.features[0], region
-        )
-        return Opening(ids, states, region, group)
+        return Opening(ids, self._text.proceed(np.array([ids], np.int64)))
+
+    def group(self, opening: Opening, region: RegionLevels | None = None) -> Group:
+        """Return the rows of a caption's beginning.
+
+        Args:
+            opening: of :meth:`open`.
+            region: what the caption is about, or None for all of the image.
+        """
+        layout = tasks.group("caption", self._num_queries, len(opening.token_ids))
+        return Group(layout, opening.states.features[0], region)
 
     def drafts(
         self,
@@ -127,7 +220,7 @@ class CaptionWriter:
         Args:
             state: of the image.
             opening: of :meth:`open`.
-            decoded: the opening's rows.
+            decoded: the opening's rows, to whose region the caption is confined.
             beams: drafts followed at a time.
             max_tokens: longest caption, without opening and end; None for 50.
 
@@ -150,7 +243,7 @@ class CaptionWriter:
             place = len(opening.token_ids) + step
             ids = np.array([[draft.token_ids[-1]] for draft in live], np.int64)
             states = self._text.proceed(ids, states.chosen(parents))
-            group = self._step(states.features[:, 0], live, place, opening, past)
+            group = self._step(states.features[:, 0], live, place, decoded.region, past)
             rows = self._rows.proceed(state, past, group)
             live = [
                 replace(draft, columns=(*draft.columns, len(past.layout) + i))
@@ -256,7 +349,7 @@ class CaptionWriter:
         features: Floats,
         live: list[Draft],
         place: int,
-        opening: Opening,
+        region: RegionLevels | None,
         past: DecodedRows,
     ) -> Group:
         """One row a draft, each seeing the latents and its own earlier tokens."""
@@ -267,7 +360,7 @@ class CaptionWriter:
         visible[:, : self._num_queries] = True
         for row, draft in zip(visible, live, strict=True):
             row[list(draft.columns)] = True
-        return Group(layout, features, opening.region, visible)
+        return Group(layout, features, region, visible)
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:

@@ -194,7 +194,7 @@ class StepWriter:
                 add("caption", texts.span(caption)[: self._written(texts, caption)])
             if question is not None:
                 add("answer", texts.span(question.text))
-            layouts.append(tasks.side_by_side(parts, tasks.LATENTS))
+            layouts.append(tasks.side_by_side(parts, tasks.LATENT_GROUP))
             places.append(np.concatenate(own))
         return layouts, places
 

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.errors import ArgumentError, VocabularyError, shown, warn_caller
 from xdecoder_rt.plan.manifest import TextInfo
 from xdecoder_rt.words.cache import TextCache
 from xdecoder_rt.words.templates import prompts
 from xdecoder_rt.words.text_graph import Features, Progress, TextGraph
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import check_text
 
 UNIT_EPS = 1e-7
 # Names are encoded so many sentences at a time: what is held then is bounded, and what was done
@@ -77,12 +79,44 @@ class TextEncoder:
         return row
 
     def texts(self, texts: Sequence[str]) -> Features:
-        """Unit embeddings of texts as they are, without templates: float32 ``[T, proj_dim]``."""
-        return np.stack(self._found(_AS_TEXT, texts))
+        """Return unit embeddings of texts as they are, without templates: ``[T, proj_dim]``."""
+        rows = self._found(_AS_TEXT, texts)
+        return np.stack(rows) if rows else np.empty((0, self._info.proj_dim), np.float32)
 
     def table(self, texts: tuple[str, ...]) -> Features:
         """:meth:`texts` as a read-only table that is kept, for choices asked for repeatedly."""
         return self._kept(_AS_TEXT, texts)
+
+    def checked(self, texts: Sequence[str], strict: bool) -> list[str]:
+        """Return a caller's texts as they will be embedded.
+
+        Raises:
+            ArgumentError: they are no list.
+            VocabularyError: one is empty or unreadable, or too long and `strict` is set.
+        """
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise ArgumentError(f"texts is {shown(texts)}", expected="a list of texts")
+        checked = [check_text(text, f"Text {i}") for i, text in enumerate(texts)]
+        self.check_lengths(checked, strict)
+        return checked
+
+    def check_lengths(self, texts: Sequence[str], strict: bool) -> None:
+        """Warn of texts that the context length cuts.
+
+        Raises:
+            VocabularyError: a text is too long and `strict` is set.
+        """
+        for text in texts:
+            if self._tokenizer.fits(text):
+                continue
+            room = self._tokenizer.context_length - 2
+            if strict:
+                raise VocabularyError(
+                    f"{shown(text)} is too long",
+                    expected=f"at most {room} tokens",
+                    fix="shorten it",
+                )
+            warn_caller(f"{shown(text)} is cut to its first {room} tokens")
 
     def token_features(self, texts: Sequence[str]) -> list[Features]:
         """Projected features of every token, start and end included, unnormalised.

@@ -17,11 +17,11 @@ from xdecoder_rt.backends.cuda.values import DeviceValue, packed
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.loader import Kernels
 from xdecoder_rt.kernels.panoptic_map import schedule
-from xdecoder_rt.masks.panoptic_rule import PanopticSegment, panoptic_segments
+from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.resample import Axis, mask_axis
 
 _Geometry = tuple[Letterbox, tuple[int, int]]
-Map = tuple[npt.NDArray[np.int32], tuple[PanopticSegment, ...]]
+Map = tuple[npt.NDArray[np.int32], tuple[MapSegment, ...]]
 
 
 class _Desk:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends.base import Array, Graph, PanopticMap, Value, check_feeds
+from xdecoder_rt.backends.base import Array, Graph, PanopticMap, Value, feeds_error
 from xdecoder_rt.backends.cuda.blocks import BlockPool
 from xdecoder_rt.backends.cuda.context import CudaContext
 from xdecoder_rt.backends.cuda.downloads import Downloads
@@ -90,7 +90,8 @@ class TensorRTGraph:
             PlanError: the engine takes other inputs.
             BackendError: an input is of a shape or type that the engine does not take.
         """
-        check_feeds(self._name, self.inputs, feeds)
+        if feeds.keys() != self._input_names:
+            raise feeds_error(self._name, self.inputs, feeds)
         with self._cuda:
             lane = self._take()
             try:
@@ -190,6 +191,10 @@ class TensorRTBackend:
             return self._held.downloads.read(value)
         array: np.ndarray[Any, Any] = value
         return array
+
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Wait for values and copy them to the host; bfloat16 becomes float32."""
+        return {name: self.to_numpy(value) for name, value in values.items()}
 
     def picture(self, image: object) -> DevicePicture | None:
         """An image with ``__cuda_array_interface__`` or, on a GPU, DLPack; None for others.
