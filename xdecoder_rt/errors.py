@@ -112,6 +112,16 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def printable(text: str, limit: int = 40) -> str:
+    """`text` if it cannot disturb a terminal, else as :func:`shown` has it.
+
+    Args:
+        text: may be untrusted.
+        limit: characters at most.
+    """
+    return text if text.isprintable() and len(text) <= limit else shown(text, limit)
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Imports the optional dependency `module`, or says which extra brings it.
 
