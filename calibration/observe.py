@@ -17,13 +17,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.backends.base import Array, Graph, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.ranges import Histogram
 from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
 from xdecoder_rt.datasets.items import PanopticItem
+from xdecoder_rt.engine import Engine
 from xdecoder_rt.plan.file import Plan
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")

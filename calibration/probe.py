@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt import Engine
 from xdecoder_rt.backends.base import Backend, Graph, Value
 from xdecoder_rt.calibration.observe import COMMON_WORDS
 from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.datasets.items import PanopticItem
+from xdecoder_rt.engine import Engine
 from xdecoder_rt.evaluation.evaluate import evaluate
 from xdecoder_rt.runtime import Runtime
 

@@ -127,6 +127,16 @@ def _is_ours(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] == __package__
 
 
+def printable(text: str, limit: int = 40) -> str:
+    """`text` if it cannot disturb a terminal, else as :func:`shown` has it.
+
+    Args:
+        text: may be untrusted.
+        limit: characters at most.
+    """
+    return text if text.isprintable() and len(text) <= limit else shown(text, limit)
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Imports the optional dependency `module`, or says which extra brings it.
 

@@ -219,7 +219,7 @@ class Player:
             "seconds": self._seconds,
             "fps": self.answered / self._seconds if self._seconds else 0.0,
             "latency_ms": asdict(Percentiles.of(latencies)) if latencies else None,
-            "words": plain(self.words),
+            "words": plain(self.words.words),
         }
 
     def _answer(self, frame: Frame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:

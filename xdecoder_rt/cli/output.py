@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import printable as printable
 
 STDOUT = "-"
-_LABEL_LIMIT = 40
 _REFRESH_SECONDS = 0.1
 
 
@@ -152,11 +152,6 @@ def writer(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
         raise
     except OSError as error:
         raise _unwritable(path, what, error.strerror or str(error)) from error
-
-
-def printable(text: str, limit: int = _LABEL_LIMIT) -> str:
-    """A text that cannot disturb the terminal: without control characters, of limited length."""
-    return text if text.isprintable() and len(text) <= limit else shown(text, limit)
 
 
 def harmless(text: str) -> str:

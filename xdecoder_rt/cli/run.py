@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": None if words is None else plain(words),
+                "vocabulary": None if words is None else plain(words.words),
                 "stuff": None if words is None else [w.name for w in words.words if w.stuff],
                 "phrases": args.phrases,
                 "joint": args.joint,

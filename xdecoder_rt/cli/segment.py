@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": plain(words),
+                "vocabulary": plain(words.words),
                 "stuff": [word.name for word in words.words if word.stuff],
                 "images": entries,
             }

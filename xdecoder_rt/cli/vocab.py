@@ -137,7 +137,9 @@ def _list(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     from xdecoder_rt.words.files import plain
 
     with _opened(args) as (plan, cache):
-        carried = {name: plain(words) for name, words in PlanWords(plan).vocabularies().items()}
+        carried = {
+            name: plain(words.words) for name, words in PlanWords(plan).vocabularies().items()
+        }
         entries = [(*_named(entry.text), entry) for entry in cache.entries()]
         path = cache.path
     number = {0: "no vocabulary", 1: "one vocabulary"}.get(len(carried))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.errors import shown
+from xdecoder_rt.errors import printable
 from xdecoder_rt.evaluation.absent import AbsentScores
 from xdecoder_rt.evaluation.answers import AnswerScores
 from xdecoder_rt.evaluation.captions import CaptionScores
@@ -153,12 +153,12 @@ class Report:
 
 def _segmentation_lines(panoptic: PanopticScores, semantic: SemanticScores) -> list[str]:
     ranked = sorted(panoptic.per_class.items(), key=lambda entry: -entry[1].pq)
-    width = max(12, *(len(_name(label)) for label in panoptic.per_class))
+    width = max(12, *(len(printable(label)) for label in panoptic.per_class))
     lines = [f"{'class':{width}}     PQ     SQ     RQ    IoU     TP     FP     FN"]
     for label, c in ranked:
         iou = semantic.per_class.get(label)
         lines.append(
-            f"{_name(label):{width}} {c.pq:6.1f} {c.sq:6.1f} {c.rq:6.1f} "
+            f"{printable(label):{width}} {c.pq:6.1f} {c.sq:6.1f} {c.rq:6.1f} "
             f"{_score(iou):>6} {c.tp:6} {c.fp:6} {c.fn:6}"
         )
     lines += ["", f"{'':{width}}     PQ     SQ     RQ  classes"]
@@ -195,9 +195,3 @@ def _times(times: Percentiles) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _name(label: str) -> str:
-    """A label that cannot disturb the terminal: printable and of limited length."""
-    limit = 40
-    return label if label.isprintable() and len(label) <= limit else shown(label, limit)

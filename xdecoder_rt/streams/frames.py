@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from xdecoder_rt.cli.output import printable
-from xdecoder_rt.errors import ImageError, XDecoderError, require, shown
+from xdecoder_rt.errors import ImageError, XDecoderError, printable, require, shown
 
 if TYPE_CHECKING:
     import numpy as np

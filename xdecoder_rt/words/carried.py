@@ -74,7 +74,7 @@ class PlanWords:
 
     def _vocabulary(self, info: VocabularyInfo) -> Vocabulary:
         try:
-            words = from_json(self._plan.read(info.texts)).vocabulary()
+            words = Vocabulary.from_list(from_json(self._plan.read(info.texts)))
         except VocabularyError as error:
             raise PlanError(
                 f"The vocabulary {shown(info.name)} of the plan is unusable: {error.what}",
@@ -153,7 +153,7 @@ def carry(
         }
         folder = f"vocabularies/{name}"
         info = VocabularyInfo(name, f"{folder}.json", f"{folder}.f32", count=len(vocabulary.texts))
-        members[info.texts] = to_json(vocabulary)
+        members[info.texts] = to_json(vocabulary.words, vocabulary.other, vocabulary.next_id)
         members[info.embeddings] = np.ascontiguousarray(table, "<f4").tobytes()
         kept = tuple(other for other in manifest.vocabularies if other.name != name)
         return write_plan(output, replace(manifest, vocabularies=(*kept, info)), members)

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import PlanError, VocabularyError, shown
 from xdecoder_rt.json_reader import parse_json_dict
-from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import MAX_ID, Entry, Word
 
 __all__ = ["WordList", "from_json", "parse_lines", "plain", "read_words", "save_words", "to_json"]
@@ -44,7 +43,7 @@ _FIELDS = {field.name for field in fields(Word)}
 
 
 class WordList(NamedTuple):
-    """Classes before they are checked as a vocabulary.
+    """Classes before :meth:`~xdecoder_rt.words.vocabulary.Vocabulary.from_list` checks them.
 
     Attributes:
         entries: the classes.
@@ -55,15 +54,6 @@ class WordList(NamedTuple):
     entries: list[Entry]
     other: Word | None = None
     next_id: int = 0
-
-    def vocabulary(self) -> Vocabulary:
-        """The checked vocabulary.
-
-        Raises:
-            VocabularyError: as for :meth:`Vocabulary.parse`.
-        """
-        parsed = Vocabulary.parse(self.entries, other=self.other)
-        return replace(parsed, next_id=max(parsed.next_id, self.next_id))
 
 
 def parse_line(line: str) -> tuple[Word, bool]:
@@ -162,16 +152,24 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
     return found
 
 
-def save_words(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
+def save_words(
+    path: str | os.PathLike[str], words: Sequence[Word], other: Word | None, next_id: int
+) -> None:
     """Write a file of words: JSON where the name ends in ``.json``, else text.
+
+    Args:
+        path: the file.
+        words: the classes, with their ids.
+        other: the class of what is none of them, or None.
+        next_id: the id of the next class to come; text has no place for it.
 
     Raises:
         VocabularyError: it cannot be written, or a name cannot be written as text.
     """
     if Path(path).suffix.lower() == ".json":
-        data = to_json(vocabulary)
+        data = to_json(words, other, next_id)
     else:
-        data = "".join(f"{line}\n" for line in _lines(vocabulary)).encode()
+        data = "".join(f"{line}\n" for line in _lines(words, other)).encode()
     try:
         with atomic_writer(path) as file:
             file.write(data)
@@ -182,14 +180,14 @@ def save_words(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def to_json(vocabulary: Vocabulary) -> bytes:
-    """A vocabulary with all its rules and ids; :func:`from_json` reads it back."""
+def to_json(words: Sequence[Word], other: Word | None, next_id: int) -> bytes:
+    """Classes with all their rules and ids; :func:`from_json` reads them back."""
     document = {
         "format": _FORMAT,
         "version": _VERSION,
-        "words": [_plain(word) for word in vocabulary.words],
-        "other": None if vocabulary.other is None else _plain(vocabulary.other),
-        "next_id": vocabulary.next_id,
+        "words": [_plain(word) for word in words],
+        "other": None if other is None else _plain(other),
+        "next_id": next_id,
     }
     return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
 
@@ -228,7 +226,7 @@ def from_json(data: bytes) -> WordList:
     )
 
 
-def plain(vocabulary: Vocabulary) -> list[Any]:
+def plain(words: Sequence[Word]) -> list[Any]:
     """The classes as plain values for ``json.dumps``: names, groups, or what rules are added."""
     return [
         word.name
@@ -236,7 +234,7 @@ def plain(vocabulary: Vocabulary) -> list[Any]:
         else list(word.texts)
         if _plain(word).keys() <= {"name", "id", "stuff", "synonyms"}
         else _plain(word)
-        for word in vocabulary.words
+        for word in words
     ]
 
 
@@ -267,11 +265,11 @@ def _word(value: Any) -> Word:
     return Word(**{**value, "synonyms": tuple(synonyms)})
 
 
-def _lines(vocabulary: Vocabulary) -> list[str]:
+def _lines(words: Sequence[Word], other: Word | None) -> list[str]:
     lines = []
-    for word in (*vocabulary.words, *filter(None, [vocabulary.other])):
+    for word in (*words, *filter(None, [other])):
         rules = [name for name in ("stuff", "negative") if getattr(word, name)]
-        rules += [_OTHER] if word is vocabulary.other else []
+        rules += [_OTHER] if word is other else []
         rules += [] if word.threshold is None else [f"threshold {word.threshold!r}"]
         rules += [f"id {word.id}"]
         line = f"{f' {_SYNONYM_MARK} '.join(word.texts)}  [{', '.join(rules)}]"

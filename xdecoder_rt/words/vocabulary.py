@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.words.files import WordList, read_words, save_words
 from xdecoder_rt.words.word import MAX_ID, Entry, Word, check_text
 
 _PARSED_KEPT = 16
@@ -78,9 +79,17 @@ class Vocabulary:
         Raises:
             VocabularyError: it cannot be read, or is not such a file.
         """
-        from xdecoder_rt.words.files import read_words
+        return cls.from_list(read_words(path))
 
-        return read_words(path).vocabulary()
+    @classmethod
+    def from_list(cls, words: WordList) -> Vocabulary:
+        """Check what a file of words holds.
+
+        Raises:
+            VocabularyError: as for :meth:`parse`.
+        """
+        parsed = cls.parse(words.entries, other=words.other)
+        return replace(parsed, next_id=max(parsed.next_id, words.next_id))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file of words that :meth:`load` reads back: JSON for ``.json``, else text.
@@ -88,9 +97,7 @@ class Vocabulary:
         Raises:
             VocabularyError: it cannot be written.
         """
-        from xdecoder_rt.words.files import save_words
-
-        save_words(self, path)
+        save_words(path, self.words, self.other, self.next_id)
 
     def with_words(self, *entries: Entry) -> Vocabulary:
         """This vocabulary and more words, which get ids that no word had before.
