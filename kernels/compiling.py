@@ -24,9 +24,6 @@ from xdecoder_rt.kernels import catalog
 from xdecoder_rt.kernels.spec import ALIGNMENT, KernelSpec
 from xdecoder_rt.kernels.targets import Target, target
 
-SCRATCH_POINTERS = 2
-"""Parameters that Triton appends: global and profiling scratch, both unused and null here."""
-
 
 def compiled(spec: KernelSpec, target: Target, **options: Any) -> Any:
     """Compile one form.
