@@ -1,6 +1,7 @@
 """Trains the starter's recipe shortly with one thing changed at a time, and measures each run.
 
-    python benchmarks/studies/ablation.py data --validation scenes/workcell_val scenes/clipart_novel \\
+    python benchmarks/studies/ablation.py data \\
+        --validation scenes/workcell_val scenes/clipart_novel \\
         -o docs/ablation.md --json benchmarks/results/ablation.json
 
 `data` is a folder that `examples/train_starter.sh` has filled: `bank`, `workcell`, `teacher.npz`,
