@@ -19,6 +19,14 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on a GPU where there is one: what asks for the device."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and "device" in item.fixturenames:
+            item.add_marker("gpu")
+
+
 @pytest.fixture(scope="session")
 def device() -> str:
     """Where kernels run: ``cuda`` or ``cpu``."""

@@ -308,6 +308,7 @@ def test_bits_take_one_bit_a_position_shared_by_all_heads() -> None:
     assert (math.prod(shape) * 32, kind) == (4 * 101 * 4096, "int32")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_operator_runs_the_kernels_on_cuda() -> None:
     inputs = case("cuda", queries=65, keys=1000, width=64, channels=65, dtype=torch.float16)
@@ -316,6 +317,7 @@ def test_the_operator_runs_the_kernels_on_cuda() -> None:
     torch.library.opcheck(op.masked_attention, leaves)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_types_without_a_kernel_fall_back_to_the_reference() -> None:
     inputs = case("cuda", dtype=torch.float32)
