@@ -1,6 +1,7 @@
 """Accuracy of a plan on labelled folders: a Markdown table and the figures as JSON.
 
-    python benchmarks/accuracy.py model.plan data/workcell_val data/clipart_val -o docs/accuracy.md
+    python benchmarks/accuracy.py model.plan data/workcell_val data/clipart_val \\
+        -o docs/accuracy.md --json benchmarks/results/accuracy.json
 
 Every folder is asked for its whole vocabulary and all its texts; the scores are those of
 ``xdecoder-rt eval``, with a dash where a folder or the plan lacks what a score needs.
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("plan", type=Path)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the Markdown file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also the figures")
     parser.add_argument("--limit", type=int, help="images of each folder (default all)")
     args = parser.parse_args()
     segments, texts, classes, figures = [], [], [], {}
@@ -67,8 +69,9 @@ def main() -> int:
         text += f"{table(TEXTS, texts)}\n"
     with atomic_writer(args.output) as file:
         file.write((text + "\n".join(classes)).encode())
-    with atomic_writer(args.output.with_suffix(".json")) as file:
-        file.write(json.dumps(figures, indent=1).encode() + b"\n")
+    if args.json:
+        with atomic_writer(args.json) as file:
+            file.write(json.dumps(figures, indent=1).encode() + b"\n")
     print(text)
     return 0
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,14 +182,16 @@ def quantized_graphs(
             f"There is no range estimator {options.estimator!r}", expected=", ".join(ESTIMATORS)
         )
     progress("Gathering activation statistics")
-    with _bar("statistics", images.chosen(options.images)) as bar:
+    with tqdm(
+        total=len(images.chosen(options.images)), desc="statistics", leave=False, disable=None
+    ) as bar:
         histograms = observe(
             fp32,
             images,
             options.images,
             threads=options.threads,
             cache_dir=options.cache_dir,
-            progress=lambda done, of: bar(done),
+            progress=lambda done, of: bar.update(done - bar.n),
         )
     quantizer = PlanQuantizer(manifest, members, profile, histograms)
     numbers = images.chosen(PROBES, part=1)
@@ -217,14 +218,11 @@ def quantized_graphs(
         )
         return Trial(len(groups), base.score - found.score, found.latency_ms)
 
-    with _bar("blocks alone", quantizer.groups) as bar:
-        tried = 0
+    with tqdm(total=len(quantizer.groups), desc="blocks alone", leave=False, disable=None) as bar:
 
         def effect(group: Group) -> float:
-            nonlocal tried
             found = divergence(quantizer.build([group], estimator))
-            tried += 1
-            bar(tried)
+            bar.update()
             return found
 
         search = largest_within(quantizer.groups, effect, measure, options.max_drop)
@@ -298,19 +296,3 @@ def _inputs(
     by_name = {node.name: node for node in model.graph.node}
     found = (seen.get(by_name[name].input[0]) for name in names)
     return [one if one is not None and one.limit else None for one in found]
-
-
-class _bar:  # noqa: N801
-    """A progress bar on a terminal's stderr."""
-
-    def __init__(self, what: str, items: Sequence[object]) -> None:
-        self._bar = tqdm(total=len(items), desc=what, leave=False, disable=not sys.stderr.isatty())
-
-    def __enter__(self) -> Callable[[int], None]:
-        def to(done: int) -> None:
-            self._bar.update(done - self._bar.n)
-
-        return to
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()

@@ -39,7 +39,6 @@ def compile_kernels(
     targets: Sequence[Target] = TARGETS,
     *,
     only: str = "",
-    compared: bool = False,
     jobs: int = 1,
     done: Callable[[Target], object] = lambda _: None,
 ) -> dict[str, Any]:
@@ -50,7 +49,6 @@ def compile_kernels(
         targets: for which GPUs. One that the compiler lacks is listed as unavailable, with what
             the compiler said.
         only: names of forms must match this regular expression.
-        compared: also forms that are kept for comparison.
         jobs: targets compiled at a time, a process each.
         done: called as each target ends.
 
@@ -71,7 +69,7 @@ def compile_kernels(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
 
         def one(goal: Target) -> tuple[dict[str, Any] | None, str]:
-            made = _compile(goal, Path(work), only, compared)
+            made = _compile(goal, Path(work), only)
             done(goal)
             return made
 
@@ -89,14 +87,11 @@ def compile_kernels(
     return index
 
 
-def _compile(
-    goal: Target, folder: Path, only: str, compared: bool
-) -> tuple[dict[str, Any] | None, str]:
+def _compile(goal: Target, folder: Path, only: str) -> tuple[dict[str, Any] | None, str]:
     """Facts of every form for one target, or why there are none."""
     command = [
         *(sys.executable, "-m", "xdecoder_rt.kernels.compiling", str(goal.capability)),
         *(str(folder), "--only", only),
-        *(("--compared",) if compared else ()),
     ]
     # Compiled rather than interpreted, and without the paths of the sources.
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_DISABLE_LINE_INFO": "1"}
@@ -123,7 +118,7 @@ def _index(
     for goal, (made, _) in outcomes.items():
         if made is None:
             continue
-        for spec in (*catalog.shipped(goal), *catalog.compared(goal)):
+        for spec in catalog.shipped(goal):
             if spec.name in made:
                 known = kernels.setdefault(spec.name, {**described(spec), "targets": {}})
                 known["targets"][goal.name] = made[spec.name]
@@ -162,7 +157,7 @@ def main() -> None:
         epilog="examples:\n"
         "  python -m xdecoder_rt.kernels.aot -o compiled\n"
         "  python -m xdecoder_rt.kernels.aot -o orin --target 87\n"
-        "  python -m xdecoder_rt.kernels.aot -o compiled --compared --report docs/kernels-aot.md",
+        "  python -m xdecoder_rt.kernels.aot -o compiled --report docs/kernels-aot.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     known = [goal.capability for goal in TARGETS]
@@ -171,9 +166,6 @@ def main() -> None:
         "--target", type=int, nargs="+", choices=known, default=known, help="compute capabilities"
     )
     parser.add_argument("--only", default="", help="forms whose name matches this expression")
-    parser.add_argument(
-        "--compared", action="store_true", help="also forms that no plan uses, for comparison"
-    )
     parser.add_argument("--report", type=Path, help="also write the table of resources, Markdown")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at a time")
     arguments = parser.parse_args()
@@ -184,7 +176,6 @@ def main() -> None:
                 arguments.output,
                 goals,
                 only=arguments.only,
-                compared=arguments.compared,
                 jobs=arguments.jobs,
                 done=lambda _: bar.update(),
             )

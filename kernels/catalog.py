@@ -19,8 +19,3 @@ def shipped(target: Target) -> list[KernelSpec]:
         *frame_resize.specs(),
     ]
     return [form for form in forms if form.element in target.elements]
-
-
-def compared(target: Target) -> list[KernelSpec]:
-    """Forms kept for comparison: no plan launches them."""
-    return masked_attention.compared(target.version)

@@ -24,9 +24,6 @@ from xdecoder_rt.kernels import catalog
 from xdecoder_rt.kernels.spec import ALIGNMENT, KernelSpec
 from xdecoder_rt.kernels.targets import Target, target
 
-SCRATCH_POINTERS = 2
-"""Parameters that Triton appends: global and profiling scratch, both unused and null here."""
-
 
 def compiled(spec: KernelSpec, target: Target, **options: Any) -> Any:
     """Compile one form.
@@ -107,13 +104,11 @@ def main() -> None:
     parser.add_argument("capability", type=int)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", default="", help="names that match this regular expression")
-    parser.add_argument("--compared", action="store_true", help="forms kept for comparison too")
     arguments = parser.parse_args()
     goal = target(arguments.capability)
-    wanted = catalog.shipped(goal) + (catalog.compared(goal) if arguments.compared else [])
     found = {
         spec.name: facts(spec, goal, arguments.folder / goal.name)
-        for spec in wanted
+        for spec in catalog.shipped(goal)
         if re.search(arguments.only, spec.name)
     }
     print(json.dumps(found))

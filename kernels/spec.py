@@ -116,6 +116,6 @@ class Call:
         return (
             (self.module, self.function, self.element) == (spec.module, spec.function, spec.element)
             and (self.warps, self.stages, self.grid) == (spec.warps, spec.stages, spec.grid)
-            and all(self.values[name] == value for name, value in spec.constants.items())
+            and spec.constants.items() <= self.values.items()
             and all(address_of(self.values[name]) % ALIGNMENT == 0 for name in spec.aligned)
         )

@@ -244,8 +244,7 @@ class Letterbox:
     def scale(self) -> tuple[float, float]:
         """Pixels of the input per pixel of the source, vertically and horizontally.
 
-        The two differ by the rounding of `valid` only; the inversion uses each on its own axis and
-        is therefore exact.
+        The two differ by the rounding of `valid` only.
         """
         return self.valid[0] / self.source[0], self.valid[1] / self.source[1]
 
@@ -258,28 +257,6 @@ class Letterbox:
     def padding(self) -> float:
         """The share of the target that is padding, 0 to 1."""
         return 1 - (self.valid[0] * self.valid[1]) / (self.target[0] * self.target[1])
-
-    def to_source(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Points of the input in the original image's pixels.
-
-        Coordinates are continuous: the first pixel spans 0 to 1, so that corners of boxes map
-        exactly.
-
-        Args:
-            points: ``[..., 2]``, each (x, y); boxes xyxy as ``[..., 2, 2]``.
-
-        Returns:
-            float64 of the same shape, clipped to the image.
-        """
-        y, x = self.scale
-        mapped = np.asarray(points, dtype=np.float64) / (x, y)
-        return mapped.clip(0.0, (self.source[1], self.source[0]))
-
-    def to_target(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The inverse of `to_source`: points of the original image in the input's pixels."""
-        y, x = self.scale
-        mapped: npt.NDArray[np.float64] = np.asarray(points, dtype=np.float64) * (x, y)
-        return mapped
 
 
 def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:

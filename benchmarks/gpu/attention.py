@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpu import warm
-from gpu.clock import Run, clock_for, first_line, in_rounds, tensors
 from gpu.peers import PEERS, Way, ours
 from gpu.problems import DENSITIES, QUICK, SHAPES, TINY, Inputs, Shape, inputs
-from gpu.sections import Context
+from gpu.section import Context
+from gpu.timing import ROUNDS, Run, first_line, in_turns, prepared, tensors
 from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.masked_attention import schedule
 from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand
@@ -34,8 +33,6 @@ def run(context: Context) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     shapes = TINY if context.device == "cpu" else QUICK if context.quick else SHAPES
     attention = Attention(context)
-    if context.device == "cuda":
-        warm.all_ways(context, sum(shape.sweep for shape in shapes))
     for sweep in (True, False):
         for density in DENSITIES:
             for shape in shapes:
@@ -60,9 +57,8 @@ class Attention:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.device = described(context.device)
-        self._clock = clock_for(context.device)
         on_gpu = context.device == "cuda"
-        self._rounds = {"rounds": 5, "samples": 10} if on_gpu else {"rounds": 1, "samples": 1}
+        self._rounds = ROUNDS if on_gpu else 1
         self._row_s = FIRST_SHAPE if on_gpu else 0.0
         self._failed: dict[tuple[Shape, str], str] = {}
 
@@ -89,7 +85,7 @@ class Attention:
                     self._failed[shape, way.name] = row["failed"]
             else:
                 row["failed"] = self._failed[shape, way.name]
-        for name, timing in in_rounds(runs, self._clock, limit=0.15, **self._rounds).items():
+        for name, timing in in_turns(runs, self._rounds).items():
             rows[name] |= {"us": asdict(timing)}
         self._context.emit(
             "row",
@@ -119,8 +115,10 @@ class Attention:
         out = torch.empty_like(x.query)
         calls = schedule.calls(problem, way, operands, out)
         # In order first: a later launch reads what an earlier one wrote.
-        runs = {call.function: self._clock.prepare(partial(launch, call)) for call in calls}
-        timings = in_rounds(runs, self._clock, limit=0.15, **self._rounds)
+        runs = {
+            call.function: prepared(partial(launch, call), self._context.device) for call in calls
+        }
+        timings = in_turns(runs, self._rounds)
         us = {name: asdict(timing) for name, timing in timings.items()}
         self._context.emit(
             "parts", shape=shape.as_json(), density=density, splits=way.splits, us=us
@@ -132,7 +130,7 @@ class Attention:
         """A way ready to be timed and found right; None where ``row`` says why not."""
         begin = time.monotonic()
         try:
-            made = self._clock.prepare(way.build(x), way.graph)
+            made = prepared(way.build(x), self._context.device, way.graph)
             # Once more as it will be timed, then what that left.
             made.call()
             row |= compared(made, expected, shape.element)

@@ -13,7 +13,7 @@ from gpu.attention import Attention
 from gpu.peers import COMPILED, PEERS, SHIPPED, ours
 from gpu.problems import COMPILED as SHAPES
 from gpu.problems import DENSITIES, TINY
-from gpu.sections import Context
+from gpu.section import Context
 
 BESIDE = "SDPA, boolean mask"
 

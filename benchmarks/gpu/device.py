@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import triton
 
-from gpu.clock import Clock, clock_for, in_rounds
-from gpu.sections import Context
+from gpu.section import Context
+from gpu.timing import in_turns, prepared
 
 COPY_BYTES = 1 << 30
 SIZES = {"fp16": 8192, "fp32": 4096}
@@ -23,8 +23,7 @@ def run(context: Context) -> None:
     """Record the facts and the rates."""
     facts = cuda_facts() if context.device == "cuda" else cpu_facts()
     context.emit("facts", **facts, **versions())
-    clock = clock_for(context.device)
-    context.emit("rates", **copy_rate(clock, context.device), **matrix_rates(clock, context.device))
+    context.emit("rates", **copy_rate(context.device), **matrix_rates(context.device))
 
 
 def versions() -> dict[str, Any]:
@@ -79,24 +78,24 @@ def driver() -> str | None:
     return version.read_text().splitlines()[0] if version.is_file() else None
 
 
-def copy_rate(clock: Clock, device: str) -> dict[str, Any]:
+def copy_rate(device: str) -> dict[str, Any]:
     """GB/s of a large copy within the device's memory, reads and writes both counted."""
     size = 1 << 22
     if device == "cuda":
         size = min(COPY_BYTES, torch.cuda.mem_get_info()[0] // 4)
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    timing = in_rounds({"copy": clock.prepare(lambda: target.copy_(source))}, clock)["copy"]
+    timing = in_turns({"copy": prepared(lambda: target.copy_(source), device)})["copy"]
     return {"copy_gb_s": 2 * size / timing.median / 1e3, "copy_bytes": size}
 
 
-def matrix_rates(clock: Clock, device: str) -> dict[str, Any]:
+def matrix_rates(device: str) -> dict[str, Any]:
     """TFLOP/s of square matrix products of random numbers; fp32 without TF32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     rates = {}
     for name, kind in TYPES.items():
         size = SIZES[name] if device == "cuda" else 128
         a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-        timing = in_rounds({name: clock.prepare(lambda a=a, b=b: a @ b)}, clock)[name]
+        timing = in_turns({name: prepared(lambda a=a, b=b: a @ b, device)})[name]
         rates[f"{name}_tflop_s"] = 2 * size**3 / timing.median / 1e6
     return rates

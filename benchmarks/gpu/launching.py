@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from gpu.cases import CASES, SMALL, Array, AttentionCase, Case, FrameCase, MapCase, ShrinkCase
-from gpu.cuda_driver import driver
+from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import CompiledKernels
+from xdecoder_rt.kernels.cuda_driver import call
 from xdecoder_rt.kernels.frame_resize import schedule as frame_schedule
 from xdecoder_rt.kernels.level_features import schedule as shrink_schedule
 from xdecoder_rt.kernels.level_features.tiles import tile_plan
@@ -33,47 +34,46 @@ class Memory:
     """Arrays on the device.
 
     Args:
-        cuda: ``pycuda.driver``, or what stands for it.
         unset: leave what kernels write as the driver gives it, for a tool that finds reads of
             memory that nobody wrote; else it starts as NaN and -1.
     """
 
-    def __init__(self, cuda: Any, unset: bool) -> None:
-        self._cuda, self._unset = cuda, unset
-        self._held: dict[int, tuple[Any, Array]] = {}
+    def __init__(self, unset: bool) -> None:
+        self._unset = unset
+        self._held: dict[int, Array] = {}
 
     def put(self, array: Array) -> Operand:
         """A copy, with the strides of the array, which may be any view of a dense one."""
         order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
         dense = np.ascontiguousarray(array.transpose(order))
-        held = self._allocated(dense)
-        self._cuda.memcpy_htod(held, dense)
+        address = self._allocated(dense)
+        call("cuMemcpyHtoD", address, dense.ctypes.data, dense.nbytes)
         strides = tuple(stride // array.itemsize for stride in array.strides)
-        return Operand(int(held), strides)
+        return Operand(address, strides)
 
     def new(self, shape: tuple[int, ...], kind: Any) -> Operand:
         """To be written by a kernel."""
         unwritten = {"i": -1, "u": 0xA5}.get(np.dtype(kind).kind, np.nan)
         array = np.full(shape, unwritten, kind)
-        return Operand(int(self._allocated(array)), ()) if self._unset else self.put(array)
+        return Operand(self._allocated(array), ()) if self._unset else self.put(array)
 
     def fetch(self, operand: Operand) -> Array:
         """What lies there, of the shape that was put."""
-        held, array = self._held[operand.data]
+        array = self._held[operand.data]
         found = np.empty(array.shape, array.dtype)
-        self._cuda.memcpy_dtoh(found, held)
+        call("cuMemcpyDtoH", found.ctypes.data, operand.data, found.nbytes)
         return found
 
     def free(self) -> None:
         """Give everything back."""
-        for held, _ in self._held.values():
-            held.free()
+        for address in self._held:
+            call("cuMemFree", address)
         self._held.clear()
 
-    def _allocated(self, array: Array) -> Any:
-        held = self._cuda.mem_alloc(array.nbytes)
-        self._held[int(held)] = (held, array)
-        return held
+    def _allocated(self, array: Array) -> int:
+        address = int(call("cuMemAlloc", array.nbytes))
+        self._held[address] = array
+        return address
 
 
 def attention(case: AttentionCase, kernels: Kernels, memory: Memory) -> list[Array]:
@@ -86,8 +86,8 @@ def attention(case: AttentionCase, kernels: Kernels, memory: Memory) -> list[Arr
         operands[name] = memory.new(shape, kind)
     p = case.problem
     out = memory.new((p.batch, p.heads, p.queries, p.width), np.float16)
-    for call in schedule.calls(p, way, operands, out.data):
-        kernels.launch(call)
+    for made in schedule.calls(p, way, operands, out.data):
+        kernels.launch(made)
     return [memory.fetch(out)]
 
 
@@ -171,24 +171,23 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="leave out the large case")
     parser.add_argument("--unset", action="store_true", help="leave memory as it is allocated")
     options = parser.parse_args()
-    cuda, name = driver()
-    cuda.init()
-    context = cuda.Device(0).retain_primary_context()
-    context.push()
+    call("cuInit", 0)
+    device = call("cuDeviceGet", 0)
+    call("cuCtxPushCurrent", call("cuDevicePrimaryCtxRetain", device))
     try:
-        kernels = Kernels(CompiledKernels(options.compiled))
+        kernels = Kernels(CompiledKernels(options.compiled), cuda_driver)
         results = {}
         for case in SMALL if options.small else CASES:
-            memory = Memory(cuda, options.unset)
+            memory = Memory(options.unset)
             for i, array in enumerate(launched(case, kernels, memory)):
                 results[f"{case.name}/{i}"] = array
             memory.free()
     finally:
-        context.pop()
-        context.detach()
+        call("cuCtxPopCurrent")
+        call("cuDevicePrimaryCtxRelease", device)
     np.savez(options.results, **results)
     present = [module for module in ("torch", "triton") if module in sys.modules]
-    print(json.dumps({"driver": name, "imported": present}))
+    print(json.dumps({"driver": "cuda-bindings", "imported": present}))
 
 
 if __name__ == "__main__":

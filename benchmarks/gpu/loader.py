@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from gpu.cases import CASES, FOLDERS, Array, AttentionCase, Case, FrameCase, MapCase, ShrinkCase
-from gpu.sections import Context, last_line
-from xdecoder_rt.errors import XDecoderError
-from xdecoder_rt.kernels import aot
+from gpu.section import Context, last_line
+from xdecoder_rt.errors import MissingExtraError, XDecoderError
+from xdecoder_rt.kernels import aot, cuda_driver
 from xdecoder_rt.kernels.compiled import TEGRA
 from xdecoder_rt.kernels.frame_resize import reference as frame_reference
 from xdecoder_rt.kernels.level_features import reference as shrink_reference
@@ -43,6 +43,11 @@ def run(context: Context) -> None:
     found = torch.cuda.get_device_properties(0) if context.device == "cuda" else None
     if found is None:
         context.verdict("not there", "it needs a GPU: an interpreter has no machine code")
+        return
+    try:
+        cuda_driver.bindings()
+    except MissingExtraError as error:
+        context.verdict("not there", str(error))
         return
     capability = 10 * found.major + found.minor
     goals = {"machine code": native(capability), "PTX": older(capability)}

@@ -169,10 +169,7 @@ def _under_mask(x: Inputs) -> Callable[[], Tensor]:
 def ours(shape: Shape, device: Device) -> list[Way]:
     """Ways to run our kernels on a shape: what ships first, then what it is compared with."""
     chosen = schedule.choose(shape.problem, device)
-    ways: dict[str, Callable[[Inputs], Callable[[], Tensor]]] = {
-        SHIPPED: _scheduled(None),
-        "one kernel": _scheduled(replace(chosen, tiles=schedule.NARROW, heads_together=1)),
-    }
+    ways = {SHIPPED: _scheduled(None)}
     if shape.sweep:
         for tiles in TILES:
             for parts in filled(shape, tiles, device):

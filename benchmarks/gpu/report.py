@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gpu.sections import Result
+from gpu.section import Result
 
 SHIPPED = "two kernels"
 NOTES = (
@@ -49,7 +49,7 @@ class Report:
             "device": self.device,
             "budget_s": self.budget,
             "failures": self.failures(),
-            "sections": [result.as_json() for result in self.results],
+            "sections": [asdict(result) for result in self.results],
         }
 
     def failures(self) -> list[str]:

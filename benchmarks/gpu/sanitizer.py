@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from gpu.cases import FOLDERS
-from gpu.sections import Context, ended
+from gpu.section import Context, ended
 
 TOOLS = ("memcheck", "initcheck", "synccheck", "racecheck")
 PLACES = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer", "/opt/cuda/bin")

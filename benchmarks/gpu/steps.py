@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpu.clock import Clock, Run, clock_for, first_line, in_rounds, tensors
-from gpu.sections import Context
+from gpu.section import Context
+from gpu.timing import Run, first_line, in_turns, prepared, tensors
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.level_features.launch import level_features
@@ -61,18 +61,17 @@ TINY = (Shrink("tiny", 3, 32, (4, 8, 16)), Map("tiny", 3, 16, 64, (30, 40)))
 def run(context: Context) -> None:
     """Time every problem that time allows."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    clock = clock_for(context.device)
     problems = TINY if context.device == "cpu" else (*SHRINKS, *MAPS)
     for problem in problems:
         if context.remaining() < 0:
             context.emit("left out", problem=asdict(problem), reason="no time was left")
         elif isinstance(problem, Shrink):
-            shrink(context, clock, problem)
+            shrink(context, problem)
         else:
-            panoptic(context, clock, problem)
+            panoptic(context, problem)
 
 
-def shrink(context: Context, clock: Clock, problem: Shrink) -> None:
+def shrink(context: Context, problem: Shrink) -> None:
     """One launch for three levels against ``F.interpolate`` and against matrix products."""
     generator = torch.Generator().manual_seed(0)
     size = (1, problem.channels, problem.side, problem.side)
@@ -100,10 +99,10 @@ def shrink(context: Context, clock: Clock, problem: Shrink) -> None:
         "matrix products": lambda: [(rows @ x @ rows.T).flatten(2) for rows in matrices],
     }
     least = x.itemsize * problem.channels * (problem.side**2 + sum(s * s for s in problem.levels))
-    timed(context, clock, "level_features", problem, functions, wrong, least)
+    timed(context, "level_features", problem, functions, wrong, least)
 
 
-def panoptic(context: Context, clock: Clock, problem: Map) -> None:
+def panoptic(context: Context, problem: Map) -> None:
     """Owners of pixels and their counts against the reference and against ``F.interpolate``."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn((1, problem.masks, 6, 6), generator=generator) * 6
@@ -146,7 +145,7 @@ def panoptic(context: Context, clock: Clock, problem: Map) -> None:
         ),
     }
     least = logits.nbytes + 4 * expected.numel()
-    timed(context, clock, "panoptic_map", problem, functions, wrong, least)
+    timed(context, "panoptic_map", problem, functions, wrong, least)
 
 
 def owners_kernel(
@@ -210,7 +209,6 @@ def expected_owners(
 
 def timed(
     context: Context,
-    clock: Clock,
     step: str,
     problem: Shrink | Map,
     functions: Functions,
@@ -223,7 +221,7 @@ def timed(
     for name, function in functions.items():
         row = ways[name] = {"ours": name == "kernel", "whole": True, "wrong": False}
         try:
-            made = clock.prepare(function)
+            made = prepared(function, context.device)
             made.call()
             reason = wrong(made.output())
             row |= {"how": made.how, "why": made.why}
@@ -234,6 +232,6 @@ def timed(
             row |= {"wrong": True, "failed": reason}
         else:
             runs[name] = made
-    for name, timing in in_rounds(runs, clock, limit=0.2).items():
+    for name, timing in in_turns(runs).items():
         ways[name] |= {"us": asdict(timing)}
     context.emit("row", step=step, problem=asdict(problem), least_bytes=least, ways=ways)

@@ -15,7 +15,6 @@ from typing import Any
 from xdecoder_rt.kernels.spec import Call, Constant, Count, Grid
 
 MODULE = "xdecoder_rt.kernels.masked_attention.triton"
-FUSED_MODULE = f"{MODULE}_fused"
 # Rows of bits are padded to whole words of a wide tile, so that tiles need no mask of their own.
 BITS_ALIGNMENT = 128
 CHUNK = 4
@@ -82,16 +81,13 @@ class Schedule:
 
     Attributes:
         tiles: the shape of an attention program.
-        bits: the shape of a program of the mask product, in the design of two kernels.
+        bits: the shape of a program of the mask product.
         splits: parts that the keys are divided into.
-        heads_together: heads that share mask logits in one program; 0 for the design of two
-            kernels, which shares them among all.
     """
 
     tiles: Tiles
     bits: Tiles
     splits: int = 1
-    heads_together: int = 0
 
 
 WIDE, NARROW = Tiles(query=32, key=64, stages=3), Tiles(query=16, key=64)
@@ -146,14 +142,12 @@ def splits(problem: Problem, tiles: Tiles, multiprocessors: int) -> int:
 
 def workspace(problem: Problem, schedule: Schedule) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shapes and types (``int32``, ``float32``) of what the launches need besides the output."""
-    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
-    if not schedule.heads_together:
-        shapes["bits"] = ((problem.batch, problem.queries, problem.words), "int32")
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+        "bits": ((problem.batch, problem.queries, problem.words), "int32")
+    }
     if schedule.splits > 1:
         shapes["parts"] = ((schedule.splits, problem.rows, problem.width), "float32")
         shapes["tops"] = shapes["totals"] = ((schedule.splits, problem.rows), "float32")
-        if schedule.heads_together:
-            shapes["opened"] = ((schedule.splits, problem.rows), "int32")
     return shapes
 
 
@@ -199,14 +193,11 @@ def calls(
             ``[B, Q, N]``; and the names of :func:`workspace`.
         out: ``[B, heads, Q, width]``, contiguous.
     """
-    splits_keys = schedule.splits > 1
-    made: list[Call] = []
-    if schedule.heads_together:
-        made.append(_fused(problem, schedule, operands, out))
-    else:
-        made.append(bits_call(problem, schedule, operands))
-        made.append(attend_call(problem, schedule, operands, out))
-    if splits_keys:
+    made = [
+        bits_call(problem, schedule, operands),
+        attend_call(problem, schedule, operands, out),
+    ]
+    if schedule.splits > 1:
         made.append(_combine(problem, schedule, operands, out))
     return made
 
@@ -222,17 +213,6 @@ def attend_grid(tiles: Tiles) -> Grid:
     """The grid of ``attend``."""
     return Grid(
         ((Count("queries", tiles.query),), (Count("batch"), Count("heads")), (Count("splits"),))
-    )
-
-
-def fused_grid(tiles: Tiles, heads_together: int) -> Grid:
-    """The grid of ``fused``."""
-    return Grid(
-        (
-            (Count("queries", tiles.query),),
-            (Count("batch"), Count("heads", heads_together)),
-            (Count("splits"),),
-        )
     )
 
 
@@ -265,7 +245,14 @@ def bits_call(problem: Problem, schedule: Schedule, operands: Mapping[str, Opera
         values |= pack_constants(given == "logits")
         element = problem.element if given == "logits" else "u8"
         return Call(MODULE, "pack", element, values, _sizes(problem), bits_grid(PACK))
-    values |= _mask_factors(problem, operands)
+    embedding, features = operands["mask_embedding"], operands["mask_features"]
+    values |= {
+        "mask_embedding": embedding.data,
+        "mask_features": features.data,
+        "channels": problem.channels,
+        **_strides("e", "bqc", embedding),
+        **_strides("f", "bcn", features),
+    }
     values |= bits_constants(problem.element, problem.channels, schedule.bits)
     return Call(
         MODULE,
@@ -308,15 +295,9 @@ def attend_constants(element: str, width: int, tiles: Tiles, split: bool) -> dic
     return constants if split else {"tops": None, "totals": None, **constants}
 
 
-def combine_constants(width: int, flagged: bool) -> dict[str, Constant]:
+def combine_constants(width: int) -> dict[str, Constant]:
     """Constants of ``combine``."""
-    constants: dict[str, Constant] = {
-        "WIDTH": width,
-        "WIDTH_TILE": power_of_two(width),
-        "ROW_TILE": COMBINE_ROWS,
-        "FLAGGED": flagged,
-    }
-    return constants if flagged else {"opened": None, **constants}
+    return {"WIDTH": width, "WIDTH_TILE": power_of_two(width), "ROW_TILE": COMBINE_ROWS}
 
 
 def _strides(letter: str, axes: str, operand: Operand) -> dict[str, int]:
@@ -325,21 +306,10 @@ def _strides(letter: str, axes: str, operand: Operand) -> dict[str, int]:
     }
 
 
-def _mask_factors(problem: Problem, operands: Mapping[str, Operand]) -> dict[str, Any]:
-    embedding, features = operands["mask_embedding"], operands["mask_features"]
-    return {
-        "mask_embedding": embedding.data,
-        "mask_features": features.data,
-        "channels": problem.channels,
-        **_strides("e", "bqc", embedding),
-        **_strides("f", "bcn", features),
-    }
-
-
-def _attention(
+def attend_call(
     problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
-) -> dict[str, Any]:
-    """What ``attend`` and ``fused`` have in common."""
+) -> Call:
+    """The launch that attends under the bits, of :func:`calls`."""
     split = schedule.splits > 1
     tiles = -(-problem.keys // schedule.tiles.key)
     query, key, value = (operands[name] for name in ("query", "key", "value"))
@@ -347,6 +317,8 @@ def _attention(
         "query": query.data,
         "key": key.data,
         "value": value.data,
+        "bits": operands["bits"].data,
+        "words": problem.words,
         "out": operands["parts"].data if split else out,
         "tops": operands["tops"].data if split else None,
         "totals": operands["totals"].data if split else None,
@@ -360,49 +332,14 @@ def _attention(
     values |= _strides("q", "bhq", Operand(None, query.strides[:3]))
     values |= _strides("k", "bhnd", key)
     values |= _strides("v", "bhn", Operand(None, value.strides[:3]))
-    return values
-
-
-def attend_call(
-    problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
-) -> Call:
-    """The launch that attends under the bits, of :func:`calls`."""
-    values = _attention(problem, schedule, operands, out)
-    values |= {"bits": operands["bits"].data, "words": problem.words}
-    values |= attend_constants(problem.element, problem.width, schedule.tiles, schedule.splits > 1)
+    values |= attend_constants(problem.element, problem.width, schedule.tiles, split)
     return Call(
         MODULE,
         "attend",
         problem.element,
-        values | {"SPLIT": schedule.splits > 1},
-        _sizes(problem, schedule),
-        attend_grid(schedule.tiles),
-        schedule.tiles.warps,
-        schedule.tiles.stages,
-    )
-
-
-def _fused(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any) -> Call:
-    split = schedule.splits > 1
-    values = _attention(problem, schedule, operands, out)
-    values |= _mask_factors(problem, operands)
-    constants = attend_constants(problem.element, problem.width, schedule.tiles, split)
-    del constants["CHUNK"]
-    values |= constants
-    values |= {
-        "opened": operands["opened"].data if split else None,
-        "CHANNEL_TILE": channel_tile(problem.channels, schedule.bits),
-        "HEADS": schedule.heads_together,
-    }
-    if split:
-        values |= {"tops": operands["tops"].data, "totals": operands["totals"].data}
-    return Call(
-        FUSED_MODULE,
-        "fused",
-        problem.element,
         values,
         _sizes(problem, schedule),
-        fused_grid(schedule.tiles, schedule.heads_together),
+        attend_grid(schedule.tiles),
         schedule.tiles.warps,
         schedule.tiles.stages,
     )
@@ -411,13 +348,11 @@ def _fused(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand]
 def _combine(
     problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
 ) -> Call:
-    flagged = schedule.heads_together > 0
-    values: dict[str, Any] = combine_constants(problem.width, flagged)
+    values: dict[str, Any] = combine_constants(problem.width)
     values |= {
         "parts": operands["parts"].data,
         "tops": operands["tops"].data,
         "totals": operands["totals"].data,
-        "opened": operands["opened"].data if flagged else None,
         "out": out,
         "rows": problem.rows,
         "splits": schedule.splits,

@@ -2,8 +2,7 @@
 
 Two kernels: :func:`open_bits` multiplies mask embeddings with level mask features and keeps the
 signs, a bit a position, for all heads; :func:`attend` reads the bits, walks over the key tiles
-that some query of its block may see and over no others. One kernel that does both is in
-:mod:`xdecoder_rt.kernels.masked_attention.triton_fused`; ``benchmarks/gpu.sh`` compares them.
+that some query of its block may see and over no others.
 
 The keys are split over programs where the queries alone cannot fill the chip; :func:`combine` joins
 the parts. Scores, sums and outputs are accumulated in fp32 whatever the inputs are.
@@ -300,21 +299,14 @@ def combine(
     parts,
     tops,
     totals,
-    opened,
     out,
     rows,
     splits,
     WIDTH: tl.constexpr,
     WIDTH_TILE: tl.constexpr,
     ROW_TILE: tl.constexpr,
-    FLAGGED: tl.constexpr,
 ):
-    """Join the parts of split keys.
-
-    With ``FLAGGED``, ``opened`` says which parts of a row saw an open key; where any did, the
-    others, which gathered everything, do not count. ``rows`` is batch x heads x queries.
-    Grid: row tiles.
-    """
+    """Join the parts of split keys; ``rows`` is batch x heads x queries. Grid: row tiles."""
     row = tl.program_id(0).to(tl.int64) * ROW_TILE + tl.arange(0, ROW_TILE)
     is_row = row < rows
     lane = tl.arange(0, WIDTH_TILE)
@@ -322,17 +314,9 @@ def combine(
     top = tl.full((ROW_TILE,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((ROW_TILE,), dtype=tl.float32)
     gathered = tl.zeros((ROW_TILE, WIDTH_TILE), dtype=tl.float32)
-    wanted = tl.zeros((ROW_TILE,), dtype=tl.int32)
-    if FLAGGED:
-        for split in range(splits):
-            flag = tl.load(opened + split * rows + row, mask=is_row, other=0)
-            wanted = tl.maximum(wanted, flag)
     for split in range(splits):
         place = split * rows + row
         part_top = tl.load(tops + place, mask=is_row, other=float("-inf"))
-        if FLAGGED:
-            flag = tl.load(opened + place, mask=is_row, other=0)
-            part_top = tl.where(flag == wanted, part_top, float("-inf"))
         part_total = tl.load(totals + place, mask=is_row, other=0.0)
         part = tl.load(parts + place[:, None] * WIDTH + lane[None, :], mask=inside, other=0.0)
         highest = tl.maximum(top, part_top)

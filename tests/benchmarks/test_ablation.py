@@ -1,4 +1,4 @@
-"""``benchmarks/ablation.py``: what an arm changes, and the tables."""
+"""``benchmarks/studies/ablation.py``: what an arm changes, and the tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 pytest.importorskip("cv2", reason="the benchmark trains, which needs opencv-python-headless")
 pytest.importorskip("onnxscript", reason="the benchmark builds plans")
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "studies"))
 
 import ablation
 import ablation_arms as arms

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt import Engine
+from xdecoder_rt.backends.cuda.context import pop_unknown_to_pycuda
 from xdecoder_rt.errors import ArgumentError, ImageError
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.kernels import cuda_driver
 
 if TYPE_CHECKING:
     from fake_tensorrt import Gpu, Kernels
@@ -192,7 +192,7 @@ def test_a_closed_engine_leaves_the_context_of_its_caller(gpu: Gpu, plan: Path) 
     gpu.driver.Context.pop()
     assert not gpu.held()[0]
     own.push()
-    cuda_driver.Context.pop()
+    pop_unknown_to_pycuda()
     own.detach()
 
 

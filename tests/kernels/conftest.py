@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on a GPU where there is one: what asks for the device."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and "device" in item.fixturenames:
+            item.add_marker("gpu")
+
+
 @pytest.fixture(scope="session")
 def device() -> str:
     """Where kernels run: ``cuda`` or ``cpu``."""

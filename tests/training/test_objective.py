@@ -15,6 +15,8 @@ from torch import Tensor
 
 pytest.importorskip("scipy", reason="matching needs scipy")
 
+from plain_targets import target_masks
+
 from xdecoder_rt.datasets.items import Phrase, Question, Segment
 from xdecoder_rt.models import LayerPrediction, Prediction, XDecoder
 from xdecoder_rt.tasks import TASKS
@@ -117,7 +119,7 @@ def perfect(batch: Batch, text: StepText, sharpness: float = 30.0) -> Prediction
 
     A phrase's copy is that of the query which segments what it means.
     """
-    masks = batch.target_masks()[:, :, 2::4, 2::4].float()
+    masks = target_masks(batch)[:, :, 2::4, 2::4].float()
     size, width = masks.shape[:2]
     features = torch.zeros(size, QUERIES, *masks.shape[2:])
     features[:, :width] = 2 * masks - 1

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_targets import target_masks
 
 from xdecoder_rt.datasets.items import NOTHING as UNNAMED
 from xdecoder_rt.datasets.items import Phrase, Segment
@@ -154,7 +155,7 @@ def test_points_of_a_batch_take_the_values_of_the_masks() -> None:
         weights = np.ones(50, np.float32)
         examples.append(Example(image, (16, 16), count > 0, targets, points, weights, 0))
     batch = collate(examples)
-    masks, at_points = batch.target_masks(), batch.point_targets()
+    masks, at_points = target_masks(batch), batch.point_targets()
     assert masks.shape == (3, 3, 16, 16)
     assert at_points.shape == (3, 3, 50)
     assert not at_points[1, 1:].any()

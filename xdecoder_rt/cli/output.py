@@ -17,7 +17,6 @@ from xdecoder_rt.errors import ArgumentError, shown
 from xdecoder_rt.errors import printable as printable
 
 STDOUT = "-"
-_REFRESH_SECONDS = 0.1
 
 
 class Report:
@@ -85,7 +84,7 @@ def note(text: str) -> None:
 
 @contextlib.contextmanager
 def counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line on stderr that counts long work, on a terminal only: ``512 of 10773 words``.
+    """Count long work in a progress bar on stderr, on a terminal only.
 
     Args:
         what: is counted.
@@ -93,21 +92,19 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
     Yields:
         To be called with the number done, and of all.
     """
-    shown_at = 0.0
-    is_terminal = sys.stderr.isatty()
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    # Only where a bar is seen: a command starts sooner without it.
+    from tqdm import tqdm
 
-    def tell(done: int, total: int) -> None:
-        nonlocal shown_at
-        now = time.perf_counter()
-        if is_terminal and (now - shown_at > _REFRESH_SECONDS or done == total):
-            shown_at = now
-            print(f"\r{done} of {total} {what}\x1b[K", end="", file=sys.stderr, flush=True)
+    with tqdm(desc=what, leave=False) as bar:
 
-    try:
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
         yield tell
-    finally:
-        if shown_at:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def check_writable(path: str | os.PathLike[str], what: str) -> None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
+from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, shown
 from xdecoder_rt.evaluation.absent import AbsentWords
 from xdecoder_rt.evaluation.captions import CaptionScores, require_scorers
-from xdecoder_rt.evaluation.engine_protocol import Segmentation, Segmenter
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 from xdecoder_rt.evaluation.report import Percentiles, Report
 from xdecoder_rt.evaluation.semantic import SemanticIoU, class_map
@@ -37,7 +37,7 @@ _SEGMENT_SECTIONS = ("panoptic", "absent", "semantic", "time_ms")
 
 
 def evaluate(
-    engine: Segmenter,
+    engine: Engine,
     dataset: PanopticDataset,
     *,
     tasks: Collection[str] | None = None,
@@ -130,7 +130,7 @@ class _TaskChoice:
     @classmethod
     def of(
         cls,
-        engine: Segmenter,
+        engine: Engine,
         items: Sequence[PanopticItem],
         wanted: Collection[str],
         note: Callable[[str], None],
@@ -197,7 +197,7 @@ class _Segmenting:
         self._semantic = SemanticIoU(self._vocabulary)
         self._times_ms: list[float] = []
 
-    def warm_up(self, engine: Segmenter, item: PanopticItem) -> None:
+    def warm_up(self, engine: Engine, item: PanopticItem) -> None:
         """Embed the vocabulary and segment an image a few times."""
         engine.warm(self._vocabulary)
         image = item.load_image()
@@ -206,7 +206,7 @@ class _Segmenting:
 
     def ask(
         self,
-        engine: Segmenter,
+        engine: Engine,
         image: NDArray[np.uint8],
         item: PanopticItem,
         truth: Callable[[], NDArray[np.integer[Any]]],
@@ -215,9 +215,9 @@ class _Segmenting:
         ids = truth()
         start = time.perf_counter()
         state = engine.encode(image)
-        panoptic: Segmentation = engine.segment(state, self._vocabulary, stuff=self._stuff)
+        panoptic = engine.segment(state, self._vocabulary, stuff=self._stuff)
         self._times_ms.append(1000 * (time.perf_counter() - start))
-        semantic: Segmentation = engine.segment(state, self._vocabulary, task="semantic")
+        semantic = engine.segment(state, self._vocabulary, task="semantic")
 
         classes = {segment.id: self._index[segment.label] for segment in item.segments}
         predicted = {int(s["id"]): int(s["label_id"]) for s in panoptic.segments_info}
@@ -241,6 +241,6 @@ class _Segmenting:
         }
 
 
-def _warm_up(engine: Segmenter, task: TextTask, item: PanopticItem) -> None:
+def _warm_up(engine: Engine, task: TextTask, item: PanopticItem) -> None:
     """Ask about one item, so that what is loaded on first need is not in the times."""
     task.ask(engine, engine.encode(item.load_image()), item, item.load_panoptic)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.items import PanopticItem
+from xdecoder_rt.engine import Engine
 from xdecoder_rt.evaluation.answers import AnswerAccuracy, AnswerScores
 from xdecoder_rt.evaluation.captions import CaptionScores, caption_scores
-from xdecoder_rt.evaluation.engine_protocol import Reference, Segmenter, Sentence
 from xdecoder_rt.evaluation.referring import ReferringIoU, ReferringScores
 from xdecoder_rt.evaluation.retrieval import RetrievalScores, retrieval_recall
 
@@ -46,7 +46,7 @@ class TextTask(ABC):
 
     @abstractmethod
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Ask the engine all that the item has for the task, and note the answers.
 
@@ -58,7 +58,7 @@ class TextTask(ABC):
         """
 
     @abstractmethod
-    def compute(self, engine: Segmenter) -> Any:
+    def compute(self, engine: Engine) -> Any:
         """The scores over all items asked."""
 
     def _timed(self, call: Callable[_P, _T], *args: _P.args, **keywords: _P.kwargs) -> _T:
@@ -80,16 +80,15 @@ class Referring(TextTask):
         self._iou = ReferringIoU()
 
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Ask for every phrase."""
         ids = truth()
         for phrase in item.phrases:
-            reference: Reference
             [reference] = self._timed(engine.refer, state, [phrase.text])
             self._iou.update(np.isin(ids, phrase.ids), reference.mask)
 
-    def compute(self, engine: Segmenter) -> ReferringScores:
+    def compute(self, engine: Engine) -> ReferringScores:
         """The scores of the phrases."""
         return self._iou.compute()
 
@@ -108,7 +107,7 @@ class Retrieval(TextTask):
         self._index: dict[str, int] = {}
 
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Embed the image and note its captions."""
         self._images.append(self._timed(engine.embed_image, state))
@@ -116,9 +115,9 @@ class Retrieval(TextTask):
             [self._index.setdefault(text, len(self._index)) for text in item.captions]
         )
 
-    def compute(self, engine: Segmenter) -> RetrievalScores:
+    def compute(self, engine: Engine) -> RetrievalScores:
         """Embed the captions, each distinct text once, and score both directions."""
-        texts: NDArray[np.float32] = engine.embed_text(list(self._index))
+        texts = engine.embed_text(list(self._index))
         return retrieval_recall(np.stack(self._images), texts, self._texts_of)
 
 
@@ -135,14 +134,14 @@ class Captioning(TextTask):
         self._references: list[tuple[str, ...]] = []
 
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Ask for the caption."""
-        caption: Sentence = self._timed(engine.caption, state)
+        caption = self._timed(engine.caption, state)
         self._predictions.append(caption.text)
         self._references.append(item.captions)
 
-    def compute(self, engine: Segmenter) -> CaptionScores:
+    def compute(self, engine: Engine) -> CaptionScores:
         """The scores of the captions."""
         return caption_scores(self._predictions, self._references)
 
@@ -159,23 +158,21 @@ class Answering(TextTask):
         self._accuracy = AnswerAccuracy()
 
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Ask every question that the plan can answer."""
         for question in item.questions:
             if question.choices is None and not has_answers(engine):
                 continue
-            answer: Sentence = self._timed(
-                engine.answer, state, question.text, choices=question.choices
-            )
+            answer = self._timed(engine.answer, state, question.text, choices=question.choices)
             self._accuracy.update(answer.text, question.answers)
 
-    def compute(self, engine: Segmenter) -> AnswerScores:
+    def compute(self, engine: Engine) -> AnswerScores:
         """The scores of the answers."""
         return self._accuracy.compute()
 
 
-def has_answers(engine: Segmenter) -> bool:
+def has_answers(engine: Engine) -> bool:
     """Whether a plan has answers of its own, as open questions need."""
     return bool(engine.manifest.text.answers)
 

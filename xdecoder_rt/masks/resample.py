@@ -66,11 +66,6 @@ class Axis:
         """
         return float(-np.minimum(self.weights, 0.0).sum(axis=1).min())
 
-    @cached_property
-    def is_identity(self) -> bool:
-        """Whether the output is the input."""
-        return self.source == self.target and self.taps == 1 and bool((self.weights == 1).all())
-
     def matrix(self) -> npt.NDArray[np.float64]:
         """The full matrix ``[target, source]``."""
         full = np.zeros((self.target, self.source))

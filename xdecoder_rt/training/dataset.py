@@ -261,12 +261,6 @@ class Batch:
         index = self.point_ids[:, None].expand(-1, membership.shape[1], -1)
         return membership.gather(2, index).float()
 
-    def target_masks(self) -> Tensor:
-        """The masks of all targets: ``[B, N, S, S]`` bool."""
-        batch, size, _ = self.ids.shape
-        flat = self.ids.long().view(batch, 1, -1).expand(-1, self.membership.shape[1], -1)
-        return self.membership.gather(2, flat).view(batch, -1, size, size)
-
 
 def collate(examples: Sequence[Example]) -> Batch:
     """Stack examples of one size and number of points."""

@@ -7,19 +7,20 @@ they launch goes to the fake driver. TensorRT itself takes no part.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ctypes import byref, c_int, c_ulonglong, c_void_p, py_object, pythonapi
-from importlib import import_module
+from ctypes import py_object, pythonapi
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import pytest
+from fake_cuda.bindings import Stream, current_context, mem_alloc
 
 from xdecoder_rt.backends.tensorrt import plugins as tensorrt_plugins
 from xdecoder_rt.backends.tensorrt.plugin_class import NumberFields, plugin_class
 from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels, offered, register
 from xdecoder_rt.errors import BackendError, BuildError
+from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import KERNELS, CompiledKernels
 from xdecoder_rt.kernels.cuda_driver import call
 from xdecoder_rt.kernels.loader import packed
@@ -28,7 +29,6 @@ from xdecoder_rt.kernels.masked_attention.nodes import ATTEND, BITS, INPUTS, NAM
 if TYPE_CHECKING:
     from fake_cuda import FakeCuda, Launch
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 ORIN, CUDA = (8, 7), (12, 6)
 
 
@@ -133,12 +133,12 @@ def tensors(trt: Any, queries: int, keys: int, mask_element: str) -> dict[str, l
 
 
 class Gpu:
-    """A context, a stream that TensorRT could have made, and memory; all by ctypes."""
+    """A stream that TensorRT could have made, and memory; all by cuda-bindings."""
 
-    def __init__(self, fake: FakeCuda, driver: Any) -> None:
-        self.fake, self._driver = fake, driver
-        self.stream = driver.Stream()
-        self._held = {name: driver.mem_alloc(1 << 22) for name in self.names()}
+    def __init__(self, fake: FakeCuda) -> None:
+        self.fake = fake
+        self.stream = Stream()
+        self._held = {name: mem_alloc(1 << 22) for name in self.names()}
         self.addresses = {name: int(held) for name, held in self._held.items()}
 
     @staticmethod
@@ -148,7 +148,7 @@ class Gpu:
     def close(self) -> None:
         for held in self._held.values():
             held.free()
-        del self.stream
+        self.stream.close()
 
     def launches(self) -> list[Launch]:
         return self.fake.launches()
@@ -162,17 +162,11 @@ class Gpu:
 
 
 @pytest.fixture
-def gpu(fake_driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    driver = import_module("gpu.cuda_driver")
-    driver.init()
-    context = driver.Device(0).retain_primary_context()
-    context.push()
-    gpu = Gpu(fake_driver, driver)
-    yield gpu
-    gpu.close()
-    context.pop()
-    context.detach()
+def gpu(fake_driver: FakeCuda) -> Iterator[Gpu]:
+    with current_context():
+        gpu = Gpu(fake_driver)
+        yield gpu
+        gpu.close()
 
 
 # --- what TensorRT is told ------------------------------------------------------------------------
@@ -447,13 +441,13 @@ def test_a_captured_launch_runs_again_with_the_graph(
         plugin.on_shape_change(descs[node][:-1], descs[node][-1:])
     ran: list[Launch] = []
     gpu.fake.on_launch(ran.append)
-    stream, graph, executable = c_void_p(gpu.stream.handle), c_void_p(), c_void_p()
-    call("cuStreamBeginCapture_v2", stream, c_int(1))
+    stream, mode = gpu.stream.handle, cuda_driver.bindings().CUstreamCaptureMode
+    call("cuStreamBeginCapture", stream, mode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
     for node, plugin in plugins.items():
         gpu.enqueue(plugin, descs[node])
-    call("cuStreamEndCapture", stream, byref(graph))
+    graph = call("cuStreamEndCapture", stream)
     assert not ran
-    call("cuGraphInstantiateWithFlags", byref(executable), graph, c_ulonglong(0))
+    executable = call("cuGraphInstantiate", graph, 0)
     for _ in range(2):
         call("cuGraphLaunch", executable, stream)
     call("cuStreamSynchronize", stream)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xdecoder_rt.backends.cuda import context as cuda_context
 from xdecoder_rt.backends.tensorrt import library as tensorrt_library
-from xdecoder_rt.kernels import cuda_driver
 
 from . import cuda_bindings, library
 from .compiled import kernel_files, node_calls
@@ -234,7 +234,7 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         monkeypatch.setitem(sys.modules, "pycuda", package)
         monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", cuda_bindings.module(driver))
-        monkeypatch.setattr(cuda_driver.Context, "pop", staticmethod(driver.pop_directly))
+        monkeypatch.setattr(cuda_context, "pop_unknown_to_pycuda", driver.pop_directly)
         yield Gpu(driver, StandInMachine(driver), monkeypatch)
     else:
         fake = request.getfixturevalue("fake_cuda")

@@ -39,10 +39,9 @@ def _host(headers: Path, linked: str) -> ctypes.CDLL:
 
 def main() -> None:
     """Host a plugin of each kind, then one whose engine has another number."""
-    sys.path += [str(HERE.parent), str(HERE.parents[2] / "benchmarks")]
+    sys.path.append(str(HERE.parent))
     import fake_cuda
 
-    import fake_tensorrt
     from fake_tensorrt import bindings
 
     linked = bindings.linked_names()
@@ -52,22 +51,28 @@ def main() -> None:
         sys.exit(f"the headers are not of TensorRT {trt.__version__}")
 
     fake = fake_cuda.library()
-    from gpu import cuda_driver
+    from fake_cuda.bindings import current_context
 
+    with current_context():
+        print(json.dumps(_hosted(host, trt, fake)))
+
+
+def _hosted(host: ctypes.CDLL, trt: Any, fake: Any) -> dict[str, Any]:
+    """What the host and the driver were told, and counts of what is left."""
+    from fake_cuda.bindings import Stream, mem_alloc
+
+    import fake_tensorrt
     from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels, offered, register
     from xdecoder_rt.kernels.compiled import CompiledKernels
     from xdecoder_rt.kernels.masked_attention.nodes import INPUTS, OUTPUT
 
-    cuda_driver.init()
-    context = cuda_driver.Device(0).retain_primary_context()
-    context.push()
     said: list[str] = []
     compiled = CompiledKernels(fake_tensorrt.kernel_files(87).__getitem__)
     kernels = PluginKernels(compiled, (8, 7), (12, 6), said.append)
     register(trt, PLUGINS)
-    stream = cuda_driver.Stream()
+    stream = Stream()
     names = dict.fromkeys(name for node in INPUTS for name in (*INPUTS[node], OUTPUT[node]))
-    held = {name: cuda_driver.mem_alloc(1 << 22) for name in names}
+    held = {name: mem_alloc(1 << 22) for name in names}
     addresses = {name: int(one) for name, one in held.items()}
     runs = [(node, -1) for node in INPUTS] + [("AttendBits", 1)]
     for node, kept in runs:
@@ -86,14 +91,13 @@ def main() -> None:
         is_given = one.stream == stream.handle
         parameters = one.parameters.hex()
         launches.append([one.name, one.grid, one.block, one.shared, is_given, parameters])
-    facts = {
+    return {
         "addresses": addresses,
         "launches": launches,
         "said": said,
         "modules": fake.live().modules,
         "holding kernels": sum(hasattr(one, "kernels") for one in left),
     }
-    print(json.dumps(facts))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ may call, and a thread's own context is left alone.
 
 from __future__ import annotations
 
+import ctypes
 import re
 import threading
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import BackendError, require, shown
-from xdecoder_rt.kernels import cuda_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
 # Streams that do not wait for the legacy default stream, which other libraries use.
@@ -141,8 +141,14 @@ class CudaContext:
         # it counts on the driver to pop what is given back, which a primary context's release does
         # not do. A context that nobody holds would stay current, and CUDA's runtime refuses it.
         self._context.push()
-        cuda_driver.Context.pop()
+        pop_unknown_to_pycuda()
         self._context.detach()
+
+
+def pop_unknown_to_pycuda() -> None:
+    """Pop the calling thread's context and leave pycuda's own count of contexts as it is."""
+    # The one call that pycuda does not offer and that must work without cuda-bindings too.
+    ctypes.CDLL("libcuda.so.1").cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 def unpin(array: npt.NDArray[np.uint8]) -> None:

@@ -67,6 +67,7 @@ class PluginKernels:
 
     Raises:
         BackendError: a kernel is missing, or is not there for this device.
+        MissingExtraError: ``cuda-bindings`` is not installed.
         PlanError: a compiled file is missing or altered.
     """
 
@@ -84,6 +85,8 @@ class PluginKernels:
         self._capability = capability
         self._kernels: Kernels | None = None
         self._loading = threading.Lock()
+        # A missing package is found when a plan is opened, not at its first decode.
+        cuda_driver.bindings()
         for node in FUNCTION:
             for spec in self._forms(node):
                 compiled.image(spec, capability, cuda)

@@ -1,7 +1,7 @@
 """Writes YOLOE-26n-seg as an ONNX file, which benchmarks/precisions.py --peer times.
 
     python -m venv yoloe && yoloe/bin/pip install ultralytics onnx
-    yoloe/bin/python benchmarks/peer_yoloe.py -o yoloe-26n-seg.onnx
+    yoloe/bin/python benchmarks/studies/peer_yoloe.py -o yoloe-26n-seg.onnx
     python benchmarks/precisions.py fp32.plan int8.plan --peer yoloe-26n-seg.onnx
 
 It needs ultralytics (AGPL-3.0), in an environment of its own: nothing of it is part of xdecoder_rt.

@@ -1,6 +1,6 @@
 """Trains all tasks together and each alone, from the same weights, and compares them.
 
-    python benchmarks/synergy.py data/clipart_train data/workcell_train \\
+    python benchmarks/studies/synergy.py data/clipart_train data/workcell_train \\
         --validation data/workcell_val --steps 300 -o docs/synergy.md
 
 The paper claims that tasks help one another. Here every run begins with the same checkpoint, sees

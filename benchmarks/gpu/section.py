@@ -1,6 +1,6 @@
-"""Sections of the runbook: each in a process of its own, which may crash, hang or run out of time.
+"""A section of the runbook, in a process of its own, which may crash, hang or run out of time.
 
-    python -m gpu.sections attention --into FILE --seconds 120 --device cuda --work FOLDER
+    python -m gpu.section attention --into FILE --seconds 120 --device cuda --work FOLDER
 
 A section writes records, a JSON object a line, as it finds them, so that what it found before it
 was ended is kept.
@@ -17,15 +17,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gpu.budget import SHARES
-
-GRACE = 0.1
+SHARES = {
+    "device": 0.06,
+    "loader": 0.16,
+    "sanitizer": 0.10,
+    "attention": 0.26,
+    "compiled": 0.09,
+    "steps": 0.06,
+    "tests": 0.27,
+}
+"""Sections in the order in which they run, and the part of the time that each may take."""
+LEFT = 0.1
 """The part of its time that a section should leave, and after which it is ended."""
+GRACE = 4.0
+"""Seconds that what is interrupted has to write what it knows."""
 SAID = 400
 
 
@@ -36,7 +46,7 @@ class Context:
     Attributes:
         device: ``cuda``, or ``cpu``: tiny shapes in Triton's interpreter, to test the runbook.
         quick: fewer shapes and checks.
-        work: a folder for its files, removed at the end.
+        work: a folder for its files, removed at the end; ``tree`` in it is laid out as the wheel.
         end: when it should be done, by ``time.monotonic``.
         into: the file of its records.
     """
@@ -46,11 +56,6 @@ class Context:
     work: Path
     end: float
     into: Path
-
-    @property
-    def tree(self) -> Path:
-        """Where the wheel's tree is laid out."""
-        return self.work / "tree"
 
     def remaining(self) -> float:
         """Seconds left; below 0 when they are over."""
@@ -89,9 +94,10 @@ class Result:
         """The records of a kind."""
         return [record for record in self.records if record["kind"] == kind]
 
-    def as_json(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
+
+def part_of(remaining: float, waiting: Sequence[str]) -> float:
+    """Seconds that the first of the waiting sections may take: what one leaves goes to the next."""
+    return remaining * SHARES[waiting[0]] / sum(SHARES[section] for section in waiting)
 
 
 def supervise(section: str, seconds: float, work: Path, options: Sequence[str] = ()) -> Result:
@@ -99,8 +105,8 @@ def supervise(section: str, seconds: float, work: Path, options: Sequence[str] =
     into = work / f"{section}.jsonl"
     into.touch()
     log = work / f"{section}.log"
-    command = [sys.executable, "-m", "gpu.sections", section, "--into", str(into)]
-    command += ["--seconds", f"{seconds * (1 - GRACE):.1f}", "--work", str(work), *options]
+    command = [sys.executable, "-m", "gpu.section", section, "--into", str(into)]
+    command += ["--seconds", f"{seconds * (1 - LEFT):.1f}", "--work", str(work), *options]
     begin = time.monotonic()
     with log.open("wb") as output:
         code = ended(command, seconds, stdout=output, stderr=subprocess.STDOUT, cwd=work)
@@ -118,12 +124,23 @@ def supervise(section: str, seconds: float, work: Path, options: Sequence[str] =
     return Result(section, "done", "", taken, kept)
 
 
-def ended(command: Sequence[str], seconds: float, **options: Any) -> int | None:
-    """The exit code of a command; None where it was ended, with all it started, for time."""
+def ended(command: Sequence[str], seconds: float, grace: float = 0.0, **options: Any) -> int | None:
+    """The exit code of a command; None where it was ended, with all it started, for time.
+
+    Args:
+        command: the program and its arguments.
+        seconds: that it may take.
+        grace: seconds between an interruption and the end.
+        options: of ``subprocess.Popen``.
+    """
     process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, **options)
     try:
         return process.wait(max(0.0, seconds))
     except subprocess.TimeoutExpired:
+        if grace:
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
         return None
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -145,7 +162,7 @@ def last_line(log: Path) -> str:
 
 def main() -> None:
     """Run one section here."""
-    parser = argparse.ArgumentParser(prog="python -m gpu.sections")
+    parser = argparse.ArgumentParser(prog="python -m gpu.section")
     parser.add_argument("section", choices=list(SHARES))
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True)

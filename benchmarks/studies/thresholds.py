@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Panoptic quality under several output thresholds, from one decode an image.
 
-    python benchmarks/thresholds.py model.plan data/workcell_val data/clipart_val
+    python benchmarks/studies/thresholds.py model.plan data/workcell_val data/clipart_val
 
 The thresholds of a checkpoint are chosen on held-out folders with this table.
 """

@@ -1,7 +1,8 @@
 """Trains the starter's recipe shortly with one thing changed at a time, and measures each run.
 
-    python benchmarks/ablation.py data --validation scenes/workcell_val scenes/clipart_novel \\
-        -o docs/ablation.md
+    python benchmarks/studies/ablation.py data \\
+        --validation scenes/workcell_val scenes/clipart_novel \\
+        -o docs/ablation.md --json benchmarks/results/ablation.json
 
 `data` is a folder that `examples/train_starter.sh` has filled: `bank`, `workcell`, `teacher.npz`,
 `taught.safetensors`, and for the arm `stored scenes` also `clipart`, a labelled folder of the split
@@ -267,6 +268,7 @@ def main() -> int:
     parser.add_argument("--limit", type=positive, default=40, help="images of each folder")
     parser.add_argument("--pid-file", type=Path, help="where to write this process's id")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MARKDOWN")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also the settings and results")
     args = parser.parse_args()
     if args.pid_file:
         args.pid_file.write_text(f"{os.getpid()}\n")
@@ -282,7 +284,8 @@ def main() -> int:
             results = finished(args.runs, list(ARMS))
             with atomic_writer(args.output) as file:
                 file.write(report(results, folders, command).encode())
-            write_json(args.output.with_suffix(".json"), results)
+            if args.json:
+                write_json(args.json, results)
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

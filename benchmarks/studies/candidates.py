@@ -1,6 +1,6 @@
 """Measures the INT8 time of compact models that were never trained, to choose widths and depths.
 
-python benchmarks/candidates.py [--iterations 40] [--threads 2] [-o docs/candidates.md]
+python benchmarks/studies/candidates.py [--iterations 40] [--threads 2] [-o docs/candidates.md]
 
 Every candidate differs from the default in one respect. Its vision and decode graphs for 512x512
 are exported, quantised as an INT8 plan is (symmetric QDQ: int8 weights per output channel, int8
@@ -323,7 +323,7 @@ def main() -> int:
         subjects.append(build_backbone(known[names[0]], options.threads, Path(folder)))
         print(f"Measuring {options.iterations} rounds", file=sys.stderr, flush=True)
         times = measure(subjects, options.iterations)
-    command = shlex.join(["python", "benchmarks/candidates.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/studies/candidates.py", *sys.argv[1:]])
     page = markdown(subjects, times, options, command)
     with atomic_writer(options.output) as file:
         file.write(page.encode())
