@@ -18,6 +18,7 @@ from xdecoder_rt.export.onnx_graphs import (
     export_text_graph,
     export_token_graph,
 )
+from xdecoder_rt.export.summary import GraphSummary
 from xdecoder_rt.export.verify import check_against_torch
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.plan.file import write_plan
@@ -45,27 +46,8 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class GraphSummary:
-    """One graph of a finished plan.
-
-    Attributes:
-        member: its name in the plan.
-        nodes: ONNX nodes after simplification.
-        macs: multiply-accumulates for one image, or one short text.
-        size: bytes in the plan.
-        error: largest relative RMS error of its outputs against PyTorch.
-    """
-
-    member: str
-    nodes: int
-    macs: int
-    size: int
-    error: float
-
-
-@dataclass(frozen=True)
-class BuildSummary:
-    """What a build made: the plan's path, its manifest, and a line a graph."""
+class PortableSummary:
+    """What an export made: the plan's path, its manifest, and a line a graph."""
 
     path: Path
     manifest: Manifest
@@ -80,7 +62,7 @@ def build_portable(
     tasks: Sequence[str] = tuple(TASKS),
     max_phrases: int = MAX_PHRASES,
     progress: Progress = lambda _: None,
-) -> BuildSummary:
+) -> PortableSummary:
     """Export a model's graphs and write them as a portable plan.
 
     Args:
@@ -113,7 +95,7 @@ def build_portable(
         error = max(check_against_torch(graph).values())
         members[member] = graph.model.SerializeToString(deterministic=True)
         nodes, size = len(graph.model.graph.node), len(members[member])
-        summaries.append(GraphSummary(member, nodes, macs(graph), size, error))
+        summaries.append(GraphSummary(graph.name, member, nodes, macs(graph), size, error))
 
     for size in sizes:
         key = size_key(size)
@@ -142,7 +124,7 @@ def build_portable(
         hashlib.sha256(members["text.onnx"]).hexdigest(),
     )
     progress(f"Writing {output}")
-    return BuildSummary(output, write_plan(output, manifest, members), tuple(summaries))
+    return PortableSummary(output, write_plan(output, manifest, members), tuple(summaries))
 
 
 def _manifest(

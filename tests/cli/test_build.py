@@ -250,16 +250,17 @@ def test_the_toolchain_is_looked_at_before_a_conversion(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A calibration takes long, and a wrong target is known before it."""
-    from xdecoder_rt.cli import build
+    from xdecoder_rt.export import convert
+    from xdecoder_rt.export.tensorrt import toolchain
 
     done: list[str] = []
 
-    def missing(_: object) -> None:
+    def missing(*_: object) -> None:
         done.append("toolchain")
         raise BuildError("no such GPU")
 
-    monkeypatch.setattr(build, "check_toolchain", missing)
-    monkeypatch.setattr(build, "convert", lambda *_: done.append("conversion"))
+    monkeypatch.setattr(toolchain, "open_toolchain", missing)
+    monkeypatch.setattr(convert, "convert_plan", lambda *_, **__: done.append("conversion"))
     arguments = ["--backend", "tensorrt_rtx", "--sm", "86", "--precision", "fp16"]
     output = ["-o", str(tmp_path / "rtx.plan")]
     assert main(["build", "--plan", str(tiny_plan), *arguments, *output]) == 1
