@@ -88,14 +88,25 @@ def build_portable(
     model = model.eval().requires_grad_(False)
     members: dict[str, bytes] = {}
     summaries: list[GraphSummary] = []
+    costs: dict[str, int] = {}
+    errors: dict[str, float] = {}
     names: dict[str, dict[str, str]] = {"vision": {}, "decode": {}, "mask": {}}
 
     def add(graph: ExportedGraph, member: str) -> None:
         progress(f"Checking {member} against PyTorch")
-        error = max(check_against_torch(graph).values())
+        errors[member] = max(check_against_torch(graph).values())
+        costs[member] = macs(graph)
         members[member] = graph.model.SerializeToString(deterministic=True)
-        nodes, size = len(graph.model.graph.node), len(members[member])
-        summaries.append(GraphSummary(graph.name, member, nodes, macs(graph), size, error))
+        summaries.append(
+            GraphSummary(
+                graph.name,
+                member,
+                nodes=len(graph.model.graph.node),
+                macs=costs[member],
+                size=len(members[member]),
+                error=errors[member],
+            )
+        )
 
     for size in sizes:
         key = size_key(size)
@@ -112,15 +123,14 @@ def build_portable(
         add(export_token_graph(model), token)
     members[TOKENIZER] = ClipTokenizer.default(model.config.context_length).to_json()
     first = size_key(sizes[0])
-    frame_macs = sum(s.macs for s in summaries if s.member.endswith(f"_{first}.onnx"))
     manifest = _manifest(
         model,
         sizes,
         Graphs(names["vision"], names["decode"], names["mask"], "text.onnx", token),
         tasks,
         max_phrases,
-        frame_macs,
-        {s.member: s.error for s in summaries},
+        sum(costs[of_size[first]] for of_size in names.values()),
+        errors,
         hashlib.sha256(members["text.onnx"]).hexdigest(),
     )
     progress(f"Writing {output}")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from xdecoder_rt.backends.tensorrt.library import load_module
 from xdecoder_rt.cli import main
-from xdecoder_rt.errors import ArgumentError, CheckpointError, PlanError
+from xdecoder_rt.errors import ArgumentError, CheckpointError, MissingExtraError, PlanError
 from xdecoder_rt.export import pipeline
 from xdecoder_rt.export.options import BuildOptions, ConvertOptions, EngineOptions
 from xdecoder_rt.export.pipeline import build
@@ -55,6 +56,15 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+def require_rtx() -> None:
+    """Skip where no engine can be built."""
+    pytest.importorskip("onnx", reason="building engines needs onnx")
+    try:
+        load_module("tensorrt_rtx")
+    except MissingExtraError:
+        pytest.skip("TensorRT-RTX is not installed (the extra tensorrt-rtx-build)")
+
+
 def by_command(
     capsys: pytest.CaptureFixture[str], output: Path, *arguments: object
 ) -> dict[str, Any]:
@@ -71,6 +81,7 @@ def without_times(summary: dict[str, Any]) -> dict[str, Any]:
     return {**summary, **left}
 
 
+@pytest.mark.slow
 def test_a_checkpoint(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = ("segment", "refer")
     told: list[str] = []
@@ -143,8 +154,7 @@ def test_int8(
 
 
 def test_engines(tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnx", reason="building engines needs onnx")
-    pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx-build")
+    require_rtx()
     engines = EngineOptions("tensorrt_rtx", targets=(86, 89), max_rows=64)
     summary = build(
         tiny_plan, tmp_path / "python.plan", BuildOptions(sizes=[SIZE], engines=engines)
@@ -242,7 +252,7 @@ def test_the_example_of_the_docs_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """On the tiny model."""
-    pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx-build")
+    require_rtx()
     page = (ROOT / "docs" / "tensorrt-build.md").read_text()
     (code,) = re.findall(r"## From Python\n.*?```python\n(.*?)```", page, re.DOTALL)
     build(tiny_plan, tmp_path / "model.plan", BuildOptions(sizes=[SIZE]))
