@@ -1,10 +1,9 @@
-"""What conversions share: what is asked for, what came of it, and how outputs are compared."""
+"""What conversions share: what came of one, and how outputs are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,44 +13,9 @@ from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.streams.synthetic import image as synthetic_image
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 LEAST_COSINE = 0.999
-MAX_DROP = 1.0
-SEARCH_IMAGES = 48
-CALIBRATION_IMAGES = 128
 PROBES = 4
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ConvertOptions:
-    """What to make.
-
-    Attributes:
-        precision: one of `PRECISIONS`.
-        profile: ``"cpu"`` or ``"tensorrt"``: which target the graphs are written for.
-        calibration: the calibration set; int8 needs one.
-        max_drop: the most that int8 may lose: PQ where the set is labelled, else percent of pixels.
-        estimator: of ranges; None compares all and takes the best.
-        images: calibration images at most.
-        search_images: images that accuracy is measured on, at most.
-        sizes: input sizes to keep; None for all.
-        force: write the plan even if it is worse or slower than fp32.
-        threads: of one call.
-        cache_dir: where activation statistics are kept, or None.
-    """
-
-    precision: str
-    profile: str = "cpu"
-    calibration: Path | None = None
-    max_drop: float = MAX_DROP
-    estimator: str | None = None
-    images: int = CALIBRATION_IMAGES
-    search_images: int = SEARCH_IMAGES
-    sizes: Sequence[tuple[int, int]] | None = None
-    force: bool = False
-    threads: int | None = None
-    cache_dir: Path | None = None
 
 
 @dataclass

@@ -11,7 +11,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,18 +21,17 @@ from xdecoder_rt.calibration.probe import SubstitutingBackend
 from xdecoder_rt.calibration.report import SearchReport
 from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
 from xdecoder_rt.engine import Engine
-from xdecoder_rt.errors import ArgumentError, BuildError
+from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.conversion import (
     LEAST_COSINE,
-    PRECISIONS,
     Converted,
-    ConvertOptions,
     Progress,
     complain_of_cosines,
     cosine,
     probe_images,
 )
 from xdecoder_rt.export.half import half_graphs
+from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.quantized import quantized_graphs
 from xdecoder_rt.export.repack import portable_members
 from xdecoder_rt.plan.file import write_plan
@@ -64,6 +63,8 @@ def convert_plan(
     output: Path,
     options: ConvertOptions,
     progress: Progress = lambda _: None,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> ConvertSummary:
     """Write a plan in another precision.
 
@@ -72,6 +73,7 @@ def convert_plan(
         output: the plan to write; it appears whole or not at all.
         options: what to make.
         progress: called with a sentence before each step.
+        sizes: the input sizes to keep; None keeps all.
 
     Raises:
         PlanError: the source is not a sound plan.
@@ -79,12 +81,11 @@ def convert_plan(
         BuildError: the source has another precision, the result is worse or slower than fp32 (and
             not forced), or the file cannot be written.
     """
-    _check(options)
     images = None
     if options.calibration is not None:
         images = CalibrationSet.open(options.calibration)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
-        members, manifest = portable_members(source, options.sizes)
+        members, manifest = portable_members(source, sizes)
         if manifest.precision != "fp32":
             raise BuildError(
                 f"{source} is in {manifest.precision}",
@@ -116,32 +117,11 @@ def convert_plan(
     )
     progress(f"Writing {output}")
     contents: dict[str, bytes | memoryview] = {**members, **converted.graphs}
-    return ConvertSummary(
-        output,
-        write_plan(output, updated, contents),
-        converted.report,
-        tuple(converted.complaints),
-    )
-
-
-def _check(options: ConvertOptions) -> None:
-    if options.precision not in PRECISIONS:
-        raise ArgumentError(
-            f"There is no precision {options.precision!r}", expected=", ".join(PRECISIONS)
-        )
-    if options.precision == "int8" and options.calibration is None:
-        raise ArgumentError(
-            "An INT8 plan needs a calibration set",
-            expected="some hundred images like those that the model will see: a labelled folder "
-            "(accuracy is then measured by PQ), a folder of images, or a video",
-            fix="add --calibration DIR",
-        )
-    if options.precision == "fp16" and options.profile == "cpu":
-        raise ArgumentError(
-            "There is no fp16 plan for CPUs: their runtimes compute fp16 graphs in fp32",
-            expected="bf16 or int8 for a CPU",
-            fix="add --profile tensorrt for a plan that TensorRT engines are built from",
-        )
+    written = write_plan(output, updated, contents)
+    if converted.report is not None and options.report is not None:
+        for file in converted.report.write(options.report):
+            progress(f"Wrote {file}")
+    return ConvertSummary(output, written, converted.report, tuple(converted.complaints))
 
 
 def _converted(

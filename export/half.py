@@ -21,11 +21,11 @@ from xdecoder_rt.engine import Engine
 from xdecoder_rt.export.conversion import (
     LEAST_COSINE,
     Converted,
-    ConvertOptions,
     Progress,
     complain_of_cosines,
     cosine,
 )
+from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import candidates, emulated, to_typed
 from xdecoder_rt.plan.manifest import Manifest
 

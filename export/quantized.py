@@ -20,8 +20,9 @@ from xdecoder_rt.calibration.ranges import ESTIMATORS, Histogram, Range
 from xdecoder_rt.calibration.report import BlockEffect, Point, SearchReport
 from xdecoder_rt.calibration.sensitivity import Search, Trial, largest_within
 from xdecoder_rt.calibration.sets import CalibrationSet
-from xdecoder_rt.errors import ArgumentError, BuildError
-from xdecoder_rt.export.conversion import PROBES, Converted, ConvertOptions, Progress
+from xdecoder_rt.errors import BuildError
+from xdecoder_rt.export.conversion import PROBES, Converted, Progress
+from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import to_typed
 from xdecoder_rt.plan.manifest import Manifest
 
@@ -173,14 +174,9 @@ def quantized_graphs(
         progress: told of each step.
 
     Raises:
-        ArgumentError: there is no such estimator or profile.
         BuildError: not even one block can be quantized within the budget.
     """
     profile = profile_of(options.profile)
-    if options.estimator not in (None, *ESTIMATORS):
-        raise ArgumentError(
-            f"There is no range estimator {options.estimator!r}", expected=", ".join(ESTIMATORS)
-        )
     progress("Gathering activation statistics")
     with tqdm(
         total=len(images.chosen(options.images)), desc="statistics", leave=False, disable=None

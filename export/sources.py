@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xdecoder_rt.errors import CheckpointError
-from xdecoder_rt.models import XDecoder, load_checkpoint, load_published
-from xdecoder_rt.models.checkpoint import FORMAT, read_header
+from xdecoder_rt.plan.manifest import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from xdecoder_rt.models import XDecoder
 
 STARTER = Path(__file__).parent / "starter" / "starter.safetensors"
 
 
+def is_plan(path: Path) -> bool:
+    """Return whether a file is to be read as a plan: by its ending, or by a manifest within.
+
+    A published ``.pt`` file is a ZIP archive too; its members lie in a folder.
+    """
+    if path.suffix == ".plan":
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MANIFEST_NAME in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
 def load_model(checkpoint: Path | None = None) -> XDecoder:
-    """Load the model to build from.
+    """Load the model to build from. Needs the extra ``export``.
 
     Args:
         checkpoint: a checkpoint of ours, or a published X-Decoder file (``.pt`` or
             ``.safetensors``); None for the starter that comes with this package.
 
     Raises:
+        MissingExtraError: PyTorch is not installed.
         CheckpointError: the file is missing, broken, or no X-Decoder.
     """
+    from xdecoder_rt.models import load_checkpoint, load_published
+    from xdecoder_rt.models.checkpoint import FORMAT, read_header
+
     path = STARTER if checkpoint is None else Path(checkpoint)
     if not path.is_file():
         raise CheckpointError(

@@ -6,7 +6,7 @@ type of every product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +52,8 @@ def build_engines(
     output: Path,
     options: EngineOptions,
     progress: Progress = lambda _: None,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> EngineSummary:
     """Build the engines of a portable plan's graphs and write them as a plan.
 
@@ -60,6 +62,7 @@ def build_engines(
         output: the plan to write; it appears whole or not at all.
         options: the library, the targets and the shapes.
         progress: called with a sentence before each step.
+        sizes: the input sizes to keep of the portable plan; None keeps all.
 
     Raises:
         PlanError: the source is not a sound plan.
@@ -71,7 +74,7 @@ def build_engines(
     toolchain = open_toolchain(options.backend, options.targets)
     progress(f"Building with {toolchain.shown} for {', '.join(toolchain.capabilities)}")
     with Plan.open(source, verify=True) as plan:
-        kept = _kept(plan.manifest, source, options)
+        kept = _kept(plan.manifest, source, options.backend, sizes)
         kernels = kernel_members(plan, options.kernels, toolchain.targets)
         form = plugins.choose(toolchain, kernels, progress) if options.plugin else None
         engines: dict[str, BuiltEngine] = {}
@@ -116,7 +119,9 @@ def build_engines(
         return EngineSummary(output, write_plan(output, manifest, members), engines)
 
 
-def _kept(manifest: Manifest, source: Path, options: EngineOptions) -> dict[str, tuple[int, int]]:
+def _kept(
+    manifest: Manifest, source: Path, backend: str, sizes: Sequence[tuple[int, int]] | None
+) -> dict[str, tuple[int, int]]:
     """The input sizes to build for, by their keys; refuses what is no source of engines."""
     if manifest.backend != "portable":
         raise BuildError(
@@ -128,9 +133,9 @@ def _kept(manifest: Manifest, source: Path, options: EngineOptions) -> dict[str,
             f"The graphs of {source} are written for a CPU",
             expected="an fp32 plan, or one made with --profile tensorrt",
             fix=f"build from the fp32 plan: --plan FP32.plan --precision {manifest.precision} "
-            f"--backend {options.backend}",
+            f"--backend {backend}",
         )
-    wanted = manifest.input.sizes if options.sizes is None else options.sizes
+    wanted = manifest.input.sizes if sizes is None else sizes
     kept = {size_key(size): size for size in wanted}
     absent = [key for key, size in kept.items() if size not in manifest.input.sizes]
     if absent or not kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def exports_are_kept() -> Iterator[None]:
+    """Tests of this module export each graph of the one checkpoint once."""
+    pytest.importorskip("torch", reason="building a plan needs the extra export")
+    pytest.importorskip("onnxscript", reason="building a plan needs the extra export")
+    from xdecoder_rt.export import portable
+
+    def kept(export: Callable[..., Any]) -> Callable[..., Any]:
+        exported: dict[tuple[object, ...], Any] = {}
+
+        def take(model: object, *size: object) -> Any:
+            if size not in exported:
+                exported[size] = export(model, *size)
+            return exported[size]
+
+        return take
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("export_image_graphs", "export_text_graph", "export_token_graph"):
+            patch.setattr(portable, name, kept(getattr(portable, name)))
+        yield
+
+
 def the_error(capsys: pytest.CaptureFixture[str]) -> str:
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -56,7 +80,7 @@ def the_error(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_checkpoint_becomes_a_plan(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, exports_are_kept: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "small.plan"
     arguments = ["--checkpoint", str(checkpoint), "--size", "32x64", "-o", str(target), "--json"]
@@ -77,6 +101,40 @@ def test_a_checkpoint_becomes_a_plan(
     assert list(tmp_path.iterdir()) == [target]
     with Plan.open(target, verify=True) as plan:
         assert plan.manifest.input.sizes == ((32, 64),)
+
+
+def test_python_makes_the_plan_of_the_command(
+    checkpoint: Path, exports_are_kept: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from xdecoder_rt.export.options import BuildOptions
+    from xdecoder_rt.export.pipeline import build
+
+    by_python, by_command = tmp_path / "python.plan", tmp_path / "command.plan"
+    made = build(checkpoint, by_python, BuildOptions(sizes=[(32, 64)], max_phrases=7))
+    arguments = ["--size", "32x64", "--max-phrases", "7", "-o", str(by_command), "--json"]
+    assert main(["build", "--checkpoint", str(checkpoint), *arguments]) == 0
+    assert by_python.read_bytes() == by_command.read_bytes()
+    document = json.loads(capsys.readouterr().out)
+    expected = {**made.to_dict(), "plan": str(by_command), "seconds": document["seconds"]}
+    assert document == expected
+
+
+def test_a_plan_given_as_a_checkpoint_is_refused(
+    tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "model.plan"
+    assert main(["build", "--checkpoint", str(tiny_plan), "-o", str(target)]) == 1
+    error = the_error(capsys)
+    assert "is a plan, not a checkpoint" in error and "--plan" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_given_as_a_plan_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", "--plan", str(checkpoint), "-o", str(tmp_path / "model.plan")]) == 1
+    assert "is a safetensors checkpoint, not a plan" in the_error(capsys)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plan_becomes_a_smaller_one(
@@ -250,16 +308,17 @@ def test_the_toolchain_is_looked_at_before_a_conversion(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A calibration takes long, and a wrong target is known before it."""
-    from xdecoder_rt.cli import build
+    from xdecoder_rt.export import convert
+    from xdecoder_rt.export.tensorrt import toolchain
 
     done: list[str] = []
 
-    def missing(_: object) -> None:
+    def missing(*_: object) -> None:
         done.append("toolchain")
         raise BuildError("no such GPU")
 
-    monkeypatch.setattr(build, "check_toolchain", missing)
-    monkeypatch.setattr(build, "convert", lambda *_: done.append("conversion"))
+    monkeypatch.setattr(toolchain, "open_toolchain", missing)
+    monkeypatch.setattr(convert, "convert_plan", lambda *_, **__: done.append("conversion"))
     arguments = ["--backend", "tensorrt_rtx", "--sm", "86", "--precision", "fp16"]
     output = ["-o", str(tmp_path / "rtx.plan")]
     assert main(["build", "--plan", str(tiny_plan), *arguments, *output]) == 1

@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xdecoder_rt.backends.tensorrt.library import BACKENDS
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.export.tensorrt.options import MAX_ROWS, EngineOptions
 from xdecoder_rt.words.cache import default_directory
-
-if TYPE_CHECKING:
-    from xdecoder_rt.export.tensorrt.options import EngineOptions
 
 _UNITS = {"": 1 << 20, "M": 1 << 20, "G": 1 << 30}
 _NAMES = ("sm", "batch", "max_rows", "workspace", "timing_cache", "kernels", "plugin")
@@ -74,16 +71,13 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_options(args: argparse.Namespace) -> EngineOptions:
-    """What was asked for."""
-    from xdecoder_rt.export.tensorrt.options import MAX_ROWS, EngineOptions
-
+    """The engines that were asked for."""
     cache = args.timing_cache
     if cache is None and (folder := default_directory()) is not None:
         cache = folder / "tensorrt.timing"
     return EngineOptions(
         args.backend,
         targets=tuple(args.sm or ()),
-        sizes=args.size,
         batch=args.batch or 1,
         max_rows=args.max_rows or MAX_ROWS,
         workspace=args.workspace,

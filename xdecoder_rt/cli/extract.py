@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xdecoder_rt.cli.info import graph_members
 from xdecoder_rt.cli.options import add_json, add_plan, size
 from xdecoder_rt.cli.output import Report, check_writable, printable, writer
 from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.plan.contents import graph_members
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest, size_key
 

@@ -14,8 +14,9 @@ from xdecoder_rt.cli.options import add_cache, add_json, add_plan
 from xdecoder_rt.cli.output import Report, count, printable, table
 from xdecoder_rt.errors import ArgumentError, shown
 from xdecoder_rt.export.tensorrt.layers import LAYERS, from_json, precisions
+from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan
-from xdecoder_rt.plan.manifest import Graphs, Manifest, size_key
+from xdecoder_rt.plan.manifest import Manifest, size_key
 
 SUMMARY = "say what a plan holds, and check that it is whole"
 DESCRIPTION = """\
@@ -176,27 +177,3 @@ def _graphs(manifest: Manifest) -> str:
             )
         )
     return table(("graph", "for", "member", "size", "error"), rows, left=3)
-
-
-def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
-    """(graph, what it is for, member) of each graph of a plan."""
-    groups = {
-        "vision": graphs.vision,
-        "decode": graphs.decode,
-        "mask": graphs.mask,
-        "text": {"any": graphs.text},
-        "token": {"any": graphs.token} if graphs.token is not None else {},
-    }
-    return [(name, key, member) for name, group in groups.items() for key, member in group.items()]
-
-
-def member_errors(manifest: Manifest) -> dict[str, float]:
-    """Relative RMS error of each graph against PyTorch, as measured when the plan was built."""
-    measured: Any = manifest.accuracy.get("relative_rms_error_against_pytorch")
-    if not isinstance(measured, dict):
-        return {}
-    return {
-        str(name): float(value)
-        for name, value in measured.items()
-        if isinstance(value, int | float)
-    }

@@ -1,22 +1,22 @@
-"""Options of ``build`` that decide what a plan computes in, and the conversion they ask for."""
+"""Options of ``xdecoder-rt build`` that decide what a plan computes in."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.options import positive
-from xdecoder_rt.errors import ArgumentError, require, shown
+from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.export.options import (
+    CALIBRATION_IMAGES,
+    ESTIMATORS,
+    MAX_DROP,
+    PRECISIONS,
+    PROFILES,
+    SEARCH_IMAGES,
+    ConvertOptions,
+)
 from xdecoder_rt.words.cache import default_directory
-
-if TYPE_CHECKING:
-    from xdecoder_rt.export.convert import ConvertSummary
-
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-PROFILES = ("cpu", "tensorrt")
-ESTIMATORS = ("max", "percentile", "entropy", "mse")
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -105,45 +105,28 @@ def check_precision(args: argparse.Namespace) -> None:
         )
 
 
-def convert(
-    args: argparse.Namespace, source: Path, progress: Callable[[str], None]
-) -> ConvertSummary:
-    """Convert a portable fp32 plan as the command line says, and write the search's report.
+def convert_options(args: argparse.Namespace) -> ConvertOptions | None:
+    """The conversion that was asked for; engines are built from graphs that are written for them.
 
     Raises:
-        XDecoderError: it cannot be converted, or should not.
+        ArgumentError: the precision and the profile do not go together.
     """
-    require("onnx", "export")
-    from xdecoder_rt.export.conversion import (
-        CALIBRATION_IMAGES,
-        MAX_DROP,
-        SEARCH_IMAGES,
-        ConvertOptions,
+    if args.precision is None:
+        return None
+    profile = (args.profile or "cpu") if args.backend == "portable" else "tensorrt"
+    return ConvertOptions(
+        precision=args.precision,
+        profile=profile,
+        calibration=args.calibration,
+        max_drop=MAX_DROP if args.max_drop is None else args.max_drop,
+        estimator=args.estimator,
+        images=args.calibration_images or CALIBRATION_IMAGES,
+        search_images=args.search_images or SEARCH_IMAGES,
+        report=args.report,
+        force=args.force,
+        threads=args.threads,
+        cache_dir=default_directory(),
     )
-    from xdecoder_rt.export.convert import convert_plan
-
-    summary = convert_plan(
-        source,
-        args.output,
-        ConvertOptions(
-            precision=args.precision,
-            profile=args.profile or "cpu",
-            calibration=args.calibration,
-            max_drop=MAX_DROP if args.max_drop is None else args.max_drop,
-            estimator=args.estimator,
-            images=args.calibration_images or CALIBRATION_IMAGES,
-            search_images=args.search_images or SEARCH_IMAGES,
-            sizes=args.size,
-            force=args.force,
-            threads=args.threads,
-            cache_dir=default_directory(),
-        ),
-        progress,
-    )
-    if summary.report is not None and args.report is not None:
-        for file in summary.report.write(args.report):
-            progress(f"Wrote {file}")
-    return summary
 
 
 def _share(text: str) -> float:
