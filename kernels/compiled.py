@@ -221,7 +221,7 @@ class CompiledKernels:
 
     def _read(self, target: _Target, kind: str) -> Image:
         if (file := target.files.get(kind)) is None:
-            raise PlanError(f"{INDEX} names no file of kind {kind}", fix="compile the kernels again")
+            raise PlanError(f"{INDEX} names no {kind} file", fix="compile the kernels again")
         data = self._file(file.file)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise PlanError(

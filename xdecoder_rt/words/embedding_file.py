@@ -40,9 +40,7 @@ class _Header:
 
     text_graph: str
     templates: str
-    texts: Annotated[
-        tuple[Annotated[str, Rule(most=_TEXT_LIMIT)], ...], Rule(most=_VECTORS_LIMIT)
-    ]
+    texts: Annotated[tuple[Annotated[str, Rule(most=_TEXT_LIMIT)], ...], Rule(most=_VECTORS_LIMIT)]
     lengths: Annotated[tuple[Length, ...], Rule(most=_VECTORS_LIMIT)]
 
 

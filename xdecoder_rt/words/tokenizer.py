@@ -14,7 +14,6 @@ are ordinary characters: a text cannot smuggle in a token.
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -286,8 +285,8 @@ def _merges_of_json(data: bytes | str) -> list[str]:
             " ".join(merge) if type(merge) is list and len(merge) == 2 else merge
             for merge in merges
         ]
-    except TypeError:
-        joined = [None]
-    if not all(type(merge) is str for merge in joined):
-        raise PlanError("A merge of the tokenizer is not a pair of texts")
-    return joined
+        if all(type(merge) is str for merge in joined):
+            return joined
+    except TypeError as error:  # a pair, and not of texts
+        raise PlanError("A merge of the tokenizer is not a pair of texts") from error
+    raise PlanError("A merge of the tokenizer is neither a text nor a pair")
