@@ -189,18 +189,22 @@ def read_value(value: Any, kind: type[T]) -> T:
     return made
 
 
-def check_fields(made: Any, error: type[XDecoderError]) -> None:
-    """Check the numbers, truth values and texts of a dataclass's instance, however it was made.
+def check_fields(made: Any, error: type[XDecoderError], place: str = "") -> None:
+    """Check the fields with rules of a dataclass's instance, however it was made.
+
+    Args:
+        made: the instance.
+        error: what to raise.
+        place: what to put before a field's name.
 
     Raises:
-        error: one of them breaks its rule.
+        error: a field breaks its rule.
     """
-    for field in node_of(type(made)).fields:
-        if field.node.base in (int, float, bool, str, typing.Union):
-            try:
-                field.node.read(getattr(made, field.name))
-            except JsonFault as fault:
-                raise error(f"{field.name} {fault}", expected=fault.expected) from fault
+    for name, node in _ruled(type(made)):
+        try:
+            node.read(getattr(made, name))
+        except JsonFault as fault:
+            raise error(f"{place}{name} {fault}", expected=fault.expected) from fault
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -279,9 +283,25 @@ def node_of(kind: type, null_is_absent: bool = False, refuse_unknown: bool = Fal
     return Node(kind, Rule(), (), tuple(fields), refuse_unknown, _read_dataclass)
 
 
+@cache
+def _ruled(kind: type) -> list[tuple[str, Node]]:
+    """The fields of a dataclass that have rules, in themselves or in what they may be."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    ruled = []
+    for name, hint in hints.items():
+        parts = (hint, *typing.get_args(hint))
+        if any(isinstance(rule, Rule) for part in parts for rule in _metadata(part)):
+            ruled.append((name, _node(hint)))
+    return ruled
+
+
+def _metadata(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__metadata__", ())
+
+
 def _node(hint: Any, *options: bool) -> Node:
     """The node of an annotation."""
-    rules = [rule for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, Rule)]
+    rules = [rule for rule in _metadata(hint) if isinstance(rule, Rule)]
     rule = rules[0] if rules else _RULE
     for more in rules[1:]:
         changes = {k: v for k, v in vars(more).items() if v != getattr(_RULE, k)}
