@@ -32,7 +32,7 @@ from typing import Any, NoReturn, TypeVar
 from xdecoder_rt.errors import PlanError, XDecoderError, shown
 
 __all__ = ["INTEGER_LIMIT", "JsonFault", "Rule", "check_fields", "node_of"]
-__all__ += ["parse_json", "read_object", "read_value"]
+__all__ += ["parse_json", "read_object", "read_part"]
 
 T = TypeVar("T")
 INTEGER_LIMIT = 1 << 53
@@ -179,11 +179,11 @@ def read_object(
         raise error(f"{place} {fault}", expected=fault.expected) from fault
 
 
-def read_value(value: Any, kind: type[T]) -> T:
+def read_part(value: Any, kind: type[T]) -> T:
     """Read a parsed value of a document that somebody else reads.
 
     Raises:
-        JsonFault: it is not what the dataclass `kind` describes.
+        JsonFault: it is not what `kind` describes.
     """
     made: T = node_of(kind).read(value)
     return made

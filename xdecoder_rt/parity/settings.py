@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from xdecoder_rt.errors import DatasetError, shown
-from xdecoder_rt.json_reader import JsonFault, Rule, read_value
+from xdecoder_rt.json_reader import JsonFault, Rule, read_part
 from xdecoder_rt.models.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -112,7 +112,7 @@ class Settings:
             DatasetError: one is missing, or is not what is needed.
         """
         try:
-            return read_value(self._values, kind)
+            return read_part(self._values, kind)
         except JsonFault as fault:
             raise DatasetError(
                 f"config.json: the hyper-parameter with the yaml_key {fault}",
