@@ -138,7 +138,7 @@ def _index(
 
 
 def described(spec: KernelSpec) -> dict[str, Any]:
-    """A form as JSON; :func:`xdecoder_rt.kernels.loader.spec_of` reads it back."""
+    """A form as JSON; :class:`xdecoder_rt.kernels.compiled.CompiledKernels` reads it back."""
     fields = dataclasses.asdict(spec)
     fields["arguments"] = [list(item) for item in spec.arguments.items()]
     fields["aligned"] = sorted(spec.aligned)

@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from xdecoder_rt.errors import BackendError, PlanError, shown
-from xdecoder_rt.json_reader import parse_json_dict
+from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.spec import Call, Count, Grid, KernelSpec
 from xdecoder_rt.kernels.targets import TARGETS
 
@@ -52,6 +52,71 @@ class Image:
     shared: int
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file of the folder and its SHA-256, hexadecimal."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What every target of a form has beside its files."""
+
+    entry: str
+    shared: Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A form as :func:`xdecoder_rt.kernels.aot.described` writes it, and its targets."""
+
+    module: str
+    function: str
+    element: str
+    arguments: tuple[tuple[str, str], ...]
+    aligned: tuple[str, ...]
+    constants: Mapping[str, Any]
+    grid: tuple[tuple[Count, ...], tuple[Count, ...], tuple[Count, ...]]
+    warps: Annotated[int, Rule(low=1, high=64)]
+    stages: Annotated[int, Rule(low=0, high=64)]
+    registers: Annotated[int, Rule(low=1, high=1024)] | None
+    targets: Mapping[
+        Annotated[str, Rule(form="sm_[0-9]{2,3}", said=("targets such as sm_87", ""))],
+        Mapping[str, Any],
+    ]
+
+    def spec(self, name: str) -> KernelSpec:
+        """Return the form as it was compiled."""
+        return KernelSpec(
+            name=name,
+            module=self.module,
+            function=self.function,
+            element=self.element,
+            arguments=dict(self.arguments),
+            aligned=frozenset(self.aligned),
+            constants=self.constants,
+            grid=Grid(self.grid),
+            warps=self.warps,
+            stages=self.stages,
+            registers=self.registers,
+        )
+
+
+@dataclass(frozen=True)
+class _Index:
+    kernels: Mapping[str, _Form]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A form compiled for one target: what is in its files, by kind (cubin, ptx86)."""
+
+    facts: _Facts
+    files: Mapping[str, _File]
+
+
 class CompiledKernels:
     """What ``python -m xdecoder_rt.kernels.aot`` left.
 
@@ -70,19 +135,19 @@ class CompiledKernels:
         self._file = folder_reader(files) if isinstance(files, Path) else files
         data = self._file(INDEX)
         self.digest = hashlib.sha256(data).hexdigest()
-        index = parse_json_dict(data, INDEX, INDEX_LIMIT)
-        if index.get("format_version") != FORMAT_VERSION:
+        index = parse_json(data, INDEX, INDEX_LIMIT)
+        version = index.get("format_version") if isinstance(index, dict) else None
+        if version != FORMAT_VERSION:
             raise PlanError(
-                f"{INDEX} has format version {shown(index.get('format_version'))}",
-                expected=str(FORMAT_VERSION),
+                f"{INDEX} has format version {shown(version)}", expected=str(FORMAT_VERSION)
             )
         try:
-            self._forms = {
-                name: (spec_of(name, fields), dict(fields["targets"]))
-                for name, fields in index["kernels"].items()
-            }
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PlanError(f"{INDEX} does not describe kernels ({error!r})") from error
+            forms = read_object(index, _Index, INDEX).kernels
+            self._forms = {name: (form.spec(name), _targets(form)) for name, form in forms.items()}
+        except PlanError as error:
+            raise PlanError(
+                f"{INDEX} does not describe kernels ({error.what})", expected=error.expected
+            ) from error
 
     @property
     def forms(self) -> dict[str, KernelSpec]:
@@ -132,7 +197,7 @@ class CompiledKernels:
         for name in older:
             if not compiles_for(int(name.removeprefix("sm_")), device):
                 continue
-            for kind in sorted(key for key in targets[name] if key.startswith("ptx")):
+            for kind in sorted(key for key in targets[name].files if key.startswith("ptx")):
                 image = self._read(targets[name], kind)
                 if _ptx_version(image.data) <= readable_ptx(cuda):
                     return image
@@ -146,7 +211,7 @@ class CompiledKernels:
 
     def _older(
         self, spec: KernelSpec, capability: tuple[int, int]
-    ) -> tuple[Mapping[str, Any], list[str], int]:
+    ) -> tuple[Mapping[str, _Target], list[str], int]:
         """A form's files by target; its targets up to a device's, the newest first; the device."""
         _, targets = self._forms[spec.name]
         device = capability[0] * 10 + capability[1]
@@ -154,15 +219,31 @@ class CompiledKernels:
         older = [numbers[number] for number in sorted(numbers, reverse=True) if number <= device]
         return {name: targets[name] for _, name in sorted(numbers.items())}, older, device
 
-    def _read(self, facts: Mapping[str, Any], kind: str) -> Image:
-        file = facts[kind]
-        name = str(file["file"])
-        data = self._file(name)
-        if hashlib.sha256(data).hexdigest() != file["sha256"]:
+    def _read(self, target: _Target, kind: str) -> Image:
+        if (file := target.files.get(kind)) is None:
+            raise PlanError(f"{INDEX} names no {kind} file", fix="compile the kernels again")
+        data = self._file(file.file)
+        if hashlib.sha256(data).hexdigest() != file.sha256:
             raise PlanError(
-                f"{shown(name)} is not the file that was compiled", fix="compile the kernels again"
+                f"{shown(file.file)} is not the file that was compiled",
+                fix="compile the kernels again",
             )
-        return Image(data, str(facts["entry"]), int(facts["shared"]))
+        return Image(data, target.facts.entry, target.facts.shared)
+
+
+def _targets(form: _Form) -> dict[str, _Target]:
+    """A form's targets by name, their files told apart from the rest."""
+    return {
+        name: _Target(
+            read_object(facts, _Facts, INDEX),
+            {
+                kind: read_object(file, _File, INDEX)
+                for kind, file in facts.items()
+                if kind == "cubin" or kind.startswith("ptx")
+            },
+        )
+        for name, facts in form.targets.items()
+    }
 
 
 def folder_reader(folder: Path) -> Callable[[str], bytes]:
@@ -182,27 +263,6 @@ def folder_reader(folder: Path) -> Callable[[str], bytes]:
             ) from error
 
     return read
-
-
-def spec_of(name: str, fields: Mapping[str, Any]) -> KernelSpec:
-    """A form as :func:`xdecoder_rt.kernels.aot.described` wrote it."""
-    x, y, z = (
-        tuple(Count(str(count["of"]), int(count["per"])) for count in axis)
-        for axis in fields["grid"]
-    )
-    return KernelSpec(
-        name=name,
-        module=str(fields["module"]),
-        function=str(fields["function"]),
-        element=str(fields["element"]),
-        arguments={str(argument): str(kind) for argument, kind in fields["arguments"]},
-        aligned=frozenset(fields["aligned"]),
-        constants=dict(fields["constants"]),
-        grid=Grid((x, y, z)),
-        warps=int(fields["warps"]),
-        stages=int(fields["stages"]),
-        registers=fields["registers"],
-    )
 
 
 def readable_ptx(cuda: tuple[int, int]) -> tuple[int, int]:

@@ -1,55 +1,210 @@
-"""Reading JSON that may be hostile: every value is checked, every failure says where it is."""
+"""JSON that may be hostile, read by the declaration of what it must be.
+
+A dataclass is the description of a format: its annotations say what each key holds, with bounds::
+
+    @dataclass(frozen=True)
+    class Decoder:
+        layers: Annotated[int, Rule(low=1, high=256)]
+        norm: Annotated[str, Rule(one_of=("group", "batch"))] = "group"
+
+    read_object(parse_json(data, "decoder.json", size_limit), Decoder, "decoder.json")
+
+Understood are ``int`` (at most 64 bits), ``float`` (finite), ``bool``, ``str`` (valid Unicode),
+``tuple``, ``Mapping[str, ...]``, dataclasses, unions of what JSON's types tell apart, and ``Any``
+(plain values, at most 16 levels deep). A field with a default may be absent. An error names the
+path of what is wrong: ``manifest.json: input.std[0] is 0.0``. :mod:`xdecoder_rt.plan.schema`
+writes the same declarations as a JSON Schema.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from functools import cache
+from types import NoneType, UnionType
 from typing import Any, NoReturn, TypeVar
 
-from xdecoder_rt.errors import PlanError, shown
+from xdecoder_rt.errors import PlanError, XDecoderError, shown
 
-__all__ = ["JsonObject", "parse_json_dict", "parse_json_object"]
+__all__ = ["INTEGER_LIMIT", "JsonFault", "Rule", "check_fields", "node_of"]
+__all__ += ["parse_json", "read_object", "read_part"]
 
-_T = TypeVar("_T")
-_DEPTH_LIMIT = 16
+T = TypeVar("T")
+INTEGER_LIMIT = 1 << 53
+"""Largest integer that every reader of JSON keeps exactly."""
 _TEXT_LIMIT = 4096
 _ITEMS_LIMIT = 65536
-_INTEGER_LIMIT = 1 << 53
+_DEPTH_LIMIT = 16
+_COUNTS = {2: "two", 3: "three", 4: "four"}
 
 
-def parse_json_object(data: bytes, name: str, size_limit: int) -> JsonObject:
-    """Parses `data` as one JSON object in UTF-8.
+@dataclass(frozen=True, eq=False)  # typing compares and hashes what it is given, often
+class Rule:
+    """What an annotation adds to a type; several rules of one annotation add up.
+
+    Attributes:
+        low: least number allowed.
+        high: largest number allowed.
+        above: what a number is larger than.
+        below: what a number is smaller than.
+        least: fewest characters of a text, items of a list.
+        most: most characters of a text, items of a list, keys of a map.
+        one_of: the texts allowed.
+        form: a regular expression for the whole of a text.
+        said: `form` in words: of one text, and of several.
+        key: the key in the document, where the field has another name.
+        stated: whether the document must have the key though the field has a default.
+        lenient: whether 0 and 1 stand for false and true, as in COCO's files.
+        unread: whether any value is kept as it is; whoever takes it checks it.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    least: int = 0
+    most: int | None = None
+    one_of: tuple[str, ...] | None = None
+    form: str | None = None
+    said: tuple[str, str] = ("", "")
+    key: str | None = None
+    stated: bool = False
+    lenient: bool = False
+    unread: bool = False
+
+    def allows(self, number: float) -> bool:
+        """Whether a number is within the bounds."""
+        return (
+            (self.low is None or number >= self.low)
+            and (self.high is None or number <= self.high)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
+
+
+class JsonFault(ValueError):  # noqa: N818  # its reader makes an error of ours of it
+    """What is wrong with a value, and where.
 
     Args:
-        data: the document.
+        problem: what was found, as the end of a sentence ("is missing", "is 7").
+        expected: what would have been right.
+        path: keys and indices that lead to the value.
+    """
+
+    def __init__(
+        self, problem: str, expected: str | None = None, path: tuple[str | int, ...] = ()
+    ) -> None:
+        super().__init__(problem)
+        self.problem, self.expected, self.path = problem, expected, path
+
+    def __str__(self) -> str:
+        """Place and problem: ``input.std[0] is 0.0``."""
+        place = ""
+        for part in self.path:
+            if isinstance(part, int):
+                place += f"[{part}]"
+            else:
+                place += ("." if place else "") + (part if part.isidentifier() else shown(part))
+        return f"{place} {self.problem}".strip()
+
+
+def parse_json(
+    data: bytes | str,
+    name: str,
+    size_limit: int,
+    error: type[XDecoderError] = PlanError,
+    *,
+    non_finite: bool = False,
+) -> Any:
+    """Parse a document of any kind.
+
+    Args:
+        data: the document, UTF-8 if it is bytes.
         name: what to call it in error messages.
         size_limit: how many bytes it may have.
-
-    Returns:
-        The object, whose values are checked as they are taken.
+        error: what to raise.
+        non_finite: whether NaN and infinities may stand where no number is read.
 
     Raises:
-        PlanError: too long, not JSON, not an object, a key twice, NaN or infinity, too deep.
+        error: it is too long, not JSON, nested too deeply, or has a key twice in one object.
     """
-    return JsonObject(parse_json_dict(data, name, size_limit), name)
-
-
-def parse_json_dict(data: bytes, name: str, size_limit: int) -> dict[str, Any]:
-    """The same as a plain dictionary, for documents whose reader checks the values itself."""
     if len(data) > size_limit:
-        raise PlanError(f"{name} has {len(data):,} bytes", expected=f"at most {size_limit:,}")
+        raise error(f"{name} has {len(data):,} bytes", expected=f"at most {size_limit:,}")
     try:
-        value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse
+        return json.loads(
+            data if isinstance(data, str) else data.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=None if non_finite else _refuse,
         )
-    except RecursionError as error:
-        raise PlanError(f"{name} is nested too deeply") from error
-    except ValueError as error:
-        raise PlanError(f"{name} is not valid JSON ({error})") from error
+    except RecursionError as cause:
+        raise error(f"{name} is not valid JSON (it is nested too deeply)") from cause
+    except ValueError as cause:
+        raise error(f"{name} is not valid JSON ({cause})", expected="UTF-8 JSON") from cause
+
+
+def read_object(
+    value: Any,
+    kind: type[T],
+    name: str,
+    error: type[XDecoderError] = PlanError,
+    *,
+    null_is_absent: bool = False,
+    refuse_unknown: bool = False,
+) -> T:
+    """Read a parsed document.
+
+    Args:
+        value: what `parse_json` returned.
+        kind: what describes it: a dataclass, or a ``dict`` of them.
+        name: what to call the document in error messages.
+        error: what to raise.
+        null_is_absent: whether null gives a field its default.
+        refuse_unknown: whether a key that nothing describes is an error; it is ignored otherwise.
+
+    Raises:
+        error: it is no object, or a value is missing or wrong; the message has the value's path.
+    """
     if not isinstance(value, dict):
-        raise PlanError(f"{name} holds a {type(value).__name__}", expected="a JSON object")
-    return value
+        raise error(f"{name} holds a {type(value).__name__}", expected="a JSON object")
+    try:
+        made: T = node_of(kind, null_is_absent, refuse_unknown).read(value)
+        return made
+    except JsonFault as fault:
+        place = f"{name}:" if fault.path else name
+        raise error(f"{place} {fault}", expected=fault.expected) from fault
+
+
+def read_part(value: Any, kind: type[T]) -> T:
+    """Read a parsed value of a document that somebody else reads.
+
+    Raises:
+        JsonFault: it is not what `kind` describes.
+    """
+    made: T = node_of(kind).read(value)
+    return made
+
+
+def check_fields(made: Any, error: type[XDecoderError], place: str = "") -> None:
+    """Check the fields with rules of a dataclass's instance, however it was made.
+
+    Args:
+        made: the instance.
+        error: what to raise.
+        place: what to put before a field's name.
+
+    Raises:
+        error: a field breaks its rule.
+    """
+    for name, node in _ruled(type(made)):
+        try:
+            node.read(getattr(made, name))
+        except JsonFault as fault:
+            raise error(f"{place}{name} {fault}", expected=fault.expected) from fault
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,170 +222,222 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-class JsonObject:
-    """A JSON object and its place in the document; the methods take typed, bounded values.
+# --- what annotations ask for ---------------------------------------------------------------------
 
-    Each method raises `PlanError` when the key is missing or the value is not what is asked for.
-    Keys that nobody asks for are ignored.
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a dataclass; null gives it its default where it is `nullable`."""
+
+    name: str
+    key: str
+    node: Node
+    required: bool
+    nullable: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """What one annotation asks for.
+
+    Attributes:
+        base: int, float, bool, str, Any, tuple, Mapping, Union or a dataclass.
+        rule: what is added to it.
+        inner: of a tuple its item, of a Mapping key and value, of a Union its kinds.
+        fields: of a dataclass.
+        option: of a Union, whether null is allowed; of a dataclass, whether other keys are refused.
+        reader: takes the node and a value.
     """
 
-    def __init__(self, values: dict[str, Any], place: str) -> None:
-        self._values = values
-        self.place = place
+    base: Any
+    rule: Rule
+    inner: tuple[Node, ...] = ()
+    fields: tuple[Field, ...] = ()
+    option: bool = False
+    reader: Callable[[Node, Any], Any] = lambda _, value: value
 
-    def __contains__(self, key: str) -> bool:
-        return self._values.get(key) is not None
+    def read(self, value: Any) -> Any:
+        """Return what a value says; raise `JsonFault`."""
+        return self.reader(self, value)
 
-    def names(self) -> list[str]:
-        """The keys, in the order of the document."""
-        return list(self._values)
+    def wrong(self, value: object) -> JsonFault:
+        """Return the fault of a value that is something else."""
+        return JsonFault(f"is {_described(value)}", _expected(self))
 
-    def integer(self, key: str, low: int = 0, high: int = _INTEGER_LIMIT) -> int:
-        """An integer from `low` to `high`."""
-        value = self._take(key)
-        if type(value) is not int or not low <= value <= high:
-            self._fail(key, value, f"an integer from {low:,} to {high:,}")
-        return int(value)
 
-    def number(self, key: str, low: float, high: float) -> float:
-        """A finite number from `low` to `high`."""
-        value = self._take(key)
-        if not _is_number(value) or not low <= value <= high:
-            self._fail(key, value, f"a number from {low:g} to {high:g}")
-        return float(value)
+@cache
+def node_of(kind: type, null_is_absent: bool = False, refuse_unknown: bool = False) -> Node:
+    """Return the node of a kind; the options are those of `read_object`."""
+    if not dataclasses.is_dataclass(kind):
+        return _node(kind, null_is_absent, refuse_unknown)
+    hints = {field.name: field.type for field in dataclasses.fields(kind)}
+    if any(isinstance(hint, str) for hint in hints.values()):
+        hints = typing.get_type_hints(kind, include_extras=True)
+    fields = []
+    for field in dataclasses.fields(kind):
+        node = _node(hints[field.name], null_is_absent, refuse_unknown)
+        optional = field.default is not MISSING or field.default_factory is not MISSING
+        required = node.rule.stated or not optional
+        nullable = null_is_absent and not required
+        fields.append(Field(field.name, node.rule.key or field.name, node, required, nullable))
+    return Node(kind, Rule(), (), tuple(fields), refuse_unknown, _read_dataclass)
 
-    def flag(self, key: str) -> bool:
-        """True or false."""
-        value = self._take(key)
-        if not isinstance(value, bool):
-            self._fail(key, value, "true or false")
+
+@cache
+def _ruled(kind: type) -> list[tuple[str, Node]]:
+    """The fields of a dataclass that have rules, in themselves or in what they may be."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    ruled = []
+    for name, hint in hints.items():
+        parts = (hint, *typing.get_args(hint))
+        if any(isinstance(rule, Rule) for part in parts for rule in _metadata(part)):
+            ruled.append((name, _node(hint)))
+    return ruled
+
+
+def _metadata(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__metadata__", ())
+
+
+def _node(hint: Any, *options: bool) -> Node:
+    """The node of an annotation."""
+    rules = [rule for rule in _metadata(hint) if isinstance(rule, Rule)]
+    rule = rules[0] if rules else _RULE
+    for more in rules[1:]:
+        changes = {k: v for k, v in vars(more).items() if v != getattr(_RULE, k)}
+        rule = dataclasses.replace(rule, **changes)
+    base = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    origin, arguments = typing.get_origin(base), typing.get_args(base)
+    if base in _SCALARS:
+        return Node(base, rule, reader=_SCALARS[base])
+    if dataclasses.is_dataclass(base):
+        return dataclasses.replace(node_of(typing.cast(type, base), *options), rule=rule)
+    if origin in (typing.Union, UnionType):
+        kinds = tuple(_node(kind, *options) for kind in arguments if kind is not NoneType)
+        return Node(typing.Union, rule, kinds, (), NoneType in arguments, _read_union)
+    if origin in (Mapping, dict):
+        inner = tuple(_node(kind, *options) for kind in arguments)
+        return Node(Mapping, rule, inner, reader=_read_map)
+    if origin is tuple and len({*arguments} - {...}) == 1:
+        if arguments[-1] is not ...:
+            rule = dataclasses.replace(rule, least=len(arguments), most=len(arguments))
+        return Node(tuple, rule, (_node(arguments[0], *options),), reader=_read_list)
+    raise TypeError(f"{hint} describes nothing in JSON")
+
+
+def _read_number(node: Node, value: Any) -> float:
+    whole = type(value) is int and -(1 << 63) <= value < 1 << 63
+    finite = whole or (type(value) is float and node.base is float and math.isfinite(value))
+    if not finite or not node.rule.allows(value):
+        raise node.wrong(value)
+    number: float = node.base(value)
+    return number
+
+
+def _read_flag(node: Node, value: Any) -> bool:
+    if type(value) is bool or (node.rule.lenient and type(value) is int and value in (0, 1)):
         return bool(value)
-
-    def text(self, key: str, limit: int = _TEXT_LIMIT) -> str:
-        """A text of at most `limit` characters."""
-        value = self._take(key)
-        if not _is_text(value, limit):
-            self._fail(key, value, f"a text of at most {limit:,} characters")
-        return str(value)
-
-    def choice(self, key: str, choices: Sequence[str]) -> str:
-        """One of `choices`."""
-        value = self._take(key)
-        if not isinstance(value, str) or value not in choices:
-            self._fail(key, value, "one of " + ", ".join(map(repr, choices)))
-        return str(value)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts."""
-        items = self._list(key, lambda item: _is_text(item, _TEXT_LIMIT), "a list of texts")
-        return tuple(items)
-
-    def numbers(self, key: str, count: int, low: float, high: float) -> tuple[float, ...]:
-        """A list of exactly `count` finite numbers from `low` to `high`."""
-        expected = f"a list of {count} numbers from {low:g} to {high:g}"
-        items = self._list(key, lambda item: _is_number(item) and low <= item <= high, expected)
-        if len(items) != count:
-            self._fail(key, items, expected)
-        return tuple(float(item) for item in items)
-
-    def integer_pair(self, key: str, low: int, high: int) -> tuple[int, int]:
-        """A list of two integers from `low` to `high`."""
-        value = self._take(key)
-        if not _is_pair(value, low, high):
-            self._fail(key, value, f"a list of two integers from {low:,} to {high:,}")
-        return value[0], value[1]
-
-    def integer_pairs(self, key: str, low: int, high: int) -> tuple[tuple[int, int], ...]:
-        """A list of lists of two integers from `low` to `high`; not empty."""
-        expected = f"a list of pairs of integers from {low:,} to {high:,}, at least one"
-        items = self._list(key, lambda item: _is_pair(item, low, high), expected)
-        if not items:
-            self._fail(key, items, expected)
-        return tuple((item[0], item[1]) for item in items)
-
-    def text_map(self, key: str) -> dict[str, str]:
-        """An object whose values are texts."""
-        inner = self.child(key)
-        return {name: inner.text(name) for name in inner.names()}
-
-    def child(self, key: str) -> JsonObject:
-        """The object inside this one."""
-        value = self._take(key)
-        if not isinstance(value, dict):
-            self._fail(key, value, "an object")
-        return JsonObject(value, self._where(key))
-
-    def children(self, key: str) -> list[JsonObject]:
-        """A list of objects."""
-        items = self._list(key, lambda item: isinstance(item, dict), "a list of objects")
-        return [
-            JsonObject(item, f"{self._where(key)}[{index}]") for index, item in enumerate(items)
-        ]
-
-    def free_form(self, key: str) -> dict[str, Any]:
-        """An object of any content, at most 16 levels deep, with finite numbers."""
-        value = self._take(key)
-        if not isinstance(value, dict) or not _is_plain(value, _DEPTH_LIMIT):
-            self._fail(key, value, "an object of plain values, at most 16 levels deep")
-        return dict(value)
-
-    def optional(self, key: str, take: Callable[[str], _T], default: _T) -> _T:
-        """`take(key)`, or `default` when the key is absent or null."""
-        return take(key) if key in self else default
-
-    def fail(self, key: str, problem: str, expected: str | None = None) -> NoReturn:
-        """Raises `PlanError` about the value of `key`."""
-        raise PlanError(f"{self._where(key)} {problem}", expected=expected)
-
-    def _take(self, key: str) -> Any:
-        if key not in self._values:
-            raise PlanError(f"{self._where(key)} is missing")
-        return self._values[key]
-
-    def _list(self, key: str, is_good: Callable[[Any], bool], expected: str) -> list[Any]:
-        value = self._take(key)
-        if not isinstance(value, list) or len(value) > _ITEMS_LIMIT:
-            self._fail(key, value, expected)
-        for item in value:
-            if not is_good(item):
-                self._fail(key, item, expected)
-        return list(value)
-
-    def _fail(self, key: str, value: object, expected: str) -> NoReturn:
-        self.fail(key, f"is {_described(value)}", expected)
-
-    def _where(self, key: str) -> str:
-        key = key if key.isidentifier() else shown(key)
-        return f"{self.place}{'.' if ':' in self.place else ': '}{key}"
+    raise node.wrong(value)
 
 
-def _described(value: object) -> str:
-    if isinstance(value, dict | list):
-        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
-    # repr of an integer with thousands of digits is slow, and refused by newer Pythons.
-    if isinstance(value, int) and abs(value) > _INTEGER_LIMIT:
-        return "an enormous integer"
-    return shown(value)
+def _read_text(node: Node, value: Any) -> str:
+    rule = node.rule
+    if (
+        not _is_text(value, rule.most or _TEXT_LIMIT)
+        or len(value) < rule.least
+        or (rule.one_of is not None and value not in rule.one_of)
+        or (rule.form is not None and not re.fullmatch(rule.form, value, re.DOTALL))
+    ):
+        raise node.wrong(value)
+    return str(value)
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= _INTEGER_LIMIT if isinstance(value, int) else math.isfinite(value)
+def _read_any(node: Node, value: Any) -> Any:
+    if node.rule.unread or _is_plain(value, _DEPTH_LIMIT - 1):
+        return value
+    raise node.wrong(value)
 
 
-def _is_text(value: object, limit: int) -> bool:
-    if not isinstance(value, str) or len(value) > limit:
-        return False
-    return not any("\ud800" <= char <= "\udfff" for char in value)
+def _read_list(node: Node, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise node.wrong(value)
+    if not node.rule.least <= len(value) <= (node.rule.most or _ITEMS_LIMIT):
+        problem = f"has {len(value):,} items" if value else "is empty"
+        raise JsonFault(problem, _expected(node))
+    (item,) = node.inner
+    if item.rule.unread:
+        return tuple(value)
+    items: list[Any] = []
+    try:
+        for part in value:
+            items.append(item.read(part))
+    except JsonFault as fault:
+        if item.base in _SCALARS:
+            fault.expected = _expected(node)
+        fault.path = (len(items), *fault.path)
+        raise
+    return tuple(items)
 
 
-def _is_pair(value: object, low: int, high: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(type(item) is int and low <= item <= high for item in value)
-    )
+def _read_map(node: Node, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise node.wrong(value)
+    if len(value) > (most := node.rule.most or _ITEMS_LIMIT):
+        raise JsonFault(f"has {len(value):,} keys", f"at most {most:,}")
+    names, parts = node.inner
+    made = {}
+    for key, part in value.items():
+        try:
+            names.read(key)
+        except JsonFault as fault:
+            raise JsonFault(f"has the key {_described(key)}", fault.expected) from None
+        try:
+            made[key] = parts.read(part)
+        except JsonFault as fault:
+            fault.path = (key, *fault.path)
+            raise
+    return made
+
+
+def _read_union(node: Node, value: Any) -> Any:
+    if value is None and node.option:
+        return None
+    for kind in node.inner:
+        if len(node.inner) == 1 or type(value) in _JSON_TYPES.get(kind.base, (dict,)):
+            return kind.read(value)
+    raise node.wrong(value)
+
+
+def _read_dataclass(node: Node, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise node.wrong(value)
+    if node.option and (unknown := value.keys() - (known := {field.key for field in node.fields})):
+        problem = f"has the unknown key {_described(min(unknown))}"
+        raise JsonFault(problem, f"some of {', '.join(sorted(known))}")
+    made: dict[str, Any] = {}
+    for field in node.fields:
+        part = value.get(field.key, MISSING)
+        if part is MISSING and field.required:
+            raise JsonFault("is missing", path=(field.key,))
+        if part is MISSING or (part is None and field.nullable):
+            continue
+        try:
+            made[field.name] = field.node.read(part)
+        except JsonFault as fault:
+            fault.path = (field.key, *fault.path)
+            raise
+    return node.base(**made)
+
+
+_RULE = Rule()
+_SCALARS: dict[Any, Callable[[Node, Any], Any]] = {
+    int: _read_number,
+    float: _read_number,
+    bool: _read_flag,
+    str: _read_text,
+    Any: _read_any,
+}
+_JSON_TYPES = {int: (int,), float: (int, float), bool: (bool,), str: (str,), tuple: (list,)}
 
 
 def _is_plain(value: object, depth: int) -> bool:
@@ -241,4 +448,58 @@ def _is_plain(value: object, depth: int) -> bool:
         )
     if isinstance(value, list):
         return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
-    return value is None or isinstance(value, bool | str) or _is_number(value)
+    if isinstance(value, int | float):
+        return math.isfinite(value) if isinstance(value, float) else abs(value) <= INTEGER_LIMIT
+    return value is None or isinstance(value, str)
+
+
+def _is_text(value: object, most: int) -> bool:
+    """Whether `value` is a text of at most `most` characters without halves of pairs."""
+    if type(value) is not str or len(value) > most:
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+def _described(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    # repr of an integer with thousands of digits is slow, and refused by newer Pythons.
+    if isinstance(value, int) and abs(value) > 1 << 64:
+        return "an enormous integer"
+    return shown(value)
+
+
+def _expected(node: Node, many: bool = False) -> str:
+    """What a node asks for: "an integer from 1 to 9", or "integers from 1 to 9"."""
+    rule = node.rule
+    if rule.one_of is not None:
+        return "one of " + ", ".join(map(repr, rule.one_of))
+    if rule.form is not None:
+        return rule.said[many]
+    if node.base in (int, float):
+        words: Sequence[tuple[str, float | None]] = (("from", rule.low), ("above", rule.above))
+        words = (*words, ("to", rule.high), ("and below", rule.below))
+        one = "an integer" if node.base is int else "a number"
+        noun = one.split()[1] + "s" if many else one
+        return noun + "".join(f" {word} {bound:,}" for word, bound in words if bound is not None)
+    if node.base is str:
+        limit = rule.most or _TEXT_LIMIT
+        least = f"of {rule.least} to" if rule.least else "of at most"
+        return f"{'texts' if many else 'a text'} {least} {limit:,} characters"
+    if node.base is tuple:
+        exact = rule.least and rule.least == rule.most
+        count = f"{_COUNTS.get(rule.least, rule.least)} " if exact else ""
+        tail = f", at least {rule.least}" if rule.least and not exact else ""
+        return f"{'lists' if many else 'a list'} of {count}{_expected(node.inner[0], True)}{tail}"
+    if node.base is typing.Union:
+        return " or ".join(_expected(kind, many) for kind in node.inner)
+    if node.base is bool:
+        return "true or false"
+    if node.base is Any:
+        return f"plain values, at most {_DEPTH_LIMIT} levels deep"
+    return "JSON objects" if many else "a JSON object"

@@ -7,10 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from xdecoder_rt.errors import PlanError, shown
-from xdecoder_rt.json_reader import parse_json_dict
+from xdecoder_rt.json_reader import Rule, parse_json, read_object
 
 LAYERS = "layers.json"
 """The plan's member that has the layers of every engine."""
@@ -43,6 +42,9 @@ PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ATTENTION = "attention"
 """A softmax and both its products in one kernel."""
 
+# A fused layer bears the names of all that it was made of.
+Words: TypeAlias = Annotated[str, Rule(most=1 << 20)]
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -57,12 +59,12 @@ class Layer:
         tactic: the kernel, where the library says it.
     """
 
-    name: str
-    kind: str
-    operators: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    tactic: str
+    name: Words
+    kind: Words
+    operators: tuple[Words, ...]
+    inputs: tuple[Words, ...]
+    outputs: tuple[Words, ...]
+    tactic: Words
 
     @property
     def role(self) -> str | None:
@@ -159,24 +161,9 @@ def from_json(data: bytes) -> dict[str, list[Layer]]:
     Raises:
         PlanError: it does not list layers.
     """
-    document = parse_json_dict(data, LAYERS, _LIMIT)
-    try:
-        return {
-            name: [
-                Layer(
-                    str(entry["name"]),
-                    str(entry["kind"]),
-                    _texts(entry["operators"]),
-                    _texts(entry["inputs"]),
-                    _texts(entry["outputs"]),
-                    str(entry["tactic"]),
-                )
-                for entry in entries
-            ]
-            for name, entries in document.items()
-        }
-    except (KeyError, TypeError) as error:
-        raise PlanError(f"{LAYERS} does not list layers ({shown(error)})") from error
+    document = parse_json(data, LAYERS, _LIMIT)
+    engines = read_object(document, dict[str, tuple[Layer, ...]], LAYERS)
+    return {name: list(layers) for name, layers in engines.items()}
 
 
 def _operators(text: str, operators: Mapping[str, str]) -> tuple[str, ...]:
@@ -195,9 +182,3 @@ def _described(tensors: Any) -> list[str]:
 
 def _types(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(_SHORT.get(name.lower(), name.lower()) for name in names)
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError("a list is missing")
-    return tuple(str(value) for value in values)

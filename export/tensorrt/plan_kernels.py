@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xdecoder_rt.errors import BuildError, PlanError
-from xdecoder_rt.json_reader import parse_json_dict
+from xdecoder_rt.errors import BuildError
+from xdecoder_rt.json_reader import parse_json
 from xdecoder_rt.kernels.compiled import (
     INDEX,
     INDEX_LIMIT,
@@ -38,7 +38,7 @@ def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> d
     if read is None:
         return {}
     CompiledKernels(read)  # checks the index
-    index = parse_json_dict(read(INDEX), INDEX, INDEX_LIMIT)
+    index = parse_json(read(INDEX), INDEX, INDEX_LIMIT)
     members: dict[str, bytes] = {}
     kept_targets: set[str] = set()
     for form in index["kernels"].values():
@@ -77,10 +77,7 @@ def _files(facts: dict[str, Any], read: Callable[[str], bytes]) -> dict[str, byt
     files = {}
     for kind in facts:
         if kind == "cubin" or kind.startswith("ptx"):
-            try:
-                name = str(facts[kind]["file"])
-            except (KeyError, TypeError) as error:
-                raise PlanError(f"{INDEX} does not describe kernels ({error!r})") from error
+            name = facts[kind]["file"]
             files[KERNELS + name] = read(name)
     return files
 

@@ -5,9 +5,16 @@ The format is described at https://cocodataset.org/#format-data, "Image Captioni
 
 from __future__ import annotations
 
-from xdecoder_rt.datasets.coco_images import CocoImages
-from xdecoder_rt.datasets.documents import Document
+from dataclasses import dataclass
+
+from xdecoder_rt.datasets.coco_images import CocoImage, CocoImages
+from xdecoder_rt.datasets.documents import Document, Words, squeezed
 from xdecoder_rt.datasets.text_items import ItemSet, TextItem
+
+
+@dataclass(frozen=True)
+class _Caption:
+    caption: Words
 
 
 def read_captions(document: Document, images: CocoImages) -> ItemSet:
@@ -27,11 +34,12 @@ def read_captions(document: Document, images: CocoImages) -> ItemSet:
     captions: dict[int, list[str]] = {image_id: [] for image_id in known}
     for annotation in document.documents("annotations", "annotation"):
         image_id = annotation.reference("image_id", known, "image")
-        if caption := annotation.words("caption"):
+        if caption := squeezed(annotation.read(_Caption).caption):
             captions[image_id].append(caption)
     items = [
         TextItem(
-            images.find(known[image_id], image_id, known[image_id].text("file_name")), tuple(texts)
+            images.find(known[image_id], image_id, known[image_id].read(CocoImage).file_name),
+            tuple(texts),
         )
         for image_id, texts in captions.items()
         if texts

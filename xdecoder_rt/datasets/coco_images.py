@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from xdecoder_rt.datasets.json_records import Record
+from xdecoder_rt.datasets.documents import Document, Name
 from xdecoder_rt.errors import DatasetError
 
 # Their photographs are the same under both years' names, only divided differently.
 _SPLITS = ("train2014", "val2014", "train2017", "val2017")
 # Below the folder of the annotation file or the one above it; the last is `refer`'s own layout.
 _PLACES = ("", "images", "images/mscoco/images")
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """An image as every annotation file names it."""
+
+    file_name: Name
 
 
 class CocoImages:
@@ -43,7 +51,7 @@ class CocoImages:
                 expected=f"a folder {split}/ beside the file or beside its folder",
             )
 
-    def find(self, record: Record, image_id: int, file_name: str | None = None) -> Path:
+    def find(self, record: Document, image_id: int, file_name: str | None = None) -> Path:
         """The file of an image.
 
         Args:

@@ -6,14 +6,16 @@ names are kept as they are ("sky-other-merged").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.datasets.documents import Document, read_document
+from xdecoder_rt.datasets.coco_images import CocoImage
+from xdecoder_rt.datasets.documents import Document, Flag, Name, read_document
 from xdecoder_rt.datasets.image_files import check_same_size, read_rgb, read_rgb_png_ids
 from xdecoder_rt.datasets.items import (
     Phrase,
@@ -29,8 +31,31 @@ from xdecoder_rt.datasets.labelled_folder import (
     LabelledFolderWriter,
 )
 from xdecoder_rt.errors import ArgumentError, DatasetError, shown
+from xdecoder_rt.json_reader import Rule
 
 _MAX_COCO_ID = (1 << 24) - 1
+
+
+@dataclass(frozen=True)
+class _Category:
+    name: Name
+    isthing: Flag
+
+
+@dataclass(frozen=True)
+class _Segment:
+    id: Annotated[int, Rule(low=1, high=_MAX_COCO_ID)]
+    category_id: int
+    area: int
+    iscrowd: Flag = False
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """An image's map and its segments."""
+
+    file_name: Name
+    segments_info: tuple[_Segment, ...]
 
 
 @dataclass(frozen=True)
@@ -123,23 +148,25 @@ class CocoPanoptic:
             if not folder.is_dir():
                 raise DatasetError(f"{folder} is not a folder")
         categories = {
-            id_: (category.text("name"), category.flag("isthing"))
+            id_: category.read(_Category)
             for id_, category in document.by_id("categories", "category").items()
         }
         vocabulary, stuff = check_vocabulary(
-            [name for name, _ in categories.values()],
-            [name for name, isthing in categories.values() if not isthing],
+            [category.name for category in categories.values()],
+            [category.name for category in categories.values() if not category.isthing],
             document.where,
         )
         images = document.by_id("images", "image")
         items = []
         for record in document.documents("annotations", "annotation"):
             image_id = record.reference("image_id", images, "image")
+            annotation = record.read(_Annotation)
+            image = images[image_id]
             items.append(
                 CocoItem(
-                    images[image_id].file_inside(image_dir, "file_name"),
-                    record.file_inside(panoptic_dir, "file_name"),
-                    _read_segments(record, categories),
+                    image.file_inside(image_dir, "file_name", image.read(CocoImage).file_name),
+                    record.file_inside(panoptic_dir, "file_name", annotation.file_name),
+                    _named(record, annotation.segments_info, categories),
                 )
             )
         if not items:
@@ -195,23 +222,22 @@ def convert_coco_panoptic(
     return LabelledFolder.open(out, verify=False)
 
 
-def _read_segments(
-    annotation: Document, categories: Mapping[int, tuple[str, bool]]
+def _named(
+    record: Document, listed: Sequence[_Segment], categories: Mapping[int, _Category]
 ) -> tuple[Segment, ...]:
-    """The segments of an annotation; `categories` are name and `isthing` by id."""
+    """The segments of an annotation, under the names of their categories."""
     segments = []
-    for record in annotation.records("segments_info", "segment"):
-        id_, category = record.integer("id"), record.integer("category_id")
-        if not 1 <= id_ <= _MAX_COCO_ID:
-            raise record.error(f"'id' is {id_}", expected=f"1 to {_MAX_COCO_ID}")
-        if category not in categories:
+    for index, segment in enumerate(listed):
+        category = categories.get(segment.category_id)
+        if category is None:
             raise record.error(
-                f"'category_id' is {category}, which no category has",
+                f"'category_id' is {segment.category_id}, which no category has",
+                at=f"segment {index}",
                 expected=f"one of {shown(sorted(categories))}",
             )
-        label, isthing = categories[category]
-        iscrowd = "iscrowd" in record and record.flag("iscrowd")
-        segments.append(Segment(id_, label, isthing, record.integer("area"), iscrowd))
+        segments.append(
+            Segment(segment.id, category.name, category.isthing, segment.area, segment.iscrowd)
+        )
     if (twice := repeated([segment.id for segment in segments])) is not None:
-        raise annotation.error(f"two segments have the id {twice}", expected="distinct ids")
+        raise record.error(f"two segments have the id {twice}", expected="distinct ids")
     return tuple(segments)

@@ -8,20 +8,40 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.datasets.documents import Document
+from xdecoder_rt.datasets.documents import Document, Flag, Words
 from xdecoder_rt.errors import ArgumentError, DatasetError, require, shown
+from xdecoder_rt.json_reader import Rule
 from xdecoder_rt.masks.rle import decode_mask
 
 # Runs in groups of five bits, a letter from P on for each but the last of a run; seven are enough.
 _COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])*")
+_MAX_RUNS = 1 << 26
 _MIN_POLYGON = 6  # coordinates of three points
 
 Outline = tuple[NDArray[np.float64], ...]
 """Polygons, each x and y by turns, in pixels."""
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """A thing or a crowd; its outline is checked against the image's size."""
+
+    category_id: int
+    segmentation: Annotated[Any, Rule(unread=True)]
+    iscrowd: Flag = False
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Run lengths down the columns, as numbers or compressed."""
+
+    size: tuple[int, ...]
+    counts: Words | Annotated[tuple[int, ...], Rule(most=_MAX_RUNS)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +103,14 @@ def read_instance(
     Raises:
         DatasetError: if a field is missing or wrong; it names the place.
     """
-    category = record.integer("category_id")
-    if category not in categories:
+    annotation = record.read(_Annotation)
+    if annotation.category_id not in categories:
         raise record.error(
-            f"'category_id' is {category}, which no category has",
+            f"'category_id' is {annotation.category_id}, which no category has",
             expected=f"one of {shown(sorted(categories))}",
         )
-    iscrowd = "iscrowd" in record and record.flag("iscrowd")
-    return Instance(id_, categories[category], iscrowd, _read_shape(record, size))
+    shape = _read_shape(record, annotation.segmentation, size)
+    return Instance(id_, categories[annotation.category_id], annotation.iscrowd, shape)
 
 
 def paint(instances: Sequence[Instance], size: tuple[int, int]) -> NDArray[np.int32]:
@@ -118,8 +138,9 @@ def paint(instances: Sequence[Instance], size: tuple[int, int]) -> NDArray[np.in
     return ids
 
 
-def _read_shape(record: Document, size: tuple[int, int]) -> Outline | NDArray[np.int64] | str:
-    shape = record.value("segmentation")
+def _read_shape(
+    record: Document, shape: object, size: tuple[int, int]
+) -> Outline | NDArray[np.int64] | str:
     if isinstance(shape, dict):
         return _read_runs(Document(shape, f"{record.where}, segmentation"), size)
     if not isinstance(shape, list):
@@ -150,15 +171,14 @@ def _read_polygon(record: Document, polygon: object, size: tuple[int, int]) -> N
     return points
 
 
-def _read_runs(runs: Document, size: tuple[int, int]) -> NDArray[np.int64] | str:
-    if runs.integers("size") != size:
-        raise runs.error(f"'size' is {shown(runs.value('size'))}", expected=f"{list(size)}")
-    if isinstance(runs.value("counts"), str):
-        text = runs.text("counts")
-        if _COMPRESSED.fullmatch(text) is None:
-            raise runs.error("'counts' is broken", expected="COCO's compressed run lengths")
-        return text
-    counts = runs.integers("counts")
-    if any(count < 0 for count in counts) or sum(counts) != size[0] * size[1]:
-        raise runs.error("'counts' does not add up to the image", expected=f"{size[0] * size[1]}")
-    return np.array(counts, dtype=np.int64)
+def _read_runs(record: Document, size: tuple[int, int]) -> NDArray[np.int64] | str:
+    runs = record.read(_Runs)
+    if runs.size != size:
+        raise record.error(f"'size' is {list(runs.size)}", expected=f"{list(size)}")
+    if isinstance(runs.counts, str):
+        if not runs.counts or _COMPRESSED.fullmatch(runs.counts) is None:
+            raise record.error("'counts' is broken", expected="COCO's compressed run lengths")
+        return runs.counts
+    if any(count < 0 for count in runs.counts) or sum(runs.counts) != size[0] * size[1]:
+        raise record.error("'counts' does not add up to the image", expected=f"{size[0] * size[1]}")
+    return np.array(runs.counts, dtype=np.int64)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.datasets.documents import Document, Name, read_document
 from xdecoder_rt.datasets.image_files import read_size
 from xdecoder_rt.datasets.items import (
     PanopticDataset,
@@ -37,7 +39,6 @@ from xdecoder_rt.datasets.items import (
     check_ids,
     check_vocabulary,
 )
-from xdecoder_rt.datasets.json_records import Record, read_json
 from xdecoder_rt.datasets.labelled_item import MAX_SEGMENT_ID, Item, parse_item
 from xdecoder_rt.errors import DatasetError
 
@@ -55,6 +56,14 @@ __all__ = [
 ]
 
 ANNOTATIONS = "annotations.json"
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a folder, and which of them are stuff."""
+
+    vocabulary: tuple[Name, ...]
+    stuff: tuple[Name, ...]
 
 
 class LabelledFolder:
@@ -99,19 +108,18 @@ class LabelledFolder:
         root = Path(path)
         if not root.is_dir():
             raise DatasetError(f"{root} is not a folder", expected=f"a folder with {ANNOTATIONS}")
-        document = read_json(root / ANNOTATIONS)
-        vocabulary, stuff = check_vocabulary(
-            document.texts("vocabulary"), document.texts("stuff"), document.where
-        )
-        records = document.records("items", "item")
+        document = read_document(root / ANNOTATIONS)
+        labels = document.read(_Labels)
+        vocabulary, stuff = check_vocabulary(labels.vocabulary, labels.stuff, document.where)
+        records = document.documents("items", "item")
         if not records:
             raise document.error("'items' is empty", expected="at least one labelled image")
         isthing = {label: label not in stuff for label in vocabulary}
         items = []
         for record in records:
             item = parse_item(root, record, isthing)
-            record.file_inside(root, "image")
-            record.file_inside(root, "panoptic")
+            for key, path in (("image", item.image), ("panoptic", item.panoptic)):
+                record.check_file(key, path)
             items.append(item)
         if verify:
             for item in items:
@@ -148,9 +156,10 @@ class LabelledFolderWriter:
         jpeg_quality: int = 92,
     ) -> None:
         self.root = Path(path)
-        names = Record({"vocabulary": [*vocabulary], "stuff": [*stuff]}, str(self.root))
+        document = Document({"vocabulary": [*vocabulary], "stuff": [*stuff]}, str(self.root))
+        labels = document.read(_Labels)
         self.vocabulary, self.stuff = check_vocabulary(
-            names.texts("vocabulary"), names.texts("stuff"), names.where
+            labels.vocabulary, labels.stuff, document.where
         )
         if self.root.exists() and not (self.root.is_dir() and not any(self.root.iterdir())):
             raise DatasetError(
@@ -232,7 +241,7 @@ class LabelledFolderWriter:
         if questions:
             entry["questions"] = [_question_json(question) for question in questions]
         # What is written obeys the rules of the reader because the reader itself checks it.
-        item = parse_item(self.root, Record(entry, where), self._isthing)
+        item = parse_item(self.root, Document(entry, where), self._isthing)
         check_ids(ids, item.segments, f"{where}: the map")
         try:
             self._made.extend((item.image, item.panoptic))

@@ -5,16 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xdecoder_rt.datasets.documents import Document, Flag, Name
 from xdecoder_rt.datasets.image_files import check_same_size, read_id_png, read_rgb
 from xdecoder_rt.datasets.items import Phrase, Question, Segment, check_areas, check_ids, repeated
-from xdecoder_rt.datasets.json_records import Record
 from xdecoder_rt.errors import shown
+from xdecoder_rt.json_reader import Rule
 
 MAX_SEGMENT_ID = 255
+Names: TypeAlias = Annotated[tuple[Name, ...], Rule(least=1)]
+
+
+@dataclass(frozen=True)
+class _Segment:
+    id: int
+    label: Name
+    isthing: Flag
+    area: int
+
+
+@dataclass(frozen=True)
+class _Phrase:
+    text: Name
+    ids: Annotated[tuple[int, ...], Rule(least=1)]
+
+
+@dataclass(frozen=True)
+class _Question:
+    text: Name
+    answers: Names
+    choices: Names | None = None
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An item as ``annotations.json`` has it."""
+
+    image: Name
+    panoptic: Name
+    segments: tuple[_Segment, ...]
+    phrases: tuple[_Phrase, ...] = ()
+    captions: tuple[Name, ...] = ()
+    questions: tuple[_Question, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,81 +101,71 @@ class Item:
         return ids
 
 
-def parse_item(root: Path, record: Record, isthing: Mapping[str, bool]) -> Item:
-    """An item from its JSON object, checked as far as is possible without its files.
+def parse_item(root: Path, document: Document, isthing: Mapping[str, bool]) -> Item:
+    """Read an item's JSON object and check it as far as is possible without its files.
 
     Args:
         root: The folder that its paths are relative to.
-        record: The JSON object.
+        document: The JSON object.
         isthing: Each label of the vocabulary, and whether it is of a thing.
 
     Raises:
-        DatasetError: if a field is missing or wrong; it names the record and the field.
+        DatasetError: if a field is missing or wrong; it names the item and the field.
     """
-    segments = tuple(_parse_segment(s, isthing) for s in record.records("segments", "segment"))
-    ids = [segment.id for segment in segments]
+    item = document.read(_Item)
+    for index, segment in enumerate(item.segments):
+        _check_segment(document, f"segment {index}", segment, isthing)
+    ids = [segment.id for segment in item.segments]
     if (twice := repeated(ids)) is not None:
-        raise record.error(f"two segments have the id {twice}", expected="distinct ids")
+        raise document.error(f"two segments have the id {twice}", expected="distinct ids")
+    for index, phrase in enumerate(item.phrases):
+        _check_phrase(document, f"phrase {index}", phrase, frozenset(ids))
+    for index, question in enumerate(item.questions):
+        if (choice := repeated(question.choices or ())) is not None:
+            raise document.error(
+                f"'choices' has {shown(choice)} twice",
+                at=f"question {index}",
+                expected="distinct choices",
+            )
     return Item(
-        image=record.path_inside(root, "image"),
-        panoptic=record.path_inside(root, "panoptic"),
-        segments=segments,
-        phrases=tuple(
-            _parse_phrase(phrase, frozenset(ids))
-            for phrase in record.records("phrases", "phrase", required=False)
-        ),
-        captions=record.texts("captions", required=False),
-        questions=tuple(
-            _parse_question(question)
-            for question in record.records("questions", "question", required=False)
-        ),
+        image=document.path_inside(root, "image", item.image),
+        panoptic=document.path_inside(root, "panoptic", item.panoptic),
+        segments=tuple(Segment(s.id, s.label, s.isthing, s.area) for s in item.segments),
+        phrases=tuple(Phrase(phrase.text, phrase.ids) for phrase in item.phrases),
+        captions=item.captions,
+        questions=tuple(Question(q.text, q.answers, q.choices) for q in item.questions),
     )
 
 
-def _parse_segment(record: Record, isthing: Mapping[str, bool]) -> Segment:
-    segment = Segment(
-        record.integer("id"), record.text("label"), record.flag("isthing"), record.integer("area")
-    )
+def _check_segment(
+    document: Document, at: str, segment: _Segment, isthing: Mapping[str, bool]
+) -> None:
     if not 1 <= segment.id <= MAX_SEGMENT_ID:
-        raise record.error(f"'id' is {segment.id}", expected=f"1 to {MAX_SEGMENT_ID}")
+        raise document.error(f"'id' is {segment.id}", at=at, expected=f"1 to {MAX_SEGMENT_ID}")
     label = shown(segment.label)
     if segment.label not in isthing:
-        raise record.error(
+        raise document.error(
             f"the label {label} is not in 'vocabulary'",
+            at=at,
             fix="add it to 'vocabulary' or correct the label",
         )
     if segment.isthing != isthing[segment.label]:
         kind = "a thing" if isthing[segment.label] else "stuff"
-        raise record.error(
+        raise document.error(
             f"'isthing' is {str(segment.isthing).lower()}, and {label} is {kind} by 'stuff'",
+            at=at,
             fix="make 'isthing' agree with 'stuff', which decides",
         )
-    return segment
 
 
-def _parse_phrase(record: Record, segment_ids: frozenset[int]) -> Phrase:
-    phrase = Phrase(record.text("text"), record.integers("ids"))
-    if not phrase.ids:
-        raise record.error("'ids' is empty", expected="at least one segment id")
+def _check_phrase(
+    document: Document, at: str, phrase: _Phrase, segment_ids: frozenset[int]
+) -> None:
     if (twice := repeated(phrase.ids)) is not None:
-        raise record.error(f"'ids' has {twice} twice", expected="distinct ids")
+        raise document.error(f"'ids' has {twice} twice", at=at, expected="distinct ids")
     if unknown := sorted(set(phrase.ids) - segment_ids):
-        raise record.error(
+        raise document.error(
             f"'ids' names segments that the item does not have: {shown(unknown)}",
+            at=at,
             expected=f"ids among {sorted(segment_ids)}",
         )
-    return phrase
-
-
-def _parse_question(record: Record) -> Question:
-    answers = record.texts("answers")
-    if not answers:
-        raise record.error("'answers' is empty", expected="at least one answer")
-    if record.is_null("choices"):
-        return Question(record.text("text"), answers)
-    choices = record.texts("choices")
-    if not choices:
-        raise record.error("'choices' is empty", expected="choices, or null for an open question")
-    if (twice := repeated(choices)) is not None:
-        raise record.error(f"'choices' has {shown(twice)} twice", expected="distinct choices")
-    return Question(record.text("text"), answers, choices)

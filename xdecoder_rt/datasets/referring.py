@@ -9,18 +9,40 @@ the same list as JSON), each of which says in several sentences which instance i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.datasets.coco_images import CocoImages
-from xdecoder_rt.datasets.documents import Document
+from xdecoder_rt.datasets.coco_images import CocoImage, CocoImages
+from xdecoder_rt.datasets.documents import Document, Name, Words, squeezed
 from xdecoder_rt.datasets.image_files import read_rgb, read_size
 from xdecoder_rt.datasets.instances import Instance, paint, read_instance
 from xdecoder_rt.datasets.items import Phrase, Question, Segment, areas_of, check_vocabulary
 from xdecoder_rt.datasets.text_items import ItemSet
 from xdecoder_rt.errors import DatasetError, shown
+
+
+@dataclass(frozen=True)
+class _Category:
+    name: Name
+
+
+@dataclass(frozen=True)
+class _SizedImage(CocoImage):
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _Ref:
+    split: Name
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    sent: Words
 
 
 class ReferringItem:
@@ -139,7 +161,7 @@ def read_referring(
             split; it names the place.
     """
     categories = {
-        id_: category.text("name")
+        id_: category.read(_Category).name
         for id_, category in instances.by_id("categories", "category").items()
     }
     vocabulary, stuff = check_vocabulary(list(categories.values()), (), instances.where)
@@ -153,7 +175,7 @@ def read_referring(
     splits = set()
     for number, value in enumerate(refs):
         ref = Document(value, f"{where}, ref {number}")
-        splits.add(name := ref.text("split"))
+        splits.add(name := ref.read(_Ref).split)
         if not (name == split or (split == "test" and name.startswith("test"))):
             continue
         image_id = ref.reference("image_id", known, "image")
@@ -161,7 +183,7 @@ def read_referring(
         if annotations[meant].integer("image_id") != image_id:
             raise ref.error(f"'ann_id' is {meant}, an instance of another image than {image_id}")
         for sentence in ref.documents("sentences", "sentence"):
-            if text := sentence.words("sent"):
+            if text := squeezed(sentence.read(_Sentence).sent):
                 expressions.setdefault(image_id, []).append((text, meant))
     if not expressions:
         raise DatasetError(
@@ -171,13 +193,14 @@ def read_referring(
     items = []
     for image_id, texts in expressions.items():
         record = known[image_id]
-        size = record.integer("height"), record.integer("width")
+        image = record.read(_SizedImage)
+        size = image.height, image.width
         if min(size) < 1:
             raise record.error(f"the size is {size} (height, width)", expected="at least 1 x 1")
         ids = of_image[image_id]
         items.append(
             ReferringItem(
-                images.find(record, image_id, record.text("file_name")),
+                images.find(record, image_id, image.file_name),
                 size,
                 tuple(read_instance(annotations[id_], id_, categories, size) for id_ in ids),
                 tuple(Phrase(text, (ids.index(meant) + 1,)) for text, meant in texts),

@@ -8,17 +8,30 @@ them, all ten in order, because the accuracy of an answer depends on how many ga
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from xdecoder_rt.datasets.coco_images import CocoImages
-from xdecoder_rt.datasets.documents import Document
-from xdecoder_rt.datasets.items import Question, repeated
+from xdecoder_rt.datasets.documents import Document, Name, Words, squeezed
+from xdecoder_rt.datasets.items import Question
 from xdecoder_rt.datasets.text_items import ItemSet, TextItem
 from xdecoder_rt.errors import DatasetError
 
 _QUESTIONS_NAME = re.compile(
     r"(?P<version>(?:v2_)?)(?:OpenEnded|MultipleChoice)_(?P<split>.+)_questions"
 )
+
+
+@dataclass(frozen=True)
+class _Question:
+    question: Name
+    image_id: int
+    multiple_choices: tuple[Name, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    answer: Words
 
 
 def find_answers(questions: Path) -> Path:
@@ -59,8 +72,8 @@ def read_vqa(questions: Document, answers: Document, images: CocoImages) -> Item
         DatasetError: if a field is missing or wrong, a question has no answers or an answer no
             question, or an image is missing; it names the place.
     """
-    annotations = _by_question(answers, "annotations", "annotation")
-    asked = _by_question(questions, "questions", "question")
+    annotations = answers.by_id("annotations", "annotation", "question_id")
+    asked = questions.by_id("questions", "question", "question_id")
     for id_, annotation in annotations.items():
         if id_ not in asked:
             raise annotation.error(f"'question_id' is {id_}, which no question has")
@@ -68,24 +81,23 @@ def read_vqa(questions: Document, answers: Document, images: CocoImages) -> Item
     paths: dict[int, Path] = {}
     known: dict[str, str] = {}  # one object for each distinct answer: there are millions of them
     for id_, record in asked.items():
-        image_id = record.integer("image_id")
+        question = record.read(_Question)
         if id_ not in annotations:
             raise record.error(f"'question_id' is {id_}, to which {answers.where} has no answers")
-        if annotations[id_].integer("image_id") != image_id:
+        annotation, image_id = annotations[id_], question.image_id
+        if annotation.integer("image_id") != image_id:
             raise record.error(f"'image_id' is {image_id}, and its answers are of another image")
         if image_id not in paths:
             paths[image_id] = images.find(record, image_id)
-        texts = [a.words("answer") for a in annotations[id_].documents("answers", "answer")]
+        given = annotation.documents("answers", "answer")
+        texts = [squeezed(answer.read(_Answer).answer) for answer in given]
         if not texts:
-            raise annotations[id_].error("'answers' is empty", expected="at least one answer")
-        choices = None
-        if not record.is_null("multiple_choices"):
-            choices = record.texts("multiple_choices")
+            raise annotation.error("'answers' is empty", expected="at least one answer")
         by_image.setdefault(image_id, []).append(
             Question(
-                " ".join(record.text("question").split()),
+                squeezed(question.question),
                 tuple(known.setdefault(text, text) for text in texts),
-                choices,
+                question.multiple_choices,
             )
         )
     if not by_image:
@@ -93,11 +105,3 @@ def read_vqa(questions: Document, answers: Document, images: CocoImages) -> Item
     return ItemSet(
         tuple(TextItem(paths[i], questions=tuple(texts)) for i, texts in by_image.items())
     )
-
-
-def _by_question(document: Document, key: str, name: str) -> dict[int, Document]:
-    records = document.documents(key, name)
-    ids = [record.integer("question_id") for record in records]
-    if (twice := repeated(ids)) is not None:
-        raise document.error(f"{key!r} has the question_id {twice} twice", expected="distinct ids")
-    return dict(zip(ids, records, strict=True))

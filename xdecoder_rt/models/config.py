@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from xdecoder_rt.errors import CheckpointError, shown
+from xdecoder_rt.errors import CheckpointError
+from xdecoder_rt.json_reader import Rule, parse_json, read_object
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+_NAME = "The checkpoint's configuration"
+_JSON_LIMIT = 1 << 20
+_LARGEST = 1 << 20
+
+Size: TypeAlias = Annotated[int, Rule(low=1, high=_LARGEST)]
+SizeOrZero: TypeAlias = Annotated[int, Rule(low=0, high=_LARGEST)]
+Stages: TypeAlias = Annotated[tuple[Size, ...], Rule(least=4, most=4)]
+"""A value for each of FocalNet's stages."""
+Texts: TypeAlias = tuple[Annotated[str, Rule(least=1)], ...]
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,10 @@ class BackboneConfig:
 
     kind: str
     timm_name: str = ""
-    embed_dim: int = 96
-    depths: tuple[int, ...] = (2, 2, 6, 2)
-    focal_levels: tuple[int, ...] = (3, 3, 3, 3)
-    focal_windows: tuple[int, ...] = (3, 3, 3, 3)
+    embed_dim: Size = 96
+    depths: Stages = (2, 2, 6, 2)
+    focal_levels: Stages = (3, 3, 3, 3)
+    focal_windows: Stages = (3, 3, 3, 3)
     mlp_ratio: float = 4.0
     patch_norm: bool = True
     layer_scale: bool = True
@@ -63,14 +72,14 @@ class PixelDecoderConfig:
         feedforward_dim: hidden width of those layers.
     """
 
-    dim: int = 512
-    mask_level_dim: int = 512
-    mask_dim: int = 512
-    mask_kernel: int = 3
-    norm: str = "group"
-    transformer_layers: int = 6
-    heads: int = 8
-    feedforward_dim: int = 2048
+    dim: Size = 512
+    mask_level_dim: Size = 512
+    mask_dim: Size = 512
+    mask_kernel: SizeOrZero = 3
+    norm: Annotated[str, Rule(one_of=("group", "batch"))] = "group"
+    transformer_layers: SizeOrZero = 6
+    heads: Size = 8
+    feedforward_dim: Size = 2048
 
 
 @dataclass(frozen=True)
@@ -90,11 +99,11 @@ class DecoderConfig:
             made from the levels' own width.
     """
 
-    num_queries: int = 101
-    hidden_dim: int = 512
-    heads: int = 8
-    feedforward_dim: int = 2048
-    layers: int = 9
+    num_queries: Size = 101
+    hidden_dim: Size = 512
+    heads: Size = 8
+    feedforward_dim: Size = 2048
+    layers: Size = 9
     class_token_is_mask: bool = True
     input_projection: bool = False
 
@@ -113,12 +122,12 @@ class TextConfig:
         vocabulary_size: rows of the token table.
     """
 
-    width: int = 512
-    heads: int = 8
-    layers: int = 12
-    context_length: int = 77
-    token_rank: int = 0
-    vocabulary_size: int = 49408
+    width: Size = 512
+    heads: Size = 8
+    layers: Size = 12
+    context_length: Size = 77
+    token_rank: SizeOrZero = 0
+    vocabulary_size: Size = 49408
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,7 @@ class PostprocessConfig:
 
     object_mask_threshold: float = 0.8
     overlap_threshold: float = 0.8
-    instance_topk: int = 100
+    instance_topk: Size = 100
     void_offset: float = 0.0
 
 
@@ -160,21 +169,25 @@ class ModelConfig:
     """
 
     name: str
-    family: str
+    family: Annotated[str, Rule(one_of=("published", "compact"))]
     backbone: BackboneConfig
-    pixel_decoder: PixelDecoderConfig = field(default_factory=PixelDecoderConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
-    proj_dim: int = 512
+    pixel_decoder: Annotated[PixelDecoderConfig, Rule(stated=True)] = field(
+        default_factory=PixelDecoderConfig
+    )
+    decoder: Annotated[DecoderConfig, Rule(stated=True)] = field(default_factory=DecoderConfig)
+    text: Annotated[TextConfig, Rule(stated=True)] = field(default_factory=TextConfig)
+    postprocess: Annotated[PostprocessConfig, Rule(stated=True)] = field(
+        default_factory=PostprocessConfig
+    )
+    proj_dim: Size = 512
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
-    templates: str = "published"
+    templates: Annotated[str, Rule(one_of=("published", "compact"))] = "published"
     retrieval_ensemble: bool = True
-    caption_stops: tuple[str, ...] = (".",)
-    repetition_penalty: float = 1.0
-    caption_beams: int = 1
-    answers: tuple[str, ...] = ()
+    caption_stops: Texts = (".",)
+    repetition_penalty: Annotated[float, Rule(low=1)] = 1.0
+    caption_beams: Size = 1
+    answers: Texts = ()
 
     @property
     def num_queries(self) -> int:
@@ -203,49 +216,20 @@ class ModelConfig:
             CheckpointError: the text is not such a configuration.
         """
         try:
-            raw: dict[str, Any] = json.loads(text)
-            parts = {
-                "backbone": BackboneConfig,
-                "pixel_decoder": PixelDecoderConfig,
-                "decoder": DecoderConfig,
-                "text": TextConfig,
-                "postprocess": PostprocessConfig,
-            }
-            for key, kind in parts.items():
-                raw[key] = kind(**_checked(kind, raw[key]))
-            config = cls(**_checked(cls, raw))
+            document = parse_json(text, _NAME, _JSON_LIMIT, CheckpointError)
+            config = read_object(document, cls, _NAME, CheckpointError, refuse_unknown=True)
             _check_agreement(config)
             return config
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except CheckpointError as error:
             raise CheckpointError(
-                f"The checkpoint's configuration cannot be read ({error})",
-                expected="the configuration that xdecoder_rt writes into its own checkpoints",
+                error.what,
+                expected=error.expected or "the configuration that xdecoder_rt writes",
                 fix="Use a checkpoint written by this or an older version of xdecoder_rt",
             ) from error
 
 
-_CHOICES = {
-    "family": ("published", "compact"),
-    "templates": ("published", "compact"),
-    "norm": ("group", "batch"),
-}
-_LARGEST = 1 << 20
-_MAY_BE_ZERO = ("mask_kernel", "transformer_layers", "token_rank")
-
-
-def _checked(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The values of one part, with lists as tuples; a `ValueError` tells which is wrong."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{kind.__name__} is not an object")
-    annotations = {f.name: str(f.type) for f in dataclasses.fields(kind)}
-    made = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    for name, value in made.items():
-        if name in annotations and not _fits(name, annotations[name], value):
-            raise ValueError(f"{name} is {shown(value)}")
-    return made
-
-
 def _check_agreement(config: ModelConfig) -> None:
+    """Check what the declarations cannot say."""
     pixel = config.pixel_decoder
     for part, width, heads in (
         ("pixel_decoder", pixel.dim, pixel.heads),
@@ -253,45 +237,20 @@ def _check_agreement(config: ModelConfig) -> None:
         ("text", config.text.width, config.text.heads),
     ):
         if width % heads:
-            raise ValueError(f"the {heads} heads of {part} do not divide its width of {width}")
+            raise CheckpointError(
+                f"{_NAME}: the {heads} heads of {part} do not divide its width of {width}"
+            )
     if pixel.norm == "group" and (pixel.dim % 32 or pixel.mask_level_dim % 32):
-        raise ValueError("the widths of pixel_decoder are no multiples of the 32 groups")
+        raise CheckpointError(
+            f"{_NAME}: the widths of pixel_decoder are no multiples of the 32 groups"
+        )
     if config.proj_dim != config.decoder.hidden_dim:
         # Text features enter the decoder as rows.
-        raise ValueError("proj_dim is not the width of decoder")
-    if config.repetition_penalty < 1:
-        raise ValueError("repetition_penalty is below 1")
+        raise CheckpointError(f"{_NAME}: proj_dim is not the width of decoder")
     if len(set(config.answers)) != len(config.answers):
-        raise ValueError("answers repeat")
+        raise CheckpointError(f"{_NAME}: answers repeat")
     if not pixel.mask_kernel and pixel.mask_dim != pixel.mask_level_dim:
-        raise ValueError("without mask_kernel, mask_dim must be mask_level_dim")
-
-
-def _fits(name: str, annotation: str, value: object) -> bool:
-    if annotation.startswith("tuple["):
-        inner = annotation[len("tuple[") : -1].split(", ")
-        if not isinstance(value, tuple):
-            return False
-        if inner[1] == "..." and inner[0] == "str":
-            return all(isinstance(item, str) and item for item in value)
-        # A value for each of FocalNet's stages, where the number is open.
-        if len(value) != (4 if inner[1] == "..." else len(inner)):
-            return False
-        return all(_fits(name, inner[0], item) for item in value)
-    if annotation == "int":
-        least = 0 if name in _MAY_BE_ZERO else 1
-        if not isinstance(value, int) or isinstance(value, bool):
-            return False
-        return least <= value <= _LARGEST
-    if annotation == "float":
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return False
-        return math.isfinite(value)
-    if annotation == "str":
-        return isinstance(value, str) and value in _CHOICES.get(name, (value,))
-    if annotation == "bool":
-        return isinstance(value, bool)
-    return dataclasses.is_dataclass(value)
+        raise CheckpointError(f"{_NAME}: without mask_kernel, mask_dim must be mask_level_dim")
 
 
 def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import DatasetError, shown
 from xdecoder_rt.image import Letterbox
+from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.parity.settings import Settings, size_divisor
 
 Array = npt.NDArray[Any]
@@ -24,6 +24,7 @@ BLOCKED_PIXELS = ".caption_region.blocked_mask"
 FILES = ("config.json", "inputs.npz", "expected.npz", "weights.safetensors")
 _FIXTURE = "a folder with " + ", ".join(FILES)
 _MAX_SIDE = 1 << 14
+_CONFIG_LIMIT = 16 << 20
 _CAPTIONS = "retrieval_captions_"
 
 
@@ -49,8 +50,55 @@ class FixtureImage:
 class Thresholds:
     """One setting of panoptic output."""
 
-    object_mask: float
-    overlap: float
+    object_mask: Annotated[float, Rule(key="object_mask_threshold")]
+    overlap: Annotated[float, Rule(key="overlap_threshold")]
+
+
+T = TypeVar("T")
+Texts: TypeAlias = Annotated[tuple[str, ...], Rule(least=1)]
+Side: TypeAlias = Annotated[int, Rule(low=1, high=_MAX_SIDE)]
+
+
+@dataclass(frozen=True)
+class _ImageEntry:
+    """An image that the case names; sizes that it leaves out are the picture's own."""
+
+    name: str
+    height: Side | None = None
+    width: Side | None = None
+    output_height: Side | None = None
+    output_width: Side | None = None
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What was asked of the original, as ``config.json`` states it."""
+
+    class_names: tuple[str, ...] | None = None
+    background: Annotated[str, Rule(key="background_name_appended_last")] = "background"
+    phrases: Texts | None = None
+    things: Annotated[int | None, Rule(key="num_thing_classes_first")] = None
+    template_seed: Annotated[
+        Annotated[int, Rule(low=0, high=(1 << 32) - 1)] | None,
+        Rule(key="sampled_template_numpy_seed"),
+    ] = None
+    resize_shorter_side: Side | None = None
+    thresholds: Annotated[tuple[Thresholds, ...] | None, Rule(key="panoptic_threshold_sets")] = None
+    images: Annotated[tuple[_ImageEntry, ...], Rule(least=1)] | None = None
+
+
+@dataclass(frozen=True)
+class _Hyperparameter:
+    """One setting of the original: its name there, and its value, checked by who takes it."""
+
+    yaml_key: str
+    value: Annotated[Any, Rule(unread=True)] = None
+
+
+@dataclass(frozen=True)
+class _Config:
+    hyperparameters: Mapping[str, _Hyperparameter]
+    case: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +118,8 @@ class Fixture:
     images: Mapping[str, FixtureImage]
     resize_source: npt.NDArray[np.uint8] | None
     expected: Mapping[str, Array]
-    _case: Mapping[str, Any]
+    _case: _Case
+    _captions: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def open(cls, folder: Path) -> Fixture:
@@ -82,11 +131,13 @@ class Fixture:
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise DatasetError(f"{folder} has no {', '.join(missing)}", expected=_FIXTURE)
-        config = _read_json(folder / "config.json")
-        settings = _read_settings(config)
-        case = config.get("case", {})
-        if not isinstance(case, dict):
-            raise _broken(folder / "config.json", "'case' is not an object")
+        path = folder / "config.json"
+        config = _read_config(path)
+        settings = Settings(
+            {entry.yaml_key: entry.value for entry in config.hyperparameters.values()}
+        )
+        case = read_object(config.case, _Case, f"{path}, case", DatasetError)
+        captions = {k: v for k, v in config.case.items() if k.startswith(_CAPTIONS)}
         inputs = _read_arrays(folder / "inputs.npz")
         return cls(
             folder=folder,
@@ -95,6 +146,7 @@ class Fixture:
             resize_source=_pixels(inputs[RESIZE_INPUT]) if RESIZE_INPUT in inputs else None,
             expected=_read_arrays(folder / "expected.npz"),
             _case=case,
+            _captions=read_object(captions, dict[str, Texts], f"{path}, case", DatasetError),
         )
 
     @property
@@ -108,17 +160,11 @@ class Fixture:
         Raises:
             DatasetError: the fixture has none.
         """
-        names = self._case.get("class_names")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise self._lacks("class_names", "a list of names")
-        return list(names)
+        return list(self._stated("class_names", self._case.class_names))
 
     def background(self) -> str:
         """The name that is appended to the vocabulary and stands for no class."""
-        name = self._case.get("background_name_appended_last", "background")
-        if not isinstance(name, str):
-            raise self._lacks("background_name_appended_last", "a name")
-        return name
+        return self._case.background
 
     def phrases(self) -> list[str]:
         """The phrases of grounding, asked together.
@@ -126,11 +172,11 @@ class Fixture:
         Raises:
             DatasetError: the fixture has none.
         """
-        return self._texts("phrases")
+        return list(self._stated("phrases", self._case.phrases))
 
     def captioned_images(self) -> list[FixtureImage]:
         """The images that have captions to be retrieved by, in order."""
-        return [image for image in self.images.values() if _CAPTIONS + image.name in self._case]
+        return [image for image in self.images.values() if _CAPTIONS + image.name in self._captions]
 
     def captions(self, image: FixtureImage) -> list[str]:
         """The captions that an image is to be retrieved by.
@@ -138,35 +184,27 @@ class Fixture:
         Raises:
             DatasetError: the fixture has none.
         """
-        return self._texts(_CAPTIONS + image.name)
-
-    def _texts(self, key: str) -> list[str]:
-        texts = self._case.get(key)
-        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-            raise self._lacks(key, "a list of texts")
-        return list(texts)
+        key = _CAPTIONS + image.name
+        return list(self._stated(key, self._captions.get(key)))
 
     def is_thing(self) -> npt.NDArray[np.bool_]:
         """One flag a class name; the fixture's things come first."""
         classes = len(self.class_names())
-        things = self._case.get("num_thing_classes_first", classes)
-        if type(things) is not int or not 0 <= things <= classes:
-            raise self._lacks("num_thing_classes_first", f"an integer from 0 to {classes}")
+        things = classes if self._case.things is None else self._case.things
+        if not 0 <= things <= classes:
+            raise DatasetError(
+                f"{self.folder / 'config.json'} has {things} things in num_thing_classes_first",
+                expected=f"an integer from 0 to {classes}",
+            )
         return np.arange(classes) < things
 
     def template_seed(self) -> int:
         """Seed of NumPy's legacy generator for the sampled templates."""
-        seed = self._case.get("sampled_template_numpy_seed")
-        if type(seed) is not int or not 0 <= seed < 1 << 32:
-            raise self._lacks("sampled_template_numpy_seed", "an integer from 0 to 2**32 - 1")
-        return seed
+        return self._stated("sampled_template_numpy_seed", self._case.template_seed)
 
     def resize_shorter_side(self) -> int:
         """The shorter side of the resize case's output."""
-        short = self._case.get("resize_shorter_side")
-        if type(short) is not int or not 1 <= short <= _MAX_SIDE:
-            raise self._lacks("resize_shorter_side", f"an integer from 1 to {_MAX_SIDE}")
-        return short
+        return self._stated("resize_shorter_side", self._case.resize_shorter_side)
 
     def thresholds(self, index: int, default: Thresholds) -> Thresholds:
         """The numbered setting of panoptic output.
@@ -178,49 +216,34 @@ class Fixture:
         Raises:
             DatasetError: there are fewer settings.
         """
-        sets = self._case.get("panoptic_threshold_sets")
-        if sets is None and index == 0:
+        if self._case.thresholds is None and index == 0:
             return default
-        if not isinstance(sets, list) or index >= len(sets) or not isinstance(sets[index], dict):
-            raise self._lacks("panoptic_threshold_sets", f"at least {index + 1} sets")
-        values = [sets[index].get(f"{kind}_threshold") for kind in ("object_mask", "overlap")]
-        if not all(type(value) in (int, float) for value in values):
-            raise self._lacks("panoptic_threshold_sets", "two thresholds in every set")
-        return Thresholds(float(values[0]), float(values[1]))
+        sets = self._stated("panoptic_threshold_sets", self._case.thresholds)
+        if index >= len(sets):
+            raise DatasetError(
+                f"{self.folder / 'config.json'} has {len(sets)} panoptic_threshold_sets",
+                expected=f"at least {index + 1}",
+            )
+        return sets[index]
 
-    def _lacks(self, key: str, expected: str) -> DatasetError:
-        return DatasetError(
-            f"{self.folder / 'config.json'} has no usable case.{key}", expected=expected
-        )
+    def _stated(self, key: str, value: T | None) -> T:
+        """A value of the case that must be there where it is asked for."""
+        if value is None:
+            raise DatasetError(f"{self.folder / 'config.json'} has no case.{key}")
+        return value
 
 
 def _broken(path: Path, reason: object) -> DatasetError:
     return DatasetError(f"{path} cannot be read ({reason})", expected=_FIXTURE)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> _Config:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise _broken(path, error) from error
-    if not isinstance(config, dict):
-        raise _broken(path, "it is not a JSON object")
-    return config
-
-
-def _read_settings(config: Mapping[str, Any]) -> Settings:
-    entries = config.get("hyperparameters")
-    if not isinstance(entries, dict):
-        raise DatasetError("config.json has no 'hyperparameters'", expected=_FIXTURE)
-    values = {}
-    for name, entry in entries.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("yaml_key"), str):
-            raise DatasetError(
-                f"The hyper-parameter {shown(name)} of config.json is unusable",
-                expected='{"value": ..., "yaml_key": "MODEL..."}',
-            )
-        values[entry["yaml_key"]] = entry.get("value")
-    return Settings(values)
+    document = parse_json(data, str(path), _CONFIG_LIMIT, DatasetError)
+    return read_object(document, _Config, str(path), DatasetError)
 
 
 def _read_arrays(path: Path) -> dict[str, Array]:
@@ -237,50 +260,42 @@ def _read_arrays(path: Path) -> dict[str, Array]:
 
 
 def _read_images(
-    folder: Path, inputs: Mapping[str, Array], case: Mapping[str, Any], divisor: int
+    folder: Path, inputs: Mapping[str, Array], case: _Case, divisor: int
 ) -> dict[str, FixtureImage]:
     """The images that the case names with their output sizes, or every picture of the inputs."""
-    entries = case.get("images")
+    entries = case.images
     if entries is None:
-        entries = [
-            {"name": name}
+        entries = tuple(
+            _ImageEntry(name)
             for name, array in inputs.items()
             if name != RESIZE_INPUT and _is_picture(array)
-        ]
-    if not isinstance(entries, list) or not entries:
+        )
+    if not entries:
         raise DatasetError(f"{folder} has no images", expected="uint8 HxWx3 arrays in inputs.npz")
     images = {}
     for entry in entries:
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or name not in inputs or not _is_picture(inputs[name]):
+        name = entry.name
+        if name not in inputs or not _is_picture(inputs[name]):
             raise DatasetError(
                 f"inputs.npz has no image {shown(name)}, which config.json names",
                 expected="a uint8 array of HxWx3",
             )
         blocked = inputs.get(name + BLOCKED_PIXELS)
-        images[name] = _image(name, _pixels(inputs[name]), entry, divisor, blocked)
+        images[name] = _image(entry, _pixels(inputs[name]), divisor, blocked)
     return images
 
 
 def _image(
-    name: str,
-    pixels: npt.NDArray[np.uint8],
-    entry: Mapping[str, Any],
-    divisor: int,
-    blocked: Array | None,
+    entry: _ImageEntry, pixels: npt.NDArray[np.uint8], divisor: int, blocked: Array | None
 ) -> FixtureImage:
+    name = entry.name
     height, width = pixels.shape[:2]
-    stated = (entry.get("height", height), entry.get("width", width))
+    stated = (entry.height or height, entry.width or width)
     if stated != (height, width):
         raise DatasetError(
             f"The image {shown(name)} is {height}x{width}", expected=f"{stated} as config.json says"
         )
-    output = (entry.get("output_height", height), entry.get("output_width", width))
-    if any(type(side) is not int or not 1 <= side <= _MAX_SIDE for side in output):
-        raise DatasetError(
-            f"The image {shown(name)} has the output size {shown(output)}",
-            expected=f"sides from 1 to {_MAX_SIDE}",
-        )
+    output = (entry.output_height or height, entry.output_width or width)
     padded = (_round_up(height, divisor), _round_up(width, divisor))
     if padded[0] % 32 or padded[1] % 32:
         raise DatasetError(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.json_reader import JsonFault, Rule, read_part
 from xdecoder_rt.models.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -18,7 +20,11 @@ from xdecoder_rt.models.config import (
     TextConfig,
 )
 
-_LIMIT = 1 << 16
+T = TypeVar("T")
+Size: TypeAlias = Annotated[int, Rule(low=1, high=1 << 16)]
+Stages: TypeAlias = Annotated[tuple[Size, ...], Rule(least=4, most=4)]
+Colour: TypeAlias = tuple[float, float, float]
+
 _FOCAL = "MODEL.BACKBONE.FOCAL."
 _ENCODER = "MODEL.ENCODER."
 _DECODER = "MODEL.DECODER."
@@ -36,62 +42,82 @@ _ONLY: tuple[tuple[str, Any], ...] = (
 _NORMS = {"GN": "group", "BN": "batch"}
 
 
-class Settings:
-    """Hyper-parameters by the original's yaml key; every value is checked when it is taken.
+@dataclass(frozen=True)
+class _Backbone:
+    """The backbone's settings, by the original's yaml keys."""
 
-    Each method raises `DatasetError` where a key is missing or its value is not what is needed.
-    """
+    name: Annotated[str, Rule(one_of=("focal", "focal_dw"), key="MODEL.BACKBONE.NAME")]
+    embed_dim: Annotated[Size, Rule(key=_FOCAL + "EMBED_DIM")]
+    depths: Annotated[Stages, Rule(key=_FOCAL + "DEPTHS")]
+    focal_levels: Annotated[Stages, Rule(key=_FOCAL + "FOCAL_LEVELS")]
+    focal_windows: Annotated[Stages, Rule(key=_FOCAL + "FOCAL_WINDOWS")]
+    patch_size: Annotated[Size, Rule(key=_FOCAL + "PATCH_SIZE")] = 4
+    mlp_ratio: Annotated[float, Rule(key=_FOCAL + "MLP_RATIO")] = 4.0
+    patch_norm: Annotated[bool, Rule(key=_FOCAL + "PATCH_NORM")] = True
+    layer_scale: Annotated[bool, Rule(key=_FOCAL + "USE_LAYERSCALE")] = True
+    scale_modulator: Annotated[bool, Rule(key=_FOCAL + "SCALING_MODULATOR")] = True
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The settings of everything beyond the backbone."""
+
+    heads: Annotated[Size, Rule(key=_DECODER + "NHEADS")]
+    feedforward_dim: Annotated[Size, Rule(key=_DECODER + "DIM_FEEDFORWARD")]
+    hidden_dim: Annotated[Size, Rule(key=_DECODER + "HIDDEN_DIM")]
+    queries: Annotated[Size, Rule(low=2, key=_DECODER + "NUM_OBJECT_QUERIES")]
+    # The original counts the prediction before the first layer as a layer.
+    layers_and_one: Annotated[Size, Rule(low=2, key=_DECODER + "DEC_LAYERS")]
+    pixel_dim: Annotated[Size, Rule(key=_ENCODER + "CONVS_DIM")]
+    mask_dim: Annotated[Size, Rule(key=_ENCODER + "MASK_DIM")]
+    norm: Annotated[str, Rule(one_of=tuple(_NORMS), key=_ENCODER + "NORM")]
+    pixel_layers: Annotated[Size, Rule(low=0, key=_ENCODER + "TRANSFORMER_ENC_LAYERS")]
+    text_heads: Annotated[Size, Rule(key=_TEXT + "HEADS")]
+    text_width: Annotated[Size, Rule(key=_TEXT + "WIDTH")]
+    text_layers: Annotated[Size, Rule(key=_TEXT + "LAYERS")]
+    context_length: Annotated[Size, Rule(low=3, key=_TEXT + "CONTEXT_LENGTH")]
+    proj_dim: Annotated[Size, Rule(key="MODEL.DIM_PROJ")]
+    input_projection: Annotated[bool, Rule(key=_DECODER + "ENFORCE_INPUT_PROJ")] = False
+    mask_threshold: Annotated[float, Rule(key=_DECODER + "TEST.OBJECT_MASK_THRESHOLD")] = 0.8
+    overlap_threshold: Annotated[float, Rule(key=_DECODER + "TEST.OVERLAP_THRESHOLD")] = 0.8
+    instance_topk: Annotated[Size, Rule(key="COCO.TEST.DETECTIONS_PER_IMAGE")] = 100
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """How images become input, and how long captions become."""
+
+    mean: Annotated[Colour, Rule(key="INPUT.PIXEL_MEAN")] = IMAGENET_MEAN
+    std: Annotated[
+        tuple[Annotated[float, Rule(above=0)], ...],
+        Rule(least=3, most=3, key="INPUT.PIXEL_STD"),
+    ] = IMAGENET_STD
+    divisor: Annotated[Size, Rule(low=-1, key=_DECODER + "SIZE_DIVISIBILITY")] = 32
+    caption_steps: Annotated[Size, Rule(key=_DECODER + "CAPTIONING.STEP")] = 50
+
+
+class Settings:
+    """Hyper-parameters by the original's yaml key."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
+        self._values = dict(values)
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
-    def integer(self, key: str, default: int | None = None, low: int = 1) -> int:
-        """An integer from `low` to 65536."""
-        value = self._take(key, default)
-        if type(value) is not int or not low <= value <= _LIMIT:
-            raise _wrong(key, value, f"an integer from {low} to {_LIMIT}")
-        return value
+    def read(self, kind: type[T]) -> T:
+        """Return the settings that a dataclass describes.
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """A finite number."""
-        value = self._take(key, default)
-        if not _is_number(value):
-            raise _wrong(key, value, "a number")
-        return float(value)
-
-    def flag(self, key: str, default: bool | None = None) -> bool:
-        """True or false."""
-        value = self._take(key, default)
-        if not isinstance(value, bool):
-            raise _wrong(key, value, "true or false")
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        """One of `choices`."""
-        value = self._take(key, None)
-        if value not in choices:
-            raise _wrong(key, value, "one of " + ", ".join(map(repr, choices)))
-        return str(value)
-
-    def integers(self, key: str, count: int) -> tuple[int, ...]:
-        """A list of `count` positive integers."""
-        value = self._take(key, None)
-        if not _is_list(value, count) or any(
-            type(v) is not int or not 0 < v <= _LIMIT for v in value
-        ):
-            raise _wrong(key, value, f"a list of {count} positive integers")
-        return tuple(value)
-
-    def colour(self, key: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
-        """Three finite numbers, one a channel."""
-        value = self._take(key, list(default))
-        if not _is_list(value, 3) or not all(_is_number(v) for v in value):
-            raise _wrong(key, value, "three numbers")
-        red, green, blue = (float(v) for v in value)
-        return red, green, blue
+        Raises:
+            DatasetError: one is missing, or is not what is needed.
+        """
+        try:
+            return read_part(self._values, kind)
+        except JsonFault as fault:
+            raise DatasetError(
+                f"config.json: the hyper-parameter with the yaml_key {fault}",
+                expected=fault.expected,
+            ) from fault
 
     def refuse_others(self) -> None:
         """Refuse the variants of the original that our modules are not.
@@ -106,15 +132,6 @@ class Settings:
                     expected=f"{only!r}, as in the published models: no other is implemented",
                 )
 
-    def _take(self, key: str, default: Any) -> Any:
-        value = self._values.get(key, default)
-        if value is None:
-            raise DatasetError(
-                f"config.json has no hyper-parameter with the yaml_key {key}",
-                expected="every size of the network",
-            )
-        return value
-
 
 def backbone_config(settings: Settings) -> BackboneConfig:
     """The backbone that the settings describe.
@@ -123,20 +140,20 @@ def backbone_config(settings: Settings) -> BackboneConfig:
         DatasetError: a setting is missing or names a network that ours is not.
     """
     settings.refuse_others()
-    patch = settings.integer(_FOCAL + "PATCH_SIZE", 4)
+    backbone = settings.read(_Backbone)
     # With convolutional stems the patch size is only a divisor that images are padded to.
-    if 32 % patch:
-        raise _wrong(_FOCAL + "PATCH_SIZE", patch, "a divisor of 32")
+    if 32 % backbone.patch_size:
+        raise _wrong(_FOCAL + "PATCH_SIZE", backbone.patch_size, "a divisor of 32")
     return BackboneConfig(
-        kind=settings.choice("MODEL.BACKBONE.NAME", ("focal", "focal_dw")),
-        embed_dim=settings.integer(_FOCAL + "EMBED_DIM"),
-        depths=settings.integers(_FOCAL + "DEPTHS", 4),
-        focal_levels=settings.integers(_FOCAL + "FOCAL_LEVELS", 4),
-        focal_windows=settings.integers(_FOCAL + "FOCAL_WINDOWS", 4),
-        mlp_ratio=settings.number(_FOCAL + "MLP_RATIO", 4.0),
-        patch_norm=settings.flag(_FOCAL + "PATCH_NORM", True),
-        layer_scale=settings.flag(_FOCAL + "USE_LAYERSCALE", True),
-        scale_modulator=settings.flag(_FOCAL + "SCALING_MODULATOR", True),
+        kind=backbone.name,
+        embed_dim=backbone.embed_dim,
+        depths=backbone.depths,
+        focal_levels=backbone.focal_levels,
+        focal_windows=backbone.focal_windows,
+        mlp_ratio=backbone.mlp_ratio,
+        patch_norm=backbone.patch_norm,
+        layer_scale=backbone.layer_scale,
+        scale_modulator=backbone.scale_modulator,
     )
 
 
@@ -155,47 +172,44 @@ def model_config(settings: Settings, name: str) -> ModelConfig:
     Raises:
         DatasetError: a setting is missing or names a network that ours is not.
     """
-    heads = settings.integer(_DECODER + "NHEADS")
-    feedforward_dim = settings.integer(_DECODER + "DIM_FEEDFORWARD")
-    hidden_dim = _multiple(settings, _DECODER + "HIDDEN_DIM", math.lcm(4, heads))
+    network = settings.read(_Network)
+    _check_multiple(_DECODER + "HIDDEN_DIM", network.hidden_dim, math.lcm(4, network.heads))
     # 32 groups in the norms, and an attention of as many heads as the decoder's.
-    pixel_dim = _multiple(settings, _ENCODER + "CONVS_DIM", math.lcm(32, heads))
-    text_heads = settings.integer(_TEXT + "HEADS")
+    _check_multiple(_ENCODER + "CONVS_DIM", network.pixel_dim, math.lcm(32, network.heads))
+    _check_multiple(_TEXT + "WIDTH", network.text_width, network.text_heads)
     return ModelConfig(
         name=name,
         family="published",
         backbone=backbone_config(settings),
         pixel_decoder=PixelDecoderConfig(
-            dim=pixel_dim,
-            mask_level_dim=pixel_dim,
-            mask_dim=settings.integer(_ENCODER + "MASK_DIM"),
-            norm=_NORMS[settings.choice(_ENCODER + "NORM", tuple(_NORMS))],
-            transformer_layers=settings.integer(_ENCODER + "TRANSFORMER_ENC_LAYERS", low=0),
-            heads=heads,
-            feedforward_dim=feedforward_dim,
+            dim=network.pixel_dim,
+            mask_level_dim=network.pixel_dim,
+            mask_dim=network.mask_dim,
+            norm=_NORMS[network.norm],
+            transformer_layers=network.pixel_layers,
+            heads=network.heads,
+            feedforward_dim=network.feedforward_dim,
         ),
         decoder=DecoderConfig(
-            num_queries=settings.integer(_DECODER + "NUM_OBJECT_QUERIES", low=2),
-            hidden_dim=hidden_dim,
-            heads=heads,
-            feedforward_dim=feedforward_dim,
-            # The original counts the prediction before the first layer as a layer.
-            layers=settings.integer(_DECODER + "DEC_LAYERS", low=2) - 1,
-            input_projection=pixel_dim != hidden_dim
-            or settings.flag(_DECODER + "ENFORCE_INPUT_PROJ", False),
+            num_queries=network.queries,
+            hidden_dim=network.hidden_dim,
+            heads=network.heads,
+            feedforward_dim=network.feedforward_dim,
+            layers=network.layers_and_one - 1,
+            input_projection=network.pixel_dim != network.hidden_dim or network.input_projection,
         ),
         text=TextConfig(
-            width=_multiple(settings, _TEXT + "WIDTH", text_heads),
-            heads=text_heads,
-            layers=settings.integer(_TEXT + "LAYERS"),
-            context_length=settings.integer(_TEXT + "CONTEXT_LENGTH", low=3),
+            width=network.text_width,
+            heads=network.text_heads,
+            layers=network.text_layers,
+            context_length=network.context_length,
         ),
         postprocess=PostprocessConfig(
-            object_mask_threshold=settings.number(_DECODER + "TEST.OBJECT_MASK_THRESHOLD", 0.8),
-            overlap_threshold=settings.number(_DECODER + "TEST.OVERLAP_THRESHOLD", 0.8),
-            instance_topk=settings.integer("COCO.TEST.DETECTIONS_PER_IMAGE", 100),
+            object_mask_threshold=network.mask_threshold,
+            overlap_threshold=network.overlap_threshold,
+            instance_topk=network.instance_topk,
         ),
-        proj_dim=settings.integer("MODEL.DIM_PROJ"),
+        proj_dim=network.proj_dim,
         pixel_mean=pixel_mean(settings),
         pixel_std=pixel_std(settings),
     )
@@ -203,42 +217,30 @@ def model_config(settings: Settings, name: str) -> ModelConfig:
 
 def caption_steps(settings: Settings) -> int:
     """Tokens that the original writes of a caption, whatever they are."""
-    return settings.integer(_DECODER + "CAPTIONING.STEP", 50)
+    return settings.read(_Pixels).caption_steps
 
 
 def pixel_mean(settings: Settings) -> tuple[float, float, float]:
     """Mean of the pixels a channel, on the 0..255 scale."""
-    return settings.colour("INPUT.PIXEL_MEAN", IMAGENET_MEAN)
+    return settings.read(_Pixels).mean
 
 
 def pixel_std(settings: Settings) -> tuple[float, float, float]:
     """Standard deviation of the pixels a channel, on the 0..255 scale; never zero."""
-    std = settings.colour("INPUT.PIXEL_STD", IMAGENET_STD)
-    if min(std) <= 0:
-        raise _wrong("INPUT.PIXEL_STD", list(std), "positive numbers")
-    return std
+    red, green, blue = settings.read(_Pixels).std
+    return red, green, blue
 
 
 def size_divisor(settings: Settings) -> int:
     """What padded sides are multiples of; the original lets the backbone decide when negative."""
-    divisor = settings.integer(_DECODER + "SIZE_DIVISIBILITY", 32, low=-1)
+    divisor = settings.read(_Pixels).divisor
     return 32 if divisor < 0 else max(1, divisor)
 
 
-def _multiple(settings: Settings, key: str, divisor: int) -> int:
-    value = settings.integer(key)
+def _check_multiple(key: str, value: int, divisor: int) -> None:
     if value % divisor:
         raise _wrong(key, value, f"a multiple of {divisor}")
-    return value
 
 
 def _wrong(key: str, value: object, expected: str) -> DatasetError:
     return DatasetError(f"The hyper-parameter {key} is {shown(value)}", expected=expected)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _is_list(value: object, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count

@@ -5,17 +5,15 @@ Everything else belongs to version 1. Keys that this release does not know are i
 version can grow; a version that it does not know is refused.
 """
 
-from __future__ import annotations
-
+# Without postponed annotations: evaluating them from text would take longer than all the reading.
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, NoReturn, TypeAlias
 
-from xdecoder_rt.errors import PlanVersionError
-from xdecoder_rt.json_reader import JsonObject, parse_json_object
+from xdecoder_rt.errors import PlanError, PlanVersionError, shown
+from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import INDEX, KERNELS
 from xdecoder_rt.plan.archive import check_member_name
 from xdecoder_rt.tasks import TASKS
@@ -47,11 +45,28 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "mixed")
 RESIZE_RULES = ("letterbox",)
 INTERPOLATIONS = ("bilinear", "bicubic")
 
-_HEX = re.compile(r"[0-9a-f]{64}")
-_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
-_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
+_SIZE_KEY = r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
+_CAPABILITY = r"[0-9]{1,2}\.[0-9]"
 _SIDE_LIMIT = 16384
 _OFFSET_LIMIT = 100.0
+
+Count: TypeAlias = Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
+Digest: TypeAlias = Annotated[
+    str, Rule(form="[0-9a-f]{64}", said=("64 hexadecimal digits in lower case", "digests"))
+]
+Name: TypeAlias = Annotated[str, Rule(most=200)]
+Side: TypeAlias = Annotated[int, Rule(low=32, high=_SIDE_LIMIT)]
+Frames: TypeAlias = Annotated[int, Rule(low=1, high=1024)]
+Share: TypeAlias = Annotated[float, Rule(low=0.0, high=1.0)]
+Heads: TypeAlias = Annotated[int, Rule(low=1, high=256)]
+Layers: TypeAlias = Annotated[int, Rule(low=1, high=256)]
+Width: TypeAlias = Annotated[int, Rule(low=1, high=8192)]
+Capability: TypeAlias = Annotated[
+    str, Rule(form=_CAPABILITY, said=('a capability such as "8.7"', 'capabilities such as "8.7"'))
+]
+GraphOfSize: TypeAlias = Mapping[
+    Annotated[str, Rule(form=_SIZE_KEY, said=('input sizes such as "512x288"', ""))], str
+]
 
 
 def size_key(size: tuple[int, int]) -> str:
@@ -63,8 +78,8 @@ def size_key(size: tuple[int, int]) -> str:
 class MemberInfo:
     """SHA-256 (hexadecimal) and size in bytes of one member of the archive."""
 
-    sha256: str
-    size: int
+    sha256: Digest
+    size: Count
 
 
 @dataclass(frozen=True)
@@ -79,11 +94,11 @@ class ModelInfo:
         macs: multiply-accumulates of one frame at the first input size, text excluded.
     """
 
-    name: str
-    family: str
-    weights_sha256: str
-    parameters: int
-    macs: int
+    name: Name
+    family: Annotated[str, Rule(one_of=FAMILIES)]
+    weights_sha256: Digest
+    parameters: Count
+    macs: Count
 
 
 @dataclass(frozen=True)
@@ -99,12 +114,12 @@ class InputInfo:
         interpolation: ``"bilinear"`` or ``"bicubic"``, antialiased as in Pillow.
     """
 
-    sizes: tuple[tuple[int, int], ...]
-    batch: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resize: str
-    interpolation: str
+    sizes: Annotated[tuple[tuple[Side, Side], ...], Rule(least=1)]
+    batch: tuple[Frames, Frames]
+    mean: Annotated[tuple[Annotated[float, Rule(low=-1e4, high=1e4)], ...], Rule(least=3, most=3)]
+    std: Annotated[tuple[Annotated[float, Rule(low=1e-4, high=1e4)], ...], Rule(least=3, most=3)]
+    resize: Annotated[str, Rule(one_of=RESIZE_RULES)]
+    interpolation: Annotated[str, Rule(one_of=INTERPOLATIONS)]
 
 
 @dataclass(frozen=True)
@@ -115,9 +130,9 @@ class Graphs:
     plans that write no captions.
     """
 
-    vision: Mapping[str, str]
-    decode: Mapping[str, str]
-    mask: Mapping[str, str]
+    vision: GraphOfSize
+    decode: GraphOfSize
+    mask: GraphOfSize
     text: str
     token: str | None = None
 
@@ -147,16 +162,16 @@ class DecoderInfo:
             number.
     """
 
-    num_queries: int
-    layers: int
-    heads: int
-    mask_dim: int
-    mask_stride: int
+    num_queries: Annotated[int, Rule(low=2, high=4096)]
+    layers: Layers
+    heads: Heads
+    mask_dim: Width
+    mask_stride: Annotated[int, Rule(low=1, high=64)]
     class_token_is_mask: bool
-    logit_scale: float
-    max_phrases: int
+    logit_scale: Annotated[float, Rule(low=0.0, high=1e6)]
+    max_phrases: Annotated[int, Rule(low=1, high=1024)]
     retrieval_ensemble: bool
-    max_rows: int | None = None
+    max_rows: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -182,20 +197,20 @@ class TextInfo:
             made by that one are welcome here.
     """
 
-    context_length: int
-    proj_dim: int
-    layers: int
-    heads: int
-    width: int
+    context_length: Annotated[int, Rule(low=3, high=4096)]
+    proj_dim: Width
+    layers: Layers
+    heads: Heads
+    width: Width
     tokenizer: str
-    templates: tuple[str, ...]
+    templates: Annotated[tuple[str, ...], Rule(least=1)]
     strip_suffixes: tuple[str, ...]
-    background: str
+    background: Name
     caption_stops: tuple[str, ...] = ()
-    repetition_penalty: float = 1.0
-    caption_beams: int = 1
+    repetition_penalty: Annotated[float, Rule(low=1.0, high=100.0, stated=True)] = 1.0
+    caption_beams: Annotated[int, Rule(low=1, high=64, stated=True)] = 1
     answers: tuple[str, ...] = ()
-    origin_sha256: str | None = None
+    origin_sha256: Digest | None = None
 
 
 @dataclass(frozen=True)
@@ -210,11 +225,11 @@ class PostprocessInfo:
         void_offset: what is taken from the void class's logit of every query.
     """
 
-    object_mask_threshold: float
-    overlap_threshold: float
-    instance_topk: int
+    object_mask_threshold: Share
+    overlap_threshold: Share
+    instance_topk: Annotated[int, Rule(low=1, high=100_000)]
     keep_semantic_background: bool = False
-    void_offset: float = 0.0
+    void_offset: Annotated[float, Rule(low=0.0, high=_OFFSET_LIMIT)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -229,10 +244,10 @@ class VocabularyInfo:
         count: number of words, synonyms included.
     """
 
-    name: str
+    name: Name
     texts: str
     embeddings: str
-    count: int
+    count: Annotated[int, Rule(low=1, high=10_000_000)]
 
 
 @dataclass(frozen=True)
@@ -255,25 +270,27 @@ class Manifest:
         members: every member but the manifest itself; filled in by `plan.write_plan`.
     """
 
-    backend: str
-    backend_version: str
-    precision: str
+    backend: Annotated[str, Rule(one_of=BACKENDS)]
+    backend_version: Name
+    precision: Annotated[str, Rule(one_of=PRECISIONS)]
     model: ModelInfo
     input: InputInfo
     graphs: Graphs
     decoder: DecoderInfo
     text: TextInfo
     postprocess: PostprocessInfo
-    profile: str | None = None
-    targets: tuple[str, ...] = ()
+    profile: Annotated[str, Rule(one_of=PROFILES)] | None = None
+    targets: tuple[Capability, ...] = ()
     plugins: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ("segment",)
+    tasks: Annotated[tuple[str, ...], Rule(stated=True)] = ("segment",)
     calibration: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     build: Mapping[str, str] = field(default_factory=dict)
     vocabularies: tuple[VocabularyInfo, ...] = ()
-    members: Mapping[str, MemberInfo] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    members: Annotated[Mapping[str, MemberInfo], Rule(stated=True)] = field(default_factory=dict)
+    format_version: Annotated[int, Rule(low=FORMAT_VERSION, high=FORMAT_VERSION, stated=True)] = (
+        FORMAT_VERSION
+    )
 
     def to_json(self) -> bytes:
         """The manifest as UTF-8 JSON, the same bytes for equal manifests."""
@@ -283,7 +300,7 @@ class Manifest:
         return text.encode("utf-8") + b"\n"
 
     @classmethod
-    def from_json(cls, data: bytes) -> Manifest:
+    def from_json(cls, data: bytes) -> "Manifest":
         """Parses and checks ``manifest.json``.
 
         Args:
@@ -296,187 +313,64 @@ class Manifest:
             PlanVersionError: the format version is not 1.
             PlanError: a key is missing or a value is of the wrong type or out of range.
         """
-        document = parse_json_object(data, MANIFEST_NAME, MANIFEST_LIMIT)
-        version = document.integer("format_version")
+        document = parse_json(data, MANIFEST_NAME, MANIFEST_LIMIT)
+        version = read_object(document, _Versioned, MANIFEST_NAME).format_version
         if version != FORMAT_VERSION:
             raise PlanVersionError(
                 f"The plan has format version {version}",
                 expected=f"version {FORMAT_VERSION}, the one that this release reads",
                 fix="build the plan again, or use the release of xdecoder_rt that it was made for",
             )
-        manifest = cls(
-            format_version=version,
-            backend=document.choice("backend", BACKENDS),
-            backend_version=document.text("backend_version", 200),
-            precision=document.choice("precision", PRECISIONS),
-            model=_model(document.child("model")),
-            input=_input(document.child("input")),
-            graphs=_graphs(document.child("graphs")),
-            decoder=_decoder(document.child("decoder")),
-            text=_text(document.child("text")),
-            postprocess=_postprocess(document.child("postprocess")),
-            profile=document.optional("profile", lambda key: document.choice(key, PROFILES), None),
-            targets=document.optional("targets", document.texts, ()),
-            plugins=document.optional("plugins", document.texts, ()),
-            tasks=document.texts("tasks"),
-            calibration=document.optional("calibration", document.free_form, None),
-            accuracy=document.optional("accuracy", document.free_form, {}),
-            build=document.optional("build", document.text_map, {}),
-            vocabularies=_vocabularies(document),
-            members=_members(document.child("members")),
-        )
-        _check_agreement(manifest, document)
+        manifest = read_object(document, cls, MANIFEST_NAME, null_is_absent=True)
+        _check_agreement(manifest)
         return manifest
 
 
-def _model(values: JsonObject) -> ModelInfo:
-    return ModelInfo(
-        name=values.text("name", 200),
-        family=values.choice("family", FAMILIES),
-        weights_sha256=_digest(values, "weights_sha256"),
-        parameters=values.integer("parameters"),
-        macs=values.integer("macs"),
-    )
+@dataclass(frozen=True)
+class _Versioned:
+    """What a manifest of any version has."""
+
+    format_version: Count
 
 
-def _input(values: JsonObject) -> InputInfo:
-    low, high = values.integer_pair("batch", 1, 1024)
-    if low > high:
-        values.fail("batch", f"is [{low}, {high}]", "the smallest batch before the largest")
-    return InputInfo(
-        sizes=values.integer_pairs("sizes", 32, _SIDE_LIMIT),
-        batch=(low, high),
-        mean=values.numbers("mean", 3, -1e4, 1e4),
-        std=values.numbers("std", 3, 1e-4, 1e4),
-        resize=values.choice("resize", RESIZE_RULES),
-        interpolation=values.choice("interpolation", INTERPOLATIONS),
-    )
+def _fail(place: str, problem: str, expected: str | None = None) -> NoReturn:
+    raise PlanError(f"{MANIFEST_NAME}: {place} {problem}", expected=expected)
 
 
-def _graphs(values: JsonObject) -> Graphs:
-    graphs = Graphs(
-        vision=values.text_map("vision"),
-        decode=values.text_map("decode"),
-        mask=values.text_map("mask"),
-        text=values.text("text"),
-        token=values.optional("token", values.text, None),
-    )
-    for key in graphs.vision:
-        if not _SIZE.fullmatch(key):
-            values.fail("vision", f"has the key {key[:40]!r}", 'input sizes such as "512x288"')
-    return graphs
-
-
-def _decoder(values: JsonObject) -> DecoderInfo:
-    return DecoderInfo(
-        num_queries=values.integer("num_queries", 2, 4096),
-        layers=values.integer("layers", 1, 256),
-        heads=values.integer("heads", 1, 256),
-        mask_dim=values.integer("mask_dim", 1, 8192),
-        mask_stride=values.integer("mask_stride", 1, 64),
-        class_token_is_mask=values.flag("class_token_is_mask"),
-        logit_scale=values.number("logit_scale", 0.0, 1e6),
-        max_phrases=values.integer("max_phrases", 1, 1024),
-        retrieval_ensemble=values.flag("retrieval_ensemble"),
-        max_rows=values.optional("max_rows", values.integer, None),
-    )
-
-
-def _text(values: JsonObject) -> TextInfo:
-    templates = values.texts("templates")
-    for template in templates:
-        if template.count("{}") != 1:
-            values.fail("templates", f"holds {template[:40]!r}", 'exactly one "{}"')
-    if not templates:
-        values.fail("templates", "is empty", 'at least one, such as "{}"')
-    return TextInfo(
-        context_length=values.integer("context_length", 3, 4096),
-        proj_dim=values.integer("proj_dim", 1, 8192),
-        layers=values.integer("layers", 1, 256),
-        heads=values.integer("heads", 1, 256),
-        width=values.integer("width", 1, 8192),
-        tokenizer=values.text("tokenizer"),
-        templates=templates,
-        strip_suffixes=values.texts("strip_suffixes"),
-        background=values.text("background", 200),
-        caption_stops=values.optional("caption_stops", values.texts, ()),
-        repetition_penalty=values.number("repetition_penalty", 1.0, 100.0),
-        caption_beams=values.integer("caption_beams", 1, 64),
-        answers=values.optional("answers", values.texts, ()),
-        origin_sha256=values.optional("origin_sha256", lambda key: _digest(values, key), None),
-    )
-
-
-def _postprocess(values: JsonObject) -> PostprocessInfo:
-    return PostprocessInfo(
-        object_mask_threshold=values.number("object_mask_threshold", 0.0, 1.0),
-        overlap_threshold=values.number("overlap_threshold", 0.0, 1.0),
-        instance_topk=values.integer("instance_topk", 1, 100_000),
-        keep_semantic_background=values.optional("keep_semantic_background", values.flag, False),
-        void_offset=values.optional(
-            "void_offset", lambda key: values.number(key, 0.0, _OFFSET_LIMIT), 0.0
-        ),
-    )
-
-
-def _vocabularies(document: JsonObject) -> tuple[VocabularyInfo, ...]:
-    entries = document.children("vocabularies") if "vocabularies" in document else []
-    return tuple(
-        VocabularyInfo(
-            name=values.text("name", 200),
-            texts=values.text("texts"),
-            embeddings=values.text("embeddings"),
-            count=values.integer("count", 1, 10_000_000),
-        )
-        for values in entries
-    )
-
-
-def _members(values: JsonObject) -> dict[str, MemberInfo]:
-    members = {}
-    for name in values.names():
+def _check_agreement(manifest: Manifest) -> None:
+    """Check what the declarations cannot say: words in texts, and parts that must agree."""
+    for name in manifest.members:
         check_member_name(name)
-        member = values.child(name)
-        members[name] = MemberInfo(_digest(member, "sha256"), member.integer("size"))
-    return members
-
-
-def _digest(values: JsonObject, key: str) -> str:
-    digest = values.text(key, 64)
-    if not _HEX.fullmatch(digest):
-        values.fail(key, f"is {digest!r}", "64 hexadecimal digits in lower case")
-    return digest
-
-
-def _check_agreement(manifest: Manifest, document: JsonObject) -> None:
-    """What the parts of a manifest must agree on."""
+    low, high = manifest.input.batch
+    if low > high:
+        _fail("input.batch", f"is [{low}, {high}]", "the smallest batch before the largest")
+    for template in manifest.text.templates:
+        if template.count("{}") != 1:
+            _fail("text.templates", f"holds {shown(template, 40)}", 'exactly one "{}"')
     sizes = {size_key(size) for size in manifest.input.sizes}
     if len(sizes) != len(manifest.input.sizes):
-        document.fail("input", "has a size twice", "each input size once")
+        _fail("input", "has a size twice", "each input size once")
     for name in ("vision", "decode", "mask"):
         if sizes != set(getattr(manifest.graphs, name)):
             expected = f"one {name} graph for each input size"
-            document.fail("graphs", "and input.sizes differ", expected)
+            _fail("graphs", "and input.sizes differ", expected)
     for task in manifest.tasks:
         if not task.isidentifier():
-            document.fail("tasks", f"holds {task[:40]!r}", f"names such as {', '.join(TASKS)}")
+            _fail("tasks", f"holds {task[:40]!r}", f"names such as {', '.join(TASKS)}")
         if task in TASKS and "token" in TASKS[task].graphs and manifest.graphs.token is None:
-            document.fail("graphs", f"lacks 'token', which the task {task} needs", "its member")
+            _fail("graphs", f"lacks 'token', which the task {task} needs", "its member")
     rows = manifest.decoder.max_rows
     if rows is not None and rows < manifest.decoder.num_queries:
-        document.fail("decoder", f"takes {rows} rows at a time", "at least its latent queries")
+        _fail("decoder", f"takes {rows} rows at a time", "at least its latent queries")
     for part, width, heads in (
         ("decoder", manifest.text.proj_dim, manifest.decoder.heads),
         ("text", manifest.text.width, manifest.text.heads),
     ):
         if width % heads:
-            document.fail(part, f"has {heads} heads over a width of {width}", "a divisor of it")
-    for capability in manifest.targets:
-        if not _CAPABILITY.fullmatch(capability):
-            document.fail("targets", f"holds {capability[:40]!r}", 'capabilities such as "8.7"')
+            _fail(part, f"has {heads} heads over a width of {width}", "a divisor of it")
     referred = [*manifest.graphs.members(), manifest.text.tokenizer]
     referred += [KERNELS + INDEX] if manifest.plugins else []
     referred += [name for info in manifest.vocabularies for name in (info.texts, info.embeddings)]
     for name in referred:
         if name not in manifest.members:
-            document.fail("members", f"does not list {name[:80]!r}, which the manifest refers to")
+            _fail("members", f"does not list {name[:80]!r}, which the manifest refers to")

@@ -7,15 +7,21 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.json_reader import Rule, check_fields
 from xdecoder_rt.tasks import TASKS
 
 PRECISIONS = ("auto", "fp32", "bf16")
 SCHEDULES = ("cosine", "poly")
 TRAIN_ONLY = ("all", "decoder", "prompts", "class-embedding")
 MIN_SIZE = 64
+
+Count: TypeAlias = Annotated[int, Rule(low=1)]
+CountOrZero: TypeAlias = Annotated[int, Rule(low=0)]
+Positive: TypeAlias = Annotated[float, Rule(above=0)]
+NotNegative: TypeAlias = Annotated[float, Rule(low=0)]
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,16 @@ class LossWeights:
         void: weight of the void class inside the classification and grounding losses.
     """
 
-    classification: float = 2.0
-    mask: float = 5.0
-    dice: float = 5.0
-    image: float = 0.5
-    grounding: float = 1.0
-    retrieval: float = 0.5
-    caption: float = 0.5
-    answer: float = 0.5
-    distillation: float = 2.0
-    void: float = 0.1
+    classification: NotNegative = 2.0
+    mask: NotNegative = 5.0
+    dice: NotNegative = 5.0
+    image: NotNegative = 0.5
+    grounding: NotNegative = 1.0
+    retrieval: NotNegative = 0.5
+    caption: NotNegative = 0.5
+    answer: NotNegative = 0.5
+    distillation: NotNegative = 2.0
+    void: NotNegative = 0.1
 
 
 @dataclass(frozen=True)
@@ -134,40 +140,40 @@ class TrainConfig:
     sources: tuple[SourceSpec, ...]
     out: Path
     validation: tuple[Path, ...] = ()
-    steps: int | None = None
-    minutes: float | None = None
-    batch_size: int = 8
-    size: int = 320
-    lr: float = 3e-4
-    backbone_lr_scale: float = 0.1
-    weight_decay: float = 0.05
-    warmup_steps: int = 100
-    schedule: str = "cosine"
-    clip_norm: float = 1.0
-    ema_decay: float = 0.999
-    vocabulary_size: int = 128
+    steps: Count | None = None
+    minutes: Positive | None = None
+    batch_size: Count = 8
+    size: Annotated[int, Rule(low=MIN_SIZE)] = 320
+    lr: Positive = 3e-4
+    backbone_lr_scale: NotNegative = 0.1
+    weight_decay: NotNegative = 0.05
+    warmup_steps: CountOrZero = 100
+    schedule: Annotated[str, Rule(one_of=SCHEDULES)] = "cosine"
+    clip_norm: NotNegative = 1.0
+    ema_decay: Annotated[float, Rule(low=0, below=1)] = 0.999
+    vocabulary_size: Count = 128
     tasks: tuple[str, ...] = tuple(TASKS)
-    train_only: str = "all"
-    caption_tokens: int = 28
-    answers_per_step: int = 64
+    train_only: Annotated[str, Rule(one_of=TRAIN_ONLY)] = "all"
+    caption_tokens: Count = 28
+    answers_per_step: Count = 64
     retrieval_ensemble: bool | None = None
-    points: int = 768
-    matching_points: int = 1024
+    points: Count = 768
+    matching_points: Count = 1024
     losses: LossWeights = LossWeights()
     teacher: Path | None = None
-    lesson_size: int = 256
+    lesson_size: Count = 256
     freeze_norm: bool = True
-    seed: int = 0
-    workers: int = 1
-    threads: int = 0
+    seed: CountOrZero = 0
+    workers: CountOrZero = 1
+    threads: CountOrZero = 0
     device: str = "auto"
-    precision: str = "auto"
+    precision: Annotated[str, Rule(one_of=PRECISIONS)] = "auto"
     init: Path | None = None
     resume: bool = False
-    checkpoint_minutes: float = 10.0
-    validate_every: int = 500
-    validation_items: int = 64
-    log_every: int = 10
+    checkpoint_minutes: Positive = 10.0
+    validate_every: CountOrZero = 500
+    validation_items: CountOrZero = 64
+    log_every: Count = 10
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -183,45 +189,13 @@ class TrainConfig:
             raise ArgumentError(
                 "The length of the run is unclear", expected="exactly one of steps and minutes"
             )
-        positive = {
-            "batch_size": self.batch_size,
-            "vocabulary_size": self.vocabulary_size,
-            "caption_tokens": self.caption_tokens,
-            "answers_per_step": self.answers_per_step,
-            "lesson_size": self.lesson_size,
-            "points": self.points,
-            "matching_points": self.matching_points,
-            "lr": self.lr,
-            "log_every": self.log_every,
-            "checkpoint_minutes": self.checkpoint_minutes,
-            "steps": 1 if self.steps is None else self.steps,
-            "minutes": 1.0 if self.minutes is None else self.minutes,
-        }
-        not_negative = {
-            "backbone_lr_scale": self.backbone_lr_scale,
-            "weight_decay": self.weight_decay,
-            "warmup_steps": self.warmup_steps,
-            "clip_norm": self.clip_norm,
-            "workers": self.workers,
-            "threads": self.threads,
-            "validate_every": self.validate_every,
-            "validation_items": self.validation_items,
-            "seed": self.seed,
-            **{f"losses.{k}": v for k, v in dataclasses.asdict(self.losses).items()},
-        }
-        for name, value in positive.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ArgumentError(f"{name} is {value}", expected="a positive number")
-        for name, value in not_negative.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ArgumentError(f"{name} is {value}", expected="zero or more")
-        if self.size < MIN_SIZE or self.size % 32:
+        check_fields(self, ArgumentError)
+        check_fields(self.losses, ArgumentError, "losses.")
+        if self.size % 32:
             raise ArgumentError(
                 f"The training size is {self.size}",
                 expected=f"a multiple of 32, at least {MIN_SIZE}",
             )
-        if not 0 <= self.ema_decay < 1:
-            raise ArgumentError(f"ema_decay is {self.ema_decay}", expected="0 or more, below 1")
         if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise ArgumentError(
                 f"tasks is {shown(list(self.tasks))}", expected=f"some of {', '.join(TASKS)}"
@@ -231,15 +205,6 @@ class TrainConfig:
                 "Captions do not depend on the class embedding, so nothing would be trained",
                 fix="train more, for example with --train-only prompts",
             )
-        for name, choice, allowed in (
-            ("precision", self.precision, PRECISIONS),
-            ("schedule", self.schedule, SCHEDULES),
-            ("train_only", self.train_only, TRAIN_ONLY),
-        ):
-            if choice not in allowed:
-                raise ArgumentError(
-                    f"{name} is {shown(choice)}", expected=f"one of {', '.join(allowed)}"
-                )
 
     def held_out(self) -> dict[str, Path]:
         """The validation data by the names under which they are measured.

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.json_reader import parse_json
 
 Record = dict[str, Any]
+_LINE_LIMIT = 1 << 20
 SEGMENTATION_LOSSES = ("classification", "mask", "dice", "image")
 TEXT_LOSSES = ("grounding", "phrase_mask", "phrase_dice", "retrieval", "caption", "answer")
 LOSSES = ("total", *SEGMENTATION_LOSSES, *TEXT_LOSSES, "distillation")
@@ -33,8 +36,8 @@ def read_metrics(path: Path) -> list[Record]:
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            record = json.loads(line)
-        except ValueError:
+            record = parse_json(line, "a line", _LINE_LIMIT, DatasetError, non_finite=True)
+        except DatasetError:
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             records.append(record)

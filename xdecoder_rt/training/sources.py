@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from xdecoder_rt.datasets.coco_captions import read_captions
@@ -10,6 +11,7 @@ from xdecoder_rt.datasets.coco_panoptic import CocoPanoptic
 from xdecoder_rt.datasets.documents import (
     PICKLE_SUFFIXES,
     Document,
+    Name,
     read_document,
     read_value,
 )
@@ -26,6 +28,13 @@ _KINDS = (
     "a labelled folder, a bank of pictures, or a file of COCO panoptic labels, COCO captions, "
     "VQA questions or RefCOCO refs"
 )
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """What a file of VQA's questions says of its images."""
+
+    data_subtype: Name
 
 
 def open_source(path: Path) -> PanopticDataset:
@@ -87,7 +96,7 @@ def _read(path: Path) -> object:
 
 def _open_document(path: Path, document: Document) -> PanopticDataset:
     if "questions" in document:
-        images = CocoImages(path, document.text("data_subtype"))
+        images = CocoImages(path, document.read(_Questions).data_subtype)
         return read_vqa(document, read_document(find_answers(path)), images)
     annotations = document.value("annotations")
     if not isinstance(annotations, list) or not annotations:

@@ -18,9 +18,11 @@ from torch.optim import Optimizer
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import CheckpointError, require
+from xdecoder_rt.json_reader import parse_json
 from xdecoder_rt.models.checkpoint import read_tensors
 
 FORMAT = "xdecoder_rt training state 1"
+_RUN_LIMIT = 16 << 20
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -147,10 +149,7 @@ def _check(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str])
             f"{path} is damaged: its contents do not have the digest in its header",
             fix="start a new run, from a checkpoint if there is one",
         )
-    try:
-        run = json.loads(header.get("run", ""))
-    except ValueError as error:
-        raise CheckpointError(f"{path} has an unreadable header ({error})") from error
+    run = parse_json(header.get("run", ""), f"The header of {path}", _RUN_LIMIT, CheckpointError)
     if not isinstance(run, dict) or "generator/cpu" not in tensors:
         raise CheckpointError(f"{path} lacks parts of a training state")
     return run

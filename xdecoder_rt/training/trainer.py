@@ -7,9 +7,9 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from xdecoder_rt.datasets.items import PanopticDataset
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError
+from xdecoder_rt.json_reader import Rule, read_object
 from xdecoder_rt.models import XDecoder, save_checkpoint
 from xdecoder_rt.training.allocator import keep_freed_memory
 from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
@@ -49,6 +50,15 @@ STATE = "state.safetensors"
 CHECKPOINT = "model.safetensors"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is saved of a run beside its tensors."""
+
+    progress: Progress
+    position: Annotated[int, Rule(low=0)]
+    config: Mapping[str, Annotated[Any, Rule(unread=True)]]
 
 
 def train(config: TrainConfig) -> Path:
@@ -294,13 +304,9 @@ class Trainer:
             self._restore(state)
 
     def _restore(self, path: Path) -> None:
-        run = load_state(path, self.model, self.average.model, self.optimizer)
-        try:
-            self.progress = Progress(**run["progress"])
-            self.position = int(run["position"])
-            before: dict[str, Any] = run["config"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} lacks parts of a training state ({error})") from error
+        saved = load_state(path, self.model, self.average.model, self.optimizer)
+        run = read_object(saved, _Run, f"The header of {path}", CheckpointError)
+        self.progress, self.position, before = run.progress, run.position, run.config
         now = json.loads(self.config.to_json())
         # Another length stretches or shrinks the schedule around where the run is.
         if self.config.steps is not None:

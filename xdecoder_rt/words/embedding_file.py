@@ -13,14 +13,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import PlanError, VocabularyError, shown
-from xdecoder_rt.json_reader import parse_json_dict
+from xdecoder_rt.json_reader import Rule, parse_json, read_object
 
 __all__ = ["MAGIC", "EmbeddingFile", "is_embedding_file"]
 
@@ -28,7 +28,20 @@ MAGIC = b"xdecoder_rt embeddings 1\n"
 _DIGEST_BYTES = 32
 _HEADER_LIMIT = 256 << 20
 _SIZE_LIMIT = 8 << 30
-_VECTOR_LIMIT = 1 << 24
+_VECTORS_LIMIT = 1 << 26
+_TEXT_LIMIT = 1 << 20
+
+Length: TypeAlias = Annotated[int, Rule(low=1, high=1 << 24)]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Which text graph and templates the vectors come from; of each its text and length."""
+
+    text_graph: str
+    templates: str
+    texts: Annotated[tuple[Annotated[str, Rule(most=_TEXT_LIMIT)], ...], Rule(most=_VECTORS_LIMIT)]
+    lengths: Annotated[tuple[Length, ...], Rule(most=_VECTORS_LIMIT)]
 
 
 @dataclass(frozen=True)
@@ -100,30 +113,26 @@ class EmbeddingFile:
         if length > min(len(body) - begin, _HEADER_LIMIT):
             raise _wrong(name, "has a header longer than itself")
         try:
-            header = parse_json_dict(bytes(body[begin : begin + length]), "its header", length)
+            document = parse_json(bytes(body[begin : begin + length]), "its header", length)
+            header = read_object(document, _Header, "its header")
         except PlanError as error:
             raise _wrong(name, f"has a header that cannot be read ({error.what})") from error
         return cls._of(name, header, body[begin + length :])
 
     @classmethod
-    def _of(cls, name: str, header: dict[str, Any], values: memoryview) -> EmbeddingFile:
-        graph, templates = header.get("text_graph"), header.get("templates")
-        texts, lengths = header.get("texts"), header.get("lengths")
-        if not isinstance(graph, str) or not isinstance(templates, str):
-            raise _wrong(name, "does not say which text graph it is of")
-        if not isinstance(texts, list) or not isinstance(lengths, list):
-            raise _wrong(name, "has no list of texts")
-        if not all(isinstance(text, str) for text in texts) or len(set(texts)) < len(texts):
-            raise _wrong(name, "has texts that are none, or one twice")
-        if len(lengths) != len(texts) or not all(map(_is_length, lengths)):
-            raise _wrong(name, "has vectors of impossible lengths")
+    def _of(cls, name: str, header: _Header, values: memoryview) -> EmbeddingFile:
+        texts, lengths = header.texts, header.lengths
+        if len(set(texts)) < len(texts):
+            raise _wrong(name, "has a text twice")
+        if len(lengths) != len(texts):
+            raise _wrong(name, "has not as many lengths as texts")
         if 4 * sum(lengths) != len(values):
             raise _wrong(name, "has another number of values than its header says")
         ends = np.cumsum(lengths, dtype=np.int64)
         parts = np.split(np.frombuffer(values, "<f4"), ends[:-1]) if texts else []
         if not all(bool(np.isfinite(part).all()) for part in parts):
             raise _wrong(name, "has values that are no numbers")
-        return cls(graph, templates, dict(zip(texts, parts, strict=True)))
+        return cls(header.text_graph, header.templates, dict(zip(texts, parts, strict=True)))
 
 
 def is_embedding_file(path: Path) -> bool:
@@ -133,10 +142,6 @@ def is_embedding_file(path: Path) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
-
-
-def _is_length(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _VECTOR_LIMIT
 
 
 def _wrong(name: str, problem: str) -> VocabularyError:

@@ -21,13 +21,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import PlanError, VocabularyError, shown
-from xdecoder_rt.json_reader import parse_json_dict
+from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.words.word import MAX_ID, Entry, Word
 
 __all__ = ["WordList", "from_json", "parse_lines", "plain", "read_words", "save_words", "to_json"]
@@ -35,6 +35,8 @@ __all__ = ["WordList", "from_json", "parse_lines", "plain", "read_words", "save_
 SIZE_LIMIT = 64 << 20
 _FORMAT = "xdecoder_rt words"
 _VERSION = 1
+_NAME = "The file of words"
+_WORDS_LIMIT = 10_000_000
 _SYNONYM_MARK = "|"
 _OTHER = "other"
 _RULES = re.compile(r"^(?P<names>.*?)\s*\[(?P<rules>[^\[\]]*)\]$", re.DOTALL)
@@ -54,6 +56,29 @@ class WordList(NamedTuple):
     entries: list[Entry]
     other: Word | None = None
     next_id: int = 0
+
+
+@dataclass(frozen=True)
+class _JsonWord:
+    """A :class:`Word` in JSON; its values are checked with the rest of the vocabulary."""
+
+    name: str
+    synonyms: tuple[str, ...] = ()
+    stuff: bool = False
+    negative: bool = False
+    threshold: float | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True)
+class _JsonWords:
+    """The JSON form of a file; an entry is a name, a list of synonyms or a `_JsonWord`."""
+
+    words: Annotated[tuple[Annotated[Any, Rule(unread=True)], ...], Rule(most=_WORDS_LIMIT)]
+    other: Annotated[Any, Rule(unread=True)] = None
+    next_id: Annotated[int, Rule(low=0, high=MAX_ID + 1)] = 0
+    format: str = _FORMAT
+    version: int = _VERSION
 
 
 def parse_line(line: str) -> tuple[Word, bool]:
@@ -198,32 +223,21 @@ def from_json(data: bytes) -> WordList:
     Raises:
         VocabularyError: it is no such document.
     """
-    try:
-        # The reader wants an object; a bare list is one of words.
-        wrapped = data if data.lstrip()[:1] == b"{" else b'{"words": ' + data + b"}"
-        document = parse_json_dict(wrapped, "The file of words", SIZE_LIMIT)
-    except PlanError as error:
-        raise VocabularyError(error.what, expected=error.expected) from error
-    given = document.get("format", _FORMAT), document.get("version", _VERSION)
-    if given != (_FORMAT, _VERSION):
+    document = parse_json(data, _NAME, SIZE_LIMIT, VocabularyError)
+    if isinstance(document, list):
+        document = {"words": document}
+    words = read_object(document, _JsonWords, _NAME, VocabularyError)
+    if (words.format, words.version) != (_FORMAT, _VERSION):
         raise VocabularyError(
-            f"The file of words is {shown(given[0])}, version {shown(given[1])}",
+            f"The file of words is {shown(words.format)}, version {words.version}",
             expected=f"{_FORMAT!r}, version {_VERSION}",
         )
-    entries = document.get("words")
-    if not isinstance(entries, list):
-        raise VocabularyError("The file of words has no list of words", expected='"words": […]')
-    other = document.get("other")
-    following = document.get("next_id", 0)
-    if type(following) is not int or not 0 <= following <= MAX_ID + 1:
-        raise VocabularyError(
-            f"next_id is {shown(following)}", expected=f"a whole number from 0 to {MAX_ID + 1}"
-        )
-    return WordList(
-        [_word(entry) if isinstance(entry, dict) else entry for entry in entries],
-        None if other is None else _word(other),
-        following,
-    )
+    entries = [
+        _word(entry, f"{_NAME}, word {index}") if isinstance(entry, dict) else entry
+        for index, entry in enumerate(words.words)
+    ]
+    other = None if words.other is None else _word(words.other, f"{_NAME}, other")
+    return WordList(entries, other, words.next_id)
 
 
 def plain(words: Sequence[Word]) -> list[Any]:
@@ -249,20 +263,8 @@ def _plain(word: Word) -> dict[str, Any]:
     }
 
 
-def _word(value: Any) -> Word:
-    if not isinstance(value, dict) or not set(value) <= _FIELDS or "name" not in value:
-        raise VocabularyError(
-            f"{shown(value)} is not a word",
-            expected="a name, a list of synonyms, or an object with 'name' and some of "
-            + ", ".join(sorted(_FIELDS - {"name"})),
-        )
-    for name in ("stuff", "negative"):
-        if not isinstance(value.get(name, False), bool):
-            raise VocabularyError(f"{name} is {shown(value[name])}", expected="true or false")
-    synonyms = value.get("synonyms", [])
-    if not isinstance(synonyms, list):
-        raise VocabularyError(f"synonyms is {shown(synonyms)}", expected="a list of names")
-    return Word(**{**value, "synonyms": tuple(synonyms)})
+def _word(value: Any, name: str) -> Word:
+    return Word(**vars(read_object(value, _JsonWord, name, VocabularyError, refuse_unknown=True)))
 
 
 def _lines(words: Sequence[Word], other: Word | None) -> list[str]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import DatasetError, PlanError, require, shown
-from xdecoder_rt.json_reader import JsonObject, parse_json_object
+from xdecoder_rt.errors import DatasetError, require, shown
+from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 
 __all__ = ["INDEX", "Bank", "BankWriter", "CutOut", "LabelledPicture", "Span"]
 
@@ -24,6 +24,7 @@ FORMAT_VERSION = 1
 _INDEX_LIMIT = 64 << 20
 _LARGEST_SIDE = 2048
 _MOST_IDS = 255
+_MOST_PICTURES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,39 @@ class LabelledPicture:
     labels: Mapping[int, str]
     picture: Span
     ids: Span
+
+
+Place: TypeAlias = Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
+
+
+@dataclass(frozen=True)
+class _CutOut:
+    name: str
+    drawn: bool
+    picture: tuple[Place, Place]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    labels: Mapping[str, str]
+    picture: tuple[Place, Place]
+    ids: tuple[Place, Place]
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    picture: tuple[Place, Place]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """``bank.json``; a picture is its first byte and number of bytes."""
+
+    format_version: int
+    stuff: tuple[str, ...]
+    cut_outs: Annotated[tuple[_CutOut, ...], Rule(most=_MOST_PICTURES)]
+    scenes: Annotated[tuple[_Scene, ...], Rule(most=_MOST_PICTURES)]
+    photographs: Annotated[tuple[_Photograph, ...], Rule(most=_MOST_PICTURES)]
 
 
 @dataclass
@@ -156,8 +190,12 @@ class Bank:
                 fix="python -m xdecoder_rt.scenes bank OUT",
             ) from error
         try:
-            self._read(parse_json_object(data, INDEX, _INDEX_LIMIT))
-        except PlanError as error:  # what the reader of JSON raises
+            self._read(
+                read_object(
+                    parse_json(data, INDEX, _INDEX_LIMIT, DatasetError), _Index, INDEX, DatasetError
+                )
+            )
+        except DatasetError as error:
             raise DatasetError(
                 f"{folder} is a damaged bank: {error.what}",
                 expected=error.expected,
@@ -166,29 +204,20 @@ class Bank:
         if not (self.cut_outs and (self.scenes or self.photographs)):
             raise DatasetError(f"{folder} has nothing to compose scenes of", fix="make it again")
 
-    def _read(self, index: JsonObject) -> None:
-        if index.integer("format_version") != FORMAT_VERSION:
+    def _read(self, index: _Index) -> None:
+        if index.format_version != FORMAT_VERSION:
             raise DatasetError(
-                f"{self.folder} is a bank of another format version",
-                expected=f"version {FORMAT_VERSION}",
-                fix="make it again",
+                f"{INDEX} is of another format version", expected=f"version {FORMAT_VERSION}"
             )
-        self.stuff = frozenset(index.texts("stuff"))
+        self.stuff = frozenset(index.stuff)
         self.cut_outs = tuple(
-            CutOut(entry.text("name"), entry.flag("drawn"), self._span(entry, "picture"))
-            for entry in index.children("cut_outs")
+            CutOut(entry.name, entry.drawn, self._span(entry.picture)) for entry in index.cut_outs
         )
         self.scenes = tuple(
-            LabelledPicture(
-                _labels(entry.child("labels")),
-                self._span(entry, "picture"),
-                self._span(entry, "ids"),
-            )
-            for entry in index.children("scenes")
+            LabelledPicture(_labels(entry.labels), self._span(entry.picture), self._span(entry.ids))
+            for entry in index.scenes
         )
-        self.photographs = tuple(
-            self._span(entry, "picture") for entry in index.children("photographs")
-        )
+        self.photographs = tuple(self._span(entry.picture) for entry in index.photographs)
 
     @cached_property
     def by_name(self) -> Mapping[str, Sequence[CutOut]]:
@@ -248,21 +277,21 @@ class Bank:
         code = cv2.COLOR_BGRA2RGBA if channels == 4 else cv2.COLOR_BGR2RGB
         return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
 
-    def _span(self, entry: JsonObject, key: str) -> Span:
-        offset, size = entry.integer_pair(key, 0, len(self._data))
+    def _span(self, place: tuple[int, int]) -> Span:
+        offset, size = place
         if not size or offset + size > len(self._data):
             raise DatasetError(
-                f"{self.folder / INDEX} names the bytes {shown([offset, size])}, which "
-                f"{PICTURES} does not have",
-                fix="make the bank again",
+                f"{INDEX} names the bytes {shown([offset, size])}, which {PICTURES} does not have",
+                expected=f"two integers: first byte and number of bytes, of {len(self._data):,}",
             )
         return Span(offset, size)
 
 
-def _labels(entry: JsonObject) -> dict[int, str]:
-    labels = {}
-    for number in entry.names():
+def _labels(names: Mapping[str, str]) -> dict[int, str]:
+    for number in names:
         if not (number.isascii() and number.isdigit() and 1 <= int(number[:4]) <= _MOST_IDS):
-            entry.fail(number, "is no id", f"a number from 1 to {_MOST_IDS}")
-        labels[int(number)] = entry.text(number)
-    return labels
+            raise DatasetError(
+                f"{INDEX}: the label {shown(number)} is no id",
+                expected=f"a number from 1 to {_MOST_IDS}",
+            )
+    return {int(number): name for number, name in names.items()}
