@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import document_of, the_error
 
 from xdecoder_rt.cli import main
 from xdecoder_rt.errors import BuildError
@@ -70,13 +71,6 @@ def exports_are_kept() -> Iterator[None]:
         for name in ("export_image_graphs", "export_text_graph", "export_token_graph"):
             patch.setattr(portable, name, kept(getattr(portable, name)))
         yield
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert out == "" and len(lines) == 1 and err.endswith(f"{lines[0]}\n"), err
-    return lines[0]
 
 
 def test_a_checkpoint_becomes_a_plan(
@@ -166,7 +160,7 @@ def test_a_plan_carries_vocabularies(
     target = tmp_path / "robot.plan"
     files = [f"--vocabulary={tmp_path / name}" for name in ("kitchen.txt", "lab.json")]
     assert main(["build", "--plan", str(tiny_plan), *files, "-o", str(target), "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    summary = document_of(capsys)
     assert summary["vocabularies"] == {"kitchen": 3, "lab": 1}
     assert summary["size"] == target.stat().st_size
     # A plan made of it carries them on.
@@ -183,7 +177,7 @@ def test_a_bad_file_of_words_is_told_before_the_work(
     target = tmp_path / "robot.plan"
     words = str(tmp_path / "kitchen.txt")
     assert main(["build", "--plan", str(tiny_plan), "--vocabulary", words, "-o", str(target)]) == 1
-    assert "'loud' is not understood" in the_error(capsys)
+    assert "'loud' is not understood" in the_error(capsys, after_progress=True)
     assert not target.exists()
 
 
@@ -193,7 +187,7 @@ def test_a_size_that_a_plan_lacks(
     target = tmp_path / "other.plan"
     arguments = ["--plan", str(tiny_plan), "--size", "512x512", "-o", str(target)]
     assert main(["build", *arguments]) == 1
-    error = the_error(capsys)
+    error = the_error(capsys, after_progress=True)
     assert "512x512" in error and "64x64, 32x96" in error
     assert list(tmp_path.iterdir()) == []
 
@@ -204,7 +198,7 @@ def test_a_size_that_no_network_takes(
     target = tmp_path / "odd.plan"
     arguments = ["--checkpoint", str(checkpoint), "--size", "33x64", "-o", str(target)]
     assert main(["build", *arguments]) == 1
-    assert "multiples of 32" in the_error(capsys)
+    assert "multiples of 32" in the_error(capsys, after_progress=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -225,7 +219,7 @@ def test_bad_checkpoints(
     if content is not None:
         source.write_bytes(content)
     assert main(["build", "--checkpoint", str(source), "-o", str(target)]) == 1
-    assert name in the_error(capsys)
+    assert name in the_error(capsys, after_progress=True)
     assert not target.exists()
 
 
@@ -241,7 +235,7 @@ def test_bad_plans(
         data[len(data) // 2] ^= 1
         source.write_bytes(data)
     assert main(["build", "--plan", str(source), "-o", str(target)]) == 1
-    assert "source.plan" in the_error(capsys)
+    assert "source.plan" in the_error(capsys, after_progress=True)
     assert [path.name for path in tmp_path.iterdir()] in ([], ["source.plan"])
 
 
@@ -249,9 +243,9 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["build", "-o", str(tmp_path / "no" / "model.plan")]) == 1
-    assert "no folder" in the_error(capsys)
+    assert "no folder" in the_error(capsys, after_progress=True)
     assert main(["build", "-o", str(tmp_path)]) == 1
-    assert "it is a folder" in the_error(capsys)
+    assert "it is a folder" in the_error(capsys, after_progress=True)
 
 
 def test_a_full_disk_leaves_nothing(
@@ -268,7 +262,7 @@ def test_a_full_disk_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", full)
     assert main(["build", "--plan", str(tiny_plan), "-o", str(tmp_path / "model.plan")]) == 1
-    assert "No space left" in the_error(capsys)
+    assert "No space left" in the_error(capsys, after_progress=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -277,7 +271,7 @@ def test_without_the_extra_it_is_named(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert main(["build", "-o", str(tmp_path / "model.plan")]) == 1
-    assert "xdecoder_rt[export]" in the_error(capsys)
+    assert "xdecoder_rt[export]" in the_error(capsys, after_progress=True)
 
 
 def test_an_interruption_among_the_words_leaves_the_older_plan(
