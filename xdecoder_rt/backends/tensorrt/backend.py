@@ -66,6 +66,7 @@ class TensorRTGraph:
         self._engine = engine
         self._signature = Signature.of(name, engine, library.module)
         self.inputs = tuple(self._signature.inputs)
+        self._input_names = frozenset(self.inputs)
         signature = self._signature
         self._make: Callable[[], Lane] = lambda: Lane(
             name, cuda, library, engine, signature, capturer
