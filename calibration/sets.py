@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
-from xdecoder_rt.errors import DatasetError, ImageError, require, shown
+from xdecoder_rt.errors import DatasetError, ImageError, quoted, require
 from xdecoder_rt.image import load_image
 
 FEW_IMAGES = 100
@@ -49,7 +49,7 @@ class CalibrationSet:
             DatasetError: there is no such set, it is empty or broken, or it lacks labels.
             MissingExtraError: a video is given and OpenCV is not installed.
         """
-        name = shown(str(path), 200)
+        name = quoted(str(path), 200)
         if path.is_dir() and (path / ANNOTATIONS).is_file():
             folder = LabelledFolder.open(path)
             found = cls(path, tuple(item.image for item in folder.items), folder, len(folder.items))
@@ -123,7 +123,7 @@ def _video_length(path: Path) -> int:
     try:
         if not capture.isOpened():
             raise DatasetError(
-                f"{shown(str(path), 200)} cannot be read", expected="a video that OpenCV reads"
+                f"{quoted(str(path), 200)} cannot be read", expected="a video that OpenCV reads"
             )
         return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     finally:
@@ -142,7 +142,7 @@ def _video_frames(path: Path, numbers: Sequence[int]) -> Iterator[Pixels]:
             is_read, frame = capture.read()
             if not is_read:
                 raise ImageError(
-                    f"Frame {number} of {shown(str(path), 200)} cannot be read",
+                    f"Frame {number} of {quoted(str(path), 200)} cannot be read",
                     expected="a whole video",
                 )
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.calibration import ranges
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.export.tensorrt.options import EngineOptions, check_count
 from xdecoder_rt.plan.manifest import BACKENDS, PROFILES
 from xdecoder_rt.tasks import TASKS
@@ -73,11 +73,11 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ArgumentError(
-                f"There is no precision {shown(self.precision)}", expected=", ".join(PRECISIONS)
+                f"There is no precision {quoted(self.precision)}", expected=", ".join(PRECISIONS)
             )
         if self.profile not in PROFILES:
             raise ArgumentError(
-                f"There is no profile {shown(self.profile)}", expected=" or ".join(PROFILES)
+                f"There is no profile {quoted(self.profile)}", expected=" or ".join(PROFILES)
             )
         if self.precision == "int8" and self.calibration is None:
             raise ArgumentError(
@@ -94,12 +94,12 @@ class ConvertOptions:
             )
         if self.estimator not in (None, *ESTIMATORS):
             raise ArgumentError(
-                f"There is no range estimator {shown(self.estimator)}",
+                f"There is no range estimator {quoted(self.estimator)}",
                 expected=", ".join(ESTIMATORS),
             )
         if not 0.0 <= self.max_drop <= 100.0:
             raise ArgumentError(
-                f"max_drop is {shown(self.max_drop)}", expected="a number from 0 to 100"
+                f"max_drop is {quoted(self.max_drop)}", expected="a number from 0 to 100"
             )
         check_count("images", self.images)
         check_count("search_images", self.search_images)
@@ -153,7 +153,7 @@ class BuildOptions:
         ):
             if value is not None and not isinstance(value, kind):
                 raise ArgumentError(
-                    f"{name} is {shown(value)}", expected=f"{kind.__name__}(...) or None"
+                    f"{name} is {quoted(value)}", expected=f"{kind.__name__}(...) or None"
                 )
         if self.engines and self.conversion and self.conversion.profile != "tensorrt":
             raise ArgumentError(
@@ -167,7 +167,7 @@ def _check_sizes(sizes: Sequence[tuple[int, int]]) -> None:
         raise ArgumentError("sizes is empty", expected="some (height, width), or None")
     for size in sizes:
         if not isinstance(size, tuple) or len(size) != 2:
-            raise ArgumentError(f"A size is {shown(size)}", expected="(height, width)")
+            raise ArgumentError(f"A size is {quoted(size)}", expected="(height, width)")
         for side in size:
             check_count("A side of a size", side, "pixels, such as 448")
 
@@ -176,5 +176,5 @@ def _check_tasks(tasks: Sequence[str]) -> None:
     unknown = [task for task in tasks if task not in TASKS]
     if isinstance(tasks, str) or unknown or not tasks or len(set(tasks)) != len(tasks):
         raise ArgumentError(
-            f"tasks is {shown(tasks)}", expected=f"some of {', '.join(TASKS)}, each once"
+            f"tasks is {quoted(tasks)}", expected=f"some of {', '.join(TASKS)}, each once"
         )

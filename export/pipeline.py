@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from xdecoder_rt.engine import Engine
-from xdecoder_rt.errors import ArgumentError, require, shown
+from xdecoder_rt.errors import ArgumentError, quoted, require
 from xdecoder_rt.export.options import BuildOptions, ConvertOptions, EngineOptions
 from xdecoder_rt.export.repack import repack_portable
 from xdecoder_rt.export.sources import is_plan, load_model
@@ -89,7 +89,7 @@ def build(
     is_from_plan = path is not None and is_plan(path)
     if is_from_plan and (options.tasks is not None or options.max_phrases is not None):
         raise ArgumentError(
-            f"tasks or max_phrases were given for the plan {shown(str(path), 200)}",
+            f"tasks or max_phrases were given for the plan {quoted(str(path), 200)}",
             expected="a plan keeps its tasks",
             fix="build from a checkpoint to choose them",
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from xdecoder_rt.errors import BackendError, PlanError, shown
+from xdecoder_rt.errors import BackendError, PlanError, quoted
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.spec import Call, Count, Grid, KernelSpec
 from xdecoder_rt.kernels.targets import TARGETS
@@ -139,7 +139,7 @@ class CompiledKernels:
         version = index.get("format_version") if isinstance(index, dict) else None
         if version != FORMAT_VERSION:
             raise PlanError(
-                f"{INDEX} has format version {shown(version)}", expected=str(FORMAT_VERSION)
+                f"{INDEX} has format version {quoted(version)}", expected=str(FORMAT_VERSION)
             )
         try:
             forms = read_object(index, _Index, INDEX).kernels
@@ -225,7 +225,7 @@ class CompiledKernels:
         data = self._file(file.file)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise PlanError(
-                f"{shown(file.file)} is not the file that was compiled",
+                f"{quoted(file.file)} is not the file that was compiled",
                 fix="compile the kernels again",
             )
         return Image(data, target.facts.entry, target.facts.shared)
@@ -252,7 +252,7 @@ def folder_reader(folder: Path) -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         path = (folder / name).resolve()
         if not path.is_relative_to(folder.resolve()):
-            raise PlanError(f"{INDEX} names {shown(name)}, outside its folder")
+            raise PlanError(f"{INDEX} names {quoted(name)}, outside its folder")
         try:
             return path.read_bytes()
         except OSError as error:

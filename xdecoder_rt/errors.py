@@ -24,7 +24,7 @@ __all__ = [
     "VocabularyError",
     "XDecoderError",
     "require",
-    "shown",
+    "quoted",
     "warn_caller",
 ]
 
@@ -104,7 +104,7 @@ class ArgumentError(XDecoderError, ValueError):
     """A function argument outside its allowed values."""
 
 
-def shown(value: object, limit: int = 80) -> str:
+def quoted(value: object, limit: int = 80) -> str:
     """A printable, bounded representation of untrusted `value` for an error message.
 
     Control characters and newlines come out escaped, and at most `limit` characters are shown.
@@ -128,13 +128,13 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def printable(text: str, limit: int = 40) -> str:
-    """`text` if it cannot disturb a terminal, else as :func:`shown` has it.
+    """`text` if it cannot disturb a terminal, else as :func:`quoted` has it.
 
     Args:
         text: may be untrusted.
         limit: characters at most.
     """
-    return text if text.isprintable() and len(text) <= limit else shown(text, limit)
+    return text if text.isprintable() and len(text) <= limit else quoted(text, limit)
 
 
 def require(module: str, extra: str) -> ModuleType:

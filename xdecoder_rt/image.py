@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xdecoder_rt.errors import ArgumentError, ImageError, shown
+from xdecoder_rt.errors import ArgumentError, ImageError, quoted
 
 __all__ = [
     "ImageSource",
@@ -176,7 +176,7 @@ def _from_pillow(image: Image.Image, what: str) -> npt.NDArray[np.uint8]:
 
 
 def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    name = shown(os.fspath(path), 200)
+    name = quoted(os.fspath(path), 200)
     try:
         with Image.open(Path(path), formats=_FORMATS) as image:
             if image.width * image.height > _PIXELS_LIMIT:
@@ -385,7 +385,7 @@ def _resize(
 ) -> npt.NDArray[np.uint8]:
     if interpolation not in _RESAMPLING:
         raise ArgumentError(
-            f"The interpolation {shown(interpolation)} is unknown",
+            f"The interpolation {quoted(interpolation)} is unknown",
             expected="one of " + ", ".join(map(repr, _RESAMPLING)),
         )
     if image.shape[:2] == size:

@@ -29,7 +29,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, NoReturn, TypeVar
 
-from xdecoder_rt.errors import PlanError, XDecoderError, shown
+from xdecoder_rt.errors import PlanError, XDecoderError, quoted
 
 __all__ = ["INTEGER_LIMIT", "JsonFault", "Rule", "check_fields", "node_of"]
 __all__ += ["parse_json", "read_object", "read_part"]
@@ -109,7 +109,7 @@ class JsonFault(ValueError):  # noqa: N818  # its reader makes an error of ours 
             if isinstance(part, int):
                 place += f"[{part}]"
             else:
-                place += ("." if place else "") + (part if part.isidentifier() else shown(part))
+                place += ("." if place else "") + (part if part.isidentifier() else quoted(part))
         return f"{place} {self.problem}".strip()
 
 
@@ -213,7 +213,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {shown(key)} stands twice in one object")
+                raise ValueError(f"the key {quoted(key)} stands twice in one object")
             seen.add(key)
     return result
 
@@ -471,7 +471,7 @@ def _described(value: object) -> str:
     # repr of an integer with thousands of digits is slow, and refused by newer Pythons.
     if isinstance(value, int) and abs(value) > 1 << 64:
         return "an enormous integer"
-    return shown(value)
+    return quoted(value)
 
 
 def _expected(node: Node, many: bool = False) -> str:

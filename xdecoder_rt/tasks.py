@@ -19,7 +19,7 @@ from enum import Enum, IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 Integers = npt.NDArray[np.int64]
 
@@ -198,7 +198,7 @@ def group(task: str, num_queries: int, tokens: int, first: int = 0) -> Layout:
     """
     if task not in TASKS:
         raise ArgumentError(
-            f"There is no task {shown(task)}", expected=", ".join(repr(name) for name in TASKS)
+            f"There is no task {quoted(task)}", expected=", ".join(repr(name) for name in TASKS)
         )
     rule = TASKS[task]
     copies = num_queries - 1 if rule.copies else 0

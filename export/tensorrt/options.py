@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdecoder_rt.backends.tensorrt.library import BACKENDS
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 MAX_ROWS = 1024
 """Rows of one run of the decode engine: the latents and eight phrases of a hundred queries."""
@@ -48,7 +48,7 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ArgumentError(
-                f"There are no engines for the backend {shown(self.backend)}",
+                f"There are no engines for the backend {quoted(self.backend)}",
                 expected=" or ".join(BACKENDS),
             )
         for target in self.targets:
@@ -66,4 +66,4 @@ def check_count(name: str, value: object, expected: str = "a whole number of at 
         ArgumentError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} is {shown(value)}", expected=expected)
+        raise ArgumentError(f"{name} is {quoted(value)}", expected=expected)

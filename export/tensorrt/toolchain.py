@@ -37,7 +37,7 @@ class Toolchain:
         return tuple(f"{target // 10}.{target % 10}" for target in self.targets)
 
     @property
-    def shown(self) -> str:
+    def quoted(self) -> str:
         """Library and version, for people."""
         return f"{self.library.title} {self.library.version}"
 

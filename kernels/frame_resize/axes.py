@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 PRECISION = 22
 """Bits of a weight's fraction: 32, less 8 of a pixel, less 2 for sums beyond 255."""
@@ -62,7 +62,7 @@ def fixed_axis(source: int, target: int, interpolation: str) -> FixedAxis:
         )
     if interpolation not in _SUPPORT:
         raise ArgumentError(
-            f"The interpolation {shown(interpolation)} is unknown",
+            f"The interpolation {quoted(interpolation)} is unknown",
             expected="one of " + ", ".join(map(repr, _SUPPORT)),
         )
     scale = source / target

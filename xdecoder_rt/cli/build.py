@@ -13,7 +13,7 @@ from xdecoder_rt.cli.engine_options import (
 from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, size, task_names
 from xdecoder_rt.cli.output import Progress, Report, check_writable, note
 from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert_options
-from xdecoder_rt.errors import ArgumentError, CheckpointError, shown
+from xdecoder_rt.errors import ArgumentError, CheckpointError, quoted
 from xdecoder_rt.export.options import BACKENDS, BuildOptions
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.tasks import TASKS
@@ -169,7 +169,7 @@ def _source(args: argparse.Namespace) -> Path | None:
     checkpoint: Path | None = args.checkpoint
     if checkpoint is not None and is_plan(checkpoint):
         raise CheckpointError(
-            f"{shown(str(checkpoint), 200)} is a plan, not a checkpoint",
+            f"{quoted(str(checkpoint), 200)} is a plan, not a checkpoint",
             expected="a .safetensors or .pt file",
             fix="name it with --plan",
         )

@@ -21,7 +21,7 @@ from xdecoder_rt.cli.images import (
 from xdecoder_rt.cli.options import add_caption, add_engine, add_json, add_plan, add_strict
 from xdecoder_rt.cli.output import Report, harmless
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.errors import ArgumentError, ImageError, shown
+from xdecoder_rt.errors import ArgumentError, ImageError, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,7 +188,7 @@ def _region(
         (found,) = engine.refer(state, [args.region], strict=args.strict)
         if not found.mask.any():
             raise ImageError(
-                f"{shown(path, 200)} holds nothing that {shown(args.region)} means",
+                f"{quoted(path, 200)} holds nothing that {quoted(args.region)} means",
                 fix="describe it otherwise, or give --box",
             )
         return _Region(args.region, found.mask, found.to_dict())
@@ -197,7 +197,7 @@ def _region(
             mask = read_region(args.box, state.letterbox.source)
         except ArgumentError as error:
             raise ImageError(
-                f"{shown(path, 200)}: {error.what}", expected=error.expected, fix=error.fix
+                f"{quoted(path, 200)}: {error.what}", expected=error.expected, fix=error.fix
             ) from error
         return _Region(f"box {','.join(f'{edge:g}' for edge in args.box)}", mask, {"box": args.box})
     return None
@@ -233,6 +233,6 @@ def _box(text: str) -> list[float]:
     """Four numbers from ``L,T,R,B``, for argparse."""
     if not re.fullmatch(rf"{_NUMBER}(?:,{_NUMBER}){{3}}", text.replace(" ", "")):
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not left,top,right,bottom in pixels, such as 120,80,360,300"
+            f"{quoted(text)} is not left,top,right,bottom in pixels, such as 120,80,360,300"
         )
     return [float(edge) for edge in text.split(",")]

@@ -9,7 +9,7 @@ from typing import Any
 from xdecoder_rt.cli.images import ImageList
 from xdecoder_rt.cli.options import BACKENDS, add_json, add_threads, positive
 from xdecoder_rt.cli.output import Report, printable, table
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 SUMMARY = "compare two plans of one model: every output, masks, labels"
 DESCRIPTION = """\
@@ -89,14 +89,14 @@ def run(args: argparse.Namespace) -> int:
     ):
         if tried.manifest.model.weights_sha256 != base.manifest.model.weights_sha256:
             raise ArgumentError(
-                f"{shown(str(args.plan), 200)} and {shown(str(args.against), 200)} hold different "
+                f"{quoted(str(args.plan), 200)} and {quoted(str(args.against), 200)} hold different "
                 "weights",
                 expected="two plans that were built from one checkpoint",
             )
         sizes = [set(engine.manifest.input.sizes) for engine in (tried, base)]
         if sizes[0] != sizes[1]:
             raise ArgumentError(
-                f"{shown(str(args.plan), 200)} and {shown(str(args.against), 200)} have different "
+                f"{quoted(str(args.plan), 200)} and {quoted(str(args.against), 200)} have different "
                 "input sizes",
                 expected="two plans that were built with the same --size",
             )
@@ -171,5 +171,5 @@ def _share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 1")
     return value

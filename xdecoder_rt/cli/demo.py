@@ -25,7 +25,7 @@ from xdecoder_rt.cli.options import (
 )
 from xdecoder_rt.cli.output import Report, note, printable
 from xdecoder_rt.cli.sinks import Sink, Window, open_output
-from xdecoder_rt.errors import ArgumentError, VocabularyError, shown
+from xdecoder_rt.errors import ArgumentError, VocabularyError, quoted
 from xdecoder_rt.streams.frames import open_source
 from xdecoder_rt.streams.mailbox import Frame, FrameReader
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     report = Report(args.json)
     if args.output is not None and os.path.realpath(args.output) == os.path.realpath(args.source):
         raise ArgumentError(
-            f"{shown(args.output, 200)} is the source itself",
+            f"{quoted(args.output, 200)} is the source itself",
             fix="keep the pictures somewhere else",
         )
     words = read_words(args)

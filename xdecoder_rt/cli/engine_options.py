@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xdecoder_rt.backends.tensorrt.library import BACKENDS
 from xdecoder_rt.cli.options import positive
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.export.tensorrt.options import MAX_ROWS, EngineOptions
 from xdecoder_rt.words.cache import default_directory
 
@@ -106,7 +106,7 @@ def _capability(text: str) -> int:
     match = re.fullmatch(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])", text.lower())
     if not match:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a compute capability, such as 89 or 8.9"
+            f"{quoted(text)} is not a compute capability, such as 89 or 8.9"
         )
     return int(match[1] + match[2])
 
@@ -115,5 +115,5 @@ def _memory(text: str) -> int:
     """Bytes from ``512M`` or ``2G``, for argparse."""
     match = re.fullmatch(r"([1-9][0-9]{0,6})([MG]?)(?:i?B)?", text.upper().replace("IB", "B"))
     if not match:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a size such as 512M or 2G")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a size such as 512M or 2G")
     return int(match[1]) * _UNITS[match[2]]

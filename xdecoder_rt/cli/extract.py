@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xdecoder_rt.cli.options import add_json, add_plan, size
 from xdecoder_rt.cli.output import Report, check_writable, printable, writer
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.plan.contents import graph_members
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest, size_key
@@ -87,7 +87,7 @@ def _member(manifest: Manifest, graph: str, wanted: tuple[int, int] | None) -> s
     found = {key: member for name, key, member in graph_members(manifest.graphs) if name == graph}
     if not found:
         raise ArgumentError(
-            f"The plan has no graph {shown(graph)}",
+            f"The plan has no graph {quoted(graph)}",
             expected="one of "
             + ", ".join(dict.fromkeys(name for name, _, _ in graph_members(manifest.graphs))),
         )

@@ -12,7 +12,7 @@ from typing import Any
 from xdecoder_rt.cli.engine_layers import layer_tables, precision_table
 from xdecoder_rt.cli.options import add_cache, add_json, add_plan
 from xdecoder_rt.cli.output import Report, count, printable, table
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.export.tensorrt.layers import LAYERS, from_json, precisions
 from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         layers = from_json(plan.read(LAYERS)) if LAYERS in plan.names else None
     if args.layers and layers is None:
         raise ArgumentError(
-            f"{shown(str(args.plan), 200)} lists no layers",
+            f"{quoted(str(args.plan), 200)} lists no layers",
             expected="a plan built with --backend tensorrt or tensorrt_rtx",
         )
     report.text(f"{printable(str(args.plan), 200)}  {total / 1e6:.1f} MB, every member whole\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.output import STDOUT
-from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def read_choices(args: argparse.Namespace) -> list[str] | None:
 def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
     if not re.fullmatch(r"\+?[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number of at least 1")
     return int(text)
 
 
@@ -245,7 +245,7 @@ def size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
     if not match or not all(int(side) for side in match.groups()):
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not HEIGHTxWIDTH in pixels, such as 512x512"
+            f"{quoted(text)} is not HEIGHTxWIDTH in pixels, such as 512x512"
         )
     return int(match[1]), int(match[2])
 
@@ -256,7 +256,7 @@ def task_names(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in TASKS:
             raise argparse.ArgumentTypeError(
-                f"there is no task {shown(name)}; tasks are {', '.join(TASKS)}"
+                f"there is no task {quoted(name)}; tasks are {', '.join(TASKS)}"
             )
         if names.count(name) > 1:
             raise argparse.ArgumentTypeError(f"the task {name} is there twice")
@@ -271,7 +271,7 @@ def _carried(path: str, name: str) -> Vocabulary:
         found = PlanWords(plan).vocabularies()
         if name not in found:
             raise VocabularyError(
-                f"The plan carries no vocabulary {shown(name)}",
+                f"The plan carries no vocabulary {quoted(name)}",
                 expected=", ".join(found) or "none at all",
                 fix="xdecoder-rt vocab embed --into writes a plan that does",
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.errors import printable as printable
 
 STDOUT = "-"
@@ -122,7 +122,7 @@ def check_writable(path: str | os.PathLike[str], what: str) -> None:
     if target.is_dir():
         raise _unwritable(path, what, "it is a folder")
     if not folder.is_dir():
-        raise _unwritable(path, what, f"there is no folder {shown(str(folder), 200)}")
+        raise _unwritable(path, what, f"there is no folder {quoted(str(folder), 200)}")
     if not os.access(target if _is_special(target) else folder, os.W_OK):
         raise _unwritable(path, what, "there is no permission to")
 
@@ -199,7 +199,7 @@ def _refuse_other_content(path: Path) -> None:
         raise _unwritable(path, "the JSON", error.strerror or str(error)) from error
     if head and head[:1] not in (b"{", b"["):
         raise ArgumentError(
-            f"{shown(str(path), 200)} exists and holds something else than JSON",
+            f"{quoted(str(path), 200)} exists and holds something else than JSON",
             expected="--json alone, for standard output, or --json with a file for it",
             fix="put --json last, or name another file",
         )
@@ -207,6 +207,6 @@ def _refuse_other_content(path: Path) -> None:
 
 def _unwritable(path: str | os.PathLike[str], what: str, reason: str) -> ArgumentError:
     return ArgumentError(
-        f"{shown(os.fspath(path), 200)} cannot be written: {reason}",
+        f"{quoted(os.fspath(path), 200)} cannot be written: {reason}",
         fix=f"choose another place for {what}",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.output import check_writable, writer
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +63,7 @@ def destinations(
         allowed = PICTURE_FORMATS if suffix is None else (suffix,)
         if path.suffix.lower() not in allowed:
             raise ArgumentError(
-                f"{shown(target, 200)} is no name for {what}",
+                f"{quoted(target, 200)} is no name for {what}",
                 expected=f"a file ending in {' or '.join(allowed)}",
             )
         files = [path]
@@ -71,7 +71,7 @@ def destinations(
     for file in files:
         if os.path.realpath(file) in inputs:
             raise ArgumentError(
-                f"{shown(str(file), 200)} is one of the images",
+                f"{quoted(str(file), 200)} is one of the images",
                 fix=f"choose another place for {what}",
             )
         check_writable(file, what)
@@ -84,7 +84,7 @@ def _in_folder(images: ImageList, folder: Path, suffix: str, what: str) -> list[
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArgumentError(
-            f"The folder {shown(str(folder), 200)} for {what} cannot be made: "
+            f"The folder {quoted(str(folder), 200)} for {what} cannot be made: "
             f"{error.strerror or error}",
             expected="a folder, as there are several images" if images.are_several else None,
         ) from error

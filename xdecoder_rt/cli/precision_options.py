@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from xdecoder_rt.cli.options import positive
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.export.options import (
     CALIBRATION_IMAGES,
     ESTIMATORS,
@@ -136,5 +136,5 @@ def _share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 100.0:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number from 0 to 100")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 100")
     return value

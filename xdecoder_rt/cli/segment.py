@@ -30,7 +30,7 @@ from xdecoder_rt.cli.options import (
 from xdecoder_rt.cli.output import Report, counted, writer
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import segment_table
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine
@@ -118,7 +118,7 @@ def _refuse_one_file(pictures: Sequence[Path | None], labels: Sequence[Path | No
     for picture, label_png in zip(pictures, labels, strict=True):
         if picture and label_png and os.path.realpath(picture) == os.path.realpath(label_png):
             raise ArgumentError(
-                f"{shown(str(picture), 200)} would be both the picture and the labels",
+                f"{quoted(str(picture), 200)} would be both the picture and the labels",
                 fix="give --labels-png another place than --output",
             )
 

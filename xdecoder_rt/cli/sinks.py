@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from xdecoder_rt.cli.output import check_writable
 from xdecoder_rt.cli.pictures import write_picture
-from xdecoder_rt.errors import ArgumentError, require, shown
+from xdecoder_rt.errors import ArgumentError, quoted, require
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,7 +49,7 @@ class Folder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArgumentError(
-                f"The folder {shown(str(path), 200)} cannot be made: {error.strerror or error}"
+                f"The folder {quoted(str(path), 200)} cannot be made: {error.strerror or error}"
             ) from error
         self._path = path
         check_writable(self._file(0), "the pictures")
@@ -125,7 +125,7 @@ class Video:
         self._writer = self._cv2.VideoWriter(str(self._temporary), codec, self._fps, size)
         if not self._writer.isOpened():
             raise ArgumentError(
-                f"OpenCV cannot write the video {shown(str(self._path), 200)}",
+                f"OpenCV cannot write the video {quoted(str(self._path), 200)}",
                 expected=f"one of {', '.join(CODECS)}, and a picture of at least 2 x 2 pixels",
                 fix="name a folder to get pictures instead",
             )
@@ -196,7 +196,7 @@ def open_output(target: str, fps: float) -> Sink:
         return Video(path, fps)
     if suffix and not path.is_dir() and not target.endswith(os.sep):
         raise ArgumentError(
-            f"{shown(target, 200)} is neither a folder nor a video",
+            f"{quoted(target, 200)} is neither a folder nor a video",
             expected=f"a name without an ending for a folder, or one of {', '.join(CODECS)}",
         )
     return Folder(path)

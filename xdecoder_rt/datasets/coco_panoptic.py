@@ -30,7 +30,7 @@ from xdecoder_rt.datasets.labelled_folder import (
     LabelledFolder,
     LabelledFolderWriter,
 )
-from xdecoder_rt.errors import ArgumentError, DatasetError, shown
+from xdecoder_rt.errors import ArgumentError, DatasetError, quoted
 from xdecoder_rt.json_reader import Rule
 
 _MAX_COCO_ID = (1 << 24) - 1
@@ -233,7 +233,7 @@ def _named(
             raise record.error(
                 f"'category_id' is {segment.category_id}, which no category has",
                 at=f"segment {index}",
-                expected=f"one of {shown(sorted(categories))}",
+                expected=f"one of {quoted(sorted(categories))}",
             )
         segments.append(
             Segment(segment.id, category.name, category.isthing, segment.area, segment.iscrowd)

@@ -14,7 +14,7 @@ from typing import Annotated, TypeAlias, TypeVar
 
 from xdecoder_rt.datasets.items import repeated
 from xdecoder_rt.datasets.plain_pickle import MAX_BYTES, parse_pickle
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.json_reader import JsonFault, Rule, parse_json, read_part
 
 __all__ = ["Document", "Flag", "Name", "Words", "read_document"]
@@ -48,7 +48,7 @@ class Document:
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
             kind = "null" if value is None else "a list" if isinstance(value, list) else ""
-            raise DatasetError(f"{where} is {kind or shown(value)}", expected="a JSON object")
+            raise DatasetError(f"{where} is {kind or quoted(value)}", expected="a JSON object")
         self._values: dict[str, object] = value
         self.where = where
 
@@ -116,7 +116,7 @@ class Document:
         absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
         if absolute or ".." in PureWindowsPath(name).parts:
             raise self.error(
-                f"{key!r} is {shown(name)}, which is outside the folder",
+                f"{key!r} is {quoted(name)}, which is outside the folder",
                 expected=f"a path relative to {root}",
             )
         return root / name
@@ -130,7 +130,7 @@ class Document:
     def check_file(self, key: str, path: Path) -> None:
         """Refuse the path that stands under `key` where no file is."""
         if not os.path.isfile(path):  # False, not an exception, for an impossible name
-            raise self.error(f"{key!r} names {shown(str(path))}, which does not exist")
+            raise self.error(f"{key!r} names {quoted(str(path))}, which does not exist")
 
     def _worded(self, fault: JsonFault) -> DatasetError:
         """The error of a fault: ``FILE, item 3, segment 0: 'id' is null``."""

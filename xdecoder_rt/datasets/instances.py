@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.documents import Document, Flag, Words
-from xdecoder_rt.errors import ArgumentError, DatasetError, require, shown
+from xdecoder_rt.errors import ArgumentError, DatasetError, quoted, require
 from xdecoder_rt.json_reader import Rule
 from xdecoder_rt.masks.rle import decode_mask
 
@@ -107,7 +107,7 @@ def read_instance(
     if annotation.category_id not in categories:
         raise record.error(
             f"'category_id' is {annotation.category_id}, which no category has",
-            expected=f"one of {shown(sorted(categories))}",
+            expected=f"one of {quoted(sorted(categories))}",
         )
     shape = _read_shape(record, annotation.segmentation, size)
     return Instance(id_, categories[annotation.category_id], annotation.iscrowd, shape)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 
 _T = TypeVar("_T")
 
@@ -118,15 +118,17 @@ def check_vocabulary(
         raise DatasetError(f"{where}: 'vocabulary' is empty", expected="at least one label")
     if (label := repeated(vocabulary)) is not None:
         raise DatasetError(
-            f"{where}: 'vocabulary' has {shown(label)} twice", expected="distinct labels"
+            f"{where}: 'vocabulary' has {quoted(label)} twice", expected="distinct labels"
         )
     if (label := repeated(stuff)) is not None:
-        raise DatasetError(f"{where}: 'stuff' has {shown(label)} twice", expected="distinct labels")
+        raise DatasetError(
+            f"{where}: 'stuff' has {quoted(label)} twice", expected="distinct labels"
+        )
     known = set(vocabulary)
     for label in stuff:
         if label not in known:
             raise DatasetError(
-                f"{where}: 'stuff' has {shown(label)}, which is not in 'vocabulary'",
+                f"{where}: 'stuff' has {quoted(label)}, which is not in 'vocabulary'",
                 fix="add it to 'vocabulary' or take it from 'stuff'",
             )
     return tuple(vocabulary), frozenset(stuff)
@@ -146,11 +148,11 @@ def check_ids(ids: NDArray[np.integer[Any]], segments: Sequence[Segment], where:
     found, listed = areas_of(ids).keys(), {segment.id for segment in segments}
     if unlisted := sorted(found - listed):
         raise DatasetError(
-            f"{where} has ids that its item does not list as segments: {shown(unlisted)}",
-            expected=f"0 (unlabelled) or one of {shown(sorted(listed))}",
+            f"{where} has ids that its item does not list as segments: {quoted(unlisted)}",
+            expected=f"0 (unlabelled) or one of {quoted(sorted(listed))}",
         )
     if absent := sorted(listed - found):
-        raise DatasetError(f"{where} has no pixel of the segments listed: {shown(absent)}")
+        raise DatasetError(f"{where} has no pixel of the segments listed: {quoted(absent)}")
 
 
 def check_areas(ids: NDArray[np.integer[Any]], segments: Sequence[Segment], where: str) -> None:

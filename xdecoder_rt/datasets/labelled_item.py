@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xdecoder_rt.datasets.documents import Document, Flag, Name
 from xdecoder_rt.datasets.image_files import check_same_size, read_id_png, read_rgb
 from xdecoder_rt.datasets.items import Phrase, Question, Segment, check_areas, check_ids, repeated
-from xdecoder_rt.errors import shown
+from xdecoder_rt.errors import quoted
 from xdecoder_rt.json_reader import Rule
 
 MAX_SEGMENT_ID = 255
@@ -123,7 +123,7 @@ def parse_item(root: Path, document: Document, isthing: Mapping[str, bool]) -> I
     for index, question in enumerate(item.questions):
         if (choice := repeated(question.choices or ())) is not None:
             raise document.error(
-                f"'choices' has {shown(choice)} twice",
+                f"'choices' has {quoted(choice)} twice",
                 at=f"question {index}",
                 expected="distinct choices",
             )
@@ -142,7 +142,7 @@ def _check_segment(
 ) -> None:
     if not 1 <= segment.id <= MAX_SEGMENT_ID:
         raise document.error(f"'id' is {segment.id}", at=at, expected=f"1 to {MAX_SEGMENT_ID}")
-    label = shown(segment.label)
+    label = quoted(segment.label)
     if segment.label not in isthing:
         raise document.error(
             f"the label {label} is not in 'vocabulary'",
@@ -165,7 +165,7 @@ def _check_phrase(
         raise document.error(f"'ids' has {twice} twice", at=at, expected="distinct ids")
     if unknown := sorted(set(phrase.ids) - segment_ids):
         raise document.error(
-            f"'ids' names segments that the item does not have: {shown(unknown)}",
+            f"'ids' names segments that the item does not have: {quoted(unknown)}",
             at=at,
             expected=f"ids among {sorted(segment_ids)}",
         )

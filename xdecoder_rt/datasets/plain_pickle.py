@@ -11,7 +11,7 @@ import pickletools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 
 MAX_BYTES = 1 << 28
 """Longest pickle read; RefCOCO's are about a fifth of it."""
@@ -58,7 +58,7 @@ def parse_pickle(data: bytes, where: str) -> object:
         raise
     except ValueError as error:  # from pickletools
         raise DatasetError(
-            f"{where} is not a whole pickle: {shown(str(error))}", expected=_EXPECTED
+            f"{where} is not a whole pickle: {quoted(str(error))}", expected=_EXPECTED
         ) from error
     return machine.result()
 
@@ -166,7 +166,7 @@ class _Machine:
 
     def _recall(self, index: int) -> None:
         if index not in self._memo:
-            raise self._error(f"recalls the memo's {shown(index)}, which is empty", _EXPECTED)
+            raise self._error(f"recalls the memo's {quoted(index)}, which is empty", _EXPECTED)
         self._stack.append(self._memo[index])
 
     def _check_protocol(self, protocol: int) -> None:

@@ -21,7 +21,7 @@ from xdecoder_rt.datasets.image_files import read_rgb, read_size
 from xdecoder_rt.datasets.instances import Instance, paint, read_instance
 from xdecoder_rt.datasets.items import Phrase, Question, Segment, areas_of, check_vocabulary
 from xdecoder_rt.datasets.text_items import ItemSet
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def read_referring(
                 expressions.setdefault(image_id, []).append((text, meant))
     if not expressions:
         raise DatasetError(
-            f"{where} has no expressions of the split {shown(split)}",
-            expected=f"one of {shown(sorted(splits))}",
+            f"{where} has no expressions of the split {quoted(split)}",
+            expected=f"one of {quoted(sorted(splits))}",
         )
     items = []
     for image_id, texts in expressions.items():

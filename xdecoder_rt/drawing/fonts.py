@@ -6,7 +6,7 @@ import math
 
 from PIL import ImageDraw, ImageFont
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 __all__ = ["Font", "line_height", "load_font", "text_colour", "text_size"]
 
@@ -29,7 +29,7 @@ def load_font(path: str | None, size: int) -> Font:
         return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
     except OSError as error:
         raise ArgumentError(
-            f"The font {shown(path)} cannot be read", expected="a TrueType or OpenType file"
+            f"The font {quoted(path)} cannot be read", expected="a TrueType or OpenType file"
         ) from error
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
 from xdecoder_rt.engine import Engine
-from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, shown
+from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, quoted
 from xdecoder_rt.evaluation.absent import AbsentWords
 from xdecoder_rt.evaluation.captions import CaptionScores, require_scorers
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
@@ -70,7 +70,7 @@ def evaluate(
         raise ArgumentError(f"'limit' is {limit}", expected="at least 1, or None")
     wanted = tuple(TASKS if tasks is None else tasks)
     if not wanted or not set(wanted) <= set(TASKS):
-        raise ArgumentError(f"'tasks' is {shown(tasks)}", expected=f"some of {', '.join(TASKS)}")
+        raise ArgumentError(f"'tasks' is {quoted(tasks)}", expected=f"some of {', '.join(TASKS)}")
     items = dataset.items[:limit]
     notes: list[str] = []
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.parity.settings import Settings, size_divisor
@@ -277,7 +277,7 @@ def _read_images(
         name = entry.name
         if name not in inputs or not _is_picture(inputs[name]):
             raise DatasetError(
-                f"inputs.npz has no image {shown(name)}, which config.json names",
+                f"inputs.npz has no image {quoted(name)}, which config.json names",
                 expected="a uint8 array of HxWx3",
             )
         blocked = inputs.get(name + BLOCKED_PIXELS)
@@ -293,13 +293,14 @@ def _image(
     stated = (entry.height or height, entry.width or width)
     if stated != (height, width):
         raise DatasetError(
-            f"The image {shown(name)} is {height}x{width}", expected=f"{stated} as config.json says"
+            f"The image {quoted(name)} is {height}x{width}",
+            expected=f"{stated} as config.json says",
         )
     output = (entry.output_height or height, entry.output_width or width)
     padded = (_round_up(height, divisor), _round_up(width, divisor))
     if padded[0] % 32 or padded[1] % 32:
         raise DatasetError(
-            f"The image {shown(name)} is {padded[0]}x{padded[1]} when it is padded",
+            f"The image {quoted(name)} is {padded[0]}x{padded[1]} when it is padded",
             expected="multiples of 32, which is what the network halves five times",
         )
     frame = np.zeros((*padded, 3), np.uint8)

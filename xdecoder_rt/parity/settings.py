@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.json_reader import JsonFault, Rule, read_part
 from xdecoder_rt.models.config import (
     IMAGENET_MEAN,
@@ -128,7 +128,7 @@ class Settings:
         for key, only in _ONLY:
             if key in self._values and self._values[key] != only:
                 raise DatasetError(
-                    f"The fixture's network has {key} = {shown(self._values[key])}",
+                    f"The fixture's network has {key} = {quoted(self._values[key])}",
                     expected=f"{only!r}, as in the published models: no other is implemented",
                 )
 
@@ -243,4 +243,4 @@ def _check_multiple(key: str, value: int, divisor: int) -> None:
 
 
 def _wrong(key: str, value: object, expected: str) -> DatasetError:
-    return DatasetError(f"The hyper-parameter {key} is {shown(value)}", expected=expected)
+    return DatasetError(f"The hyper-parameter {key} is {quoted(value)}", expected=expected)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
-from xdecoder_rt.errors import PlanError, shown
+from xdecoder_rt.errors import PlanError, quoted
 
 __all__ = ["ALIGNMENT", "ArchiveWriter", "Member", "check_member_name", "read_directory"]
 
@@ -87,7 +87,7 @@ def check_member_name(name: str) -> str:
     """
     if len(name) > _NAME_LIMIT or not _NAME.fullmatch(name):
         raise PlanError(
-            f"The member name {shown(name)} is not allowed",
+            f"The member name {quoted(name)} is not allowed",
             expected="a relative path of letters, digits and ._+@- inside the archive",
         )
     return name
@@ -257,10 +257,10 @@ def _checked_name(entry: _Entry) -> str:
     text = entry.raw_name.decode("latin-1")
     mode_type = (entry.attributes >> 16) & _TYPE_BITS if entry.system == _UNIX else 0
     if text.endswith(("/", "\\")) or entry.attributes & _MS_DIRECTORY:
-        raise PlanError(f"The member {shown(text)} is a directory", expected="plain files only")
+        raise PlanError(f"The member {quoted(text)} is a directory", expected="plain files only")
     if mode_type not in (0, _REGULAR):
         raise PlanError(
-            f"The member {shown(text)} is a link or a device", expected="plain files only"
+            f"The member {quoted(text)} is a link or a device", expected="plain files only"
         )
     name = check_member_name(text)
     if entry.flags & _ENCRYPTED_FLAG:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import BuildError, PlanError, shown
+from xdecoder_rt.errors import BuildError, PlanError, quoted
 from xdecoder_rt.plan.archive import ArchiveWriter, Member, check_member_name, read_directory
 from xdecoder_rt.plan.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, MemberInfo
 
@@ -83,7 +83,7 @@ class Plan:
         except PlanError as error:
             file.close()
             raise type(error)(
-                f"{shown(str(location), 200)}: {error.what}",
+                f"{quoted(str(location), 200)}: {error.what}",
                 expected=error.expected,
                 fix=error.fix,
             ) from error
@@ -169,7 +169,7 @@ class Plan:
     def _member(self, name: str) -> Member:
         if name not in self.manifest.members:
             raise PlanError(
-                f"{shown(str(self.path), 200)} has no member {shown(name)}",
+                f"{quoted(str(self.path), 200)} has no member {quoted(name)}",
                 fix="xdecoder-rt info lists the members of a plan",
             )
         return self._members[name]
@@ -177,7 +177,7 @@ class Plan:
     def _verify(self, name: str) -> BinaryIO:
         """Checks a member's digest, once; gives the open file. The caller holds the lock."""
         if self._file is None:
-            raise PlanError(f"{shown(str(self.path), 200)} is closed", fix="open it again")
+            raise PlanError(f"{quoted(str(self.path), 200)} is closed", fix="open it again")
         if name in self._verified:
             return self._file
         member = self._members[name]
@@ -188,7 +188,7 @@ class Plan:
             digest.update(self._file.read(min(_CHUNK, member.size - start)))
         if digest.hexdigest() != self.manifest.members[name].sha256:
             raise PlanError(
-                f"{shown(str(self.path), 200)}: the member {name!r} is damaged: its SHA-256 is not "
+                f"{quoted(str(self.path), 200)}: the member {name!r} is damaged: its SHA-256 is not "
                 "the one in the manifest",
                 fix="fetch or build the plan again",
             )
@@ -197,7 +197,7 @@ class Plan:
 
 
 def _open_file(path: Path) -> BinaryIO:
-    name = shown(str(path), 200)
+    name = quoted(str(path), 200)
     try:
         # O_NONBLOCK: a named pipe would otherwise block here for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -244,7 +244,7 @@ def _refuse_other_formats(path: Path, file: BinaryIO, size: int) -> None:
             fix="build a plan from it: xdecoder-rt build --checkpoint FILE",
         )
     raise PlanError(
-        f"The file is not a plan: it begins with {shown(head[:8])}",
+        f"The file is not a plan: it begins with {quoted(head[:8])}",
         expected="a ZIP archive written by xdecoder-rt build",
     )
 
@@ -331,7 +331,7 @@ def write_plan(
             archive.close()
     except OSError as error:
         raise BuildError(
-            f"The plan {shown(str(path), 200)} could not be written: {error.strerror or error}",
+            f"The plan {quoted(str(path), 200)} could not be written: {error.strerror or error}",
             fix="free some space or choose another place; nothing was left behind",
         ) from error
     return written

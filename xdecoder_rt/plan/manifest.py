@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeAlias
 
-from xdecoder_rt.errors import PlanError, PlanVersionError, shown
+from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import INDEX, KERNELS
 from xdecoder_rt.plan.archive import check_member_name
@@ -346,7 +346,7 @@ def _check_agreement(manifest: Manifest) -> None:
         _fail("input.batch", f"is [{low}, {high}]", "the smallest batch before the largest")
     for template in manifest.text.templates:
         if template.count("{}") != 1:
-            _fail("text.templates", f"holds {shown(template, 40)}", 'exactly one "{}"')
+            _fail("text.templates", f"holds {quoted(template, 40)}", 'exactly one "{}"')
     sizes = {size_key(size) for size in manifest.input.sizes}
     if len(sizes) != len(manifest.input.sizes):
         _fail("input", "has a size twice", "each input size once")

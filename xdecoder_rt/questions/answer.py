@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xdecoder_rt import tasks
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.results import Answer
 from xdecoder_rt.rows import Group
 from xdecoder_rt.runtime import Runtime
@@ -77,13 +77,13 @@ def check_choices(choices: Sequence[str] | None, answers: Sequence[str]) -> tupl
             )
         return tuple(answers)
     if isinstance(choices, str) or not isinstance(choices, Sequence):
-        raise ArgumentError(f"choices is {shown(choices)}", expected="a list of answers")
+        raise ArgumentError(f"choices is {quoted(choices)}", expected="a list of answers")
     texts = tuple(check_text(choice, f"Choice {i}") for i, choice in enumerate(choices))
     if not texts:
         raise ArgumentError("There are no choices", expected="at least one, or None")
     if len(set(texts)) < len(texts):
         twice = next(text for i, text in enumerate(texts) if text in texts[:i])
-        raise ArgumentError(f"The choice {shown(twice)} is there twice", expected="each once")
+        raise ArgumentError(f"The choice {quoted(twice)} is there twice", expected="each once")
     return texts
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xdecoder_rt import tasks
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.results import Reference
@@ -82,7 +82,7 @@ def check_phrases(phrases: Sequence[str], limit: int) -> list[str]:
         VocabularyError: one is empty or unreadable.
     """
     if isinstance(phrases, str) or not isinstance(phrases, Sequence):
-        raise ArgumentError(f"phrases is {shown(phrases)}", expected="a list of phrases")
+        raise ArgumentError(f"phrases is {quoted(phrases)}", expected="a list of phrases")
     if not phrases:
         raise ArgumentError("There are no phrases", expected="at least one")
     if len(phrases) > limit:

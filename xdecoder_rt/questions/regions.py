@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.results import Reference
 from xdecoder_rt.rows import LEVEL_STRIDES, RegionLevels
@@ -59,7 +59,7 @@ def _box(source: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         box = np.empty(0)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise ArgumentError(
-            f"The region is {shown(source)}",
+            f"The region is {quoted(source)}",
             expected="a bool mask [H, W], a box (left, top, right, bottom), or a Reference",
         )
     height, width = size

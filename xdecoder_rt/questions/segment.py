@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import classify
@@ -56,7 +56,7 @@ class SegmentQuestion:
         runtime.require("segment")
         if rule not in SEGMENT_RULES:
             raise ArgumentError(
-                f"There is no segmentation task {shown(rule)}",
+                f"There is no segmentation task {quoted(rule)}",
                 expected=", ".join(repr(name) for name in SEGMENT_RULES),
             )
         return cls(Vocabulary.parse(vocabulary, stuff), rule)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from xdecoder_rt.errors import ImageError, XDecoderError, printable, require, shown
+from xdecoder_rt.errors import ImageError, XDecoderError, printable, quoted, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ def open_source(text: str, fps: float | None = None) -> FrameSource:
         return ImageFolder(path, fps or FOLDER_FPS)
     if not path.exists():
         raise ImageError(
-            f"There is no video or folder {shown(text, 200)}",
+            f"There is no video or folder {quoted(text, 200)}",
             expected="a camera's number (0 is the first), a video file, or a folder of images",
         )
     return Capture(text, f"video {path.name}", fps)
@@ -73,7 +73,7 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         ImageError: the folder holds no images, or cannot be read.
     """
-    name = shown(str(folder), 200)
+    name = quoted(str(folder), 200)
     try:
         files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.json_reader import Rule, check_fields
 from xdecoder_rt.tasks import TASKS
 
@@ -54,7 +54,7 @@ class SourceSpec:
             weight = math.nan
         if not path or not (math.isfinite(weight) and weight > 0):
             raise ArgumentError(
-                f"The training source {shown(text)} cannot be read",
+                f"The training source {quoted(text)} cannot be read",
                 expected="PATH or PATH=WEIGHT with a positive weight, for example scenes/train=2",
             )
         return cls(Path(path), weight)
@@ -198,7 +198,7 @@ class TrainConfig:
             )
         if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise ArgumentError(
-                f"tasks is {shown(list(self.tasks))}", expected=f"some of {', '.join(TASKS)}"
+                f"tasks is {quoted(list(self.tasks))}", expected=f"some of {', '.join(TASKS)}"
             )
         if self.train_only == "class-embedding" and set(self.tasks) == {"caption"}:
             raise ArgumentError(
@@ -218,7 +218,7 @@ class TrainConfig:
         names = {}
         for path in self.validation:
             if self.validation.count(path) > 1:
-                raise ArgumentError(f"The validation data {shown(str(path))} are named twice")
+                raise ArgumentError(f"The validation data {quoted(str(path))} are named twice")
             ending = path.parts
             for count in range(1, len(path.parts)):
                 same = [p for p in self.validation if p.parts[-count:] == path.parts[-count:]]

@@ -20,7 +20,7 @@ from xdecoder_rt.datasets.join import join_by_image
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.datasets.referring import read_referring
 from xdecoder_rt.datasets.vqa import find_answers, read_vqa
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.scenes.bank.composed import ComposedScenes
 from xdecoder_rt.scenes.bank.store import INDEX
 
@@ -77,7 +77,7 @@ def _open_one(path: Path) -> PanopticDataset:
         return read_referring(value, str(path), instances, images, split or "train")
     if split is not None:
         raise DatasetError(
-            f"{path} has no split {shown(split)}",
+            f"{path} has no split {quoted(split)}",
             expected="a split of RefCOCO refs alone",
             fix="leave '#' and what follows it out",
         )

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import PlanError, VocabularyError, shown
+from xdecoder_rt.errors import PlanError, VocabularyError, quoted
 from xdecoder_rt.plan.file import Plan, Source, write_plan
 from xdecoder_rt.plan.manifest import Manifest, VocabularyInfo
 from xdecoder_rt.words.cache import TextCache
@@ -65,7 +65,7 @@ class PlanWords:
             rows = np.frombuffer(self._plan.view(info.embeddings), "<f4")
             if rows.size != (info.count + 1) * text.proj_dim:
                 raise PlanError(
-                    f"The vocabulary {shown(info.name)} of the plan has {rows.size:,} values",
+                    f"The vocabulary {quoted(info.name)} of the plan has {rows.size:,} values",
                     expected=f"{info.count} + 1 embeddings of {text.proj_dim}",
                 )
             keys = [class_key(one) for one in (*words.texts, text.background)]
@@ -77,12 +77,12 @@ class PlanWords:
             words = Vocabulary.from_list(from_json(self._plan.read(info.texts)))
         except VocabularyError as error:
             raise PlanError(
-                f"The vocabulary {shown(info.name)} of the plan is unusable: {error.what}",
+                f"The vocabulary {quoted(info.name)} of the plan is unusable: {error.what}",
                 expected=error.expected,
             ) from error
         if len(words.texts) != info.count:
             raise PlanError(
-                f"The vocabulary {shown(info.name)} of the plan has {len(words.texts)} texts",
+                f"The vocabulary {quoted(info.name)} of the plan has {len(words.texts)} texts",
                 expected=f"the {info.count} that the manifest says",
             )
         return words
@@ -115,7 +115,7 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise VocabularyError(
-            f"The name {shown(name)} cannot be a vocabulary's",
+            f"The name {quoted(name)} cannot be a vocabulary's",
             expected="at most 60 letters, digits, - and _",
             fix="rename the file of words, or say --name with vocab embed",
         )

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import PlanError, VocabularyError, shown
+from xdecoder_rt.errors import PlanError, VocabularyError, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 
 __all__ = ["MAGIC", "EmbeddingFile", "is_embedding_file"]
@@ -82,7 +82,7 @@ class EmbeddingFile:
                 file.write(digest.digest())
         except OSError as error:
             raise VocabularyError(
-                f"The embeddings {shown(str(path), 200)} cannot be written: "
+                f"The embeddings {quoted(str(path), 200)} cannot be written: "
                 f"{error.strerror or error}"
             ) from error
 
@@ -93,7 +93,7 @@ class EmbeddingFile:
         Raises:
             VocabularyError: there is none, it is not such a file, or it is damaged.
         """
-        name = shown(str(path), 200)
+        name = quoted(str(path), 200)
         try:
             size = Path(path).stat().st_size
             if size > _SIZE_LIMIT:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, VocabularyError, shown, warn_caller
+from xdecoder_rt.errors import ArgumentError, VocabularyError, quoted, warn_caller
 from xdecoder_rt.plan.manifest import TextInfo
 from xdecoder_rt.words.cache import TextCache
 from xdecoder_rt.words.templates import prompts
@@ -95,7 +95,7 @@ class TextEncoder:
             VocabularyError: one is empty or unreadable, or too long and `strict` is set.
         """
         if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise ArgumentError(f"texts is {shown(texts)}", expected="a list of texts")
+            raise ArgumentError(f"texts is {quoted(texts)}", expected="a list of texts")
         checked = [check_text(text, f"Text {i}") for i, text in enumerate(texts)]
         self.check_lengths(checked, strict)
         return checked
@@ -112,11 +112,11 @@ class TextEncoder:
             room = self._tokenizer.context_length - 2
             if strict:
                 raise VocabularyError(
-                    f"{shown(text)} is too long",
+                    f"{quoted(text)} is too long",
                     expected=f"at most {room} tokens",
                     fix="shorten it",
                 )
-            warn_caller(f"{shown(text)} is cut to its first {room} tokens")
+            warn_caller(f"{quoted(text)} is cut to its first {room} tokens")
 
     def token_features(self, texts: Sequence[str]) -> list[Features]:
         """Projected features of every token, start and end included, unnormalised.

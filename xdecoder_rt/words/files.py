@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.words.word import MAX_ID, Entry, Word
 
@@ -114,7 +114,7 @@ def parse_line(line: str) -> tuple[Word, bool]:
                 raise ValueError(rule)
         except ValueError as error:
             raise VocabularyError(
-                f"{shown(rule)} is not understood in {shown(line)}", expected=_EXPECTED
+                f"{quoted(rule)} is not understood in {quoted(line)}", expected=_EXPECTED
             ) from error
     return word, is_other
 
@@ -132,7 +132,7 @@ def parse_lines(lines: Sequence[str]) -> WordList:
         if not is_other:
             words.append(word)
         elif other is not None:
-            raise VocabularyError(f"{shown(line)} is a second other class", expected="one")
+            raise VocabularyError(f"{quoted(line)} is a second other class", expected="one")
         else:
             other = word
     return WordList(words, other)
@@ -144,7 +144,7 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
     Raises:
         VocabularyError: it cannot be read, is too large, or is not such a file.
     """
-    name = shown(str(path), 200)
+    name = quoted(str(path), 200)
     try:
         with Path(path).open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
@@ -200,7 +200,7 @@ def save_words(
             file.write(data)
     except OSError as error:
         raise VocabularyError(
-            f"The file of words {shown(str(path), 200)} cannot be written: "
+            f"The file of words {quoted(str(path), 200)} cannot be written: "
             f"{error.strerror or error}"
         ) from error
 
@@ -229,7 +229,7 @@ def from_json(data: bytes) -> WordList:
     words = read_object(document, _JsonWords, _NAME, VocabularyError)
     if (words.format, words.version) != (_FORMAT, _VERSION):
         raise VocabularyError(
-            f"The file of words is {shown(words.format)}, version {words.version}",
+            f"The file of words is {quoted(words.format)}, version {words.version}",
             expected=f"{_FORMAT!r}, version {_VERSION}",
         )
     entries = [
@@ -278,7 +278,7 @@ def _lines(words: Sequence[Word], other: Word | None) -> list[str]:
         again, _ = parse_line(line)
         if again != word or line.startswith("#") or len(line.splitlines()) > 1:
             raise VocabularyError(
-                f"{shown(word.name)} cannot be written as a line of text",
+                f"{quoted(word.name)} cannot be written as a line of text",
                 fix="give the file a name that ends in .json",
             )
         lines.append(line)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 __all__ = [
     "COMPACT_TEMPLATES",
@@ -140,7 +140,7 @@ def check_template(template: str) -> str:
     """
     if template.count("{}") != 1:
         raise ArgumentError(
-            f"The prompt template {shown(template)} has {template.count('{}')} places for the name",
+            f"The prompt template {quoted(template)} has {template.count('{}')} places for the name",
             expected='exactly one "{}"',
         )
     return template

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from xdecoder_rt.errors import ArgumentError, PlanError, VocabularyError, shown
+from xdecoder_rt.errors import ArgumentError, PlanError, VocabularyError, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 
 __all__ = ["END_OF_TEXT", "START_OF_TEXT", "ClipTokenizer"]
@@ -92,7 +92,7 @@ class ClipTokenizer:
             left, separator, right = merge.partition(" ")
             if not (left and separator and right) or " " in right:
                 raise VocabularyError(
-                    f"The merge {shown(merge)} is malformed", expected='two pieces, "left right"'
+                    f"The merge {quoted(merge)} is malformed", expected='two pieces, "left right"'
                 )
             pairs.append((left, right))
             pieces.append(left + right)
@@ -170,7 +170,7 @@ class ClipTokenizer:
         """
         if isinstance(texts, str):
             raise VocabularyError(
-                f"One text {shown(texts)} was given where a list is needed",
+                f"One text {quoted(texts)} was given where a list is needed",
                 fix="put it in a list: [text]",
             )
         ids = np.full((len(texts), self.context_length), self.end_token, dtype=np.int64)
@@ -249,13 +249,13 @@ def _cleaned(text: object, words: int) -> str:
     """
     if not isinstance(text, str):
         raise VocabularyError(
-            f"{shown(text)} is of type {type(text).__name__}", expected="a text (str)"
+            f"{quoted(text)} is of type {type(text).__name__}", expected="a text (str)"
         )
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise VocabularyError(
-            f"The text {shown(text)} is not valid Unicode ({error.reason})",
+            f"The text {quoted(text)} is not valid Unicode ({error.reason})",
             fix="decode it with the encoding it was written in",
         ) from error
     composed = unicodedata.normalize("NFC", text)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.words.files import WordList, read_words, save_words
 from xdecoder_rt.words.word import MAX_ID, Entry, Word, check_text
 
@@ -239,25 +239,25 @@ def _checked(
         )
     _refuse_duplicates([text for word in words for text in word.texts])
     if isinstance(stuff, str) or not isinstance(stuff, Collection):
-        raise VocabularyError(f"stuff is {shown(stuff)}", expected="a list of labels")
+        raise VocabularyError(f"stuff is {quoted(stuff)}", expected="a list of labels")
     if not isinstance(thresholds, Mapping):
         raise VocabularyError(
-            f"thresholds is {shown(thresholds)}", expected="a mapping of labels to numbers"
+            f"thresholds is {quoted(thresholds)}", expected="a mapping of labels to numbers"
         )
     labels = {word.name for word in words}
     last = Word(other) if isinstance(other, str) else other
     if last is not None:
         if not isinstance(last, Word):
-            raise VocabularyError(f"The other class is {shown(last)}", expected="a label")
+            raise VocabularyError(f"The other class is {quoted(last)}", expected="a label")
         check_text(last.name, "The other class")
         if last.synonyms or last.negative:
             raise VocabularyError(
-                f"The other class {shown(last.name)} is negative or has synonyms",
+                f"The other class {quoted(last.name)} is negative or has synonyms",
                 expected="a class that is reported, by one name: it is not embedded",
             )
         if last.name in labels:
             raise VocabularyError(
-                f"The other class {shown(last.name)} is a word of the vocabulary too",
+                f"The other class {quoted(last.name)} is a word of the vocabulary too",
                 expected="a label that no word has",
             )
         labels.add(last.name)
@@ -340,7 +340,7 @@ def _id(value: object) -> int:
         or not 0 <= value <= MAX_ID
     ):
         raise VocabularyError(
-            f"A word has the id {shown(value)}", expected=f"a whole number from 0 to {MAX_ID}"
+            f"A word has the id {quoted(value)}", expected=f"a whole number from 0 to {MAX_ID}"
         )
     return int(value)
 
@@ -364,7 +364,7 @@ def _threshold(value: object, label: str) -> float | None:
         or not 0 <= value <= 1
     ):
         raise VocabularyError(
-            f"The threshold of {shown(label)} is {shown(value)}", expected="a number from 0 to 1"
+            f"The threshold of {quoted(label)} is {quoted(value)}", expected="a number from 0 to 1"
         )
     return float(value)
 
@@ -373,7 +373,7 @@ def _refuse_unknown(what: str, given: Iterable[str], labels: Collection[str]) ->
     unknown = [label for label in given if label not in labels]
     if unknown:
         raise VocabularyError(
-            f"{what} names {shown(unknown[0])}, which is not in the vocabulary",
+            f"{what} names {quoted(unknown[0])}, which is not in the vocabulary",
             expected="labels of the vocabulary (of a group, its first word)",
         )
 
@@ -383,7 +383,7 @@ def _refuse_duplicates(texts: Sequence[str]) -> None:
     for text in texts:
         if text in seen:
             raise VocabularyError(
-                f"{shown(text)} is in the vocabulary twice",
+                f"{quoted(text)} is in the vocabulary twice",
                 expected="each word once",
                 fix="Remove one; synonyms may share a group: ['mug', ['sofa', 'couch']]",
             )

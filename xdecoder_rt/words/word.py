@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.errors import VocabularyError, quoted
 
 # Words are names, not documents; a megabyte-long "word" is a caller's mistake.
 MAX_CHARACTERS = 1000
@@ -63,7 +63,7 @@ def check_text(text: object, where: str) -> str:
         raise VocabularyError(f"{where} is empty", expected="a word")
     if "\0" in text or not (text.isascii() or _is_unicode(text)):
         raise VocabularyError(
-            f"{where} holds characters that are no text ({shown(text)})", expected="valid Unicode"
+            f"{where} holds characters that are no text ({quoted(text)})", expected="valid Unicode"
         )
     return text
 

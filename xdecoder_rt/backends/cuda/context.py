@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import BackendError, require, shown
+from xdecoder_rt.errors import BackendError, quoted, require
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
 # Streams that do not wait for the legacy default stream, which other libraries use.
@@ -161,7 +161,7 @@ def _number(device: str | None) -> int:
     found = _DEVICE.fullmatch("cuda" if device is None else device)
     if found is None:
         raise BackendError(
-            f"A TensorRT plan cannot run on device {shown(device)}",
+            f"A TensorRT plan cannot run on device {quoted(device)}",
             expected="'cuda', 'cuda:0' and so on, or None",
         )
     return int(found.group(1) or 0)

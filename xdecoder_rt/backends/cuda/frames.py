@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xdecoder_rt.backends.cuda.context import CudaContext
-from xdecoder_rt.errors import ImageError, shown
+from xdecoder_rt.errors import ImageError, quoted
 
 _CUDA, _CUDA_MANAGED = 2, 13
 _UNSIGNED = 1
@@ -110,7 +110,7 @@ def device_picture(image: Any) -> DevicePicture | None:
     if interface is not None:
         if interface["typestr"] != "|u1" or interface.get("mask") is not None:
             raise ImageError(
-                f"The device array is of type {shown(interface['typestr'])}",
+                f"The device array is of type {quoted(interface['typestr'])}",
                 expected="uint8 ('|u1'), without a mask",
             )
         # Before version 3 nobody said which stream; libraries of that time meant the default one.

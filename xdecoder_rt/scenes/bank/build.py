@@ -14,7 +14,7 @@ from PIL import Image
 
 from xdecoder_rt.datasets.image_files import read_rgb
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
-from xdecoder_rt.errors import ArgumentError, DatasetError, require, shown
+from xdecoder_rt.errors import ArgumentError, DatasetError, quoted, require
 from xdecoder_rt.scenes.backdrop import STUFF, backdrop
 from xdecoder_rt.scenes.bank.renders import THINGS, renderings
 from xdecoder_rt.scenes.bank.store import BankWriter
@@ -133,7 +133,7 @@ def _stuff(folders: Sequence[LabelledFolder], things: set[str]) -> frozenset[str
         things.update(canonical(label) for label in folder.vocabulary if label not in folder.stuff)
     if both := sorted(stuff & things):
         raise DatasetError(
-            f"Of the bank's labels, {shown(both)} would be stuff in one picture and things in "
+            f"Of the bank's labels, {quoted(both)} would be stuff in one picture and things in "
             "another",
             expected="labels that are stuff everywhere, or things everywhere",
             fix="change 'stuff' in a folder's annotations.json, or rename the label there",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import DatasetError, require, shown
+from xdecoder_rt.errors import DatasetError, quoted, require
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 
 __all__ = ["INDEX", "Bank", "BankWriter", "CutOut", "LabelledPicture", "Span"]
@@ -281,7 +281,7 @@ class Bank:
         offset, size = place
         if not size or offset + size > len(self._data):
             raise DatasetError(
-                f"{INDEX} names the bytes {shown([offset, size])}, which {PICTURES} does not have",
+                f"{INDEX} names the bytes {quoted([offset, size])}, which {PICTURES} does not have",
                 expected=f"two integers: first byte and number of bytes, of {len(self._data):,}",
             )
         return Span(offset, size)
@@ -291,7 +291,7 @@ def _labels(names: Mapping[str, str]) -> dict[int, str]:
     for number in names:
         if not (number.isascii() and number.isdigit() and 1 <= int(number[:4]) <= _MOST_IDS):
             raise DatasetError(
-                f"{INDEX}: the label {shown(number)} is no id",
+                f"{INDEX}: the label {quoted(number)} is no id",
                 expected=f"a number from 1 to {_MOST_IDS}",
             )
     return {int(number): name for number, name in names.items()}
