@@ -89,15 +89,15 @@ def run(args: argparse.Namespace) -> int:
     ):
         if tried.manifest.model.weights_sha256 != base.manifest.model.weights_sha256:
             raise ArgumentError(
-                f"{quoted(str(args.plan), 200)} and {quoted(str(args.against), 200)} hold different "
-                "weights",
+                f"{quoted(str(args.plan), 200)} and {quoted(str(args.against), 200)} hold "
+                "different weights",
                 expected="two plans that were built from one checkpoint",
             )
         sizes = [set(engine.manifest.input.sizes) for engine in (tried, base)]
         if sizes[0] != sizes[1]:
             raise ArgumentError(
-                f"{quoted(str(args.plan), 200)} and {quoted(str(args.against), 200)} have different "
-                "input sizes",
+                f"{quoted(str(args.plan), 200)} and {quoted(str(args.against), 200)} have "
+                "different input sizes",
                 expected="two plans that were built with the same --size",
             )
         size = base.manifest.input.sizes[0]

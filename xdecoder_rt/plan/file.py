@@ -188,8 +188,8 @@ class Plan:
             digest.update(self._file.read(min(_CHUNK, member.size - start)))
         if digest.hexdigest() != self.manifest.members[name].sha256:
             raise PlanError(
-                f"{quoted(str(self.path), 200)}: the member {name!r} is damaged: its SHA-256 is not "
-                "the one in the manifest",
+                f"{quoted(str(self.path), 200)}: the member {name!r} is damaged: its SHA-256 is "
+                "not the one in the manifest",
                 fix="fetch or build the plan again",
             )
         self._verified.add(name)

@@ -140,7 +140,8 @@ def check_template(template: str) -> str:
     """
     if template.count("{}") != 1:
         raise ArgumentError(
-            f"The prompt template {quoted(template)} has {template.count('{}')} places for the name",
+            f"The prompt template {quoted(template)} has {template.count('{}')} places "
+            "for the name",
             expected='exactly one "{}"',
         )
     return template
