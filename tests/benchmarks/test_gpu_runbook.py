@@ -58,12 +58,12 @@ def test_runs_take_turns_and_each_turn_begins_with_another() -> None:
     order: list[str] = []
 
     def sample(run: Run) -> list[float]:
-        name, taken = run.held  # type: ignore[misc]
+        name, taken = run.keep_alive  # type: ignore[misc]
         order.append(name)
         return [taken] * 10
 
     runs = {
-        name: Run(lambda: None, lambda: None, "host", held=(name, us))
+        name: Run(lambda: None, lambda: None, "host", keep_alive=(name, us))
         for name, us in (("a", 1.0), ("b", 2.0))
     }
     timings = time_in_turns(runs, rounds=3, sample=sample)
