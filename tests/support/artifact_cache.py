@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
@@ -86,11 +86,13 @@ class ArtifactCache:
     def fill(self, name: str, target: Path, digest: Callable[[], str], make: Make) -> None:
         """Fill an empty folder with what is kept under a digest, or make and keep it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Without the lock: whoever makes another one holds it for minutes on a busy machine.
+        if _take(self.folder / f"{name}-{digest()}", target):
+            return
         with _locked(self.folder / f"{name}.lock"):
             before = digest()
             entry = self.folder / f"{name}-{before}"
-            if _copy_checked(entry, target):
-                os.utime(entry)
+            if _take(entry, target):
                 return
             shutil.rmtree(entry, ignore_errors=True)
             make(target)
@@ -257,6 +259,15 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _take(entry: Path, target: Path) -> bool:
+    """Copy an entry that is whole and mark it as used; False for any other."""
+    if not _copy_checked(entry, target):
+        return False
+    with suppress(OSError):  # pruned meanwhile: the run has its copy
+        os.utime(entry)
+    return True
 
 
 def _copy_checked(entry: Path, target: Path) -> bool:
