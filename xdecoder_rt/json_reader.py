@@ -299,7 +299,7 @@ def _node(hint: Any, *options: bool) -> Node:
         rule = dataclasses.replace(rule, **changes)
     base = hint.__origin__ if hasattr(hint, "__metadata__") else hint
     origin, arguments = typing.get_origin(base), typing.get_args(base)
-    if base in _SCALARS:
+    if origin is None and base in _SCALARS:  # hashing the others would take most of the time
         return Node(base, rule, reader=_SCALARS[base])
     if dataclasses.is_dataclass(base):
         return dataclasses.replace(node_of(cast(type, base), *options), rule=rule)
