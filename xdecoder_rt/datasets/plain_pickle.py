@@ -3,6 +3,13 @@
 RefCOCO's expressions are distributed as pickles, and loading a pickle runs whatever its maker
 wrote into it. Here only the opcodes that numbers, texts, lists, tuples and dictionaries need are
 carried out (https://docs.python.org/3/library/pickletools.html); a file with any other is refused.
+
+A `pickle.Unpickler` whose ``find_class`` refuses would be shorter, and was measured (Python 3.11,
+x86-64). It runs no code, but it cannot be bounded: a pickle of seven bytes with the memo index 2^27
+takes 2.0 GiB and 3 s (the memo is an array as long as its largest index), 1 MB of empty lists takes
+73 MiB; 140 bytes of tuples, each twice in the next, are a dictionary's key that takes 1 s to hash,
+twice that with every further five bytes. Nor can it refuse a list that contains itself. Here a memo
+index takes nothing, such keys and lists are refused, and 1 MB of empty lists takes 256 MiB and 3 s.
 """
 
 from __future__ import annotations
