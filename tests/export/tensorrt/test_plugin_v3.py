@@ -6,6 +6,7 @@ they launch goes to the fake driver. TensorRT itself takes no part.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from ctypes import py_object, pythonapi
 from pathlib import Path
@@ -19,7 +20,7 @@ from fake_cuda.bindings import Stream, current_context, mem_alloc
 from xdecoder_rt.backends.tensorrt import plugins as tensorrt_plugins
 from xdecoder_rt.backends.tensorrt.plugin_class import NumberFields, plugin_class
 from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels, offered, register
-from xdecoder_rt.errors import BackendError, BuildError
+from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
 from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import KERNELS, CompiledKernels
 from xdecoder_rt.kernels.cuda_driver import call
@@ -455,6 +456,14 @@ def test_a_captured_launch_runs_again_with_the_graph(
     assert ran[:2] == ran[2:]
     call("cuGraphExecDestroy", executable)
     call("cuGraphDestroy", graph)
+
+
+def test_without_cuda_bindings_no_plugin_is_made(
+    compiled: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    with pytest.raises(MissingExtraError, match=r"cuda\.bindings\.driver.*xdecoder_rt\[jetson\]"):
+        PluginKernels(compiled, ORIN, CUDA, print)
 
 
 def test_what_fails_is_reported_and_raised(
