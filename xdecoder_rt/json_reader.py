@@ -12,8 +12,7 @@ A dataclass is the description of a format: its annotations say what each key ho
 Understood are ``int`` (at most 64 bits), ``float`` (finite), ``bool``, ``str`` (valid Unicode),
 ``tuple``, ``Mapping[str, ...]``, dataclasses, unions of what JSON's types tell apart, and ``Any``
 (plain values, at most 16 levels deep). A field with a default may be absent. An error names the
-path of what is wrong: ``manifest.json: input.std[0] is 0.0``. :mod:`xdecoder_rt.plan.schema`
-writes the same declarations as a JSON Schema.
+path of what is wrong: ``manifest.json: input.std[0] is 0.0``.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _COUNTS = {2: "two", 3: "three", 4: "four"}
 
 @dataclass(frozen=True, eq=False)  # typing compares and hashes what it is given, often
 class Rule:
-    """What an annotation adds to a type; several rules of one annotation add up.
+    """Bounds that an annotation adds to a type; several rules of one annotation add up.
 
     Attributes:
         low: least number allowed.
@@ -56,7 +55,7 @@ class Rule:
         most: most characters of a text, items of a list, keys of a map.
         one_of: the texts allowed.
         form: a regular expression for the whole of a text.
-        said: `form` in words: of one text, and of several.
+        wording: `form` in words: of one text, and of several.
         key: the key in the document, where the field has another name.
         stated: whether the document must have the key though the field has a default.
         lenient: whether 0 and 1 stand for false and true, as in COCO's files.
@@ -71,7 +70,7 @@ class Rule:
     most: int | None = None
     one_of: tuple[str, ...] | None = None
     form: str | None = None
-    said: tuple[str, str] = ("", "")
+    wording: tuple[str, str] = ("", "")
     key: str | None = None
     stated: bool = False
     lenient: bool = False
@@ -88,7 +87,7 @@ class Rule:
 
 
 class JsonFault(ValueError):  # noqa: N818  # its reader makes an error of ours of it
-    """What is wrong with a value, and where.
+    """A fault of a value, and its place.
 
     Args:
         problem: what was found, as the end of a sentence ("is missing", "is 7").
@@ -139,7 +138,7 @@ def parse_json(
         return json.loads(
             data if isinstance(data, str) else data.decode("utf-8"),
             object_pairs_hook=_without_duplicates,
-            parse_constant=None if non_finite else _refuse,
+            parse_constant=None if non_finite else _refuse_constant,
         )
     except RecursionError as cause:
         raise error(f"{name} is not valid JSON (it is nested too deeply)") from cause
@@ -172,8 +171,8 @@ def read_object(
     if not isinstance(value, dict):
         raise error(f"{name} holds a {type(value).__name__}", expected="a JSON object")
     try:
-        made: T = node_of(kind, null_is_absent, refuse_unknown).read(value)
-        return made
+        result: T = node_of(kind, null_is_absent, refuse_unknown).read(value)
+        return result
     except JsonFault as fault:
         place = f"{name}:" if fault.path else name
         raise error(f"{place} {fault}", expected=fault.expected) from fault
@@ -185,24 +184,24 @@ def read_part(value: Any, kind: type[T]) -> T:
     Raises:
         JsonFault: it is not what `kind` describes.
     """
-    made: T = node_of(kind).read(value)
-    return made
+    result: T = node_of(kind).read(value)
+    return result
 
 
-def check_fields(made: Any, error: type[XDecoderError], place: str = "") -> None:
+def check_fields(instance: Any, error: type[XDecoderError], place: str = "") -> None:
     """Check the fields with rules of a dataclass's instance, however it was made.
 
     Args:
-        made: the instance.
+        instance: of the dataclass.
         error: what to raise.
         place: what to put before a field's name.
 
     Raises:
         error: a field breaks its rule.
     """
-    for name, node in _ruled(type(made)):
+    for name, node in _ruled(type(instance)):
         try:
-            node.read(getattr(made, name))
+            node.read(getattr(instance, name))
         except JsonFault as fault:
             raise error(f"{place}{name} {fault}", expected=fault.expected) from fault
 
@@ -210,19 +209,16 @@ def check_fields(made: Any, error: type[XDecoderError], place: str = "") -> None
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in pairs:
-            if key in seen:
+            if key in keys:
                 raise ValueError(f"the key {quoted(key)} stands twice in one object")
-            seen.add(key)
+            keys.add(key)
     return result
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
-
-
-# --- what annotations ask for ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -238,7 +234,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """What one annotation asks for.
+    """Requirements of one annotation.
 
     Attributes:
         base: int, float, bool, str, Any, tuple, Mapping, Union or a dataclass.
@@ -260,9 +256,9 @@ class Node:
         """Return what a value says; raise `JsonFault`."""
         return self.reader(self, value)
 
-    def wrong(self, value: object) -> JsonFault:
+    def fault(self, value: object) -> JsonFault:
         """Return the fault of a value that is something else."""
-        return JsonFault(f"is {_described(value)}", _expected(self))
+        return JsonFault(f"is {_in_words(value)}", _expected(self))
 
 
 @cache
@@ -285,7 +281,7 @@ def node_of(kind: type, null_is_absent: bool = False, refuse_unknown: bool = Fal
 
 @cache
 def _ruled(kind: type) -> list[tuple[str, Node]]:
-    """The fields of a dataclass that have rules, in themselves or in what they may be."""
+    """Return the fields of a dataclass that have rules, in themselves or in what they may be."""
     hints = typing.get_type_hints(kind, include_extras=True)
     ruled = []
     for name, hint in hints.items():
@@ -300,11 +296,11 @@ def _metadata(hint: Any) -> tuple[Any, ...]:
 
 
 def _node(hint: Any, *options: bool) -> Node:
-    """The node of an annotation."""
+    """Return the node of an annotation."""
     rules = [rule for rule in _metadata(hint) if isinstance(rule, Rule)]
     rule = rules[0] if rules else _RULE
-    for more in rules[1:]:
-        changes = {k: v for k, v in vars(more).items() if v != getattr(_RULE, k)}
+    for addition in rules[1:]:
+        changes = {k: v for k, v in vars(addition).items() if v != getattr(_RULE, k)}
         rule = dataclasses.replace(rule, **changes)
     base = hint.__origin__ if hasattr(hint, "__metadata__") else hint
     origin, arguments = typing.get_origin(base), typing.get_args(base)
@@ -329,7 +325,7 @@ def _read_number(node: Node, value: Any) -> float:
     whole = type(value) is int and -(1 << 63) <= value < 1 << 63
     finite = whole or (type(value) is float and node.base is float and math.isfinite(value))
     if not finite or not node.rule.allows(value):
-        raise node.wrong(value)
+        raise node.fault(value)
     number: float = node.base(value)
     return number
 
@@ -337,7 +333,7 @@ def _read_number(node: Node, value: Any) -> float:
 def _read_flag(node: Node, value: Any) -> bool:
     if type(value) is bool or (node.rule.lenient and type(value) is int and value in (0, 1)):
         return bool(value)
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_text(node: Node, value: Any) -> str:
@@ -348,19 +344,19 @@ def _read_text(node: Node, value: Any) -> str:
         or (rule.one_of is not None and value not in rule.one_of)
         or (rule.form is not None and not re.fullmatch(rule.form, value, re.DOTALL))
     ):
-        raise node.wrong(value)
+        raise node.fault(value)
     return str(value)
 
 
 def _read_any(node: Node, value: Any) -> Any:
     if node.rule.unread or _is_plain(value, _DEPTH_LIMIT - 1):
         return value
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_list(node: Node, value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise node.wrong(value)
+        raise node.fault(value)
     if not node.rule.least <= len(value) <= (node.rule.most or _ITEMS_LIMIT):
         problem = f"has {len(value):,} items" if value else "is empty"
         raise JsonFault(problem, _expected(node))
@@ -381,22 +377,22 @@ def _read_list(node: Node, value: Any) -> tuple[Any, ...]:
 
 def _read_map(node: Node, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise node.wrong(value)
+        raise node.fault(value)
     if len(value) > (most := node.rule.most or _ITEMS_LIMIT):
         raise JsonFault(f"has {len(value):,} keys", f"at most {most:,}")
     names, parts = node.inner
-    made = {}
+    result = {}
     for key, part in value.items():
         try:
             names.read(key)
         except JsonFault as fault:
-            raise JsonFault(f"has the key {_described(key)}", fault.expected) from None
+            raise JsonFault(f"has the key {_in_words(key)}", fault.expected) from None
         try:
-            made[key] = parts.read(part)
+            result[key] = parts.read(part)
         except JsonFault as fault:
             fault.path = (key, *fault.path)
             raise
-    return made
+    return result
 
 
 def _read_union(node: Node, value: Any) -> Any:
@@ -405,16 +401,16 @@ def _read_union(node: Node, value: Any) -> Any:
     for kind in node.inner:
         if len(node.inner) == 1 or type(value) in _JSON_TYPES.get(kind.base, (dict,)):
             return kind.read(value)
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_dataclass(node: Node, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise node.wrong(value)
-    if node.option and (unknown := value.keys() - (known := {field.key for field in node.fields})):
-        problem = f"has the unknown key {_described(min(unknown))}"
-        raise JsonFault(problem, f"some of {', '.join(sorted(known))}")
-    made: dict[str, Any] = {}
+        raise node.fault(value)
+    if node.option and (unknown := value.keys() - {field.key for field in node.fields}):
+        keys = ", ".join(sorted(field.key for field in node.fields))
+        raise JsonFault(f"has the unknown key {_in_words(min(unknown))}", f"some of {keys}")
+    arguments: dict[str, Any] = {}
     for field in node.fields:
         part = value.get(field.key, MISSING)
         if part is MISSING and field.required:
@@ -422,11 +418,11 @@ def _read_dataclass(node: Node, value: Any) -> Any:
         if part is MISSING or (part is None and field.nullable):
             continue
         try:
-            made[field.name] = field.node.read(part)
+            arguments[field.name] = field.node.read(part)
         except JsonFault as fault:
             fault.path = (field.key, *fault.path)
             raise
-    return node.base(**made)
+    return node.base(**arguments)
 
 
 _RULE = Rule()
@@ -460,10 +456,7 @@ def _is_text(value: object, most: int) -> bool:
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-# --- in words -------------------------------------------------------------------------------------
-
-
-def _described(value: object) -> str:
+def _in_words(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, dict | list):
@@ -475,17 +468,17 @@ def _described(value: object) -> str:
 
 
 def _expected(node: Node, many: bool = False) -> str:
-    """What a node asks for: "an integer from 1 to 9", or "integers from 1 to 9"."""
+    """Return what a node asks for: "an integer from 1 to 9", or "integers from 1 to 9"."""
     rule = node.rule
     if rule.one_of is not None:
         return "one of " + ", ".join(map(repr, rule.one_of))
     if rule.form is not None:
-        return rule.said[many]
+        return rule.wording[many]
     if node.base in (int, float):
         words: Sequence[tuple[str, float | None]] = (("from", rule.low), ("above", rule.above))
         words = (*words, ("to", rule.high), ("and below", rule.below))
-        one = "an integer" if node.base is int else "a number"
-        noun = one.split()[1] + "s" if many else one
+        singular = "an integer" if node.base is int else "a number"
+        noun = singular.split()[1] + "s" if many else singular
         return noun + "".join(f" {word} {bound:,}" for word, bound in words if bound is not None)
     if node.base is str:
         limit = rule.most or _TEXT_LIMIT

@@ -52,7 +52,7 @@ _OFFSET_LIMIT = 100.0
 
 Count: TypeAlias = Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
 Digest: TypeAlias = Annotated[
-    str, Rule(form="[0-9a-f]{64}", said=("64 hexadecimal digits in lower case", "digests"))
+    str, Rule(form="[0-9a-f]{64}", wording=("64 hexadecimal digits in lower case", "digests"))
 ]
 Name: TypeAlias = Annotated[str, Rule(most=200)]
 Side: TypeAlias = Annotated[int, Rule(low=32, high=_SIDE_LIMIT)]
@@ -62,15 +62,16 @@ Heads: TypeAlias = Annotated[int, Rule(low=1, high=256)]
 Layers: TypeAlias = Annotated[int, Rule(low=1, high=256)]
 Width: TypeAlias = Annotated[int, Rule(low=1, high=8192)]
 Capability: TypeAlias = Annotated[
-    str, Rule(form=_CAPABILITY, said=('a capability such as "8.7"', 'capabilities such as "8.7"'))
+    str,
+    Rule(form=_CAPABILITY, wording=('a capability such as "8.7"', 'capabilities such as "8.7"')),
 ]
 GraphOfSize: TypeAlias = Mapping[
-    Annotated[str, Rule(form=_SIZE_KEY, said=('input sizes such as "512x288"', ""))], str
+    Annotated[str, Rule(form=_SIZE_KEY, wording=('input sizes such as "512x288"', ""))], str
 ]
 
 
 def size_key(size: tuple[int, int]) -> str:
-    """The key of an input size (height, width) in `Graphs`: ``"512x288"`` is 512 high."""
+    """Return the key of an input size (height, width): ``"512x288"`` is 512 high."""
     return f"{size[0]}x{size[1]}"
 
 
@@ -84,7 +85,7 @@ class MemberInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which weights these are.
+    """The weights of the graphs.
 
     Attributes:
         name: for people.
@@ -103,7 +104,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class InputInfo:
-    """What the vision graph takes.
+    """The input of the vision graph.
 
     Attributes:
         sizes: (height, width) of each input that the plan carries graphs for.
@@ -137,7 +138,7 @@ class Graphs:
     token: str | None = None
 
     def members(self) -> tuple[str, ...]:
-        """The names of all members that hold graphs."""
+        """Return the names of all members that hold graphs."""
         groups = (self.vision, self.decode, self.mask)
         single = (self.text,) if self.token is None else (self.text, self.token)
         return (*(name for group in groups for name in group.values()), *single)
@@ -176,7 +177,7 @@ class DecoderInfo:
 
 @dataclass(frozen=True)
 class TextInfo:
-    """How words become embeddings.
+    """The text encoder, and how words become embeddings.
 
     Attributes:
         context_length: tokens of a text, start and end included.
@@ -293,7 +294,7 @@ class Manifest:
     )
 
     def to_json(self) -> bytes:
-        """The manifest as UTF-8 JSON, the same bytes for equal manifests."""
+        """Return the manifest as UTF-8 JSON, the same bytes for equal manifests."""
         text = json.dumps(
             dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, sort_keys=True, indent=1
         )
@@ -301,7 +302,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":
-        """Parses and checks ``manifest.json``.
+        """Parse and check ``manifest.json``.
 
         Args:
             data: the file's bytes, from an untrusted source.
@@ -328,7 +329,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Versioned:
-    """What a manifest of any version has."""
+    """Keys of a manifest of any version."""
 
     format_version: Count
 
