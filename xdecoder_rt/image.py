@@ -65,7 +65,7 @@ def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
     Grey becomes RGB with three equal channels. Transparency is composited over black: a fully
     transparent pixel has no colour of its own, and opaque images are unaffected. The EXIF
     orientation of a *file* is applied, so that pixels are where a viewer shows them; a Pillow image
-    is taken as its `size` says. Of an animation the first frame is read. The input is never
+    is taken as its `size` says. An animation gives its first frame. The input is never
     modified; an array that already is what is needed comes back itself, not as a copy.
 
     Args:

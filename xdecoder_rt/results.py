@@ -349,7 +349,7 @@ class Output:
     ) -> Image.Image:
         """Draw everything into one picture.
 
-        The segments are drawn as `Segmentation.draw` does. What the phrases refer to is outlined
+        The segments are drawn as `Segmentation.draw` does. References of phrases are outlined
         over them, with numbered badges; a strip under the image says which phrase each number
         stands for, and holds the caption and the answer.
 

@@ -226,7 +226,7 @@ def most_likely(
 ) -> npt.NDArray[np.int32]:
     """Find for each pixel the column with the largest sum of probability x mask probability.
 
-    Of equal sums the first column's counts.
+    The first column wins among equal sums.
 
     Args:
         probabilities: float32 ``[Q, C]``.

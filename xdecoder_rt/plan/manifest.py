@@ -54,8 +54,8 @@ Count: TypeAlias = Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
 Digest: TypeAlias = Annotated[
     str, Rule(form="[0-9a-f]{64}", wording=("64 hexadecimal digits in lower case", "digests"))
 ]
-Name: TypeAlias = Annotated[str, Rule(most=200)]
-Side: TypeAlias = Annotated[int, Rule(low=32, high=_SIDE_LIMIT)]
+ShortText: TypeAlias = Annotated[str, Rule(most=200)]
+InputSide: TypeAlias = Annotated[int, Rule(low=32, high=_SIDE_LIMIT)]
 Frames: TypeAlias = Annotated[int, Rule(low=1, high=1024)]
 Share: TypeAlias = Annotated[float, Rule(low=0.0, high=1.0)]
 Heads: TypeAlias = Annotated[int, Rule(low=1, high=256)]
@@ -95,7 +95,7 @@ class ModelInfo:
         macs: multiply-accumulates of one frame at the first input size, text excluded.
     """
 
-    name: Name
+    name: ShortText
     family: Annotated[str, Rule(one_of=FAMILIES)]
     weights_sha256: Digest
     parameters: Count
@@ -115,7 +115,7 @@ class InputInfo:
         interpolation: ``"bilinear"`` or ``"bicubic"``, antialiased as in Pillow.
     """
 
-    sizes: Annotated[tuple[tuple[Side, Side], ...], Rule(least=1)]
+    sizes: Annotated[tuple[tuple[InputSide, InputSide], ...], Rule(least=1)]
     batch: tuple[Frames, Frames]
     mean: Annotated[tuple[Annotated[float, Rule(low=-1e4, high=1e4)], ...], Rule(least=3, most=3)]
     std: Annotated[tuple[Annotated[float, Rule(low=1e-4, high=1e4)], ...], Rule(least=3, most=3)]
@@ -206,7 +206,7 @@ class TextInfo:
     tokenizer: str
     templates: Annotated[tuple[str, ...], Rule(least=1)]
     strip_suffixes: tuple[str, ...]
-    background: Name
+    background: ShortText
     caption_stops: tuple[str, ...] = ()
     repetition_penalty: Annotated[float, Rule(low=1.0, high=100.0, stated=True)] = 1.0
     caption_beams: Annotated[int, Rule(low=1, high=64, stated=True)] = 1
@@ -245,7 +245,7 @@ class VocabularyInfo:
         count: number of words, synonyms included.
     """
 
-    name: Name
+    name: ShortText
     texts: str
     embeddings: str
     count: Annotated[int, Rule(low=1, high=10_000_000)]
@@ -272,7 +272,7 @@ class Manifest:
     """
 
     backend: Annotated[str, Rule(one_of=BACKENDS)]
-    backend_version: Name
+    backend_version: ShortText
     precision: Annotated[str, Rule(one_of=PRECISIONS)]
     model: ModelInfo
     input: InputInfo

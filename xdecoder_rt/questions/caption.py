@@ -214,8 +214,8 @@ class CaptionWriter:
     ) -> Iterator[Draft]:
         """Write a caption; the best draft after each token, the finished one last.
 
-        With one beam each draft continues the one before. Of several finished captions that with
-        the highest mean log-probability a token is the best.
+        With one beam each draft continues the one before. The best of several finished captions is
+        that with the highest mean log-probability a token.
 
         Args:
             state: of the image.

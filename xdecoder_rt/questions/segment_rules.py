@@ -2,8 +2,8 @@
 
 All three outputs follow the same rules:
 
-- A negative word takes part in the softmax. What it wins is nobody's.
-- A word with a threshold speaks where its score is above it. What it would have said otherwise is
+- A negative word takes part in the softmax; its queries and pixels are nobody's.
+- A word with a threshold speaks where its score is above it. Below, its share is
   not given to the next best word: it is nobody's, or the other class's.
 - The other class gets what is there and is none of the words for sure: a query whose words
   together are likelier than the threshold of ``other``, none of them reaching its own.

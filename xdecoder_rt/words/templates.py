@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 NAME_SUFFIXES: tuple[str, ...] = ("-other", "-merged", "-stuff")
-"""What COCO's merged stuff classes carry in their names and a sentence should not."""
+"""Endings of COCO's merged stuff classes, which a sentence should not have."""
 
 COMPACT_TEMPLATES: tuple[str, ...] = ("{}", "a {}", "the {}", "a photo of a {}")
 """The sentences that compact models are trained on and asked with, the plainest first."""
