@@ -47,7 +47,7 @@ from xdecoder_rt.image import choose_size, letterbox, load_image
 from xdecoder_rt.models.decoder import Rows, unit
 from xdecoder_rt.models.plain import PlainFeatures, PlainOutput, plain_decode, plain_features
 from xdecoder_rt.models.xdecoder import XDecoder
-from xdecoder_rt.rows import Group, joined
+from xdecoder_rt.rows import RowGroup, joined
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, ImageState
 from xdecoder_rt.words.tokenizer import ClipTokenizer
@@ -242,9 +242,11 @@ class CaptionToken:
         (rows,) = runtime.rows.decode(fresh, [self._group(features, 0)])
         return runtime.token_logits(rows.caption_embedding[-1:])
 
-    def _group(self, features: np.ndarray, first: int, visible: np.ndarray | None = None) -> Group:
+    def _group(
+        self, features: np.ndarray, first: int, visible: np.ndarray | None = None
+    ) -> RowGroup:
         layout = tasks.group("caption", self._queries, len(features), first)
-        return Group(layout, features, None, visible)
+        return RowGroup(layout, features, None, visible)
 
 
 def alternate(subjects: dict[str, Callable[[], Any]], iterations: int) -> dict[str, float]:

@@ -83,7 +83,7 @@ class _Form:
     stages: Annotated[int, Rule(low=0, high=64)]
     registers: Annotated[int, Rule(low=1, high=1024)] | None
     targets: Mapping[
-        Annotated[str, Rule(form="sm_[0-9]{2,3}", said=("targets such as sm_87", ""))],
+        Annotated[str, Rule(form="sm_[0-9]{2,3}", wording=("targets such as sm_87", ""))],
         Mapping[str, Any],
     ]
 

@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.plan.manifest import Manifest
-from xdecoder_rt.questions.caption import MAX_TOKENS
+from xdecoder_rt.questions.caption import CAPTION_TOKENS
 from xdecoder_rt.rows import PAST_MULTIPLE
 
 Shape = tuple[int, ...]
@@ -83,7 +83,7 @@ def profiles_of(
 def longest_past(manifest: Manifest) -> int:
     """Rows that a caption's next token may follow: the latents and every draft's tokens."""
     text, decoder = manifest.text, manifest.decoder
-    tokens = text.context_length + max(LEAST_BEAMS, text.caption_beams) * MAX_TOKENS
+    tokens = text.context_length + max(LEAST_BEAMS, text.caption_beams) * CAPTION_TOKENS
     return _whole(decoder.num_queries + tokens)
 
 

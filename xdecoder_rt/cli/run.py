@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: nothing was asked, or the plan, a text or the places to write are not usable.
     """
-    from xdecoder_rt.words.files import plain
+    from xdecoder_rt.words.files import plain_entries
 
     report = Report(args.json)
     words = read_words(args) if has_words(args) else None
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": None if words is None else plain(words.words),
+                "vocabulary": None if words is None else plain_entries(words.words),
                 "stuff": None if words is None else [w.name for w in words.words if w.stuff],
                 "phrases": args.phrases,
                 "joint": args.joint,

@@ -134,11 +134,12 @@ def _embed(args: argparse.Namespace, report: Report) -> dict[str, Any]:
 
 def _list(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     from xdecoder_rt.words.carried import PlanWords
-    from xdecoder_rt.words.files import plain
+    from xdecoder_rt.words.files import plain_entries
 
     with _opened(args) as (plan, cache):
         carried = {
-            name: plain(words.words) for name, words in PlanWords(plan).vocabularies().items()
+            name: plain_entries(words.words)
+            for name, words in PlanWords(plan).vocabularies().items()
         }
         entries = [(*_named(entry.text), entry) for entry in cache.entries()]
         path = cache.path

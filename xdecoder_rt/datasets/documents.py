@@ -27,7 +27,7 @@ MAX_JSON_BYTES = 4 << 30
 
 Words: TypeAlias = Annotated[str, Rule(most=1 << 24)]
 Name: TypeAlias = Annotated[
-    Words, Rule(form=r"\s*\S.*", said=("a non-empty string", "non-empty strings"))
+    Words, Rule(form=r"\s*\S.*", wording=("a non-empty string", "non-empty strings"))
 ]
 Flag: TypeAlias = Annotated[bool, Rule(lenient=True)]
 

@@ -140,8 +140,8 @@ class DecodeGraph(nn.Module):
 
         They are the image memory; regions ``[B, E, N]`` a level, 1 inside and -1 outside; of each
         row its kind, content and position ``[B, R]`` int64 (see
-        :class:`~xdecoder_rt.tasks.Layout`), text feature ``[B, R, dim]`` (zero for none), what it
-        sees ``[B, R, P + R]`` bool and the region it is confined to ``[B, R, E]``; and keys and
+        :class:`~xdecoder_rt.tasks.RowLayout`), text feature ``[B, R, dim]`` (zero for none), what
+        it sees ``[B, R, P + R]`` bool and the region it is confined to ``[B, R, E]``; and keys and
         values ``[B, heads, P, head_dim]`` of rows decoded before, a pair a layer.
 
         Returns:

@@ -27,7 +27,7 @@ from xdecoder_rt.questions.regions import region_levels
 from xdecoder_rt.rows import RowDecoder
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.words.cache import TextCache
-from xdecoder_rt.words.encoder import TextEncoder, unit
+from xdecoder_rt.words.encoder import TextEmbedder, unit
 from xdecoder_rt.words.templates import NAME_SUFFIXES, PUBLISHED_TEMPLATES
 from xdecoder_rt.words.text_graph import TextGraph
 from xdecoder_rt.words.tokenizer import ClipTokenizer
@@ -57,7 +57,7 @@ class Graphs:
 class GraphWords:
     """The runtime's text encoder: nothing is computed past an end token."""
 
-    def __init__(self, encoder: TextEncoder, logit_scale: float) -> None:
+    def __init__(self, encoder: TextEmbedder, logit_scale: float) -> None:
         self._encoder = encoder
         self._logit_scale = np.float32(logit_scale)
 
@@ -100,7 +100,7 @@ class GraphNetwork:
         info = _text_info(config, background)
         self._text_graph = TextGraph(info, graphs.text, graphs.backend)
         cache = TextCache(None, namespace="parity")
-        self._text = TextEncoder(info, tokenizer, self._text_graph, cache)
+        self._text = TextEmbedder(info, tokenizer, self._text_graph, cache)
         self._rows = RowDecoder(
             _decoder_info(config, logit_scale),
             config.proj_dim,

@@ -173,7 +173,9 @@ class StepWriter:
             accepted=_accepted([question.answers for question in asked], candidates),
         )
 
-    def _layouts(self, batch: Batch, texts: _Encoded) -> tuple[list[tasks.Layout], list[Integers]]:
+    def _layouts(
+        self, batch: Batch, texts: _Encoded
+    ) -> tuple[list[tasks.RowLayout], list[Integers]]:
         """Each image's rows, and the places that their text indices mean."""
         layouts, places = [], []
         refers = any(batch.phrases)
@@ -203,7 +205,7 @@ class StepWriter:
         return min(len(texts.tokens[caption]) - 1, self.caption_tokens)
 
     def _next_tokens(
-        self, batch: Batch, texts: _Encoded, layouts: Sequence[tasks.Layout]
+        self, batch: Batch, texts: _Encoded, layouts: Sequence[tasks.RowLayout]
     ) -> tuple[Tensor, Tensor]:
         rows = [
             image * len(layout) + np.flatnonzero(layout.kind == tasks.Row.CAPTION)
@@ -298,7 +300,7 @@ def _phrase_ids(batch: Batch, distinct: Sequence[str]) -> Tensor:
     return ids
 
 
-def _last_rows(layouts: Sequence[tasks.Layout], kind: tasks.Row) -> Tensor:
+def _last_rows(layouts: Sequence[tasks.RowLayout], kind: tasks.Row) -> Tensor:
     """The last row of a kind in each image that has any."""
     found = [np.flatnonzero(layout.kind == kind) for layout in layouts]
     length = len(layouts[0])
