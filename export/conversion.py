@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from xdecoder_rt.calibration.report import SearchReport
 from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
 from xdecoder_rt.plan.manifest import Manifest
@@ -51,10 +49,3 @@ def complain_of_cosines(cosines: Mapping[str, float], complaints: list[str]) -> 
     worst = min(cosines, key=lambda name: cosines[name])
     if not cosines[worst] >= LEAST_COSINE:
         complaints.append(f"{worst} has a cosine of {cosines[worst]:.5f} with fp32's")
-
-
-def cosine(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    """Cosine of two tensors as vectors; 1 for two of zeros."""
-    a, b = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
-    lengths = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())

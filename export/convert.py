@@ -22,12 +22,12 @@ from xdecoder_rt.calibration.report import SearchReport
 from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.conversion import (
     LEAST_COSINE,
     Converted,
     Progress,
     complain_of_cosines,
-    cosine,
     probe_images,
 )
 from xdecoder_rt.export.half import half_graphs

@@ -18,12 +18,12 @@ from xdecoder_rt.calibration.observe import exercise
 from xdecoder_rt.calibration.sensitivity import Trial, largest_within
 from xdecoder_rt.calibration.sets import Pixels
 from xdecoder_rt.engine import Engine
+from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.conversion import (
     LEAST_COSINE,
     Converted,
     Progress,
     complain_of_cosines,
-    cosine,
 )
 from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import candidates, emulated, to_typed

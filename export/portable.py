@@ -33,13 +33,12 @@ from xdecoder_rt.plan.manifest import (
     size_key,
 )
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.words.templates import NAME_SUFFIXES, TEMPLATES
+from xdecoder_rt.words.templates import BACKGROUND, NAME_SUFFIXES, TEMPLATES
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 MASK_STRIDE = 4
 MAX_PHRASES = 64
 TOKENIZER = "tokenizer.json"
-BACKGROUND = "background"
 _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
 Progress = Callable[[str], None]

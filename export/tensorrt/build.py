@@ -72,7 +72,7 @@ def build_engines(
         KeyboardInterrupt: the build was interrupted, and has stopped.
     """
     toolchain = open_toolchain(options.backend, options.targets)
-    progress(f"Building with {toolchain.shown} for {', '.join(toolchain.capabilities)}")
+    progress(f"Building with {toolchain.release} for {', '.join(toolchain.capabilities)}")
     with Plan.open(source, verify=True) as plan:
         kept = _kept(plan.manifest, source, options.backend, sizes)
         kernels = kernel_members(plan, options.kernels, toolchain.targets)

@@ -78,7 +78,7 @@ def _built(
     monitor: Any,
 ) -> BuiltEngine:
     module: Any = toolchain.library.module
-    with starting(BuildError, toolchain.shown, log.errors):
+    with starting(BuildError, toolchain.release, log.errors):
         builder = module.Builder(log.logger)
     network = builder.create_network(_flags(module, plugins))
     _parse(name, model, network, toolchain, log)
@@ -99,7 +99,7 @@ def _built(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BuildError(
-            f"{toolchain.shown} cannot build {name} for "
+            f"{toolchain.release} cannot build {name} for "
             f"{', '.join(f'sm_{target}' for target in toolchain.targets)} ({log.errors()})",
             fix=_advice(log.errors()),
         )
@@ -130,7 +130,7 @@ def _parse(name: str, model: ModelProto, network: Any, toolchain: Toolchain, log
         for error in errors
     ]
     raise BuildError(
-        f"{toolchain.shown} does not take {name}: {'; '.join(problems) or log.errors()}",
+        f"{toolchain.release} does not take {name}: {'; '.join(problems) or log.errors()}",
         expected="operators that its parser supports",
         fix="build the portable plan with this release, or report the operator",
     )

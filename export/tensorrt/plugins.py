@@ -84,7 +84,7 @@ def choose(
         )
     quick = _ahead_of_time(library.module)
     if quick is None and not tensorrt_plugins.are_there(library.module):
-        progress(f"{toolchain.shown} has no plugins of ours: masked attention stays in operators")
+        progress(f"{toolchain.release} has no plugins of ours: masked attention stays in operators")
         return None
     if not kernels:
         raise BuildError("There are no compiled kernels to make plugins of", fix=_COMPILE)

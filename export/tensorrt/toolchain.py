@@ -37,8 +37,8 @@ class Toolchain:
         return tuple(f"{target // 10}.{target % 10}" for target in self.targets)
 
     @property
-    def quoted(self) -> str:
-        """Library and version, for people."""
+    def release(self) -> str:
+        """Return library and version, for people."""
         return f"{self.library.title} {self.library.version}"
 
     def aim(self, config: Any) -> None:
@@ -49,7 +49,7 @@ class Toolchain:
         for index, target in enumerate(self.targets):
             capability = getattr(self.library.module.ComputeCapability, f"SM{target}")
             if not config.set_compute_capability(capability, index):
-                raise BuildError(f"{self.shown} refuses the target sm_{target}")
+                raise BuildError(f"{self.release} refuses the target sm_{target}")
 
 
 def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:

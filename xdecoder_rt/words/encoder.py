@@ -18,7 +18,7 @@ from xdecoder_rt.words.tokenizer import ClipTokenizer
 from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import check_text
 
-UNIT_EPS = 1e-7
+_UNIT_EPS = 1e-7
 # Names are encoded so many sentences at a time: what is held then is bounded, and what was done
 # before an interruption is kept.
 _SENTENCES = 16384
@@ -205,5 +205,5 @@ def class_key(text: str) -> str:
 
 def unit(rows: npt.NDArray[np.float32]) -> Features:
     """Rows of unit length as the original makes them: ``x / (|x| + 1e-7)``."""
-    scaled: Features = rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + UNIT_EPS)
+    scaled: Features = rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + _UNIT_EPS)
     return scaled.astype(np.float32, copy=False)
