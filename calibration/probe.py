@@ -86,9 +86,9 @@ class Divergence:
         """The largest relative RMS error among class embeddings, mask logits, words and tokens."""
         outputs = self._outputs(graphs)
         return max(
-            float(np.mean([relative_rms(a, b) for a, b in zip(got, wanted, strict=True)]))
-            for got, wanted in zip(outputs, self._reference, strict=True)
-            if wanted
+            float(np.mean([relative_rms(a, b) for a, b in zip(actual, expected, strict=True)]))
+            for actual, expected in zip(outputs, self._reference, strict=True)
+            if expected
         )
 
     def _outputs(self, graphs: Mapping[str, bytes]) -> list[list[Floats]]:
@@ -180,16 +180,16 @@ class AccuracyProbe:
         maps, times = [], []
         for image in self._images.read(self._numbers):
             start = time.perf_counter()
-            found = engine.segment(image, words)
+            result = engine.segment(image, words)
             times.append(1e3 * (time.perf_counter() - start))
-            labels = np.full(found.segmentation.max() + 1, -1, np.int32)
-            for segment in found.segments_info:
+            labels = np.full(result.segmentation.max() + 1, -1, np.int32)
+            for segment in result.segments_info:
                 labels[segment["id"]] = segment["label_id"]
-            maps.append(labels[found.segmentation])
+            maps.append(labels[result.segmentation])
         if self._fp32_labels is None:
             self._fp32_labels = maps
-        same = [
-            float((one == wanted).mean())
-            for one, wanted in zip(maps, self._fp32_labels, strict=True)
+        agreement = [
+            float((actual == expected).mean())
+            for actual, expected in zip(maps, self._fp32_labels, strict=True)
         ]
-        return Accuracy(100 * float(np.mean(same)), float(np.median(times)))
+        return Accuracy(100 * float(np.mean(agreement)), float(np.median(times)))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from xdecoder_rt.calibration.report import SearchReport
-from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
+from xdecoder_rt.calibration.sets import CalibrationSet, RgbImage
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.streams.synthetic import image as synthetic_image
 
 LEAST_COSINE = 0.999
 PROBES = 4
-Progress = Callable[[str], None]
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Converted:
 
 def probe_images(
     images: CalibrationSet | None, manifest: Manifest, count: int = PROBES
-) -> list[Pixels]:
+) -> list[RgbImage]:
     """A few images to compare outputs on; drawn ones where no set is given."""
     if images is not None:
         return list(images.read(images.chosen(count, part=1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from xdecoder_rt.export.onnx_graphs import (
     export_text_graph,
     export_token_graph,
 )
+from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.summary import GraphSummary
 from xdecoder_rt.export.verify import check_against_torch
 from xdecoder_rt.models import XDecoder
@@ -41,8 +42,6 @@ MAX_PHRASES = 64
 TOKENIZER = "tokenizer.json"
 _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class PortableSummary:
@@ -60,7 +59,7 @@ def build_portable(
     sizes: Sequence[tuple[int, int]],
     tasks: Sequence[str] = tuple(TASKS),
     max_phrases: int = MAX_PHRASES,
-    progress: Progress = lambda _: None,
+    progress: StepProgress = lambda _: None,
 ) -> PortableSummary:
     """Export a model's graphs and write them as a portable plan.
 
