@@ -21,7 +21,7 @@ from xdecoder_rt.image import (
     load_image,
     unscaled_letterbox,
 )
-from xdecoder_rt.kernels.compiled import INDEX, KERNELS
+from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.file import Plan
@@ -97,7 +97,7 @@ class Runtime:
             cache = cache_of(self._plan, self.words, directory)
             self.text = TextEmbedder(info, self.tokenizer, self.text_graph, cache)
             self._device = self.backend if isinstance(self.backend, DeviceBackend) else None
-            if self._device is not None and KERNELS + INDEX in self._plan.names:
+            if self._device is not None and KERNELS + KERNEL_INDEX in self._plan.names:
                 self._device.take_kernels(lambda name: self._plan.read(KERNELS + name))
             self._panoptic_map = None if self._device is None else self._device.panoptic_map
         except BaseException:

@@ -18,7 +18,7 @@ from gpu.section import Context
 from gpu.timing import ROUNDS, Run, first_line, in_turns, prepared, tensors
 from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.masked_attention import schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Operand
 
 TOLERANCE = {"fp16": 1e-2, "bf16": 8e-2, "fp32": 1e-4}
 """Largest difference from the float64 reference; outputs are at most of size 5."""
@@ -43,12 +43,12 @@ def run(context: Context) -> None:
             attention.parts(shape, DENSITIES[0])
 
 
-def described(device: str) -> Device:
+def described(device: str) -> DeviceTraits:
     """The device as the kernels' schedule takes it."""
     if device == "cpu":
-        return Device(multiprocessors=1, capability=(8, 0))
+        return DeviceTraits(multiprocessors=1, capability=(8, 0))
     found = torch.cuda.get_device_properties(0)
-    return Device(found.multi_processor_count, (found.major, found.minor))
+    return DeviceTraits(found.multi_processor_count, (found.major, found.minor))
 
 
 class Attention:

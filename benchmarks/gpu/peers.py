@@ -13,7 +13,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from gpu.problems import Inputs, Shape
 from xdecoder_rt.kernels.masked_attention import launch, reference, schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Schedule, Tiles
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Schedule, Tiles
 
 SHIPPED = "two kernels"
 TILES = (
@@ -166,7 +166,7 @@ def _under_mask(x: Inputs) -> Callable[[], Tensor]:
     return lambda: launch.attention_under_mask(query, key, value, embedding @ features)
 
 
-def ours(shape: Shape, device: Device) -> list[Way]:
+def ours(shape: Shape, device: DeviceTraits) -> list[Way]:
     """Ways to run our kernels on a shape: what ships first, then what it is compared with."""
     chosen = schedule.choose(shape.problem, device)
     ways = {SHIPPED: _scheduled(None)}
@@ -182,7 +182,7 @@ def ours(shape: Shape, device: Device) -> list[Way]:
     return [Way(name, build, ours=True) for name, build in ways.items()]
 
 
-def filled(shape: Shape, tiles: Tiles, device: Device) -> list[int]:
+def filled(shape: Shape, tiles: Tiles, device: DeviceTraits) -> list[int]:
     """Numbers of parts of the keys that give every multiprocessor some programs."""
     programs = shape.heads * -(-shape.queries // tiles.query)
     most = -(-shape.keys // tiles.key)

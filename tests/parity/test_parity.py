@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from xdecoder_rt import Engine
+from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.models.published import load_published
 from xdecoder_rt.parity.__main__ import main
-from xdecoder_rt.parity.comparison import relative_rms
 from xdecoder_rt.parity.fixture import Fixture
 from xdecoder_rt.parity.settings import model_config
 from xdecoder_rt.parity.torch_form import TorchNetwork

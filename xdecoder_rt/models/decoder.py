@@ -27,7 +27,7 @@ from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.pixel_decoder import position_of
 
 LEVELS = 3
-UNIT_EPS = 1e-7
+_UNIT_EPS = 1e-7
 
 
 @dataclass
@@ -385,4 +385,4 @@ _SEEING = ((tasks.VisiblePixels.OWN_MASK, tasks.VisiblePixels.ALL), (tasks.Visib
 def unit(x: Tensor) -> Tensor:
     """Rows of unit length, as the original makes them: ``x / (|x| + 1e-7)``."""
     length: Tensor = x.norm(dim=-1, keepdim=True)
-    return x / (length + UNIT_EPS)
+    return x / (length + _UNIT_EPS)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.evaluation.divergence import relative_rms
+
 Array = npt.NDArray[Any]
 
 RELATIVE_RMS = 1e-4
@@ -97,20 +99,6 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
         return not outcome.passed, 1.0 - value if outcome.measure == "agreement" else value
 
     return max(outcomes, key=badness)
-
-
-def relative_rms(actual: npt.ArrayLike, expected: npt.ArrayLike) -> float:
-    """Root mean square of the difference over that of the expected values; 0 for two zeros."""
-    wanted = np.asarray(expected, np.float64)
-    difference = np.asarray(actual, np.float64) - wanted
-    error, size = _rms(difference), _rms(wanted)
-    if size == 0.0:
-        return 0.0 if error == 0.0 else float("inf")
-    return error / size
-
-
-def _rms(values: npt.NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
 def _incomparable(actual: Array, expected: Array) -> Outcome | None:

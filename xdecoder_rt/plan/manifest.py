@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeAlias
 
 from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
-from xdecoder_rt.kernels.compiled import INDEX, KERNELS
+from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.plan.archive import check_member_name
 from xdecoder_rt.tasks import TASKS
 
@@ -370,7 +370,7 @@ def _check_agreement(manifest: Manifest) -> None:
         if width % heads:
             _fail(part, f"has {heads} heads over a width of {width}", "a divisor of it")
     referred = [*manifest.graphs.members(), manifest.text.tokenizer]
-    referred += [KERNELS + INDEX] if manifest.plugins else []
+    referred += [KERNELS + KERNEL_INDEX] if manifest.plugins else []
     referred += [name for info in manifest.vocabularies for name in (info.texts, info.embeddings)]
     for name in referred:
         if name not in manifest.members:

@@ -20,7 +20,8 @@ from torch import Tensor
 from xdecoder_rt import tasks
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.training.dataset import Batch
-from xdecoder_rt.training.vocabulary import BACKGROUND, BatchVocabulary, Tokenizer
+from xdecoder_rt.training.vocabulary import BatchVocabulary, Tokenizer
+from xdecoder_rt.words.templates import BACKGROUND
 
 NONE = -1
 _BUCKETS = 3

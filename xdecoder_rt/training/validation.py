@@ -22,12 +22,11 @@ from xdecoder_rt.training.dataset import Batch, collate, plain_example
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.text_validation import TextScores, at_stride
 from xdecoder_rt.training.vocabulary import (
-    BACKGROUND,
     BatchVocabulary,
     Tokenizer,
     trimmed_tokens,
 )
-from xdecoder_rt.words.templates import TEMPLATES, prompts
+from xdecoder_rt.words.templates import BACKGROUND, TEMPLATES, prompts
 
 MAX_NAMES = 256
 _MEASURES = ("miou", "accuracy", "name_rank", "kept")

@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xdecoder_rt.words.templates import prompts
+from xdecoder_rt.words.templates import BACKGROUND, prompts
 
 Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 """Texts to token ids ``[T, context length]``, filled up with the end token."""
-BACKGROUND = "background"
 _VOCABULARY_STREAM = 4
 
 

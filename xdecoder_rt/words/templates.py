@@ -13,6 +13,7 @@ import numpy as np
 from xdecoder_rt.errors import ArgumentError, quoted
 
 __all__ = [
+    "BACKGROUND",
     "COMPACT_TEMPLATES",
     "NAME_SUFFIXES",
     "PUBLISHED_TEMPLATES",
@@ -23,6 +24,9 @@ __all__ = [
     "sampled_prompts",
     "sampled_template_indices",
 ]
+
+BACKGROUND = "background"
+"""The name of the class of what is none of the others."""
 
 NAME_SUFFIXES: tuple[str, ...] = ("-other", "-merged", "-stuff")
 """Endings of COCO's merged stuff classes, which a sentence should not have."""
