@@ -17,7 +17,7 @@ from xdecoder_rt.models.focalnet import FocalNet
 from xdecoder_rt.models.graphs import Normalise
 from xdecoder_rt.models.published import load_backbone, load_published
 from xdecoder_rt.parity.comparison import Verdict
-from xdecoder_rt.parity.examination import Examination, Line, count
+from xdecoder_rt.parity.examination import Examination, Line, count_verdicts
 from xdecoder_rt.parity.fixture import Fixture
 from xdecoder_rt.parity.forms import Form
 from xdecoder_rt.parity.settings import (
@@ -85,7 +85,7 @@ def _run(folder: Path, form_name: str, json_path: Path | None) -> int:
     for line in Examination(fixture, form, config).lines():
         print(_text(line, width), flush=True)
         lines.append(line)
-    counts = count(lines)
+    counts = count_verdicts(lines)
     print(", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()))
     if json_path is not None:
         with atomic_writer(json_path) as file:
@@ -94,7 +94,7 @@ def _run(folder: Path, form_name: str, json_path: Path | None) -> int:
 
 
 def _open(fixture: Fixture, form: str) -> tuple[Form, ModelConfig | None]:
-    """The form of the fixture's network, and its configuration if it is a whole one."""
+    """Return the form of the fixture's network, and its configuration if it is a whole one."""
     settings = fixture.settings
     if is_whole_network(settings):
         config = model_config(settings, fixture.folder.name)
@@ -127,7 +127,7 @@ def _text(line: Line, width: int) -> str:
 def _report(form: str, lines: list[Line]) -> dict[str, Any]:
     return {
         "form": form,
-        "counts": {verdict.value: number for verdict, number in count(lines).items()},
+        "counts": {verdict.value: number for verdict, number in count_verdicts(lines).items()},
         "tensors": [
             {
                 "name": line.name,
