@@ -41,7 +41,7 @@ class Studio(Protocol):
     stuff: frozenset[str]
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
-        """One scene, (height, width) or a usual size."""
+        """Draw one scene, (height, width) or a usual size."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def generate(
         )
     partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    scenes = _shown(_drawn(worker, count, processes), count, f"{domain} {split}", progress)
+    scenes = _with_progress(_drawn(worker, count, processes), count, f"{domain} {split}", progress)
     with LabelledFolderWriter(
         partial, studio.vocabulary, studio.stuff, image_format="jpeg"
     ) as writer:
@@ -206,7 +206,9 @@ def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[Scene]:
         yield from pool.imap(_draw, range(count), chunksize=_SCENES_A_TASK)
 
 
-def _shown(scenes: Iterator[Scene], count: int, title: str, progress: bool) -> Iterator[Scene]:
+def _with_progress(
+    scenes: Iterator[Scene], count: int, title: str, progress: bool
+) -> Iterator[Scene]:
     if not progress:
         return scenes
     tqdm = require("tqdm", "scenes")
@@ -214,6 +216,6 @@ def _shown(scenes: Iterator[Scene], count: int, title: str, progress: bool) -> I
 
 
 def default_cache() -> Path:
-    """Where rendered drawings are kept unless told otherwise."""
+    """Return where rendered drawings are kept unless told otherwise."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "xdecoder_rt" / "sprites"

@@ -13,7 +13,7 @@ __all__ = ["novel_names"]
 
 @lru_cache(maxsize=1)
 def novel_names() -> frozenset[str]:
-    """The held-out names of both domains.
+    """Return the held-out names of both domains.
 
     They depend on the built-in lists of names only, never on which drawings a machine has.
     """

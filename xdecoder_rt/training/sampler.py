@@ -61,7 +61,7 @@ class SampleOrder:
         self._shares = shares / shares.sum()
 
     def starting_at(self, position: int) -> Iterator[SampleKey]:
-        """The samples from `position` on, without end."""
+        """Yield the samples from `position` on, without end."""
         block = position // _BLOCK
         drawn = [0] * len(self.lengths)
         for earlier in range(block):

@@ -14,18 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from xdecoder_rt import tasks
 from xdecoder_rt.models.decoder import Rows
+from xdecoder_rt.tasks import Integers
 from xdecoder_rt.training.dataset import Batch
 from xdecoder_rt.training.vocabulary import BACKGROUND, BatchVocabulary, Tokenizer
 
 NONE = -1
 _BUCKETS = 3
-
-Integers = NDArray[np.int64]
 
 
 @dataclass
