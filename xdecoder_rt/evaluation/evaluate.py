@@ -113,7 +113,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _TaskChoice:
-    """What is to be scored.
+    """The tasks to be scored.
 
     Attributes:
         segments: Whether segmentation is.

@@ -113,7 +113,7 @@ class PanopticQuality:
             truth: H x W ids of the true segments, 0 = unlabelled.
             truth_classes: The index in the vocabulary of each true segment's class, by id.
             prediction: H x W ids of the predicted segments, 0 = none.
-            predicted_classes: The same of the predicted segments.
+            predicted_classes: That of each predicted segment, by id.
             crowds: The ids of the true segments that are crowds.
 
         Raises:

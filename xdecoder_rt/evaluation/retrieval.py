@@ -35,9 +35,9 @@ class RetrievalScores:
 
     Attributes:
         image_r1: The share of captions whose image is the first of all images.
-        image_r5: The same among the first five.
+        image_r5: The share of captions whose image is among the first five.
         text_r1: The share of images of which a caption is the first of all texts.
-        text_r5: The same among the first five.
+        text_r5: The share of images of which a caption is among the first five.
         images: The number of images.
         texts: The number of distinct texts.
     """

@@ -29,7 +29,7 @@ NonEmptyTexts: TypeAlias = tuple[Annotated[str, Rule(least=1)], ...]
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """What turns pixels into maps at strides 4, 8, 16 and 32.
+    """The backbone, which turns pixels into maps at strides 4, 8, 16 and 32.
 
     Attributes:
         kind: ``focal_dw`` (Focal-T), ``focal`` (Focal-L), ``efficientnet_lite0`` or ``timm``.

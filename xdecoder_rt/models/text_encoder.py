@@ -15,7 +15,7 @@ NORM_EPS = 1e-12
 
 @dataclass
 class TextStep:
-    """What encoding some tokens leaves.
+    """The state after encoding some tokens.
 
     Attributes:
         features: ``[T, L, proj_dim]``, projected, unnormalised.

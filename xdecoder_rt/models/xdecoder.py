@@ -18,7 +18,7 @@ from xdecoder_rt.models.text_encoder import TextEncoder
 
 @dataclass
 class Prediction:
-    """What the model says of a batch of images.
+    """The model's output for a batch of images.
 
     Attributes:
         mask_features: ``[B, mask_dim, H/4, W/4]``.

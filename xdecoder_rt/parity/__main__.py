@@ -71,19 +71,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the lines as JSON")
     args = parser.parse_args(argv)
     try:
-        return _run(args.fixture, args.form, args.json)
+        return _compare(args.fixture, args.form, args.json)
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _run(folder: Path, form_name: str, json_path: Path | None) -> int:
+def _compare(folder: Path, form_name: str, json_path: Path | None) -> int:
     fixture = Fixture.open(folder)
-    form, config = _open(fixture, form_name)
+    form, config = _open_form(fixture, form_name)
     width = max((len(name) for name in fixture.expected), default=0)
     lines = []
     for line in Examination(fixture, form, config).lines():
-        print(_text(line, width), flush=True)
+        print(_line_text(line, width), flush=True)
         lines.append(line)
     counts = count_verdicts(lines)
     print(", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()))
@@ -93,7 +93,7 @@ def _run(folder: Path, form_name: str, json_path: Path | None) -> int:
     return 0 if counts[Verdict.PASS] and not counts[Verdict.FAIL] else 1
 
 
-def _open(fixture: Fixture, form: str) -> tuple[Form, ModelConfig | None]:
+def _open_form(fixture: Fixture, form: str) -> tuple[Form, ModelConfig | None]:
     """Return the form of the fixture's network, and its configuration if it is a whole one."""
     settings = fixture.settings
     if is_whole_network(settings):
@@ -118,7 +118,7 @@ def _progress(step: str) -> None:
     print(step, file=sys.stderr, flush=True)
 
 
-def _text(line: Line, width: int) -> str:
+def _line_text(line: Line, width: int) -> str:
     shape = "x".join(map(str, line.shape)) or "scalar"
     measured = str(line.outcome) if line.outcome else "-"
     return f"{line.name:<{width}}  {shape:<16}  {measured:<22}  {line.verdict.value}"

@@ -71,7 +71,7 @@ class _ImageEntry:
 
 @dataclass(frozen=True)
 class _Case:
-    """What was asked of the original, as ``config.json`` states it."""
+    """The questions to the original, as ``config.json`` states it."""
 
     class_names: tuple[str, ...] | None = None
     background: Annotated[str, Rule(key="background_name_appended_last")] = "background"

@@ -41,9 +41,9 @@ class OnnxNetwork:
         self._backend = OnnxRuntimeBackend()
         self._images: dict[tuple[int, int], dict[str, Graph]] = {}
         progress("Exporting the text graph")
-        text = _load(self._backend, onnx_graphs.export_text_graph(model))
+        text = _load_graph(self._backend, onnx_graphs.export_text_graph(model))
         progress("Exporting the token graph")
-        token = _load(self._backend, onnx_graphs.export_token_graph(model))
+        token = _load_graph(self._backend, onnx_graphs.export_token_graph(model))
         self._network = GraphNetwork(
             model.config,
             model.text_encoder.logit_scale.exp().item(),
@@ -72,7 +72,9 @@ class OnnxNetwork:
         if size not in self._images:
             self._progress(f"Exporting the image graphs for {size_key(size)}")
             exported = onnx_graphs.export_image_graphs(self._model, size)
-            self._images[size] = {graph.name: _load(self._backend, graph) for graph in exported}
+            self._images[size] = {
+                graph.name: _load_graph(self._backend, graph) for graph in exported
+            }
         return self._images[size]
 
 
@@ -108,9 +110,9 @@ class OnnxBackbone(BackboneForm):
             self._progress(f"Exporting the backbone for {size_key(size)}")
             example = {name: torch.from_numpy(value) for name, value in feeds(image).items()}
             exported = onnx_graphs.export_graph("backbone", self._module, example, ({}, {}))
-            self._graphs[size] = _load(self._backend, exported)
+            self._graphs[size] = _load_graph(self._backend, exported)
         return self._backend.to_numpy_all(self._graphs[size](feeds(image)))
 
 
-def _load(backend: OnnxRuntimeBackend, graph: onnx_graphs.ExportedGraph) -> Graph:
+def _load_graph(backend: OnnxRuntimeBackend, graph: onnx_graphs.ExportedGraph) -> Graph:
     return backend.load(graph.name, memoryview(graph.model.SerializeToString()))

@@ -87,7 +87,7 @@ class ImageTensors:
 
     @cached_property
     def network(self) -> Mapping[str, Array]:
-        """What the form computes."""
+        """The form's tensors of the image."""
         return self._form.tensors(self._image)
 
     @cached_property

@@ -143,7 +143,7 @@ def backbone_config(settings: Settings) -> BackboneConfig:
     backbone = settings.read(_Backbone)
     # With convolutional stems the patch size is only a divisor that images are padded to.
     if 32 % backbone.patch_size:
-        raise _wrong(_FOCAL + "PATCH_SIZE", backbone.patch_size, "a divisor of 32")
+        raise _setting_error(_FOCAL + "PATCH_SIZE", backbone.patch_size, "a divisor of 32")
     return BackboneConfig(
         kind=backbone.name,
         embed_dim=backbone.embed_dim,
@@ -239,8 +239,8 @@ def size_divisor(settings: Settings) -> int:
 
 def _check_multiple(key: str, value: int, divisor: int) -> None:
     if value % divisor:
-        raise _wrong(key, value, f"a multiple of {divisor}")
+        raise _setting_error(key, value, f"a multiple of {divisor}")
 
 
-def _wrong(key: str, value: object, expected: str) -> DatasetError:
+def _setting_error(key: str, value: object, expected: str) -> DatasetError:
     return DatasetError(f"The hyper-parameter {key} is {quoted(value)}", expected=expected)

@@ -72,14 +72,14 @@ def backdrop(rng: np.random.Generator, height: int, width: int) -> Scene:
     else:
         wall, floor = _choice(rng, _WALLS), _choice(rng, _FLOORS)
         layers = [(wall, "wall", 0.0), (floor, "floor", horizon)]
-    return _stacked(rng, height, width, layers)
+    return _stack_layers(rng, height, width, layers)
 
 
 def _choice(rng: np.random.Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _stacked(
+def _stack_layers(
     rng: np.random.Generator, height: int, width: int, layers: list[tuple[str, str, float]]
 ) -> Scene:
     """Layers from top to bottom: (texture, label, where it begins as a share of the height)."""

@@ -107,7 +107,7 @@ class Cell:
         stuff: The labels that are stuff.
         vocabulary: Every label.
         table_models: Name -> models that show it beside the made meshes, for the table.
-        floor_models: The same for the floor.
+        floor_models: Name -> models for the floor.
     """
 
     table_models: Mapping[str, Sequence[Model]] = {}

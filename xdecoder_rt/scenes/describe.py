@@ -90,7 +90,7 @@ def describe_folder(
     processes = min(workers if workers is not None else os.cpu_count() or 1, count)
     if processes < 1:
         raise ArgumentError(f"workers is {workers}", expected="at least 1 process")
-    texts = _texts(worker, root, count, processes)
+    texts = _describe_all(worker, root, count, processes)
     if progress:
         tqdm = require("tqdm", "scenes")
         texts = iter(tqdm.tqdm(texts, total=count, desc="texts", unit="image"))
@@ -112,7 +112,9 @@ def describe_folder(
     return LabelledFolder.open(root, verify=False)
 
 
-def _texts(worker: _Worker, root: Path, count: int, processes: int) -> Iterator[dict[str, Any]]:
+def _describe_all(
+    worker: _Worker, root: Path, count: int, processes: int
+) -> Iterator[dict[str, Any]]:
     if processes == 1:
         yield from map(worker.describe, range(count))
         return

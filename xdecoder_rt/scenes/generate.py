@@ -46,7 +46,7 @@ class Studio(Protocol):
 
 @dataclass(frozen=True)
 class _Order:
-    """What a worker process needs to know to draw any scene of the folder."""
+    """The settings of a worker process, enough to draw any scene of the folder."""
 
     domain: Domain
     split: Split
@@ -174,7 +174,9 @@ def generate(
         )
     partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    scenes = _with_progress(_drawn(worker, count, processes), count, f"{domain} {split}", progress)
+    scenes = _with_progress(
+        _draw_all(worker, count, processes), count, f"{domain} {split}", progress
+    )
     with LabelledFolderWriter(
         partial, studio.vocabulary, studio.stuff, image_format="jpeg"
     ) as writer:
@@ -196,7 +198,7 @@ def generate(
     return LabelledFolder.open(out, verify=False)
 
 
-def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[Scene]:
+def _draw_all(worker: _Worker, count: int, processes: int) -> Iterator[Scene]:
     if processes == 1 and count <= _SCENES_A_PROCESS:
         yield from map(worker.draw, range(count))
         return

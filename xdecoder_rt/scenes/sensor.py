@@ -1,4 +1,4 @@
-"""What a camera does to a picture: exposure, colour cast, blur, vignette and noise, all light."""
+"""A camera's effect on a picture: exposure, colour cast, blur, vignette and noise, all light."""
 
 from __future__ import annotations
 

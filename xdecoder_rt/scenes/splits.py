@@ -1,4 +1,4 @@
-"""Which names of things belong to training, and which are kept from it."""
+"""The names of things that belong to training, and those that are kept from it."""
 
 from __future__ import annotations
 

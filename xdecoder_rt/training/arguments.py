@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_argument_group("tasks")
     tasks.add_argument(
         "--tasks",
-        type=_names,
+        type=_split_names,
         metavar="TASK,...",
         help=f"what to train, where the data have it: some of {', '.join(TASKS)} (default: all)",
     )
@@ -149,7 +149,7 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 

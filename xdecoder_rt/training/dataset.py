@@ -277,10 +277,10 @@ def collate(examples: Sequence[Example]) -> Batch:
         ids=torch.from_numpy(ids),
         segmented=torch.tensor([e.segmented for e in examples]),
         labels=[e.targets.labels for e in examples],
-        membership=_stacked([t[:n] for t, n in zip(tables, named, strict=True)]),
-        known_ids=_stacked([e.targets.known_ids[None] for e in examples])[:, 0],
+        membership=_stack_tables([t[:n] for t, n in zip(tables, named, strict=True)]),
+        known_ids=_stack_tables([e.targets.known_ids[None] for e in examples])[:, 0],
         phrases=[e.targets.phrases for e in examples],
-        phrase_membership=_stacked([t[n:] for t, n in zip(tables, named, strict=True)]),
+        phrase_membership=_stack_tables([t[n:] for t, n in zip(tables, named, strict=True)]),
         points=torch.from_numpy(points / np.float32(size)),
         point_ids=torch.from_numpy(point_ids),
         point_weights=torch.from_numpy(np.stack([e.weights for e in examples])),
@@ -290,7 +290,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
-def _stacked(tables: Sequence[NDArray[np.bool_]]) -> Tensor:
+def _stack_tables(tables: Sequence[NDArray[np.bool_]]) -> Tensor:
     """Tables as one, filled up with false."""
     shape = np.max([table.shape for table in tables], axis=0)
     stacked = np.zeros((len(tables), *shape), dtype=np.bool_)

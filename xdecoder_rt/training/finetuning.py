@@ -1,4 +1,4 @@
-"""What a run starts from and which part of it is trained: all, or cheap forms (section 4)."""
+"""The start of a run and the part that is trained: all, or cheap forms (section 4)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ FOCUS = 0.5
 MARGIN = 0.25
 """How far beyond its box a target's points reach, as a share of the box's side."""
 MIN_MARGIN = 4.0
-"""The same in pixels, at least."""
+"""Least margin in pixels."""
 
 
 def focused_points(

@@ -22,7 +22,7 @@ _SOURCE_STREAM, _ORDER_STREAM = 1, 2
 
 
 class SampleKey(NamedTuple):
-    """What identifies one training sample.
+    """The identity of one training sample.
 
     Attributes:
         source: index of the data set.

@@ -32,7 +32,7 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class _Questions:
-    """What a file of VQA's questions says of its images."""
+    """The images that a file of VQA's questions is about."""
 
     data_subtype: NonEmptyText
 

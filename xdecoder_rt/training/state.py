@@ -39,9 +39,9 @@ def save_state(
         run: whatever else has to be kept, as JSON allows.
     """
     tensors = {
-        **_named("model", model.state_dict()),
-        **_named("average", average.state_dict()),
-        **_named("optimizer", _moments(model, optimizer)),
+        **_with_prefix("model", model.state_dict()),
+        **_with_prefix("average", average.state_dict()),
+        **_with_prefix("optimizer", _moments(model, optimizer)),
         "generator/cpu": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -77,7 +77,7 @@ def load_state(
         CheckpointError: the file is missing, damaged, not a training state, or of another model.
     """
     tensors, header = read_tensors(path)
-    run = _check(path, tensors, header)
+    run = _check_header(path, tensors, header)
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         part, _, key = name.partition("/")
@@ -123,7 +123,7 @@ def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -137,7 +137,9 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _check(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> dict[str, Any]:
+def _check_header(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]
+) -> dict[str, Any]:
     if header.get("format") != STATE_FORMAT:
         raise CheckpointError(
             f"{path} is not the state of a training run of this version",

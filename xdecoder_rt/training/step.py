@@ -15,7 +15,7 @@ from xdecoder_rt.training.vocabulary import VocabularySampler
 
 @dataclass
 class Step:
-    """What one step learns from.
+    """The input of one training step.
 
     Attributes:
         batch: images and targets.

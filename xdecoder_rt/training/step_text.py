@@ -80,11 +80,11 @@ class StepText:
         return StepText(**changed)
 
     def to(self, device: torch.device) -> StepText:
-        """The same on a device."""
+        """Move the texts to a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> StepText:
-        """The same in page-locked memory."""
+        """Copy the texts to page-locked memory."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def rows(self, features: Tensor) -> Rows:
@@ -316,5 +316,5 @@ def _accepted(answers: Sequence[Sequence[str]], candidates: Sequence[str]) -> Te
 
 
 def _key(text: str) -> int:
-    """The same 63 bits for the same text in every process."""
+    """Return 63 bits of a text, equal in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

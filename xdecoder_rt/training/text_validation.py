@@ -1,7 +1,8 @@
 """Quick measures of phrases, captions, answers and retrieval for a model in training.
 
-Of each image one phrase, caption and question is looked at. Not the scores of ``xdecoder-rt eval``:
-masks are compared at stride 4, and captions are not written but continued token by token.
+One phrase, caption and question of each image count. These are not the scores of
+``xdecoder-rt eval``: masks are compared at stride 4, and captions are not written but continued
+token by token.
 """
 
 from __future__ import annotations

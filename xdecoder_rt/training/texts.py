@@ -1,4 +1,4 @@
-"""What is said and asked of one training image: phrases, a caption, a question."""
+"""The texts of one training image: phrases, a caption, a question."""
 
 from __future__ import annotations
 

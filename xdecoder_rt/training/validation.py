@@ -69,7 +69,7 @@ def validate(
     total = len(dataset.items)
     count = min(items or total, total)
     chosen_items = [dataset.items[i * total // count] for i in range(count)]
-    names = _names(chosen_items, dataset.vocabulary)
+    names = _measured_names(chosen_items, dataset.vocabulary)
     place = {name: index for index, name in enumerate(names)}
     writer = StepWriter(tokenizer, model.config.num_queries, tasks, model.config.context_length)
     scores: list[tuple[float, ...]] = []
@@ -114,7 +114,7 @@ def text_table(
     return F.normalize(means, dim=-1)
 
 
-def _names(items: Sequence[PanopticItem], vocabulary: Sequence[str]) -> list[str]:
+def _measured_names(items: Sequence[PanopticItem], vocabulary: Sequence[str]) -> list[str]:
     """Return the names on the images and others, spread evenly over the vocabulary."""
     names = dict.fromkeys(s.label for item in items for s in item.segments if not s.iscrowd)
     other_names = [name for name in vocabulary if name not in names]

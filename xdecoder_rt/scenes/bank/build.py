@@ -31,7 +31,7 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class BankPlan:
-    """What goes into a bank.
+    """The contents of a bank to be built.
 
     Attributes:
         views: renderings of each name.
@@ -99,7 +99,7 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
     writer = BankWriter(_stuff(folders, {*names, *(drawing.name for drawing in drawings)}))
     steps: list[tuple[str, int, Iterator[None]]] = []
     if sprites:
-        steps.append(("drawings", len(drawings), _drawn(plan, sprites, drawings, writer)))
+        steps.append(("drawings", len(drawings), _add_drawings(plan, sprites, drawings, writer)))
     steps.append(("renderings", len(names), _rendered(plan, names, writer)))
     steps.append(("backdrops", plan.backdrops, _backdrops(plan, writer)))
     for labelled in folders:
@@ -141,7 +141,7 @@ def _stuff(folders: Sequence[LabelledFolder], things: set[str]) -> frozenset[str
     return frozenset(stuff)
 
 
-def _drawn(
+def _add_drawings(
     plan: BankPlan, sprites: SpriteCache, drawings: Sequence[Any], writer: BankWriter
 ) -> Iterator[None]:
     for drawing in drawings:

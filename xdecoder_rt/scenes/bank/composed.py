@@ -80,7 +80,7 @@ class ComposedItem:
 
     @cached_property
     def _words(self) -> dict[int, str]:
-        """What each segment is called here: a synonym at times, the same for all of a name."""
+        """The word for each segment: a synonym at times, one for all segments of a name."""
         rng = self._generator("words")
         word: dict[str, str] = {}
         for name in sorted(set(self._scene.labels.values())):

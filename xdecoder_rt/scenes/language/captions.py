@@ -16,7 +16,7 @@ LEAST_WORDS: Final = 5
 MOST_WORDS: Final = 20
 
 CAPTION_SIDE: Final = 0.33
-"""What a caption puts on a side has its centre within this share of the picture from there."""
+"""A thing that a caption puts on a side has its centre within this share of the picture."""
 
 _UPRIGHT: Final = frozenset({"wall", "brick wall", "stone wall"})
 _COUNTED: Final = frozenset({"carpet", "checkered floor", "floor", "road", *_UPRIGHT})
@@ -37,7 +37,7 @@ def captions(layout: PictureLayout, rng: Rng) -> tuple[str, ...]:
         return _of_stuff(layout, rng)
     texts: list[str] = []
     forms = shuffled(rng, (_related, _on_surface, _before, _on_sides, _in_order))
-    for form in (_list, *forms, *_FRAMED):
+    for form in (_list_things, *forms, *_FRAMED):
         for _ in range(_TRIES):
             text = form(layout, rng)
             if text and LEAST_WORDS <= len(text.split()) <= MOST_WORDS and text not in texts:
@@ -71,7 +71,7 @@ def _backdrop(layout: PictureLayout) -> list[str]:
     ]
 
 
-def _list(layout: PictureLayout, rng: Rng) -> str:
+def _list_things(layout: PictureLayout, rng: Rng) -> str:
     most = int(rng.integers(3, 6))
     parts = _counted_labels(rng, layout.things, most)
     if len(layout.kinds()) > most:

@@ -1,4 +1,4 @@
-"""Which names a person may use for the same thing: what makes "the ball" or "no cup" doubtful."""
+"""Names that a person may use for one thing: they make "the ball" or "no cup" doubtful."""
 
 from __future__ import annotations
 

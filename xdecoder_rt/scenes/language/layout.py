@@ -141,7 +141,7 @@ class Relation:
 
     Attributes:
         words: The ways to say it, before the name of the other.
-        holds: Whether it is true without doubt of (one, other).
+        holds: Whether it is true without doubt of (region, other).
         fails: Whether it is false without doubt.
     """
 
@@ -187,7 +187,7 @@ RIGHT: Final = _directed(("right of", "to the right of", "on the right side of")
 ABOVE: Final = _directed(("above",), 1, True)
 BELOW: Final = _directed(("below",), 1, False)
 NEXT: Final = Relation(
-    ("next to", "beside"), _is_next, lambda one, other: gap(one, other) >= FAR_GAP
+    ("next to", "beside"), _is_next, lambda region, other: gap(region, other) >= FAR_GAP
 )
 RELATIONS: Final = (LEFT, RIGHT, ABOVE, BELOW, NEXT)
 
