@@ -41,7 +41,7 @@ def load_model(checkpoint: Path | None = None) -> XDecoder:
         CheckpointError: the file is missing, broken, or no X-Decoder.
     """
     from xdecoder_rt.models import load_checkpoint, load_published
-    from xdecoder_rt.models.checkpoint import FORMAT, read_header
+    from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
 
     path = STARTER if checkpoint is None else Path(checkpoint)
     if not path.is_file():
@@ -49,6 +49,6 @@ def load_model(checkpoint: Path | None = None) -> XDecoder:
             f"There is no checkpoint at {path}",
             expected="a .safetensors or .pt file",
         )
-    if path.suffix == ".safetensors" and read_header(path).get("format") == FORMAT:
+    if path.suffix == ".safetensors" and read_header(path).get("format") == CHECKPOINT_FORMAT:
         return load_checkpoint(path)
     return load_published(path)

@@ -152,10 +152,10 @@ def test_captions_go_on_past_end_tokens(tmp_path: Path) -> None:
     model = load_published(fixture.weights, model_config(fixture.settings, "fixture"))
     network = TorchNetwork(model.requires_grad_(False), fixture.background())
     image = fixture.images["img1"]
-    first = network.written(image, None, 1)[0]
+    first = network.write_caption(image, None, 1)[0]
     # The end token's row of the table, which is never read before it is written, wins every step.
     model.text_encoder.token_embedding.weight[-1] = torch.from_numpy(first.features[0])
-    anew, cached = network.written(image, None, 3)
+    anew, cached = network.write_caption(image, None, 3)
     assert len(anew.token_ids) == 3
     assert anew.token_ids[0] == 49407
     assert (anew.token_ids == cached.token_ids).all()

@@ -1,4 +1,4 @@
-"""Noise, cells and courses: what procedural textures are made of."""
+"""Noise, cells and courses of bricks: the parts of procedural textures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = [
     "fractal_noise",
     "grain",
     "mix",
-    "scaled",
+    "scale_colour",
     "shades",
     "voronoi",
 ]
@@ -88,16 +88,16 @@ def shades(
     saturation: tuple[float, float],
     value: tuple[float, float],
 ) -> Colour:
-    """A random colour, 0..1, with hue, saturation and value drawn from the given ranges."""
+    """Draw a random colour, 0..1, from ranges of hue, saturation and value."""
     h = (rng.uniform(*hue) % 1.0) * 6.0
     s, v = rng.uniform(*saturation), rng.uniform(*value)
-    sector, rest = int(h) % 6, h - int(h)
-    p, q, t = v * (1 - s), v * (1 - s * rest), v * (1 - s * (1 - rest))
+    sector, fraction = int(h) % 6, h - int(h)
+    p, q, t = v * (1 - s), v * (1 - s * fraction), v * (1 - s * (1 - fraction))
     return ((v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q))[sector]
 
 
-def scaled(colour: Colour, factor: float) -> Colour:
-    """The colour, brighter or darker."""
+def scale_colour(colour: Colour, factor: float) -> Colour:
+    """Return the colour, brighter or darker."""
     return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
 
 

@@ -19,7 +19,7 @@ from xdecoder_rt.scenes.noise import (
     fractal_noise,
     grain,
     mix,
-    scaled,
+    scale_colour,
     shades,
     voronoi,
 )
@@ -34,7 +34,7 @@ def wood(rng: np.random.Generator, height: int, width: int) -> Floats:
     turned = bool(rng.random() < 0.4)
     rows, columns = (width, height) if turned else (height, width)
     dark = shades(rng, (0.04, 0.11), (0.3, 0.75), (0.2, 0.6))
-    light = scaled(dark, rng.uniform(1.2, 1.8))
+    light = scale_colour(dark, rng.uniform(1.2, 1.8))
     warp = fractal_noise(rng, rows, columns, cells=2.0, octaves=4, stretch=rng.uniform(5, 14))
     y = np.linspace(0, rng.uniform(4, 20), rows, dtype=np.float32)[:, None]
     rings = 0.5 + 0.5 * np.sin(2 * np.pi * (y + 3.0 * warp))
