@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
@@ -246,7 +246,7 @@ def markdown(document: dict[str, Any]) -> str:
     lines = [
         f"{document['model']}, {document['words']} words known, {document['threads']} "
         f"threads, medians of {document['iterations']} interleaved rounds in milliseconds.",
-        *summary(document["machine"]).splitlines(),
+        *machine_summary(document["machine"]).splitlines(),
         "",
         "| image (height x width) | form | pre-processing and network | post-processing "
         "| end to end | times faster | same ids |",
@@ -310,7 +310,7 @@ def run(options: argparse.Namespace) -> int:
         "words": len(WORDS),
         "threads": options.threads,
         "iterations": options.iterations,
-        "machine": describe((*LIBRARIES, "torch")),
+        "machine": describe_machine((*LIBRARIES, "torch")),
         "cases": cases,
     }
     print(markdown(document))

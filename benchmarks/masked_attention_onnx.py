@@ -23,7 +23,7 @@ from gpu.problems import Inputs, Shape, inputs
 from onnx.parser import parse_model
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import describe, summary
+from xdecoder_rt.cli.machine import describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
 
 HEADS = {"compact": (3, 65, 65), "published": (8, 513, 101)}
@@ -194,7 +194,7 @@ def main() -> None:
     for name in (*FORMS, *PARTS):
         cells = [f"{column[name]:.2f} ({column[name] / column[PLAN]:.2f})" for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    machine = summary(describe(("onnxruntime", "onnx", "numpy")))
+    machine = machine_summary(describe_machine(("onnxruntime", "onnx", "numpy")))
     text = "\n".join(lines) + f"\n\n{machine}; {options.threads} threads\n"
     if options.output:
         with atomic_writer(options.output) as file:

@@ -28,7 +28,7 @@ from eager import EXAMPLE, FORMATS, PAUSE_SECONDS, STUFF, WORDS, EagerPath
 
 from xdecoder_rt import Engine
 from xdecoder_rt.backends.openvino import OpenVINOBackend
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace) -> None:
         times = measure(forms, options.rounds)
     medians = {name: statistics.median(own) for name, own in times.items()}
     base = min(eager, key=lambda name: medians[name]) if eager else next(iter(times))
-    print(summary(describe((*LIBRARIES, "torch"))), "\n")
+    print(machine_summary(describe_machine((*LIBRARIES, "torch"))), "\n")
     print(f"| form | ms, median | ms, least | times as fast as {base} |")
     print("| --- | ---: | ---: | ---: |")
     for name, own in times.items():

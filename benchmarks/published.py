@@ -33,7 +33,7 @@ from torch import Tensor
 
 from xdecoder_rt import Engine
 from xdecoder_rt.backends.fallback import OpenVINOFirst
-from xdecoder_rt.cli.machine import LIBRARIES, describe
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.evaluation.divergence import cosine
@@ -158,7 +158,7 @@ def run(options: argparse.Namespace) -> int:
                 "words": len(WORDS),
                 "threads": threads,
                 "iterations": options.rounds,
-                "machine": describe((*LIBRARIES, "torch")),
+                "machine": describe_machine((*LIBRARIES, "torch")),
                 "cases": [case],
             }
         )

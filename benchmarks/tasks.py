@@ -38,7 +38,7 @@ from torch.nn import functional as F
 
 from xdecoder_rt import Engine, tasks
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
@@ -287,7 +287,7 @@ def markdown(document: dict[str, Any]) -> str:
         f"{TOKENS} tokens, a question and an embedding of one frame at "
         f"{' x '.join(map(str, document['image']))}; {document['threads']} threads, medians of "
         f"{document['iterations']} interleaved rounds.",
-        *summary(document["machine"]).splitlines(),
+        *machine_summary(document["machine"]).splitlines(),
         "",
         "| form | milliseconds | to all at once |",
         "| --- | ---: | ---: |",
@@ -348,7 +348,7 @@ def run(options: argparse.Namespace) -> int:
         "image": list(image.shape[:2]),
         "threads": options.threads,
         "iterations": options.iterations,
-        "machine": describe((*LIBRARIES, "torch")),
+        "machine": describe_machine((*LIBRARIES, "torch")),
         "tasks_ms": spent,
         "tokens": tokens,
     }

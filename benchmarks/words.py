@@ -43,8 +43,8 @@ import torch
 from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.backends import Backend
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
-from xdecoder_rt.cli.options import BACKENDS, DEFAULT_PLAN, positive
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
+from xdecoder_rt.cli.options import CPU_BACKENDS, DEFAULT_PLAN, positive
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export.onnx_graphs import export_text_graph
@@ -192,7 +192,7 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": {"engine": seconds, **scaled},
         "tokenizing_seconds": tokenized,
         "relative_rms": errors,
-        "machine": describe((*LIBRARIES, "torch")),
+        "machine": describe_machine((*LIBRARIES, "torch")),
     }
 
 
@@ -224,7 +224,7 @@ def warm(options: argparse.Namespace) -> dict[str, Any]:
             "queries": manifest.decoder.num_queries,
             "width": info.proj_dim,
             "rows": rows,
-            "machine": describe(LIBRARIES),
+            "machine": describe_machine(LIBRARIES),
         }
 
 
@@ -339,7 +339,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print and judge; the exit code."""
     document = cold(options) if options.action == "cold" else warm(options)
     lines = cold_table(document) if options.action == "cold" else warm_table(document)
-    print("\n".join([*lines, "", *summary(document["machine"]).splitlines()]))
+    print("\n".join([*lines, "", *machine_summary(document["machine"]).splitlines()]))
     if options.output:
         with atomic_writer(options.output) as file:
             file.write((json.dumps(document, indent=2) + "\n").encode())
@@ -358,7 +358,7 @@ def main() -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     first, known = actions.add_parser("cold"), actions.add_parser("warm")
     for action in (first, known):
-        action.add_argument("--backend", choices=BACKENDS, help="default: onnxruntime")
+        action.add_argument("--backend", choices=CPU_BACKENDS, help="default: onnxruntime")
         action.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
         action.add_argument("-o", "--output", type=Path, metavar="JSON", help="write all there")
     first.add_argument("--size", choices=("published", "compact"), default="published")

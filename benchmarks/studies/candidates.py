@@ -37,7 +37,7 @@ from onnxruntime.quantization import (
 from torch import Tensor, nn
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.export.costs import macs, parameters
 from xdecoder_rt.export.onnx_graphs import (
@@ -254,7 +254,7 @@ def markdown(
             f"| {subject.parameters / 1e6:.2f} | {subject.quantised} | {medians['vision']:.1f} "
             f"| {decode} | {sum(medians.values()):.1f} | {least:.1f} |"
         )
-    machine = "  \n".join(summary(describe(LIBRARIES_USED)).splitlines())
+    machine = "  \n".join(machine_summary(describe_machine(LIBRARIES_USED)).splitlines())
     return f"""# Choice of the compact model's size
 
 How wide and deep the compact model is was decided by time, before training: randomly initialised

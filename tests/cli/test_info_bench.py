@@ -12,8 +12,8 @@ from command_line import document_of, the_error
 
 from xdecoder_rt import Engine
 from xdecoder_rt.cli import main
-from xdecoder_rt.cli.bench import STAGES
-from xdecoder_rt.cli.memory import measure
+from xdecoder_rt.cli.bench import STAGE_NAMES
+from xdecoder_rt.cli.memory import measure_memory
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.streams import synthetic
 from xdecoder_rt.words.cache import CACHE_FILE
@@ -117,7 +117,7 @@ class TestBench:
             document["machine"]
         )
         (result,) = document["backends"].values()
-        assert set(result["stages_ms"]) == set(STAGES)
+        assert set(result["stages_ms"]) == set(STAGE_NAMES)
         for times in result["stages_ms"].values():
             assert times["p50"] <= times["p90"] <= times["p99"]
         stages = result["stages_ms"]
@@ -131,7 +131,7 @@ class TestBench:
     ) -> None:
         assert main(["bench", str(tiny_plan), *SHORT]) == 0
         out = capsys.readouterr().out
-        for title in (*STAGES.values(), "peak memory", "frames a second"):
+        for title in (*STAGE_NAMES.values(), "peak memory", "frames a second"):
             assert title in out
 
     @pytest.mark.skipif(not find_spec("openvino"), reason="OpenVINO is not installed")
@@ -167,7 +167,7 @@ class TestBench:
 
 def test_the_measuring_process_tells_why_it_failed(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"no\.plan"):
-        measure(str(tmp_path / "no.plan"), (40, 60), 3)
+        measure_memory(str(tmp_path / "no.plan"), (40, 60), 3)
 
 
 def test_synthetic_words_differ_and_variants_share_none() -> None:

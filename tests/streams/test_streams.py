@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from xdecoder_rt.cli import sinks
-from xdecoder_rt.cli.sinks import Folder, Video, Window, open_output
+from xdecoder_rt.cli.sinks import Folder, PictureWindow, Video, open_output
 from xdecoder_rt.errors import ArgumentError, ImageError, MissingExtraError
 from xdecoder_rt.streams.frames import ImageFolder, open_frames
 
@@ -166,14 +166,14 @@ class TestWindow:
         monkeypatch.delenv("DISPLAY", raising=False)
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
         with pytest.raises(ArgumentError, match="window|tkinter"):
-            Window("title")
+            PictureWindow("title")
 
     def test_pictures_are_shrunk_to_the_screen_and_escape_ends(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tk = FakeTk()
         monkeypatch.setitem(__import__("sys").modules, "tkinter", tk)
-        window = Window("title")
+        window = PictureWindow("title")
         assert window.show(picture(7, (1000, 200)), 0)
         assert tk.pictures[-1].startswith(b"P6 450 90 255 ")
         assert tk.pictures[-1].count(b"\x07") == 450 * 90 * 3
@@ -185,7 +185,7 @@ class TestWindow:
     def test_small_pictures_stay_as_they_are(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tk = FakeTk()
         monkeypatch.setitem(__import__("sys").modules, "tkinter", tk)
-        Window("title").show(picture(7), 0)
+        PictureWindow("title").show(picture(7), 0)
         assert tk.pictures[-1].startswith(b"P6 64 48 255 ")
 
 

@@ -11,7 +11,7 @@ from xdecoder_rt.cli.engine_options import (
     refuse_engine_options,
 )
 from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, size, task_names
-from xdecoder_rt.cli.output import Progress, Report, check_writable, note
+from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, check_writable, note
 from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert_options
 from xdecoder_rt.errors import ArgumentError, CheckpointError, quoted
 from xdecoder_rt.export.options import BACKENDS, BuildOptions
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         XDecoderError: the source is not usable, a graph is not exact, or the plan cannot be
             written; nothing is left behind.
     """
-    report, progress = Report(args.json), Progress()
+    report, progress = CommandReport(args.json), ProgressPrinter()
     if args.plan and (args.tasks or args.max_phrases):
         raise ArgumentError(
             "--tasks and --max-phrases were given with --plan",
@@ -154,7 +154,7 @@ def _options(args: argparse.Namespace) -> BuildOptions:
 
 
 def _source(args: argparse.Namespace) -> Path | None:
-    """The plan or the checkpoint, which the build tells apart by itself, as the one it is to be.
+    """Return the plan or the checkpoint; each option refuses the other kind of file.
 
     Raises:
         PlanError: --plan names something else.

@@ -1,19 +1,16 @@
-"""What ``xdecoder-rt build`` made, for people."""
+"""The text that ``xdecoder-rt build`` prints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from xdecoder_rt.cli.output import count, printable, table
+from xdecoder_rt.cli.output import format_count, format_table, printable
 from xdecoder_rt.export.summary import BuildSummary, EngineGraphSummary, GraphSummary
 from xdecoder_rt.plan.manifest import size_key
 
 
 def build_text(summary: BuildSummary) -> str:
-    """A plan that was built: what it is, a table of its graphs or engines, and what was measured.
-
-    What it is takes two lines.
-    """
+    """Return two lines about the plan, a table of its graphs or engines, and what was measured."""
     graphs = [graph for graph in summary.graphs if isinstance(graph, GraphSummary)]
     if graphs:
         return _portable_text(summary, graphs)
@@ -27,7 +24,7 @@ def _portable_text(summary: BuildSummary, graphs: list[GraphSummary]) -> str:
         (
             printable(graph.member, 60),
             "-" if graph.nodes is None else str(graph.nodes),
-            "-" if graph.macs is None else count(graph.macs),
+            "-" if graph.macs is None else format_count(graph.macs),
             f"{graph.size / 1e6:.2f} MB",
             "-" if graph.error is None else f"{graph.error:.1e}",
         )
@@ -35,15 +32,15 @@ def _portable_text(summary: BuildSummary, graphs: list[GraphSummary]) -> str:
     ]
     model = summary.manifest.model
     head = (
-        f"{_plan(summary)}\n"
-        f"{count(model.parameters)} parameters, {count(model.macs)}MAC a frame, "
-        f"input {_sizes(summary)} (height x width), made in {summary.seconds:.0f} s"
+        f"{_plan_line(summary)}\n"
+        f"{format_count(model.parameters)} parameters, {format_count(model.macs)}MAC a frame, "
+        f"input {_size_list(summary)} (height x width), made in {summary.seconds:.0f} s"
     )
     return "\n".join(
         (
             head,
             "",
-            table(("graph", "nodes", "MAC", "size", "error"), rows),
+            format_table(("graph", "nodes", "MAC", "size", "error"), rows),
             "",
             "The last column: how far the fp32 graph is from PyTorch, relative RMS (1e-4 may be).",
             *_precision_lines(summary),
@@ -52,7 +49,7 @@ def _portable_text(summary: BuildSummary, graphs: list[GraphSummary]) -> str:
 
 
 def _precision_lines(summary: BuildSummary) -> list[str]:
-    """What another precision costs and gains, as measured when the plan was built."""
+    """Return what another precision costs and gains, as measured when the plan was built."""
     accuracy = summary.manifest.accuracy
     lines = []
     if "metric" in accuracy:
@@ -78,16 +75,16 @@ def _engine_text(summary: BuildSummary, engines: list[EngineGraphSummary]) -> st
     ]
     manifest = summary.manifest
     head = (
-        f"{_plan(summary)}\n"
+        f"{_plan_line(summary)}\n"
         f"{manifest.backend} {printable(manifest.backend_version)} for compute capability "
-        f"{', '.join(manifest.targets)}, input {_sizes(summary)} (height x width), "
+        f"{', '.join(manifest.targets)}, input {_size_list(summary)} (height x width), "
         f"made in {summary.seconds:.0f} s"
     )
     header = ("engine", "layers", "size", "built in", "layers with products, by precision")
-    return "\n".join((head, "", table(header, rows)))
+    return "\n".join((head, "", format_table(header, rows)))
 
 
-def _plan(summary: BuildSummary) -> str:
+def _plan_line(summary: BuildSummary) -> str:
     model = summary.manifest.model
     return (
         f"{printable(str(summary.path), 200)}  {summary.size / 1e6:.1f} MB, "
@@ -95,16 +92,16 @@ def _plan(summary: BuildSummary) -> str:
     )
 
 
-def _sizes(summary: BuildSummary) -> str:
+def _size_list(summary: BuildSummary) -> str:
     return ", ".join(size_key(size) for size in summary.manifest.input.sizes)
 
 
-def _precisions(counted: Mapping[str, Mapping[str, int]]) -> str:
-    """``Conv 25 int8, 32 fp16; attention 12 fp16``."""
+def _precisions(layers: Mapping[str, Mapping[str, int]]) -> str:
+    """Return counts in a line: ``Conv 25 int8, 32 fp16; attention 12 fp16``."""
     return (
         "; ".join(
             f"{role} " + ", ".join(f"{number} {name}" for name, number in sorted(by.items()))
-            for role, by in counted.items()
+            for role, by in layers.items()
         )
         or "-"
     )

@@ -17,7 +17,7 @@ _NAMES = ("sm", "batch", "max_rows", "workspace", "timing_cache", "kernels", "pl
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how engines are built."""
+    """Add the options of engines."""
     group = parser.add_argument_group(
         "engines",
         "for --backend tensorrt and tensorrt_rtx; what a plan is built for is fixed in it",
@@ -71,7 +71,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_options(args: argparse.Namespace) -> EngineOptions:
-    """The engines that were asked for."""
+    """Return the options of engines that a command line gives."""
     cache = args.timing_cache
     if cache is None and (folder := default_directory()) is not None:
         cache = folder / "tensorrt.timing"
@@ -88,7 +88,7 @@ def engine_options(args: argparse.Namespace) -> EngineOptions:
 
 
 def refuse_engine_options(args: argparse.Namespace) -> None:
-    """For another backend.
+    """Refuse options of engines for another backend.
 
     Raises:
         ArgumentError: an option of engines was given.
@@ -102,7 +102,7 @@ def refuse_engine_options(args: argparse.Namespace) -> None:
 
 
 def _capability(text: str) -> int:
-    """A compute capability, ``89`` or ``8.9`` or ``sm_89``, for argparse."""
+    """Return a compute capability from ``89``, ``8.9`` or ``sm_89``, for argparse."""
     match = re.fullmatch(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])", text.lower())
     if not match:
         raise argparse.ArgumentTypeError(
@@ -112,7 +112,7 @@ def _capability(text: str) -> int:
 
 
 def _memory(text: str) -> int:
-    """Bytes from ``512M`` or ``2G``, for argparse."""
+    """Return bytes from ``512M`` or ``2G``, for argparse."""
     match = re.fullmatch(r"([1-9][0-9]{0,6})([MG]?)(?:i?B)?", text.upper().replace("IB", "B"))
     if not match:
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not a size such as 512M or 2G")

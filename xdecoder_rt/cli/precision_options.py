@@ -43,7 +43,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-drop",
-        type=_share,
+        type=_percentage,
         metavar="X",
         help="for int8: the most that may be lost, in PQ where the calibration set is labelled, "
         "in percent of pixels that change their label where not (default 1.0)",
@@ -88,8 +88,8 @@ def check_precision(args: argparse.Namespace) -> None:
         ArgumentError: an option of INT8 without it, or INT8 without a calibration set.
     """
     if args.precision != "int8":
-        given = ("calibration", "max_drop", "estimator", "calibration_images", "report")
-        for name in given:
+        int8_options = ("calibration", "max_drop", "estimator", "calibration_images", "report")
+        for name in int8_options:
             if getattr(args, name) is not None and args.precision in (None, "fp32"):
                 raise ArgumentError(
                     f"--{name.replace('_', '-')} was given without a precision that needs it",
@@ -106,7 +106,7 @@ def check_precision(args: argparse.Namespace) -> None:
 
 
 def convert_options(args: argparse.Namespace) -> ConvertOptions | None:
-    """The conversion that was asked for; engines are built from graphs that are written for them.
+    """Return the conversion that a command line gives; engines get graphs written for them.
 
     Raises:
         ArgumentError: the precision and the profile do not go together.
@@ -129,8 +129,8 @@ def convert_options(args: argparse.Namespace) -> ConvertOptions | None:
     )
 
 
-def _share(text: str) -> float:
-    """A number from 0 to 100, for argparse."""
+def _percentage(text: str) -> float:
+    """Return a number from 0 to 100, for argparse."""
     try:
         value = float(text)
     except ValueError:

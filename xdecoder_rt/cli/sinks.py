@@ -1,4 +1,4 @@
-"""Where a demo's pictures go: a window, a folder, a video."""
+"""Destinations of a demo's pictures: a window, a folder, a video."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ class Video:
         self._fps = fps
         self._writer: Any = None
         self._size = (0, 0)
-        self._last: Any = None
-        self._written = 0
+        self._previous: Any = None
+        self._frame_count = 0
 
     def show(self, picture: Image.Image, index: int) -> bool:
         """Repeat the picture before for the frames between, then add this one."""
@@ -102,10 +102,10 @@ class Video:
         # Every frame of a video has the size of its first.
         fitted = picture if picture.size == self._size else picture.resize(self._size)
         frame = self._cv2.cvtColor(np.asarray(fitted), self._cv2.COLOR_RGB2BGR)
-        while self._last is not None and self._written < index:
-            self._add(self._last)
+        while self._previous is not None and self._frame_count < index:
+            self._add(self._previous)
         self._add(frame)
-        self._last = frame
+        self._previous = frame
         return True
 
     def close(self, *, keep: bool) -> None:
@@ -121,7 +121,7 @@ class Video:
 
     def _open(self, size: tuple[int, int], index: int) -> None:
         codec = self._cv2.VideoWriter_fourcc(*CODECS[self._path.suffix.lower()])
-        self._size, self._written = size, index
+        self._size, self._frame_count = size, index
         self._writer = self._cv2.VideoWriter(str(self._temporary), codec, self._fps, size)
         if not self._writer.isOpened():
             raise ArgumentError(
@@ -132,10 +132,10 @@ class Video:
 
     def _add(self, frame: Any) -> None:
         self._writer.write(frame)
-        self._written += 1
+        self._frame_count += 1
 
 
-class Window:
+class PictureWindow:
     """A window of Tk, which comes with Python; OpenCV without a display has none.
 
     Args:
@@ -170,8 +170,8 @@ class Window:
         fitted.thumbnail((int(screen[0] * _SCREEN_SHARE), int(screen[1] * _SCREEN_SHARE)))
         header = f"P6 {fitted.width} {fitted.height} 255 ".encode()
         # The label does not keep its picture alive; the attribute does.
-        self._shown = self._tk.PhotoImage(data=header + fitted.tobytes(), format="PPM")
-        self._label.configure(image=self._shown)
+        self._image = self._tk.PhotoImage(data=header + fitted.tobytes(), format="PPM")
+        self._label.configure(image=self._image)
         self._root.update()
         return self._is_open
 
@@ -185,7 +185,7 @@ class Window:
 
 
 def open_output(target: str, fps: float) -> Sink:
-    """The sink for ``--output``: a video by its ending, otherwise a folder.
+    """Return the sink for ``--output``: a video by its ending, otherwise a folder.
 
     Raises:
         ArgumentError: it cannot be written, or is a picture's name.
