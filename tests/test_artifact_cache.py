@@ -143,6 +143,7 @@ def test_old_artifacts_go(root: Path, provide: Callable[..., str], tmp_path: Pat
         assert provide() == f"text {number}"
     left = tmp_path / "kept" / f"{RECIPE}.making-ended"
     left.mkdir()
+    os.utime(left, (0, 0))
     (root / "helper.py").write_text("TEXT = 'last'\n")
     assert provide() == "last"
     assert not left.exists() and len(kept_entries(tmp_path)) == KEPT
