@@ -8,17 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
 from xdecoder_rt.errors import DatasetError, ImageError, quoted, require
-from xdecoder_rt.image import load_image
+from xdecoder_rt.image import RgbImage, load_image
 
 FEW_IMAGES = 100
 STILL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
-RgbImage = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

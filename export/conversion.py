@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xdecoder_rt.calibration.report import SearchReport
-from xdecoder_rt.calibration.sets import CalibrationSet, RgbImage
+from xdecoder_rt.calibration.sets import CalibrationSet
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.streams.synthetic import image as synthetic_image
 

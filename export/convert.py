@@ -19,7 +19,7 @@ from pathlib import Path
 from xdecoder_rt.backends import open_backend
 from xdecoder_rt.calibration.probe import SubstitutingBackend
 from xdecoder_rt.calibration.report import SearchReport
-from xdecoder_rt.calibration.sets import CalibrationSet, RgbImage
+from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.evaluation.divergence import cosine
@@ -34,6 +34,7 @@ from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.quantized import quantized_graphs
 from xdecoder_rt.export.repack import portable_members
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.file import write_plan
 from xdecoder_rt.plan.manifest import Manifest
 

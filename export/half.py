@@ -16,7 +16,6 @@ from xdecoder_rt.backends.base import Array, Graph, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.observe import exercise
 from xdecoder_rt.calibration.sensitivity import Trial, largest_within
-from xdecoder_rt.calibration.sets import RgbImage
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.conversion import (
@@ -27,6 +26,7 @@ from xdecoder_rt.export.conversion import (
 from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import candidates, emulated, to_typed
 from xdecoder_rt.export.progress import StepProgress
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.manifest import Manifest
 
 _BLOCK = 16  # operators that are tried together

@@ -20,6 +20,7 @@ from xdecoder_rt.errors import ArgumentError, ImageError, quoted
 __all__ = [
     "ImageSource",
     "Letterbox",
+    "RgbImage",
     "choose_size",
     "fit_image",
     "letterbox",
@@ -47,6 +48,8 @@ class DLPackArray(Protocol):
         """The array, ready for what is queued on `stream`."""
 
 
+RgbImage: TypeAlias = "npt.NDArray[np.uint8]"
+"""Pixels, uint8 ``[height, width, 3]``."""
 ImageSource: TypeAlias = (
     "npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str] | CudaArray | DLPackArray"
 )

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.errors import require
+from xdecoder_rt.image import RgbImage
 
-RgbImage = NDArray[np.uint8]
 IdMap = NDArray[np.integer[Any]]
 
 SCALE_RANGE = (0.75, 1.5)
