@@ -21,9 +21,10 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.backends.base import Array, Graph, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.ranges import Histogram
-from xdecoder_rt.calibration.sets import CalibrationSet, RgbImage
+from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.datasets.items import PanopticItem
 from xdecoder_rt.engine import Engine
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.file import Plan
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")

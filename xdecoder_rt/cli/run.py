@@ -32,7 +32,7 @@ from xdecoder_rt.cli.options import (
 )
 from xdecoder_rt.cli.output import CommandReport, harmless, printable, progress_bar
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.cli.tables import TEXT_LIMIT, answer_line, reference_table, segment_table
+from xdecoder_rt.cli.tables import CELL_LIMIT, answer_line, reference_table, segment_table
 from xdecoder_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _results_text(entry: dict[str, Any], remark: str, question: str | None) -> s
         lines.append(f"  {harmless(entry['caption']['text'])}")
     if "answer" in entry and question is not None:
         lines += [
-            f"  {printable(question, TEXT_LIMIT)}",
+            f"  {printable(question, CELL_LIMIT)}",
             f"    {answer_line(entry['answer'])}",
         ]
     if "embed" in entry:
