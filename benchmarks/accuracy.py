@@ -20,7 +20,7 @@ from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.evaluate import evaluate
-from xdecoder_rt.evaluation.report import Report
+from xdecoder_rt.evaluation.report import EvaluationReport
 
 SEGMENTS = ("scenes", "items", "words asked", "PQ", "SQ", "RQ", "mIoU")
 TEXTS = (
@@ -81,12 +81,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def segment_cells(words: int, report: Report) -> list[str]:
+def segment_cells(words: int, report: EvaluationReport) -> list[str]:
     counts = [str(report.items), str(words)]
     return [*counts, *scores(report.panoptic, "pq", "sq", "rq"), *scores(report.semantic, "miou")]
 
 
-def text_cells(report: Report) -> list[str]:
+def text_cells(report: EvaluationReport) -> list[str]:
     referring, retrieval, vqa = report.referring, report.retrieval, report.vqa
     return [
         str(referring.phrases) if referring else ABSENT,
@@ -104,7 +104,7 @@ def scores(section: object, *names: str) -> list[str]:
     return [ABSENT if value is None else f"{value:.1f}" for value in values]
 
 
-def extremes(name: str, report: Report) -> list[str]:
+def extremes(name: str, report: EvaluationReport) -> list[str]:
     """Return the best and the worst classes in a line; nothing without segments."""
     if report.panoptic is None:
         return []

@@ -36,7 +36,7 @@ from xdecoder_rt.backends.fallback import OpenVINOFirst
 from xdecoder_rt.cli.machine import LIBRARIES, describe_machine
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
-from xdecoder_rt.export.conversion import cosine
+from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.image import load_image
 from xdecoder_rt.models import XDecoder, load_checkpoint, published_config

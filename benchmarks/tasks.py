@@ -47,7 +47,7 @@ from xdecoder_rt.image import choose_size, letterbox, load_image
 from xdecoder_rt.models.decoder import Rows, unit
 from xdecoder_rt.models.plain import PlainFeatures, PlainOutput, plain_decode, plain_features
 from xdecoder_rt.models.xdecoder import XDecoder
-from xdecoder_rt.rows import Group, joined
+from xdecoder_rt.rows import RowGroup, joined
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, ImageState
 from xdecoder_rt.words.tokenizer import ClipTokenizer
@@ -246,9 +246,9 @@ class CaptionToken:
 
     def _group(
         self, features: np.ndarray, position: int, visible: np.ndarray | None = None
-    ) -> Group:
+    ) -> RowGroup:
         layout = tasks.group("caption", self._queries, len(features), position)
-        return Group(layout, features, None, visible)
+        return RowGroup(layout, features, None, visible)
 
 
 def alternate(subjects: dict[str, Callable[[], Any]], iterations: int) -> dict[str, float]:

@@ -46,9 +46,9 @@ from xdecoder_rt.backends import Backend
 from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import CPU_BACKENDS, DEFAULT_PLAN, positive
 from xdecoder_rt.errors import XDecoderError
+from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export.onnx_graphs import export_text_graph
 from xdecoder_rt.export.sources import load_model
-from xdecoder_rt.export.verify import relative_rms
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.config import published_config
 from xdecoder_rt.plan.manifest import TextInfo

@@ -18,46 +18,48 @@ from xdecoder_rt.errors import ArgumentError
 
 
 @dataclass(frozen=True)
-class Profile:
+class QuantizationProfile:
     """A form of QDQ graphs.
 
     Attributes:
         name: ``"cpu"`` or ``"tensorrt"``.
         symmetric: whether activations are int8 around zero, not uint8 with a zero point.
         depthwise: whether depthwise convolutions are quantized.
-        rest: the type of what is not quantized.
+        unquantized: the type of what is not quantized.
         int8_tables: whether embedding tables are stored in int8.
     """
 
     name: str
     symmetric: bool
     depthwise: bool
-    rest: str
+    unquantized: str
     int8_tables: bool
 
 
-PROFILES = {
-    "cpu": Profile("cpu", symmetric=False, depthwise=True, rest="fp32", int8_tables=True),
-    "tensorrt": Profile(
-        "tensorrt", symmetric=True, depthwise=False, rest="fp16", int8_tables=False
+QUANTIZATION_PROFILES = {
+    "cpu": QuantizationProfile(
+        "cpu", symmetric=False, depthwise=True, unquantized="fp32", int8_tables=True
+    ),
+    "tensorrt": QuantizationProfile(
+        "tensorrt", symmetric=True, depthwise=False, unquantized="fp16", int8_tables=False
     ),
 }
 
 
-def profile_of(name: str) -> Profile:
+def profile_of(name: str) -> QuantizationProfile:
     """A profile by its name.
 
     Raises:
         ArgumentError: there is none.
     """
-    if name not in PROFILES:
+    if name not in QUANTIZATION_PROFILES:
         raise ArgumentError(
-            f"There is no profile {name!r}", expected=" or ".join(map(repr, PROFILES))
+            f"There is no profile {name!r}", expected=" or ".join(map(repr, QUANTIZATION_PROFILES))
         )
-    return PROFILES[name]
+    return QUANTIZATION_PROFILES[name]
 
 
-def quantizable(model: onnx.ModelProto, profile: Profile) -> list[str]:
+def quantizable(model: onnx.ModelProto, profile: QuantizationProfile) -> list[str]:
     """The names of the nodes that the profile allows to be quantized, in order.
 
     Dense (and under some profiles depthwise) convolutions and products with constant weights.

@@ -161,8 +161,8 @@ def divergence(histogram: Histogram, low: float, high: float) -> float:
     if spread.sum() == 0 or clipped.sum() == 0:
         return float("inf")
     p, q = clipped / clipped.sum(), spread / spread.sum()
-    seen = p > 0
-    return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))).sum())
+    occupied = p > 0
+    return float((p[occupied] * np.log(p[occupied] / np.maximum(q[occupied], 1e-12))).sum())
 
 
 def _best(

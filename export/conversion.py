@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from xdecoder_rt.calibration.report import SearchReport
-from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
+from xdecoder_rt.calibration.sets import CalibrationSet
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.streams.synthetic import image as synthetic_image
 
 LEAST_COSINE = 0.999
 PROBES = 4
-Progress = Callable[[str], None]
 
 
 @dataclass
@@ -39,7 +37,7 @@ class Converted:
 
 def probe_images(
     images: CalibrationSet | None, manifest: Manifest, count: int = PROBES
-) -> list[Pixels]:
+) -> list[RgbImage]:
     """A few images to compare outputs on; drawn ones where no set is given."""
     if images is not None:
         return list(images.read(images.chosen(count, part=1)))
@@ -51,10 +49,3 @@ def complain_of_cosines(cosines: Mapping[str, float], complaints: list[str]) -> 
     worst = min(cosines, key=lambda name: cosines[name])
     if not cosines[worst] >= LEAST_COSINE:
         complaints.append(f"{worst} has a cosine of {cosines[worst]:.5f} with fp32's")
-
-
-def cosine(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    """Cosine of two tensors as vectors; 1 for two of zeros."""
-    a, b = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
-    lengths = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())

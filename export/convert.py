@@ -19,21 +19,22 @@ from pathlib import Path
 from xdecoder_rt.backends import open_backend
 from xdecoder_rt.calibration.probe import SubstitutingBackend
 from xdecoder_rt.calibration.report import SearchReport
-from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
+from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.conversion import (
     LEAST_COSINE,
     Converted,
-    Progress,
     complain_of_cosines,
-    cosine,
     probe_images,
 )
 from xdecoder_rt.export.half import half_graphs
 from xdecoder_rt.export.options import ConvertOptions
+from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.quantized import quantized_graphs
 from xdecoder_rt.export.repack import portable_members
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.file import write_plan
 from xdecoder_rt.plan.manifest import Manifest
 
@@ -62,7 +63,7 @@ def convert_plan(
     source: Path,
     output: Path,
     options: ConvertOptions,
-    progress: Progress = lambda _: None,
+    progress: StepProgress = lambda _: None,
     *,
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> ConvertSummary:
@@ -95,7 +96,7 @@ def convert_plan(
         # What is tried runs on the sizes that were asked for, from a file of its own.
         fp32 = Path(folder) / "fp32.plan"
         write_plan(fp32, manifest, members)
-        converted = _converted(fp32, manifest, members, options, images, progress)
+        converted = _convert(fp32, manifest, members, options, images, progress)
         if options.profile == "cpu" and options.precision != "fp32":
             progress("Timing it against fp32")
             _compare_times(fp32, manifest, converted, options, images)
@@ -124,13 +125,13 @@ def convert_plan(
     return ConvertSummary(output, written, converted.report, tuple(converted.complaints))
 
 
-def _converted(
+def _convert(
     fp32: Path,
     manifest: Manifest,
     members: Mapping[str, bytes | memoryview],
     options: ConvertOptions,
     images: CalibrationSet | None,
-    progress: Progress,
+    progress: StepProgress,
 ) -> Converted:
     if options.precision == "fp32":
         return Converted({}, None)
@@ -182,17 +183,19 @@ def _compare_times(
         converted.complaints.append(f"a frame takes {1 / ratio:.2f} times as long as in fp32")
 
 
-def _compare_outputs(base: Engine, changed: Engine, frame: Pixels, converted: Converted) -> None:
+def _compare_outputs(base: Engine, changed: Engine, frame: RgbImage, converted: Converted) -> None:
     """Cosines of what a frame is decoded to; for graphs that are the same in both precisions."""
     cosines = {}
-    one, other = base.decode(frame), changed.decode(frame)
-    assert one.latents is not None and other.latents is not None  # decode left them
+    base_state, changed_state = base.decode(frame), changed.decode(frame)
+    assert base_state.latents is not None and changed_state.latents is not None  # decode left them
     for name in ("class_embedding", "mask_embedding", "caption_embedding"):
-        cosines[name] = cosine(getattr(other.latents, name), getattr(one.latents, name))
-    for name in one.values:
-        value = other.values[name]
         cosines[name] = cosine(
-            changed.backend.to_numpy(value), base.backend.to_numpy(one.values[name])
+            getattr(changed_state.latents, name), getattr(base_state.latents, name)
+        )
+    for name in base_state.values:
+        value = changed_state.values[name]
+        cosines[name] = cosine(
+            changed.backend.to_numpy(value), base.backend.to_numpy(base_state.values[name])
         )
     converted.accuracy["least_cosine_against_fp32"] = min(cosines.values())
     complain_of_cosines(cosines, converted.complaints)

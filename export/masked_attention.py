@@ -14,11 +14,10 @@ import torch
 from onnxscript import opset18
 
 from xdecoder_rt.kernels.masked_attention.op import masked_attention
+from xdecoder_rt.models.attention import BLOCKED
 
 # Its annotations do not let one operator's result be another's argument.
 op: Any = opset18
-# Far below any score, and representable in fp16.
-BLOCKED = -10000.0
 # Below a row's highest score: a weight of e^-50 changes no fp32 sum, and it and the row's sum are
 # normal numbers. Without it the softmax of a blocked position is a denormal, which x86 takes a
 # hundred times as long for.

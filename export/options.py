@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKENDS",
-    "ESTIMATORS",
-    "PRECISIONS",
+    "BUILD_PRECISIONS",
+    "ESTIMATOR_NAMES",
     "PROFILES",
     "BuildOptions",
     "ConvertOptions",
     "EngineOptions",
 ]
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+BUILD_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """What a plan can be built in; more can be read."""
-ESTIMATORS = tuple(ranges.ESTIMATORS)
+ESTIMATOR_NAMES = tuple(ranges.ESTIMATORS)
 MAX_DROP = 1.0
 SEARCH_IMAGES = 48
 CALIBRATION_IMAGES = 128
@@ -39,13 +39,13 @@ class ConvertOptions:
     """How a plan in another precision is made.
 
     Attributes:
-        precision: one of `PRECISIONS`.
+        precision: one of `BUILD_PRECISIONS`.
         profile: one of `PROFILES`: which target the graphs are written for.
         calibration: the calibration set, which int8 needs: a labelled folder, a folder of images,
             or a video.
         max_drop: the most that int8 may lose, 0 to 100: PQ where the set is labelled, else percent
             of pixels.
-        estimator: of ranges, one of `ESTIMATORS`; None compares all and takes the best.
+        estimator: of ranges, one of `ESTIMATOR_NAMES`; None compares all and takes the best.
         images: calibration images at most.
         search_images: images that accuracy is measured on, at most.
         report: the folder that the report of an int8 search is written to, or None.
@@ -71,9 +71,10 @@ class ConvertOptions:
     cache_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
+        if self.precision not in BUILD_PRECISIONS:
             raise ArgumentError(
-                f"There is no precision {quoted(self.precision)}", expected=", ".join(PRECISIONS)
+                f"There is no precision {quoted(self.precision)}",
+                expected=", ".join(BUILD_PRECISIONS),
             )
         if self.profile not in PROFILES:
             raise ArgumentError(
@@ -92,10 +93,10 @@ class ConvertOptions:
                 expected="bf16 or int8 for a CPU",
                 fix="add --profile tensorrt for a plan that TensorRT engines are built from",
             )
-        if self.estimator not in (None, *ESTIMATORS):
+        if self.estimator not in (None, *ESTIMATOR_NAMES):
             raise ArgumentError(
                 f"There is no range estimator {quoted(self.estimator)}",
-                expected=", ".join(ESTIMATORS),
+                expected=", ".join(ESTIMATOR_NAMES),
             )
         if not 0.0 <= self.max_drop <= 100.0:
             raise ArgumentError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import ArgumentError, quoted, require
 from xdecoder_rt.export.options import BuildOptions, ConvertOptions, EngineOptions
+from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.repack import repack_portable
 from xdecoder_rt.export.sources import is_plan, load_model
 from xdecoder_rt.export.summary import BuildSummary, EngineGraphSummary, GraphSummary
@@ -37,14 +38,12 @@ _EXPORT_MODULES = ("torch", "safetensors", "onnx", "onnxscript", "onnxsim")
 # By family. Compact models see 320 to 384 pixels in training, and were measured at several sizes.
 _DEFAULT_SIZES = {"compact": (448, 448), "published": (512, 512)}
 
-Progress = Callable[[str], None]
-
 
 def build(
     source: str | os.PathLike[str] | None,
     output: str | os.PathLike[str],
     options: BuildOptions | None = None,
-    progress: Progress = lambda _: None,
+    progress: StepProgress = lambda _: None,
 ) -> BuildSummary:
     """Build a plan, as the command ``xdecoder-rt build`` does.
 
@@ -95,7 +94,7 @@ def build(
         )
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
         recipe = _Recipe(path, is_from_plan, options, Path(folder), progress)
-        made = (
+        result = (
             recipe.portable(target)
             if options.engines is None
             else recipe.engines(target, options.engines)
@@ -103,17 +102,17 @@ def build(
     return BuildSummary(
         path=target,
         size=target.stat().st_size,
-        manifest=made.manifest,
-        graphs=made.graphs,
+        manifest=result.manifest,
+        graphs=result.graphs,
         vocabularies={name: len(words.texts) for name, words in options.vocabularies.items()},
-        report=made.report,
-        complaints=made.complaints,
+        report=result.report,
+        complaints=result.complaints,
         seconds=time.perf_counter() - start,
     )
 
 
 @dataclass(frozen=True)
-class _Made:
+class _StepResult:
     """A plan of some step, and what is told of it."""
 
     manifest: Manifest
@@ -138,15 +137,15 @@ class _Recipe:
     is_from_plan: bool
     options: BuildOptions
     folder: Path
-    progress: Progress
+    progress: StepProgress
 
-    def portable(self, output: Path) -> _Made:
+    def portable(self, output: Path) -> _StepResult:
         """Write a portable plan, which appears when its words are in it."""
         wordless = self.folder / "wordless.plan" if self.options.vocabularies else output
-        made = self._portable(wordless, self.options.conversion)
-        return replace(made, manifest=self._carry(wordless, output) or made.manifest)
+        result = self._portable(wordless, self.options.conversion)
+        return replace(result, manifest=self._carry(wordless, output) or result.manifest)
 
-    def engines(self, output: Path, engines: EngineOptions) -> _Made:
+    def engines(self, output: Path, engines: EngineOptions) -> _StepResult:
         """Write engines of a portable plan, which is made first where there is none."""
         conversion = self.options.conversion
         if not self.is_from_plan or conversion is not None:
@@ -160,28 +159,28 @@ class _Recipe:
         converted = None
         if conversion is not None and conversion.precision != _precision(portable):
             typed = self.folder / "typed.plan"
-            converted = self._converted(portable, typed, conversion)
+            converted = self._convert(portable, typed, conversion)
             portable = typed
         require("onnx", engines.backend)
         from xdecoder_rt.export.tensorrt.build import build_engines
 
         built = build_engines(portable, output, engines, self.progress, sizes=self.options.sizes)
-        made = _Made(built.manifest, _engine_graphs(built))
+        result = _StepResult(built.manifest, _engine_summaries(built))
         if converted is None:
-            return made
-        return replace(made, report=converted.report, complaints=converted.complaints)
+            return result
+        return replace(result, report=converted.report, complaints=converted.complaints)
 
-    def _portable(self, output: Path, conversion: ConvertOptions | None) -> _Made:
+    def _portable(self, output: Path, conversion: ConvertOptions | None) -> _StepResult:
         """Write a portable plan without the words that were asked for."""
         if self.source is None or not self.is_from_plan:
-            return self._exported(output, conversion)
+            return self._export(output, conversion)
         if conversion is not None:
-            return self._converted(self.source, output, conversion)
+            return self._convert(self.source, output, conversion)
         self.progress(f"Checking {self.source} and writing {output}")
         manifest = repack_portable(self.source, output, self.options.sizes)
-        return _Made(manifest, _graphs(manifest))
+        return _StepResult(manifest, _graph_summaries(manifest))
 
-    def _exported(self, output: Path, conversion: ConvertOptions | None) -> _Made:
+    def _export(self, output: Path, conversion: ConvertOptions | None) -> _StepResult:
         for module in _EXPORT_MODULES:
             require(module, "export")
         from xdecoder_rt.export.portable import MAX_PHRASES, build_portable
@@ -198,16 +197,18 @@ class _Recipe:
             progress=self.progress,
         )
         if conversion is None or is_final:
-            return _Made(built.manifest, _graphs(built.manifest, built.graphs))
-        made = self._converted(built.path, output, conversion)
-        return replace(made, graphs=_graphs(made.manifest, built.graphs))
+            return _StepResult(built.manifest, _graph_summaries(built.manifest, built.graphs))
+        result = self._convert(built.path, output, conversion)
+        return replace(result, graphs=_graph_summaries(result.manifest, built.graphs))
 
-    def _converted(self, source: Path, output: Path, conversion: ConvertOptions) -> _Made:
+    def _convert(self, source: Path, output: Path, conversion: ConvertOptions) -> _StepResult:
         require("onnx", "export")
         from xdecoder_rt.export.convert import convert_plan
 
-        made = convert_plan(source, output, conversion, self.progress, sizes=self.options.sizes)
-        return _Made(made.manifest, _graphs(made.manifest), made.report, made.complaints)
+        result = convert_plan(source, output, conversion, self.progress, sizes=self.options.sizes)
+        return _StepResult(
+            result.manifest, _graph_summaries(result.manifest), result.report, result.complaints
+        )
 
     def _carry(self, plan: Path, output: Path) -> Manifest | None:
         """Embed words with a plan's own text graph; the last are written into it as the output."""
@@ -252,7 +253,9 @@ def _precision(plan: Path) -> str:
         return opened.manifest.precision
 
 
-def _graphs(manifest: Manifest, exported: Iterable[GraphSummary] = ()) -> tuple[GraphSummary, ...]:
+def _graph_summaries(
+    manifest: Manifest, exported: Iterable[GraphSummary] = ()
+) -> tuple[GraphSummary, ...]:
     """Summaries of a portable plan's graphs, with what their export found where there was one."""
     before = {graph.member: graph for graph in exported}
     errors = member_errors(manifest)
@@ -269,7 +272,7 @@ def _graphs(manifest: Manifest, exported: Iterable[GraphSummary] = ()) -> tuple[
     )
 
 
-def _engine_graphs(built: EngineSummary) -> tuple[EngineGraphSummary, ...]:
+def _engine_summaries(built: EngineSummary) -> tuple[EngineGraphSummary, ...]:
     return tuple(
         EngineGraphSummary(
             graph,

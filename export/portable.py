@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from xdecoder_rt.export.onnx_graphs import (
     export_text_graph,
     export_token_graph,
 )
+from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.summary import GraphSummary
 from xdecoder_rt.export.verify import check_against_torch
 from xdecoder_rt.models import XDecoder
@@ -33,16 +34,13 @@ from xdecoder_rt.plan.manifest import (
     size_key,
 )
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.words.templates import NAME_SUFFIXES, TEMPLATES
+from xdecoder_rt.words.templates import BACKGROUND, NAME_SUFFIXES, TEMPLATES
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 MASK_STRIDE = 4
 MAX_PHRASES = 64
 TOKENIZER = "tokenizer.json"
-BACKGROUND = "background"
 _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def build_portable(
     sizes: Sequence[tuple[int, int]],
     tasks: Sequence[str] = tuple(TASKS),
     max_phrases: int = MAX_PHRASES,
-    progress: Progress = lambda _: None,
+    progress: StepProgress = lambda _: None,
 ) -> PortableSummary:
     """Export a model's graphs and write them as a portable plan.
 

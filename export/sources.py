@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +17,16 @@ STARTER = Path(__file__).parent / "starter" / "starter.safetensors"
 
 
 def is_plan(path: Path) -> bool:
-    """Return whether a file is to be read as a plan: by its ending, or by a manifest within.
+    """Return whether a file is to be read as a plan: by the manifest within.
 
-    A published ``.pt`` file is a ZIP archive too; its members lie in a folder.
+    A published ``.pt`` file is a ZIP archive too; its members lie in a folder. What is no archive,
+    a damaged plan or a missing one, goes by its ending.
     """
-    if path.suffix == ".plan":
-        return True
-    try:
-        with zipfile.ZipFile(path) as archive:
+    if path.is_file():  # a pipe would block
+        unreadable = (OSError, ValueError, NotImplementedError, zipfile.BadZipFile)
+        with contextlib.suppress(*unreadable), zipfile.ZipFile(path) as archive:
             return MANIFEST_NAME in archive.namelist()
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False
+    return path.suffix == ".plan"
 
 
 def load_model(checkpoint: Path | None = None) -> XDecoder:
@@ -41,7 +41,7 @@ def load_model(checkpoint: Path | None = None) -> XDecoder:
         CheckpointError: the file is missing, broken, or no X-Decoder.
     """
     from xdecoder_rt.models import load_checkpoint, load_published
-    from xdecoder_rt.models.checkpoint import FORMAT, read_header
+    from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
 
     path = STARTER if checkpoint is None else Path(checkpoint)
     if not path.is_file():
@@ -49,6 +49,6 @@ def load_model(checkpoint: Path | None = None) -> XDecoder:
             f"There is no checkpoint at {path}",
             expected="a .safetensors or .pt file",
         )
-    if path.suffix == ".safetensors" and read_header(path).get("format") == FORMAT:
+    if path.suffix == ".safetensors" and read_header(path).get("format") == CHECKPOINT_FORMAT:
         return load_checkpoint(path)
     return load_published(path)

@@ -28,7 +28,7 @@ def bindings() -> ModuleType:
     return require("cuda.bindings.driver", "jetson")
 
 
-def call(name: str, *arguments: Any) -> Any:
+def call_driver(name: str, *arguments: Any) -> Any:
     """Call a function of the driver and return what it gives, or None.
 
     Args:
@@ -51,7 +51,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 def get_driver_version() -> int:
     """Return the CUDA version of the driver: 13000 for CUDA 13.0."""
-    return int(call("cuDriverGetVersion"))
+    return int(call_driver("cuDriverGetVersion"))
 
 
 class device_attribute:  # noqa: N801 (pycuda's name)
@@ -76,8 +76,8 @@ class Device:
 
     def get_attribute(self, attribute: int) -> int:
         """Return one of :class:`device_attribute`."""
-        known = bindings().CUdevice_attribute(attribute)
-        return int(call("cuDeviceGetAttribute", known, self._handle))
+        number = bindings().CUdevice_attribute(attribute)
+        return int(call_driver("cuDeviceGetAttribute", number, self._handle))
 
     def compute_capability(self) -> tuple[int, int]:
         """Return the major and the minor version."""
@@ -91,7 +91,7 @@ class Context:
     @staticmethod
     def get_device() -> Device:
         """Return its device."""
-        return Device(call("cuCtxGetDevice"))
+        return Device(call_driver("cuCtxGetDevice"))
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class Module:
 
     def get_function(self, name: str) -> Function:
         """Return a kernel by its name."""
-        return Function(call("cuModuleGetFunction", self._handle, name.encode()))
+        return Function(call_driver("cuModuleGetFunction", self._handle, name.encode()))
 
     def unload(self) -> None:
         """Release it; its context is current, and nothing of it is queued."""
-        call("cuModuleUnload", self._handle)
+        call_driver("cuModuleUnload", self._handle)
 
 
 class Function:
@@ -128,8 +128,8 @@ class Function:
 
     def set_attribute(self, attribute: int, value: int) -> None:
         """Set one of :class:`function_attribute`."""
-        known = bindings().CUfunction_attribute(attribute)
-        call("cuFuncSetAttribute", self._handle, known, value)
+        number = bindings().CUfunction_attribute(attribute)
+        call_driver("cuFuncSetAttribute", self._handle, number, value)
 
     def __call__(
         self,
@@ -141,14 +141,14 @@ class Function:
     ) -> None:
         """Queue it; arguments are NumPy scalars, the stream has a ``handle``."""
         # Each must stay alive, and where it is, until the driver has read it.
-        held = [np.array(argument) for argument in arguments]
-        pointers = np.array([array.ctypes.data for array in held], np.uintp)
+        values = [np.array(argument) for argument in arguments]
+        pointers = np.array([array.ctypes.data for array in values], np.uintp)
         queue = stream.handle if stream else 0
         sizes = (*grid, *block, shared)
-        call("cuLaunchKernel", self._handle, *sizes, queue, pointers.ctypes.data, 0)
+        call_driver("cuLaunchKernel", self._handle, *sizes, queue, pointers.ctypes.data, 0)
 
 
 def module_from_buffer(image: bytes) -> Module:
     """Load a cubin or PTX text into the current context."""
     # PTX must end with a zero, which the memory of bytes does.
-    return Module(call("cuModuleLoadData", image))
+    return Module(call_driver("cuModuleLoadData", image))

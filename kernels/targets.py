@@ -61,4 +61,4 @@ def target(capability: int) -> Target:
     Raises:
         KeyError: it is none of :data:`TARGETS`.
     """
-    return {known.capability: known for known in TARGETS}[capability]
+    return {target.capability: target for target in TARGETS}[capability]

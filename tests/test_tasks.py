@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.tasks import LATENT_GROUP, NO_TEXT, TASKS, Layout, Row, Task
+from xdecoder_rt.tasks import LATENT_GROUP, NO_TEXT, TASKS, Row, RowLayout, Task
 
 QUERIES = 4
 GROUNDING = {Row.GROUNDING, Row.FIRST_GROUNDING, Row.PHRASE}
@@ -37,10 +37,10 @@ def sees(looking: Described, seen: Described) -> bool:
     return other is Row.PADDING
 
 
-def rows_of(described: list[Described]) -> Layout:
+def rows_of(described: list[Described]) -> RowLayout:
     kinds, groups, places = (np.array(column, np.int64) for column in zip(*described, strict=True))
     none = np.full(len(described), QUERIES, np.int64)
-    return Layout(kinds, none, none, groups, places, np.full(len(described), NO_TEXT))
+    return RowLayout(kinds, none, none, groups, places, np.full(len(described), NO_TEXT))
 
 
 # Every kind, in two groups where there may be several, at three places of a text.
@@ -133,8 +133,8 @@ def test_a_new_task_is_a_new_entry(monkeypatch: pytest.MonkeyPatch) -> None:
         copies=True,
         text=Row.PHRASE,
         placed=True,
-        reads=(tasks.Output.MASK,),
-        rows=tasks.Answering.COPIES,
+        reads=(tasks.RowOutput.MASK,),
+        rows=tasks.AnswerRows.COPIES,
         graphs=("text", "mask"),
     )
     monkeypatch.setitem(TASKS, "point", pointing)
@@ -148,9 +148,9 @@ def test_a_new_task_is_a_new_entry(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_task_reads_rows_that_it_has() -> None:
     for name, task in TASKS.items():
         layout = tasks.group(name, QUERIES, 3)
-        if task.rows is tasks.Answering.COPIES:
+        if task.rows is tasks.AnswerRows.COPIES:
             assert Row.GROUNDING in layout.kind, name
-        elif task.rows is tasks.Answering.LAST:
+        elif task.rows is tasks.AnswerRows.LAST:
             assert layout.kind[-1] == task.text, name
         else:
             assert len(layout) == 0, name

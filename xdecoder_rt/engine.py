@@ -23,16 +23,16 @@ from xdecoder_rt.questions.question import Question, answer_all, for_each
 from xdecoder_rt.questions.refer import ReferQuestion, are_of_one_image
 from xdecoder_rt.questions.regions import RegionSource
 from xdecoder_rt.questions.run import answer_run, ask_run, run_for_each
-from xdecoder_rt.questions.segment import SegmentQuestion, Words
+from xdecoder_rt.questions.segment import Classes, SegmentQuestion
 from xdecoder_rt.results import Answer, Caption, Finding, Output, Ranking, Reference, Segmentation
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import ImageState
 from xdecoder_rt.words.cache import TextCache, default_directory
-from xdecoder_rt.words.text_graph import Progress
+from xdecoder_rt.words.text_graph import TextProgress
 from xdecoder_rt.words.vocabulary import Vocabulary
 
-Image: TypeAlias = "ImageSource | ImageState"
-Images: TypeAlias = "list[Image] | tuple[Image, ...]"
+AnyImage: TypeAlias = "ImageSource | ImageState"
+Images: TypeAlias = "list[AnyImage] | tuple[AnyImage, ...]"
 Regions: TypeAlias = "list[RegionSource] | tuple[RegionSource, ...]"
 _Engine = TypeVar("_Engine", bound="Engine")
 
@@ -84,18 +84,18 @@ class Engine:
 
     @overload
     def segment(
-        self, image: Image, vocabulary: Words, *, task: str = ..., stuff: Collection[str] = ...
+        self, image: AnyImage, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...
     ) -> Segmentation: ...
 
     @overload
     def segment(
-        self, image: Images, vocabulary: Words, *, task: str = ..., stuff: Collection[str] = ...
+        self, image: Images, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...
     ) -> list[Segmentation]: ...
 
     def segment(
         self,
-        image: Image | Images,
-        vocabulary: Words,
+        image: AnyImage | Images,
+        vocabulary: Classes,
         *,
         task: str = "panoptic",
         stuff: Collection[str] = (),
@@ -121,7 +121,7 @@ class Engine:
 
     @overload
     def refer(
-        self, image: Image, phrases: Sequence[str], *, joint: bool = ..., strict: bool = ...
+        self, image: AnyImage, phrases: Sequence[str], *, joint: bool = ..., strict: bool = ...
     ) -> list[Reference]: ...
 
     @overload
@@ -136,7 +136,7 @@ class Engine:
 
     def refer(
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         phrases: Sequence[str] | Sequence[Sequence[str]],
         *,
         joint: bool = False,
@@ -155,7 +155,7 @@ class Engine:
         """
         answer: list[Reference] | list[list[Reference]] = self._answer(
             image,
-            lambda asked: ReferQuestion.ask(self._runtime, asked, joint, strict),
+            lambda texts: ReferQuestion.ask(self._runtime, texts, joint, strict),
             "phrases",
             phrases,
             are_of_one_image(phrases),
@@ -165,7 +165,7 @@ class Engine:
     @overload
     def caption(
         self,
-        image: Image,
+        image: AnyImage,
         prompt: str | None = ...,
         region: RegionSource | None = ...,
         *,
@@ -188,7 +188,7 @@ class Engine:
 
     def caption(
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         prompt: str | None = None,
         region: RegionSource | Regions | None = None,
         *,
@@ -223,14 +223,14 @@ class Engine:
 
     def caption_stream(
         self,
-        image: Image,
+        image: AnyImage,
         prompt: str | None = None,
         region: RegionSource | None = None,
         *,
         max_tokens: int | None = None,
         strict: bool = False,
     ) -> Iterator[str]:
-        """:meth:`caption` with one beam, piece by piece as its tokens come.
+        """Write a caption with one beam, piece by piece as its tokens come.
 
         Yields:
             Texts which together are the caption.
@@ -243,7 +243,7 @@ class Engine:
     @overload
     def answer(
         self,
-        image: Image,
+        image: AnyImage,
         question: str,
         choices: Sequence[str] | None = ...,
         *,
@@ -262,7 +262,7 @@ class Engine:
 
     def answer(
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         question: str | Sequence[str],
         choices: Sequence[str] | None = None,
         *,
@@ -280,14 +280,14 @@ class Engine:
         """
         answer: Answer | list[Answer] = self._answer(
             image,
-            lambda asked: AnswerQuestion.ask(self._runtime, asked, choices, strict),
+            lambda text: AnswerQuestion.ask(self._runtime, text, choices, strict),
             "questions",
             question,
             isinstance(question, str),
         )
         return answer
 
-    def embed_image(self, image: Image | Images) -> npt.NDArray[np.float32]:
+    def embed_image(self, image: AnyImage | Images) -> npt.NDArray[np.float32]:
         """Embed an image in the space of texts.
 
         Its product with :meth:`embed_text` is the likeness of image and text, at most 1: the
@@ -309,7 +309,7 @@ class Engine:
             texts: sentences.
         """
         table = self.embed_text(texts, strict=strict)
-        return Ranking(tuple(texts), self.embed_image(_listed(images)) @ table.T)
+        return Ranking(tuple(texts), self.embed_image(_image_list(images)) @ table.T)
 
     def find(self, images: Images, phrase: str, *, strict: bool = False) -> Finding:
         """Find the image that a phrase is about, and in it what it refers to (region retrieval).
@@ -320,7 +320,7 @@ class Engine:
         """
         for task in ("refer", "embed"):
             self._runtime.require(task)
-        states: list[Image] = [self._runtime.state(image) for image in _listed(images)]
+        states: list[AnyImage] = [self._runtime.state(image) for image in _image_list(images)]
         if not states:
             raise ArgumentError("There are no images", expected="at least one")
         scores = self.rank(states, [phrase], strict=strict).scores[:, 0]
@@ -330,16 +330,16 @@ class Engine:
 
     # The implementation's keywords, not written thrice; it refuses unknown ones.
     @overload
-    def run(self, image: Image, **asked: Any) -> Output: ...
+    def run(self, image: AnyImage, **arguments: Any) -> Output: ...
 
     @overload
-    def run(self, image: Images, **asked: Any) -> list[Output]: ...
+    def run(self, image: Images, **arguments: Any) -> list[Output]: ...
 
     def run(  # type: ignore[misc]
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         *,
-        segment: Words | None = None,
+        segment: Classes | None = None,
         task: str = "panoptic",
         stuff: Collection[str] = (),
         refer: Sequence[str] | Sequence[Sequence[str]] | None = None,
@@ -372,7 +372,7 @@ class Engine:
         Returns:
             What was asked for; the other fields are None. A list for a list.
         """
-        asked: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "segment": segment, "task": task, "stuff": stuff, "refer": refer, "joint": joint,
             "caption": caption, "prompt": prompt, "region": region, "beams": beams,
             "max_tokens": max_tokens, "answer": answer, "choices": choices, "embed": embed,
@@ -380,15 +380,15 @@ class Engine:
         }  # fmt: skip
         runtime = self._runtime
         if not isinstance(image, list | tuple):
-            questions = ask_run(runtime, **asked)
+            questions = ask_run(runtime, **arguments)
             return answer_run(runtime, runtime.state(image), questions)
         return [
-            answer_run(runtime, runtime.state(single), ask_run(runtime, **each))
-            for single, each in zip(image, run_for_each(asked, len(image)), strict=True)
+            answer_run(runtime, runtime.state(single), ask_run(runtime, **parts))
+            for single, parts in zip(image, run_for_each(arguments, len(image)), strict=True)
         ]
 
     def encode(self, image: ImageSource) -> ImageState:
-        """Look at an image once, for any number of questions.
+        """Encode an image once, for any number of questions.
 
         Args:
             image: HxWx3 uint8 RGB array, PIL image or path; see
@@ -401,7 +401,7 @@ class Engine:
         """
         return self._runtime.encode(image)
 
-    def decode(self, image: Image) -> ImageState:
+    def decode(self, image: AnyImage) -> ImageState:
         """Encode an image, if it is not encoded yet, and decode its latent queries.
 
         Other calls do this by themselves; here it is done ahead, so that what is asked later costs
@@ -418,9 +418,9 @@ class Engine:
             texts: words or sentences.
         """
         self._runtime.require()
-        return self._runtime.text.texts(self._runtime.text.checked(texts, strict))
+        return self._runtime.text.texts(self._runtime.text.check_texts(texts, strict))
 
-    def warm(self, vocabulary: Words, progress: Progress | None = None) -> None:
+    def warm(self, vocabulary: Classes, progress: TextProgress | None = None) -> None:
         """Embed a vocabulary ahead of time, so that the first frame does not wait for it.
 
         Args:
@@ -431,7 +431,7 @@ class Engine:
         self.class_table(vocabulary, progress)
 
     def class_table(
-        self, vocabulary: Words, progress: Progress | None = None
+        self, vocabulary: Classes, progress: TextProgress | None = None
     ) -> npt.NDArray[np.float32]:
         """Return what queries are compared with: unit embeddings over the plan's templates.
 
@@ -473,25 +473,25 @@ class Engine:
 
     def _answer(
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         ask: Callable[[Any], Question],
         name: str = "",
-        asked: Any = None,
+        subject: Any = None,
         is_shared: bool = True,
     ) -> Any:
         """Answer what is asked of an image, or of each of a list of images."""
         runtime = self._runtime
         if not isinstance(image, list | tuple):
-            question = ask(asked)
+            question = ask(subject)
             return answer_all(runtime, runtime.state(image), [question])[0]
-        questions = [ask(part) for part in for_each(name, asked, len(image), is_shared)]
+        questions = [ask(part) for part in for_each(name, subject, len(image), is_shared)]
         return [
             answer_all(runtime, runtime.state(single), [question])[0]
             for single, question in zip(image, questions, strict=True)
         ]
 
 
-def _listed(images: Images) -> list[Image]:
+def _image_list(images: Images) -> list[AnyImage]:
     if not isinstance(images, list | tuple):
         raise ArgumentError(
             f"images is a {type(images).__name__}", expected="a list of images or states"

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def _sentence(text: str) -> str:
-    """`text` on one line, ending with a full stop."""
+    """Return `text` on one line, ending with a full stop."""
     line = " ".join(text.split())
     return line if line.endswith((".", "!", "?")) else line + "."
 
@@ -105,7 +105,7 @@ class ArgumentError(XDecoderError, ValueError):
 
 
 def quoted(value: object, limit: int = 80) -> str:
-    """A printable, bounded representation of untrusted `value` for an error message.
+    """Return a printable, bounded representation of untrusted `value` for an error message.
 
     Control characters and newlines come out escaped, and at most `limit` characters are shown.
     """
@@ -128,7 +128,7 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def printable(text: str, limit: int = 40) -> str:
-    """`text` if it cannot disturb a terminal, else as :func:`quoted` has it.
+    """Return `text` if it cannot disturb a terminal, else as :func:`quoted` has it.
 
     Args:
         text: may be untrusted.
@@ -138,7 +138,7 @@ def printable(text: str, limit: int = 40) -> str:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Imports the optional dependency `module`, or says which extra brings it.
+    """Import the optional dependency `module`, or says which extra brings it.
 
     Args:
         module: dotted name of the module to import.

@@ -20,12 +20,13 @@ from xdecoder_rt.errors import ArgumentError, ImageError, quoted
 __all__ = [
     "ImageSource",
     "Letterbox",
+    "RgbImage",
     "choose_size",
-    "fitted",
+    "fit_image",
     "letterbox",
     "load_image",
     "resize_shorter_side",
-    "unscaled",
+    "unscaled_letterbox",
 ]
 
 
@@ -47,6 +48,8 @@ class DLPackArray(Protocol):
         """The array, ready for what is queued on `stream`."""
 
 
+RgbImage: TypeAlias = "npt.NDArray[np.uint8]"
+"""Pixels, uint8 ``[height, width, 3]``."""
 ImageSource: TypeAlias = (
     "npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str] | CudaArray | DLPackArray"
 )
@@ -60,12 +63,12 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 
 
 def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
-    """An image from an array, a Pillow image or a file, as 8-bit RGB.
+    """Read an image from an array, a Pillow image or a file, as 8-bit RGB.
 
     Grey becomes RGB with three equal channels. Transparency is composited over black: a fully
     transparent pixel has no colour of its own, and opaque images are unaffected. The EXIF
     orientation of a *file* is applied, so that pixels are where a viewer shows them; a Pillow image
-    is taken as its `size` says. Of an animation the first frame is read. The input is never
+    is taken as its `size` says. An animation gives its first frame. The input is never
     modified; an array that already is what is needed comes back itself, not as a copy.
 
     Args:
@@ -122,7 +125,7 @@ def _from_array(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
 
 def _over_black(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Composites ``[H, W, 4]`` over black: colour times alpha, rounded to nearest."""
+    """Composite ``[H, W, 4]`` over black: colour times alpha, rounded to nearest."""
     alpha = rgba[:, :, 3]
     if alpha.min() == 255:
         return np.ascontiguousarray(rgba[:, :, :3])
@@ -153,15 +156,15 @@ def _dtype_advice(array: npt.NDArray[np.generic]) -> str:
     return "image.clip(0, 255).astype(np.uint8)"
 
 
-def _from_pillow(image: Image.Image, what: str) -> npt.NDArray[np.uint8]:
+def _from_pillow(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     if image.mode not in _MODES:
         raise ImageError(
-            f"{what} is of mode {image.mode!r}",
+            f"{name} is of mode {image.mode!r}",
             expected="8 bits per channel: RGB, RGBA or L",
             fix="scale its values to 0..255 and convert it to 'L' or 'RGB'",
         )
     if image.width == 0 or image.height == 0:
-        raise ImageError(f"{what} is empty: its size is {image.size}", expected="at least 1x1")
+        raise ImageError(f"{name} is empty: its size is {image.size}", expected="at least 1x1")
     try:
         has_alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
         if image.mode in ("RGBa", "La"):
@@ -172,7 +175,7 @@ def _from_pillow(image: Image.Image, what: str) -> npt.NDArray[np.uint8]:
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises what its decoders raise
-        raise ImageError(f"{what} cannot be decoded: {error}") from error
+        raise ImageError(f"{name} cannot be decoded: {error}") from error
 
 
 def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
@@ -203,7 +206,7 @@ def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where an image lies in a network input: scaled, at the top left, padded right and below.
+    """The place of an image in a network input: scaled, at the top left, padded right and below.
 
     All sizes are (height, width) in pixels.
 
@@ -219,7 +222,7 @@ class Letterbox:
 
     @classmethod
     def fit(cls, source: tuple[int, int], target: tuple[int, int]) -> Letterbox:
-        """The largest letterbox of the source's aspect ratio inside `target`.
+        """Return the largest letterbox of the source's aspect ratio inside `target`.
 
         The side that limits fills the target exactly; the other is rounded to the nearest pixel
         (half up) and is at least 1. Smaller images are enlarged.
@@ -260,7 +263,7 @@ class Letterbox:
 
 
 def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The input size for an image: the least padding, then the least down-scaling.
+    """Choose the input size for an image: the least padding, then the least down-scaling.
 
     Paddings within one percent of the input count as equal (rounding makes them differ), and
     among sizes that need no down-scaling the smallest wins.
@@ -285,8 +288,8 @@ def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tu
     return min(sizes, key=cost)
 
 
-def unscaled(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Letterbox:
-    """Where an image lies in the input that takes it pixel by pixel, with the least padding.
+def unscaled_letterbox(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Letterbox:
+    """Return the letterbox that takes an image pixel by pixel, with the least padding.
 
     Args:
         source: (height, width) of the image.
@@ -308,7 +311,7 @@ def unscaled(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Lette
     return min(fitting, key=lambda box: box.padding)
 
 
-def fitted(
+def fit_image(
     source: ImageSource, sizes: Sequence[tuple[int, int]], interpolation: str
 ) -> tuple[npt.NDArray[np.uint8], Letterbox]:
     """Read an image and lay it into the network input that fits it best.
@@ -332,7 +335,7 @@ def fitted(
 def letterbox(
     image: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: str = "bilinear"
 ) -> tuple[npt.NDArray[np.uint8], Letterbox]:
-    """Scales an image into a network input without changing its aspect ratio.
+    """Scale an image into a network input without changing its aspect ratio.
 
     Args:
         image: uint8 ``[h, w, 3]``; see `load_image`. Not modified.
@@ -357,7 +360,7 @@ def letterbox(
 
 
 def resize_shorter_side(image: npt.NDArray[np.uint8], short: int) -> npt.NDArray[np.uint8]:
-    """The original's demo resize: Pillow bicubic, the shorter side becomes `short`.
+    """Resize as the original's demo does: Pillow bicubic, the shorter side becomes `short`.
 
     Args:
         image: uint8 ``[h, w, 3]``.

@@ -23,22 +23,24 @@ import json
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from xdecoder_rt.errors import PlanError, XDecoderError, quoted
 
-__all__ = ["INTEGER_LIMIT", "JsonFault", "Rule", "check_fields", "node_of"]
-__all__ += ["parse_json", "read_object", "read_part"]
+__all__ = ["INTEGER_LIMIT", "ITEMS_LIMIT", "TEXT_LIMIT", "Field", "JsonFault", "Node", "Rule"]
+__all__ += ["check_fields", "node_of", "parse_json", "read_object", "read_part"]
 
 T = TypeVar("T")
 INTEGER_LIMIT = 1 << 53
 """Largest integer that every reader of JSON keeps exactly."""
-_TEXT_LIMIT = 4096
-_ITEMS_LIMIT = 65536
+TEXT_LIMIT = 4096
+"""Characters of a text, where no rule says otherwise."""
+ITEMS_LIMIT = 65536
+"""Items of a list or keys of an object, where no rule says otherwise."""
 _DEPTH_LIMIT = 16
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 
@@ -56,7 +58,7 @@ class Rule:
         most: most characters of a text, items of a list, keys of a map.
         one_of: the texts allowed.
         form: a regular expression for the whole of a text.
-        said: `form` in words: of one text, and of several.
+        wording: `form` in words: of one text, and of several.
         key: the key in the document, where the field has another name.
         stated: whether the document must have the key though the field has a default.
         lenient: whether 0 and 1 stand for false and true, as in COCO's files.
@@ -71,7 +73,7 @@ class Rule:
     most: int | None = None
     one_of: tuple[str, ...] | None = None
     form: str | None = None
-    said: tuple[str, str] = ("", "")
+    wording: tuple[str, str] = ("", "")
     key: str | None = None
     stated: bool = False
     lenient: bool = False
@@ -172,8 +174,8 @@ def read_object(
     if not isinstance(value, dict):
         raise error(f"{name} holds a {type(value).__name__}", expected="a JSON object")
     try:
-        made: T = node_of(kind, null_is_absent, refuse_unknown).read(value)
-        return made
+        result: T = node_of(cast(Any, kind), null_is_absent, refuse_unknown).read(value)
+        return result
     except JsonFault as fault:
         place = f"{name}:" if fault.path else name
         raise error(f"{place} {fault}", expected=fault.expected) from fault
@@ -185,26 +187,27 @@ def read_part(value: Any, kind: type[T]) -> T:
     Raises:
         JsonFault: it is not what `kind` describes.
     """
-    made: T = node_of(kind).read(value)
-    return made
+    result: T = node_of(cast(Any, kind)).read(value)
+    return result
 
 
-def check_fields(made: Any, error: type[XDecoderError], place: str = "") -> None:
+def check_fields(instance: Any, error: type[XDecoderError], place: str = "") -> None:
     """Check the fields with rules of a dataclass's instance, however it was made.
 
     Args:
-        made: the instance.
+        instance: the instance.
         error: what to raise.
         place: what to put before a field's name.
 
     Raises:
         error: a field breaks its rule.
     """
-    for name, node in _ruled(type(made)):
-        try:
-            node.read(getattr(made, name))
-        except JsonFault as fault:
-            raise error(f"{place}{name} {fault}", expected=fault.expected) from fault
+    for name, hint in typing.get_type_hints(type(instance), include_extras=True).items():
+        if any(_metadata(part) for part in (hint, *typing.get_args(hint))):
+            try:
+                _node(hint).read(getattr(instance, name))
+            except JsonFault as fault:
+                raise error(f"{place}{name} {fault}", expected=fault.expected) from fault
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -260,7 +263,7 @@ class Node:
         """Return what a value says; raise `JsonFault`."""
         return self.reader(self, value)
 
-    def wrong(self, value: object) -> JsonFault:
+    def fault(self, value: object) -> JsonFault:
         """Return the fault of a value that is something else."""
         return JsonFault(f"is {_described(value)}", _expected(self))
 
@@ -283,18 +286,6 @@ def node_of(kind: type, null_is_absent: bool = False, refuse_unknown: bool = Fal
     return Node(kind, Rule(), (), tuple(fields), refuse_unknown, _read_dataclass)
 
 
-@cache
-def _ruled(kind: type) -> list[tuple[str, Node]]:
-    """The fields of a dataclass that have rules, in themselves or in what they may be."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    ruled = []
-    for name, hint in hints.items():
-        parts = (hint, *typing.get_args(hint))
-        if any(isinstance(rule, Rule) for part in parts for rule in _metadata(part)):
-            ruled.append((name, _node(hint)))
-    return ruled
-
-
 def _metadata(hint: Any) -> tuple[Any, ...]:
     return getattr(hint, "__metadata__", ())
 
@@ -308,10 +299,10 @@ def _node(hint: Any, *options: bool) -> Node:
         rule = dataclasses.replace(rule, **changes)
     base = hint.__origin__ if hasattr(hint, "__metadata__") else hint
     origin, arguments = typing.get_origin(base), typing.get_args(base)
-    if base in _SCALARS:
+    if origin is None and base in _SCALARS:  # hashing the others would take most of the time
         return Node(base, rule, reader=_SCALARS[base])
     if dataclasses.is_dataclass(base):
-        return dataclasses.replace(node_of(typing.cast(type, base), *options), rule=rule)
+        return dataclasses.replace(node_of(cast(type, base), *options), rule=rule)
     if origin in (typing.Union, UnionType):
         kinds = tuple(_node(kind, *options) for kind in arguments if kind is not NoneType)
         return Node(typing.Union, rule, kinds, (), NoneType in arguments, _read_union)
@@ -329,7 +320,7 @@ def _read_number(node: Node, value: Any) -> float:
     whole = type(value) is int and -(1 << 63) <= value < 1 << 63
     finite = whole or (type(value) is float and node.base is float and math.isfinite(value))
     if not finite or not node.rule.allows(value):
-        raise node.wrong(value)
+        raise node.fault(value)
     number: float = node.base(value)
     return number
 
@@ -337,31 +328,31 @@ def _read_number(node: Node, value: Any) -> float:
 def _read_flag(node: Node, value: Any) -> bool:
     if type(value) is bool or (node.rule.lenient and type(value) is int and value in (0, 1)):
         return bool(value)
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_text(node: Node, value: Any) -> str:
     rule = node.rule
     if (
-        not _is_text(value, rule.most or _TEXT_LIMIT)
+        not _is_text(value, rule.most or TEXT_LIMIT)
         or len(value) < rule.least
         or (rule.one_of is not None and value not in rule.one_of)
         or (rule.form is not None and not re.fullmatch(rule.form, value, re.DOTALL))
     ):
-        raise node.wrong(value)
+        raise node.fault(value)
     return str(value)
 
 
 def _read_any(node: Node, value: Any) -> Any:
     if node.rule.unread or _is_plain(value, _DEPTH_LIMIT - 1):
         return value
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_list(node: Node, value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise node.wrong(value)
-    if not node.rule.least <= len(value) <= (node.rule.most or _ITEMS_LIMIT):
+        raise node.fault(value)
+    if not node.rule.least <= len(value) <= (node.rule.most or ITEMS_LIMIT):
         problem = f"has {len(value):,} items" if value else "is empty"
         raise JsonFault(problem, _expected(node))
     (item,) = node.inner
@@ -381,22 +372,22 @@ def _read_list(node: Node, value: Any) -> tuple[Any, ...]:
 
 def _read_map(node: Node, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise node.wrong(value)
-    if len(value) > (most := node.rule.most or _ITEMS_LIMIT):
+        raise node.fault(value)
+    if len(value) > (most := node.rule.most or ITEMS_LIMIT):
         raise JsonFault(f"has {len(value):,} keys", f"at most {most:,}")
     names, parts = node.inner
-    made = {}
+    result = {}
     for key, part in value.items():
         try:
             names.read(key)
         except JsonFault as fault:
             raise JsonFault(f"has the key {_described(key)}", fault.expected) from None
         try:
-            made[key] = parts.read(part)
+            result[key] = parts.read(part)
         except JsonFault as fault:
             fault.path = (key, *fault.path)
             raise
-    return made
+    return result
 
 
 def _read_union(node: Node, value: Any) -> Any:
@@ -405,16 +396,16 @@ def _read_union(node: Node, value: Any) -> Any:
     for kind in node.inner:
         if len(node.inner) == 1 or type(value) in _JSON_TYPES.get(kind.base, (dict,)):
             return kind.read(value)
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_dataclass(node: Node, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise node.wrong(value)
+        raise node.fault(value)
     if node.option and (unknown := value.keys() - (known := {field.key for field in node.fields})):
         problem = f"has the unknown key {_described(min(unknown))}"
         raise JsonFault(problem, f"some of {', '.join(sorted(known))}")
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for field in node.fields:
         part = value.get(field.key, MISSING)
         if part is MISSING and field.required:
@@ -422,11 +413,11 @@ def _read_dataclass(node: Node, value: Any) -> Any:
         if part is MISSING or (part is None and field.nullable):
             continue
         try:
-            made[field.name] = field.node.read(part)
+            result[field.name] = field.node.read(part)
         except JsonFault as fault:
             fault.path = (field.key, *fault.path)
             raise
-    return node.base(**made)
+    return node.base(**result)
 
 
 _RULE = Rule()
@@ -444,7 +435,7 @@ def _is_plain(value: object, depth: int) -> bool:
     """Whether `value` has at most `depth` levels and holds nothing but plain, finite values."""
     if isinstance(value, dict):
         return depth > 0 and all(
-            _is_text(key, _TEXT_LIMIT) and _is_plain(item, depth - 1) for key, item in value.items()
+            _is_text(key, TEXT_LIMIT) and _is_plain(item, depth - 1) for key, item in value.items()
         )
     if isinstance(value, list):
         return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
@@ -480,15 +471,14 @@ def _expected(node: Node, many: bool = False) -> str:
     if rule.one_of is not None:
         return "one of " + ", ".join(map(repr, rule.one_of))
     if rule.form is not None:
-        return rule.said[many]
+        return rule.wording[many]
     if node.base in (int, float):
-        words: Sequence[tuple[str, float | None]] = (("from", rule.low), ("above", rule.above))
-        words = (*words, ("to", rule.high), ("and below", rule.below))
-        one = "an integer" if node.base is int else "a number"
-        noun = one.split()[1] + "s" if many else one
-        return noun + "".join(f" {word} {bound:,}" for word, bound in words if bound is not None)
+        kind = "integer" if node.base is int else "number"
+        noun = f"{kind}s" if many else f"an {kind}" if kind == "integer" else f"a {kind}"
+        bounds = {"from": rule.low, "above": rule.above, "to": rule.high, "and below": rule.below}
+        return noun + "".join(f" {word} {n:,}" for word, n in bounds.items() if n is not None)
     if node.base is str:
-        limit = rule.most or _TEXT_LIMIT
+        limit = rule.most or TEXT_LIMIT
         least = f"of {rule.least} to" if rule.least else "of at most"
         return f"{'texts' if many else 'a text'} {least} {limit:,} characters"
     if node.base is tuple:

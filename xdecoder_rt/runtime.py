@@ -17,11 +17,11 @@ from xdecoder_rt.image import (
     ImageSource,
     Letterbox,
     choose_size,
-    fitted,
+    fit_image,
     load_image,
-    unscaled,
+    unscaled_letterbox,
 )
-from xdecoder_rt.kernels.compiled import INDEX, KERNELS
+from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.file import Plan
@@ -29,7 +29,7 @@ from xdecoder_rt.plan.manifest import Graphs, size_key
 from xdecoder_rt.rows import RowDecoder
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.words.carried import PlanWords, cache_of
-from xdecoder_rt.words.encoder import TextEncoder
+from xdecoder_rt.words.encoder import TextEmbedder
 from xdecoder_rt.words.text_graph import TextGraph
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
@@ -95,9 +95,9 @@ class Runtime:
             )
             self.words = PlanWords(self._plan)
             cache = cache_of(self._plan, self.words, directory)
-            self.text = TextEncoder(info, self.tokenizer, self.text_graph, cache)
+            self.text = TextEmbedder(info, self.tokenizer, self.text_graph, cache)
             self._device = self.backend if isinstance(self.backend, DeviceBackend) else None
-            if self._device is not None and KERNELS + INDEX in self._plan.names:
+            if self._device is not None and KERNELS + KERNEL_INDEX in self._plan.names:
                 self._device.take_kernels(lambda name: self._plan.read(KERNELS + name))
             self._panoptic_map = None if self._device is None else self._device.panoptic_map
         except BaseException:
@@ -167,7 +167,7 @@ class Runtime:
         """Return the network's input, ``[1, H, W, 3]``, and where the image lies in it."""
         device, rules = self._device, self.manifest.input
         if device is None:
-            frame, box = fitted(image, rules.sizes, rules.interpolation)
+            frame, box = fit_image(image, rules.sizes, rules.interpolation)
             return frame[None], box
         picture = device.picture(image)
         if picture is not None:
@@ -175,7 +175,7 @@ class Runtime:
         pixels = load_image(image)
         if device.scales_frames and pixels.shape[:2] != choose_size(pixels.shape[:2], rules.sizes):
             return self._device_frame(device, pixels)
-        frame, box = fitted(pixels, rules.sizes, rules.interpolation)
+        frame, box = fit_image(pixels, rules.sizes, rules.interpolation)
         return frame[None], box
 
     def _device_frame(self, device: DeviceBackend, picture: Any) -> tuple[Value, Letterbox]:
@@ -184,13 +184,13 @@ class Runtime:
         if device.scales_frames:
             box = Letterbox.fit(shape, choose_size(shape, rules.sizes))
         else:
-            box = unscaled(shape, rules.sizes)
+            box = unscaled_letterbox(shape, rules.sizes)
         return device.frame(picture, box, rules.interpolation), box
 
     def panoptic(
         self,
         state: ImageState,
-        kept: Selection,
+        selection: Selection,
         mask_embedding: Floats,
         is_thing: npt.NDArray[np.bool_],
     ) -> Panoptic:
@@ -200,20 +200,22 @@ class Runtime:
 
         Args:
             state: the image.
-            kept: K of the queries.
+            selection: K of the queries.
             mask_embedding: float32 ``[Q, C]``, of all queries.
             is_thing: one flag for each class.
         """
-        embeddings, box = mask_embedding[kept.queries], state.letterbox
+        embeddings, box = mask_embedding[selection.queries], state.letterbox
         overlap = self.manifest.postprocess.overlap_threshold
         if self._panoptic_map is not None:
             masks = self._mask_values(state, embeddings)
             return Panoptic(
-                *self._panoptic_map(kept.scores, kept.labels, masks, box, is_thing, overlap)
+                *self._panoptic_map(
+                    selection.scores, selection.labels, masks, box, is_thing, overlap
+                )
             )
         masks = self.masks(state, embeddings)
         return postprocess.panoptic(
-            kept.scores, kept.labels, masks, box, is_thing, overlap, threads=self.threads
+            selection.scores, selection.labels, masks, box, is_thing, overlap, threads=self.threads
         )
 
     def masks(self, state: ImageState, embeddings: Floats) -> Floats:

@@ -18,7 +18,7 @@ from gpu.section import Context
 from gpu.timing import ROUNDS, Run, first_line, prepare, tensors, time_in_turns
 from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.masked_attention import schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Operand
 
 TOLERANCE = {"fp16": 1e-2, "bf16": 8e-2, "fp32": 1e-4}
 """Largest difference from the float64 reference; outputs are at most of size 5."""
@@ -43,12 +43,12 @@ def run(context: Context) -> None:
             attention.parts(shape, DENSITIES[0])
 
 
-def device_of(device: str) -> Device:
+def device_of(device: str) -> DeviceTraits:
     """Return the device as the kernels' schedule takes it."""
     if device == "cpu":
-        return Device(multiprocessors=1, capability=(8, 0))
+        return DeviceTraits(multiprocessors=1, capability=(8, 0))
     properties = torch.cuda.get_device_properties(0)
-    return Device(properties.multi_processor_count, (properties.major, properties.minor))
+    return DeviceTraits(properties.multi_processor_count, (properties.major, properties.minor))
 
 
 class Attention:

@@ -20,13 +20,13 @@ import numpy as np
 from gpu.cases import CASES, SMALL, Array, AttentionCase, Case, FrameCase, MapCase, ShrinkCase
 from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import CompiledKernels
-from xdecoder_rt.kernels.cuda_driver import call
+from xdecoder_rt.kernels.cuda_driver import call_driver
 from xdecoder_rt.kernels.frame_resize import schedule as frame_schedule
 from xdecoder_rt.kernels.level_features import schedule as shrink_schedule
 from xdecoder_rt.kernels.level_features.tiles import tile_plan
 from xdecoder_rt.kernels.loader import Kernels
 from xdecoder_rt.kernels.masked_attention import schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Operand
 from xdecoder_rt.kernels.panoptic_map import schedule as map_schedule
 
 
@@ -47,7 +47,7 @@ class Memory:
         order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
         dense = np.ascontiguousarray(array.transpose(order))
         address = self._allocate(dense)
-        call("cuMemcpyHtoD", address, dense.ctypes.data, dense.nbytes)
+        call_driver("cuMemcpyHtoD", address, dense.ctypes.data, dense.nbytes)
         strides = tuple(stride // array.itemsize for stride in array.strides)
         return Operand(address, strides)
 
@@ -61,24 +61,24 @@ class Memory:
         """Return what lies on the device, in the shape of the array that was copied."""
         array = self._arrays[operand.data]
         host_array = np.empty(array.shape, array.dtype)
-        call("cuMemcpyDtoH", host_array.ctypes.data, operand.data, host_array.nbytes)
+        call_driver("cuMemcpyDtoH", host_array.ctypes.data, operand.data, host_array.nbytes)
         return host_array
 
     def free(self) -> None:
         """Give everything back."""
         for address in self._arrays:
-            call("cuMemFree", address)
+            call_driver("cuMemFree", address)
         self._arrays.clear()
 
     def _allocate(self, array: Array) -> int:
-        address = int(call("cuMemAlloc", array.nbytes))
+        address = int(call_driver("cuMemAlloc", array.nbytes))
         self._arrays[address] = array
         return address
 
 
 def attention(case: AttentionCase, kernels: Kernels, memory: Memory) -> list[Array]:
     """Launch masked attention and return its output."""
-    way = schedule.choose(case.problem, Device(kernels.multiprocessors, kernels.capability))
+    way = schedule.choose(case.problem, DeviceTraits(kernels.multiprocessors, kernels.capability))
     if case.splits:
         way = replace(way, splits=case.splits)
     operands = {name: memory.copy(array) for name, array in case.arrays().items()}
@@ -171,9 +171,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="leave out the large case")
     parser.add_argument("--unset", action="store_true", help="leave memory as it is allocated")
     options = parser.parse_args()
-    call("cuInit", 0)
-    device = call("cuDeviceGet", 0)
-    call("cuCtxPushCurrent", call("cuDevicePrimaryCtxRetain", device))
+    call_driver("cuInit", 0)
+    device = call_driver("cuDeviceGet", 0)
+    call_driver("cuCtxPushCurrent", call_driver("cuDevicePrimaryCtxRetain", device))
     try:
         kernels = Kernels(CompiledKernels(options.compiled), cuda_driver)
         results = {}
@@ -183,8 +183,8 @@ def main() -> None:
                 results[f"{case.name}/{i}"] = array
             memory.free()
     finally:
-        call("cuCtxPopCurrent")
-        call("cuDevicePrimaryCtxRelease", device)
+        call_driver("cuCtxPopCurrent")
+        call_driver("cuDevicePrimaryCtxRelease", device)
     np.savez(options.results, **results)
     present = [module for module in ("torch", "triton") if module in sys.modules]
     print(json.dumps({"driver": "cuda-bindings", "imported": present}))

@@ -13,7 +13,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from gpu.problems import Inputs, Shape
 from xdecoder_rt.kernels.masked_attention import launch, reference, schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Schedule, Tiles
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Schedule, Tiles
 
 SHIPPED = "two kernels"
 TILES = (
@@ -166,7 +166,7 @@ def _under_mask(x: Inputs) -> Callable[[], Tensor]:
     return lambda: launch.attention_under_mask(query, key, value, embedding @ features)
 
 
-def our_ways(shape: Shape, device: Device) -> list[Way]:
+def our_ways(shape: Shape, device: DeviceTraits) -> list[Way]:
     """Return ways to run our kernels on a shape: the shipped one first, then its alternatives."""
     chosen = schedule.choose(shape.problem, device)
     ways = {SHIPPED: _scheduled(None)}
@@ -182,7 +182,7 @@ def our_ways(shape: Shape, device: Device) -> list[Way]:
     return [Way(name, build, ours=True) for name, build in ways.items()]
 
 
-def filling_parts(shape: Shape, tiles: Tiles, device: Device) -> list[int]:
+def filling_parts(shape: Shape, tiles: Tiles, device: DeviceTraits) -> list[int]:
     """Return numbers of parts of the keys that give every multiprocessor some programs."""
     programs = shape.heads * -(-shape.queries // tiles.query)
     max_parts = -(-shape.keys // tiles.key)

@@ -40,8 +40,8 @@ class BuildLog:
 
         That CUDA cannot be used is a warning to TensorRT.
         """
-        said = self._errors or self._warnings
-        return "; ".join(said[-_KEPT:]) or "it does not say why"
+        messages = self._errors or self._warnings
+        return "; ".join(messages[-_KEPT:]) or "it does not say why"
 
 
 def _logger(module: Any, take: Any) -> Any:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdecoder_rt.backends.tensorrt.library import BACKENDS
+from xdecoder_rt.backends.tensorrt.library import ENGINE_BACKENDS
 from xdecoder_rt.errors import ArgumentError, quoted
 
-MAX_ROWS = 1024
+ENGINE_MAX_ROWS = 1024
 """Rows of one run of the decode engine: the latents and eight phrases of a hundred queries."""
 
 
@@ -39,17 +39,17 @@ class EngineOptions:
     backend: str
     targets: Sequence[int] = ()
     batch: int = 1
-    max_rows: int = MAX_ROWS
+    max_rows: int = ENGINE_MAX_ROWS
     workspace: int | None = None
     timing_cache: Path | None = None
     kernels: Path | None = None
     plugin: bool = False
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
+        if self.backend not in ENGINE_BACKENDS:
             raise ArgumentError(
                 f"There are no engines for the backend {quoted(self.backend)}",
-                expected=" or ".join(BACKENDS),
+                expected=" or ".join(ENGINE_BACKENDS),
             )
         for target in self.targets:
             check_count("a target", target, "a compute capability such as 89")

@@ -86,19 +86,19 @@ class BuildProgress:
             self._phases.remove(phase)
 
 
-def _monitor(module: Any, shown: BuildProgress) -> Any:
+def _monitor(module: Any, progress: BuildProgress) -> Any:
     class Monitor(module.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             module.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            shown.started(phase_name, num_steps)
+            progress.started(phase_name, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            shown.stepped(phase_name, step)
-            return shown.interruption is None
+            progress.stepped(phase_name, step)
+            return progress.interruption is None
 
         def phase_finish(self, phase_name: str) -> None:
-            shown.finished(phase_name)
+            progress.finished(phase_name)
 
     return Monitor()

@@ -6,7 +6,7 @@ from typing import Any
 
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.frame_resize.axes import PRECISION, FixedAxis
-from xdecoder_rt.kernels.spec import Call, Constant, Count, Grid
+from xdecoder_rt.kernels.spec import BlockCount, Call, Constant, Grid
 
 MODULE = "xdecoder_rt.kernels.frame_resize.triton"
 ELEMENT = "u8"
@@ -14,7 +14,7 @@ CHANNELS = 3
 _BLOCK = 512
 CONSTANTS: dict[str, Constant] = {"BLOCK": _BLOCK, "PRECISION": PRECISION}
 # Lines along x, which may have more programs than 65,535.
-GRID = Grid(((Count("lines"),), (Count("line_bytes", _BLOCK),), ()))
+GRID = Grid(((BlockCount("lines"),), (BlockCount("line_bytes", _BLOCK),), ()))
 
 
 def across(

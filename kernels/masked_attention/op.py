@@ -83,8 +83,8 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         out = reference.masked_attention(
             query, key, value, mask_embedding.to(dtype), mask_features.to(dtype)
         )
-    found = torch.autograd.grad(out, leaves, gradient.to(dtype))
-    gradients = [g.to(t.dtype) for g, t in zip(found, inputs, strict=True)]
+    leaf_gradients = torch.autograd.grad(out, leaves, gradient.to(dtype))
+    gradients = [g.to(t.dtype) for g, t in zip(leaf_gradients, inputs, strict=True)]
     # The mask is a threshold: its factors get no gradient.
     return (*gradients, None, None)
 

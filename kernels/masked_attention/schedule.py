@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xdecoder_rt.kernels.spec import Call, Constant, Count, Grid
+from xdecoder_rt.kernels.spec import BlockCount, Call, Constant, Grid
 
 MODULE = "xdecoder_rt.kernels.masked_attention.triton"
 # Rows of bits are padded to whole words of a wide tile, so that tiles need no mask of their own.
@@ -100,7 +100,7 @@ REGISTERS = 255
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceTraits:
     """What of a GPU decides a schedule.
 
     Attributes:
@@ -117,7 +117,7 @@ def has_tensor_cores(element: str, capability: tuple[int, int]) -> bool:
     return element != "fp32" and capability >= (8, 0)
 
 
-def choose(problem: Problem, device: Device) -> Schedule:
+def choose(problem: Problem, device: DeviceTraits) -> Schedule:
     """The schedule for a device.
 
     Small blocks skip more tiles and fill a chip sooner, large ones read keys and values less often;
@@ -135,9 +135,9 @@ def choose(problem: Problem, device: Device) -> Schedule:
 def splits(problem: Problem, tiles: Tiles, multiprocessors: int) -> int:
     """Parts of the keys that give every multiprocessor enough programs, a power of two."""
     programs = problem.batch * problem.heads * -(-problem.queries // tiles.query)
-    wanted = -(-ENOUGH_PROGRAMS * multiprocessors // programs)
+    enough = -(-ENOUGH_PROGRAMS * multiprocessors // programs)
     most = max(1, -(-problem.keys // tiles.key) // LEAST_SPLIT)
-    return 1 << (min(wanted, most).bit_length() - 1)
+    return 1 << (min(enough, most).bit_length() - 1)
 
 
 def workspace(problem: Problem, schedule: Schedule) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -193,30 +193,38 @@ def calls(
             ``[B, Q, N]``; and the names of :func:`workspace`.
         out: ``[B, heads, Q, width]``, contiguous.
     """
-    made = [
+    launches = [
         bits_call(problem, schedule, operands),
         attend_call(problem, schedule, operands, out),
     ]
     if schedule.splits > 1:
-        made.append(_combine(problem, schedule, operands, out))
-    return made
+        launches.append(_combine(problem, schedule, operands, out))
+    return launches
 
 
 def bits_grid(tiles: Tiles) -> Grid:
     """The grid of ``open_bits`` and ``pack``."""
     return Grid(
-        ((Count("padded_keys", tiles.key),), (Count("queries", tiles.query),), (Count("batch"),))
+        (
+            (BlockCount("padded_keys", tiles.key),),
+            (BlockCount("queries", tiles.query),),
+            (BlockCount("batch"),),
+        )
     )
 
 
 def attend_grid(tiles: Tiles) -> Grid:
     """The grid of ``attend``."""
     return Grid(
-        ((Count("queries", tiles.query),), (Count("batch"), Count("heads")), (Count("splits"),))
+        (
+            (BlockCount("queries", tiles.query),),
+            (BlockCount("batch"), BlockCount("heads")),
+            (BlockCount("splits"),),
+        )
     )
 
 
-COMBINE_GRID = Grid(((Count("rows", COMBINE_ROWS),), (), ()))
+COMBINE_GRID = Grid(((BlockCount("rows", COMBINE_ROWS),), (), ()))
 
 
 def _sizes(problem: Problem, schedule: Schedule | None = None) -> dict[str, int]:
@@ -238,12 +246,12 @@ def bits_call(problem: Problem, schedule: Schedule, operands: Mapping[str, Opera
         "keys": problem.keys,
         "words": problem.words,
     }
-    given = next((name for name in ("logits", "boolean") if name in operands), None)
-    if given:
-        mask = operands[given]
+    mask_name = next((name for name in ("logits", "boolean") if name in operands), None)
+    if mask_name:
+        mask = operands[mask_name]
         values |= {"mask": mask.data, **_strides("m", "bqn", mask)}
-        values |= pack_constants(given == "logits")
-        element = problem.element if given == "logits" else "u8"
+        values |= pack_constants(mask_name == "logits")
+        element = problem.element if mask_name == "logits" else "u8"
         return Call(MODULE, "pack", element, values, _sizes(problem), bits_grid(PACK))
     embedding, features = operands["mask_embedding"], operands["mask_features"]
     values |= {

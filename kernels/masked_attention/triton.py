@@ -136,15 +136,15 @@ def pack(
     row = tl.program_id(1) * QUERY_TILE + tl.arange(0, QUERY_TILE)
     column = tl.program_id(0) * KEY_TILE + tl.arange(0, KEY_TILE)
     inside = (row < queries)[:, None] & (column < keys)[None, :]
-    given = tl.load(
+    entries = tl.load(
         mask + batch * stride_mb + row[:, None] * stride_mq + column[None, :] * stride_mn,
         mask=inside,
         other=0,
     )
     if LOGITS:
-        visible = inside & (given >= 0)
+        visible = inside & (entries >= 0)
     else:
-        visible = inside & (given != 0)
+        visible = inside & (entries != 0)
     word = tl.program_id(0) * (KEY_TILE // 32) + tl.arange(0, KEY_TILE // 32)
     tl.store(
         bits + (batch * queries + row[:, None]) * words + word[None, :],
@@ -213,17 +213,17 @@ def attend(
     row_bits = bits + (batch * queries + row) * words
 
     chunk_word = tl.arange(0, CHUNK * WORDS)
-    found = tl.zeros((QUERY_TILE,), dtype=tl.int32)
+    opened = tl.zeros((QUERY_TILE,), dtype=tl.int32)
     for start in range(0, words, CHUNK * WORDS):
         word = start + chunk_word
-        some = tl.load(
+        chunk_bits = tl.load(
             row_bits[:, None] + word[None, :],
             mask=is_row[:, None] & (word < words)[None, :],
             other=0,
         )
-        found = tl.maximum(found, tl.max((some != 0).to(tl.int32), axis=1))
+        opened = tl.maximum(opened, tl.max((chunk_bits != 0).to(tl.int32), axis=1))
     # The row rule: with no open position, every position is open.
-    empty = is_row & (found == 0)
+    empty = is_row & (opened == 0)
 
     query += batch * stride_qb + (head % heads) * stride_qh
     key += batch * stride_kb + (head % heads) * stride_kh
@@ -239,12 +239,12 @@ def attend(
     chunk_tile = tl.arange(0, CHUNK)
     for chunk in range(first, last, CHUNK):
         word = chunk * WORDS + chunk_word
-        some = tl.load(
+        chunk_bits = tl.load(
             row_bits[:, None] + word[None, :],
             mask=is_row[:, None] & (word < tl.minimum(last * WORDS, words))[None, :],
             other=0,
         )
-        used = tl.max(((some != 0) | empty[:, None]).to(tl.int32), axis=0)
+        used = tl.max(((chunk_bits != 0) | empty[:, None]).to(tl.int32), axis=0)
         used = tl.max(tl.reshape(used, (CHUNK, WORDS)), axis=1)
         used = tl.where(chunk + chunk_tile < last, used, 0)
         # A loop over the used tiles, rather than a branch in a loop over all, so that the
@@ -261,12 +261,12 @@ def attend(
                 other=0.0,
             )
             scores = tl.dot(q, k, input_precision=PRECISION) * scale
-            seen = tl.zeros((QUERY_TILE, KEY_TILE), dtype=tl.int32)
+            key_word = tl.zeros((QUERY_TILE, KEY_TILE), dtype=tl.int32)
             for i in tl.static_range(WORDS):
-                own = tl.load(row_bits + tile * WORDS + i, mask=is_row, other=0)
-                own = tl.where(empty, -1, own)
-                seen = tl.where((column // 32 == i)[None, :], own[:, None], seen)
-            visible = ((seen >> (column % 32)[None, :]) & 1) != 0
+                word_bits = tl.load(row_bits + tile * WORDS + i, mask=is_row, other=0)
+                word_bits = tl.where(empty, -1, word_bits)
+                key_word = tl.where((column // 32 == i)[None, :], word_bits[:, None], key_word)
+            visible = ((key_word >> (column % 32)[None, :]) & 1) != 0
             scores = tl.where(visible & is_key[None, :], scores, float("-inf"))
             top, weights, shrink = weighed(scores, top)
             total = total * shrink + tl.sum(weights, axis=1)

@@ -10,7 +10,7 @@ import pytest
 from command_line import document_of, the_error
 
 from xdecoder_rt.cli import main
-from xdecoder_rt.datasets.items import Phrase, Question
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase
 from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
 from xdecoder_rt.plan.file import Plan
 
@@ -73,7 +73,7 @@ def test_every_task_that_the_plan_has_is_scored(
                 {1: "mug", 2: "floor"},
                 phrases=[Phrase("the mug", (1,)), Phrase("everything", (1, 2))],
                 captions=[f"a mug, number {number}", "a mug on the floor"],
-                questions=[Question("what is it?", ("mug",), ("mug", "robot arm"))],
+                questions=[AnsweredQuestion("what is it?", ("mug",), ("mug", "robot arm"))],
             )
     assert main(["eval", str(tiny_plan), str(writer.root), "--json", "--no-progress"]) == 0
     scores = document_of(capsys)

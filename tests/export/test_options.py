@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from xdecoder_rt.backends.tensorrt.library import BACKENDS as ENGINE_BACKENDS
+from xdecoder_rt.backends.tensorrt.library import ENGINE_BACKENDS
 from xdecoder_rt.cli import build as command
 from xdecoder_rt.errors import ArgumentError, VocabularyError
 from xdecoder_rt.export.options import (
     BACKENDS,
-    ESTIMATORS,
-    PRECISIONS,
+    BUILD_PRECISIONS,
+    ESTIMATOR_NAMES,
     PROFILES,
     BuildOptions,
     ConvertOptions,
@@ -46,19 +46,19 @@ def test_the_command_offers_the_same_choices() -> None:
     offered = {action.dest: action.choices for action in parser._actions if action.choices}
     assert offered == {
         "backend": BACKENDS,
-        "precision": PRECISIONS,
+        "precision": BUILD_PRECISIONS,
         "profile": PROFILES,
-        "estimator": ESTIMATORS,
+        "estimator": ESTIMATOR_NAMES,
     }
 
 
 def test_every_choice_is_known_where_it_is_carried_out() -> None:
-    assert set(PRECISIONS) <= set(manifest.PRECISIONS)
+    assert set(BUILD_PRECISIONS) <= set(manifest.PRECISIONS)
     assert ("portable", *ENGINE_BACKENDS) == BACKENDS
     pytest.importorskip("onnx", reason="the forms of quantized graphs need onnx")
     from xdecoder_rt.calibration import profiles
 
-    assert set(profiles.PROFILES) == set(PROFILES)
+    assert set(profiles.QUANTIZATION_PROFILES) == set(PROFILES)
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_a_forced_plan_says_why_it_would_be_refused(
     )
 
 
-def test_a_source_is_told_by_its_name_or_its_content(
+def test_a_source_is_told_by_its_content_and_what_is_no_archive_by_its_name(
     tiny_plan: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     unnamed = tmp_path / "unnamed"
@@ -209,8 +209,9 @@ def test_a_source_is_told_by_its_name_or_its_content(
 
 def test_a_published_file_is_no_plan_though_it_is_an_archive(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="published files need the extra export")
-    torch.save({"weight": torch.zeros(1)}, tmp_path / "published.pt")
-    assert not is_plan(tmp_path / "published.pt")
+    for name in ("published.pt", "published.plan"):
+        torch.save({"weight": torch.zeros(1)}, tmp_path / name)
+        assert not is_plan(tmp_path / name)
 
 
 @pytest.mark.parametrize("options", [BuildOptions(tasks=["segment"]), BuildOptions(max_phrases=3)])

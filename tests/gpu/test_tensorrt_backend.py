@@ -496,11 +496,11 @@ def test_frames_of_any_size_and_place_from_any_thread(
 
 
 def test_letterboxes_of_pictures_taken_as_they_are() -> None:
-    from xdecoder_rt.image import unscaled
+    from xdecoder_rt.image import unscaled_letterbox
 
     sizes = [(64, 64), (32, 96), (96, 96)]
-    assert unscaled((64, 64), sizes) == Letterbox((64, 64), (64, 64), (64, 64))
-    assert unscaled((32, 96), sizes).target == (32, 96)
-    assert unscaled((96, 10), sizes).target == (96, 96)
+    assert unscaled_letterbox((64, 64), sizes) == Letterbox((64, 64), (64, 64), (64, 64))
+    assert unscaled_letterbox((32, 96), sizes).target == (32, 96)
+    assert unscaled_letterbox((96, 10), sizes).target == (96, 96)
     with pytest.raises(ImageError, match="64 x 64, 32 x 96, 96 x 96"):
-        unscaled((65, 64), sizes)
+        unscaled_letterbox((65, 64), sizes)

@@ -28,15 +28,15 @@ from fake_cuda import Launch, bindings
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import CompiledKernels
-from xdecoder_rt.kernels.loader import Kernels, packed
+from xdecoder_rt.kernels.loader import Kernels, kernel_arguments
 from xdecoder_rt.kernels.masked_attention import reference, schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand, Problem, Schedule
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Operand, Problem, Schedule
 from xdecoder_rt.kernels.spec import Call, KernelSpec
 
 # Rows of a block that no query has hold nothing, and divide by it.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
 
-ORIN = Device(16, (8, 7))
+ORIN = DeviceTraits(16, (8, 7))
 # A shape with odd sizes: the general forms. And one of multiples of 16: the aligned ones.
 SHAPES = {
     "any": Problem(2, 3, 21, 300, 64, 65, "fp16"),
@@ -252,7 +252,7 @@ def test_the_loader_launches_masked_attention_by_addresses(
     tensors = tensors_of(problem)
     arrays = Arrays(cuda.driver)
     kernels = Kernels(compiled, cuda.called_by)
-    assert Device(kernels.multiprocessors, kernels.capability) == ORIN
+    assert DeviceTraits(kernels.multiprocessors, kernels.capability) == ORIN
     way = schedule.choose(problem, ORIN)
     if splits:
         way = Schedule(way.tiles, way.bits, splits)
@@ -287,7 +287,7 @@ def check(launch: Launch, call: Call, spec: KernelSpec) -> None:
     assert launch.block == (spec.warps * 32, 1, 1)
     *given, scratch, profile = launch.unpack(types_of(spec))
     assert (scratch, profile) == (0, 0)
-    assert given == pytest.approx([float(value) for value in packed(spec, call.values)])
+    assert given == pytest.approx([float(value) for value in kernel_arguments(spec, call.values)])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fakes stand in for a GPU; there is one")

@@ -294,7 +294,7 @@ def test_the_chosen_schedule_fills_the_chip_and_covers_the_keys(
     queries: int, keys: int, heads: int, batch: int, multiprocessors: int
 ) -> None:
     problem = Problem(batch, heads, queries, keys, 64, 65, "fp16")
-    way = schedule.choose(problem, schedule.Device(multiprocessors, (8, 7)))
+    way = schedule.choose(problem, schedule.DeviceTraits(multiprocessors, (8, 7)))
     tiles = math.ceil(keys / way.tiles.key)
     assert way.splits == 1 or tiles / way.splits >= schedule.LEAST_SPLIT
     programs = batch * heads * math.ceil(queries / way.tiles.query)

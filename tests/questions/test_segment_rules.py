@@ -17,7 +17,12 @@ from xdecoder_rt.masks.classification import (
     top_instances,
 )
 from xdecoder_rt.plan.manifest import PostprocessInfo
-from xdecoder_rt.questions.segment import SEGMENT_RULES, instance, panoptic, semantic
+from xdecoder_rt.questions.segment import (
+    SEGMENT_RULES,
+    instance_result,
+    panoptic_result,
+    semantic_result,
+)
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
 
@@ -46,8 +51,8 @@ def segmented(task: str, words: Vocabulary, *rows: list[float]) -> Segmentation:
             chosen = masks[kept.queries]
             return postprocess.panoptic(kept.scores, kept.labels, chosen, box, things, overlap)
 
-        return panoptic(logits, form, box, words, PLAN)
-    rule = semantic if task == "semantic" else instance
+        return panoptic_result(logits, form, box, words, PLAN)
+    rule = semantic_result if task == "semantic" else instance_result
     return rule(logits, lambda kept: masks[kept], box, words, PLAN, 1)
 
 
@@ -115,7 +120,7 @@ def test_no_instance_is_reported_below_its_threshold() -> None:
         box = Letterbox((4 * SIDE,) * 2, (4 * SIDE,) * 2, (4 * SIDE,) * 2)
         for logit, count in ((20.0, 1), (2.0, 0)):
             mask = np.full((1, SIDE, SIDE), logit, np.float32)
-            result = instance(
+            result = instance_result(
                 logits_of([0.85, 0.0]), lambda kept, mask=mask: mask[kept], box, words, PLAN, 1
             )
             assert len([info for info in result.segments_info if info["label"] != "cup"]) == count

@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -40,6 +41,7 @@ VERSIONS = (
     *("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings"),
 )
 KEPT = 8  # of one recipe: several checkouts and branches share the folder
+UNFINISHED = 3600  # seconds; copying takes none of them
 _INDEX = "index.json"
 
 Make = Callable[[Path], None]
@@ -86,13 +88,13 @@ class ArtifactCache:
     def fill(self, name: str, target: Path, digest: Callable[[], str], make: Make) -> None:
         """Fill an empty folder with what is kept under a digest, or make and keep it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Without the lock: whoever makes another one holds it for minutes on a busy machine.
-        if _take(self.folder / f"{name}-{digest()}", target):
+        before = digest()
+        entry = self.folder / f"{name}-{before}"
+        if _copy_checked(entry, target):
             return
-        with _locked(self.folder / f"{name}.lock"):
-            before = digest()
-            entry = self.folder / f"{name}-{before}"
-            if _take(entry, target):
+        # Who makes it of another source meanwhile is not waited for.
+        with _locked(entry.with_name(f"{entry.name}.lock")):
+            if _copy_checked(entry, target):
                 return
             shutil.rmtree(entry, ignore_errors=True)
             make(target)
@@ -114,13 +116,18 @@ class ArtifactCache:
             print(f"{name} is not kept for the next run: {error}", file=sys.stderr)
 
     def _prune(self, name: str) -> None:
-        """Remove all but the newest artifacts of a name, and what processes that ended left."""
-        form = re.compile(re.escape(name) + r"(-[0-9a-f]{64}|\.making-\w+)")
-        entries = [path for path in self.folder.iterdir() if form.fullmatch(path.name)]
-        entries.sort(key=lambda path: (".making-" in path.name, -path.stat().st_mtime))
-        unfinished = sum(".making-" in path.name for path in entries)
-        for path in entries[min(KEPT, len(entries) - unfinished) :]:
+        """Remove all but the newest artifacts of a name, and what older runs left unfinished."""
+        form = re.compile(re.escape(name) + r"-[0-9a-f]{64}")
+        paths = list(self.folder.iterdir())
+        entries = [path for path in paths if form.fullmatch(path.name)]
+        entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in entries[KEPT:]:
             shutil.rmtree(path, ignore_errors=True)
+            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+        for path in paths:
+            is_unfinished = path.name.startswith(f"{name}.making-")
+            if is_unfinished and time.time() - path.stat().st_mtime > UNFINISHED:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def kept_folder() -> Path | None:
@@ -228,8 +235,8 @@ def _files(spec: ModuleSpec | None) -> Iterator[Path]:
     yield path
     if spec.submodule_search_locations is not None:
         code = (".py", ".pyc", ".pyx", ".so", ".pyd")
-        entries = sorted(path.parent.iterdir())
-        yield from (data for data in entries if data.is_file() and data.suffix not in code)
+        beside = sorted(path.parent.iterdir())
+        yield from (other for other in beside if other.is_file() and other.suffix not in code)
 
 
 def _run(recipe: str, target: Path, inputs: Sequence[Path], root: Path) -> None:
@@ -261,15 +268,6 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _take(entry: Path, target: Path) -> bool:
-    """Copy an entry that is whole and mark it as used; False for any other."""
-    if not _copy_checked(entry, target):
-        return False
-    with suppress(OSError):  # pruned meanwhile: the run has its copy
-        os.utime(entry)
-    return True
-
-
 def _copy_checked(entry: Path, target: Path) -> bool:
     """Copy an entry whose files are all as they were kept; False for any other."""
     files = entry / "files"
@@ -286,6 +284,8 @@ def _copy_checked(entry: Path, target: Path) -> bool:
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    with suppress(OSError):  # it may go while it is copied
+        os.utime(entry)
     return True
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from xdecoder_rt import Vocabulary, Word
 from xdecoder_rt.errors import VocabularyError
-from xdecoder_rt.words.files import from_json, parse_line, parse_lines, to_json
+from xdecoder_rt.words.files import parse_line, parse_lines, words_from_json, words_to_json
 from xdecoder_rt.words.word import MAX_ID
 
 NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -38,8 +38,8 @@ def vocabularies(draw: st.DrawFn) -> Vocabulary:
 
 
 def read_back(words: Vocabulary) -> Vocabulary:
-    data = to_json(words.words, words.other, words.next_id)
-    return Vocabulary.from_list(from_json(data))
+    data = words_to_json(words.words, words.other, words.next_id)
+    return Vocabulary.from_list(words_from_json(data))
 
 
 # --- what people type -----------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_no_id_is_beyond_what_a_map_holds() -> None:
     with pytest.raises(VocabularyError, match=f"get the id {MAX_ID + 1}"):
         words.with_words("cup")
     with pytest.raises(VocabularyError, match="next_id"):
-        from_json(b'{"words": ["mug"], "next_id": 1099511627776}')
+        words_from_json(b'{"words": ["mug"], "next_id": 1099511627776}')
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_one_line_may_be_other() -> None:
 
 def test_json_that_people_write() -> None:
     document = ["mug", ["sofa", "couch"], {"name": "knife", "threshold": 0.9}]
-    words = Vocabulary.from_list(from_json(json.dumps(document).encode()))
+    words = Vocabulary.from_list(words_from_json(json.dumps(document).encode()))
     assert words == Vocabulary.parse(["mug", ["sofa", "couch"], Word("knife", threshold=0.9)])
 
 
@@ -262,7 +262,7 @@ def test_json_that_people_write() -> None:
 )
 def test_json_that_is_no_vocabulary(document: bytes) -> None:
     with pytest.raises(VocabularyError):
-        Vocabulary.from_list(from_json(document))
+        Vocabulary.from_list(words_from_json(document))
 
 
 @given(st.binary(max_size=60))

@@ -27,7 +27,7 @@ from xdecoder_rt.cli.options import (
 )
 from xdecoder_rt.cli.output import CommandReport, printable
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.cli.tables import TEXT_LIMIT, answer_line
+from xdecoder_rt.cli.tables import CELL_LIMIT, answer_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,7 +156,7 @@ def _answers_text(entry: dict[str, Any], remark: str) -> str:
     lines = [headline(entry, quantity(len(entry["answers"]), "question"), remark)]
     for answer in entry["answers"]:
         lines += [
-            f"  {printable(answer['question'], TEXT_LIMIT)}",
+            f"  {printable(answer['question'], CELL_LIMIT)}",
             f"    {answer_line(answer)}",
         ]
     return "\n".join([*lines, ""])

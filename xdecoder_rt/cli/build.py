@@ -167,7 +167,7 @@ def _source(args: argparse.Namespace) -> Path | None:
         plan: Path = args.plan
         return plan
     checkpoint: Path | None = args.checkpoint
-    if checkpoint is not None and is_plan(checkpoint):
+    if checkpoint is not None and checkpoint.is_file() and is_plan(checkpoint):
         raise CheckpointError(
             f"{quoted(str(checkpoint), 200)} is a plan, not a checkpoint",
             expected="a .safetensors or .pt file",

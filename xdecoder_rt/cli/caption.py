@@ -212,11 +212,11 @@ def _draw_caption(
 ) -> None:
     import numpy as np
 
-    from xdecoder_rt.drawing.outlines import Outline
+    from xdecoder_rt.drawing.outlines import RegionOutline
     from xdecoder_rt.drawing.picture import draw_map, outline_colour
     from xdecoder_rt.drawing.strip import Note, with_strip
 
-    outlines = [] if region is None else [Outline(region.mask, "", outline_colour(0))]
+    outlines = [] if region is None else [RegionOutline(region.mask, "", outline_colour(0))]
     no_segments = np.zeros(pixels.shape[:2], np.int32)
     drawing = draw_map(pixels, no_segments, [], font, outlines)
     note = Note(caption.text, "" if region is None else region.name)

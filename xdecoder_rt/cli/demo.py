@@ -26,8 +26,8 @@ from xdecoder_rt.cli.options import (
 from xdecoder_rt.cli.output import CommandReport, note, printable
 from xdecoder_rt.cli.sinks import PictureWindow, Sink, open_output
 from xdecoder_rt.errors import ArgumentError, VocabularyError, quoted
-from xdecoder_rt.streams.frames import open_source
-from xdecoder_rt.streams.mailbox import Frame, FrameReader
+from xdecoder_rt.streams.frames import open_frames
+from xdecoder_rt.streams.mailbox import FrameReader, StreamFrame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         # Graphs are loaded on first need: now, and not while frames go by.
         blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
         engine.segment(blank, words, task=args.task)
-        source = open_source(args.source, args.fps)
+        source = open_frames(args.source, args.fps)
         sinks = _open_sinks(args, source.name, source.fps)
         stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
         player = Player(engine, words, args.task, sinks, LineInput(_standard_input()))
@@ -214,7 +214,7 @@ class Player:
     def results(self) -> dict[str, Any]:
         """Return counts and times as JSON values; latency is from arrival to answer."""
         from xdecoder_rt.evaluation.report import Percentiles
-        from xdecoder_rt.words.files import plain
+        from xdecoder_rt.words.files import plain_entries
 
         latencies = list(self._latencies_ms)
         return {
@@ -222,10 +222,10 @@ class Player:
             "seconds": self._seconds,
             "fps": self.answered / self._seconds if self._seconds else 0.0,
             "latency_ms": asdict(Percentiles.of(latencies)) if latencies else None,
-            "words": plain(self.words.words),
+            "words": plain_entries(self.words.words),
         }
 
-    def _answer(self, frame: Frame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:
+    def _answer(self, frame: StreamFrame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:
         """Answer one frame; return segments by label, and whether the sinks want more."""
         result = self._engine.segment(frame.content, self.words, task=self._task)
         self._latencies_ms.append(1000 * (time.perf_counter() - frame.time))

@@ -6,10 +6,10 @@ import argparse
 import re
 from pathlib import Path
 
-from xdecoder_rt.backends.tensorrt.library import BACKENDS
+from xdecoder_rt.backends.tensorrt.library import ENGINE_BACKENDS
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.export.tensorrt.options import MAX_ROWS, EngineOptions
+from xdecoder_rt.export.tensorrt.options import ENGINE_MAX_ROWS, EngineOptions
 from xdecoder_rt.words.cache import default_directory
 
 _UNITS = {"": 1 << 20, "M": 1 << 20, "G": 1 << 30}
@@ -79,7 +79,7 @@ def engine_options(args: argparse.Namespace) -> EngineOptions:
         args.backend,
         targets=tuple(args.sm or ()),
         batch=args.batch or 1,
-        max_rows=args.max_rows or MAX_ROWS,
+        max_rows=args.max_rows or ENGINE_MAX_ROWS,
         workspace=args.workspace,
         timing_cache=cache,
         kernels=args.kernels,
@@ -97,7 +97,7 @@ def refuse_engine_options(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None:
             raise ArgumentError(
                 f"--{name.replace('_', '-')} was given for a {args.backend} plan",
-                expected=f"--backend {' or '.join(BACKENDS)} with it",
+                expected=f"--backend {' or '.join(ENGINE_BACKENDS)} with it",
             )
 
 

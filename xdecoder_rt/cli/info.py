@@ -13,7 +13,7 @@ from xdecoder_rt.cli.engine_layers import layer_tables, precision_table
 from xdecoder_rt.cli.options import add_cache, add_json, add_plan
 from xdecoder_rt.cli.output import CommandReport, format_count, format_table, printable
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.export.tensorrt.layers import LAYERS, from_json, precisions
+from xdecoder_rt.export.tensorrt.layers import LAYERS, layers_from_json, precisions
 from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest, size_key
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     with Plan.open(args.plan, verify=True) as plan:
         manifest, total = plan.manifest, plan.path.stat().st_size
         cache = _cache_entry(plan, args.cache_dir)
-        layers = from_json(plan.read(LAYERS)) if LAYERS in plan.names else None
+        layers = layers_from_json(plan.read(LAYERS)) if LAYERS in plan.names else None
     if args.layers and layers is None:
         raise ArgumentError(
             f"{quoted(str(args.plan), 200)} lists no layers",

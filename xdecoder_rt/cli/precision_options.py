@@ -8,10 +8,10 @@ from pathlib import Path
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.export.options import (
+    BUILD_PRECISIONS,
     CALIBRATION_IMAGES,
-    ESTIMATORS,
+    ESTIMATOR_NAMES,
     MAX_DROP,
-    PRECISIONS,
     PROFILES,
     SEARCH_IMAGES,
     ConvertOptions,
@@ -24,7 +24,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("precision")
     group.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=BUILD_PRECISIONS,
         help="what the heavy layers compute in (default: fp32, with --plan what it is in); the "
         "result is compared with fp32 and refused where it is worse or slower",
     )
@@ -50,7 +50,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--estimator",
-        choices=ESTIMATORS,
+        choices=ESTIMATOR_NAMES,
         help="for int8: how ranges are found (default: all are tried, the best is taken)",
     )
     group.add_argument(

@@ -20,7 +20,7 @@ from xdecoder_rt.cli.images import (
 from xdecoder_rt.cli.options import add_engine, add_json, add_plan, add_strict, positive
 from xdecoder_rt.cli.output import CommandReport, format_table, printable
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.cli.tables import TEXT_LIMIT
+from xdecoder_rt.cli.tables import CELL_LIMIT
 from xdecoder_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _ranking_text(entries: list[dict[str, Any]], texts: list[dict[str, Any]], to
             for place, image in enumerate(images, 1)
         ]
         lines += [
-            printable(text["text"], TEXT_LIMIT),
+            printable(text["text"], CELL_LIMIT),
             format_table(("", "image", "score"), rows, 2),
         ]
         if text["found"] is not None:
@@ -221,7 +221,7 @@ def _image_lines(entry: dict[str, Any], texts: list[dict[str, Any]], top: int) -
     scores = entry["scores"]
     order = sorted(range(len(texts)), key=lambda column: -scores[column])[:top]
     rows = [
-        (str(place), printable(texts[column]["text"], TEXT_LIMIT), f"{scores[column]:.3f}")
+        (str(place), printable(texts[column]["text"], CELL_LIMIT), f"{scores[column]:.3f}")
         for place, column in enumerate(order, 1)
     ]
     head = headline(entry, "", "")

@@ -32,7 +32,7 @@ from xdecoder_rt.cli.options import (
 )
 from xdecoder_rt.cli.output import CommandReport, harmless, printable, progress_bar
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.cli.tables import TEXT_LIMIT, answer_line, reference_table, segment_table
+from xdecoder_rt.cli.tables import CELL_LIMIT, answer_line, reference_table, segment_table
 from xdecoder_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: nothing was asked, or the plan, a text or the places to write are not usable.
     """
-    from xdecoder_rt.words.files import plain
+    from xdecoder_rt.words.files import plain_entries
 
     report = CommandReport(args.json)
     words = read_vocabulary(args) if has_words(args) else None
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": None if words is None else plain(words.words),
+                "vocabulary": None if words is None else plain_entries(words.words),
                 "stuff": None if words is None else [w.name for w in words.words if w.stuff],
                 "phrases": args.phrases,
                 "joint": args.joint,
@@ -190,7 +190,7 @@ def _results_text(entry: dict[str, Any], remark: str, question: str | None) -> s
         lines.append(f"  {harmless(entry['caption']['text'])}")
     if "answer" in entry and question is not None:
         lines += [
-            f"  {printable(question, TEXT_LIMIT)}",
+            f"  {printable(question, CELL_LIMIT)}",
             f"    {answer_line(entry['answer'])}",
         ]
     if "embed" in entry:

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words or the places to write are not usable.
     """
-    from xdecoder_rt.words.files import plain
+    from xdecoder_rt.words.files import plain_entries
 
     report = CommandReport(args.json)
     words = read_vocabulary(args)
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": plain(words.words),
+                "vocabulary": plain_entries(words.words),
                 "stuff": [word.name for word in words.words if word.stuff],
                 "images": entries,
             }

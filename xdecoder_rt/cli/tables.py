@@ -7,7 +7,7 @@ from typing import Any
 
 from xdecoder_rt.cli.output import format_table, printable
 
-TEXT_LIMIT = 60
+CELL_LIMIT = 60
 _EDGES = ("left", "top", "right", "bottom")
 
 
@@ -32,7 +32,7 @@ def reference_table(references: Sequence[dict[str, Any]]) -> list[str]:
     rows = [
         (
             str(number),
-            printable(reference["phrase"], TEXT_LIMIT),
+            printable(reference["phrase"], CELL_LIMIT),
             _percent(reference["score"]),
             *(_box_edges(reference["box"]) if reference["box"][2] else ("-",) * 4),
         )
@@ -48,7 +48,7 @@ def answer_line(answer: dict[str, Any], limit: int = 2) -> str:
         f"{printable(text)} {_percent(score)}" for text, score in ranked if text != answer["text"]
     ][:limit]
     remark = f"   (then {', '.join(runners_up)})" if runners_up else ""
-    return f"{printable(answer['text'], TEXT_LIMIT)}  {_percent(answer['score'])}{remark}"
+    return f"{printable(answer['text'], CELL_LIMIT)}  {_percent(answer['score'])}{remark}"
 
 
 def _table_lines(

@@ -140,11 +140,12 @@ def _embed(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
 
 def _list(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
     from xdecoder_rt.words.carried import PlanWords
-    from xdecoder_rt.words.files import plain
+    from xdecoder_rt.words.files import plain_entries
 
     with _open_plan_and_cache(args) as (plan, cache):
         carried = {
-            name: plain(words.words) for name, words in PlanWords(plan).vocabularies().items()
+            name: plain_entries(words.words)
+            for name, words in PlanWords(plan).vocabularies().items()
         }
         entries = [(*_kind_and_text(entry.text), entry) for entry in cache.entries()]
         path = cache.path

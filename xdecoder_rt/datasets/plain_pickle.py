@@ -3,6 +3,13 @@
 RefCOCO's expressions are distributed as pickles, and loading a pickle runs whatever its maker
 wrote into it. Here only the opcodes that numbers, texts, lists, tuples and dictionaries need are
 carried out (https://docs.python.org/3/library/pickletools.html); a file with any other is refused.
+
+A `pickle.Unpickler` whose ``find_class`` refuses would be shorter, and was measured (Python 3.11,
+x86-64). It runs no code, but it cannot be bounded: a pickle of seven bytes with the memo index 2^27
+takes 2.0 GiB and 3 s (the memo is an array as long as its largest index), 1 MB of empty lists takes
+73 MiB; 140 bytes of tuples, each twice in the next, are a dictionary's key that takes 1 s to hash,
+twice that with every further five bytes. Nor can it refuse a list that contains itself. Here a memo
+index takes nothing, such keys and lists are refused, and 1 MB of empty lists takes 256 MiB and 3 s.
 """
 
 from __future__ import annotations
@@ -33,7 +40,7 @@ _EXPECTED = "a pickle of numbers, texts, lists and dictionaries alone"
 
 
 def parse_pickle(data: bytes, where: str) -> object:
-    """The plain value of a pickle of protocol 0 to 5.
+    """Read the plain value of a pickle of protocol 0 to 5.
 
     Args:
         data: the pickle; what follows its end is ignored.
@@ -77,7 +84,7 @@ class _Machine:
         self._memo: dict[int, object] = {}
         self._depths: dict[int, int] = {}  # by the container's id()
         self._closed: set[int] = set()
-        self._made: list[object] = []  # keeps every container alive, and so its id() its own
+        self._containers: list[object] = []  # keeps every container alive, and so its id() its own
         self._count = 0
         self._position = 0
         self._actions: dict[str, Callable[[Any], None]] = {
@@ -87,9 +94,9 @@ class _Machine:
             "NONE": lambda _: self._push(None),
             "NEWTRUE": lambda _: self._push(True),
             "NEWFALSE": lambda _: self._push(False),
-            "EMPTY_LIST": lambda _: self._push_made([], ()),
-            "EMPTY_DICT": lambda _: self._push_made({}, ()),
-            "EMPTY_TUPLE": lambda _: self._push_made((), ()),
+            "EMPTY_LIST": lambda _: self._push_container([], ()),
+            "EMPTY_DICT": lambda _: self._push_container({}, ()),
+            "EMPTY_TUPLE": lambda _: self._push_container((), ()),
             "LIST": lambda _: self._push_list(self._since_mark()),
             "DICT": lambda _: self._push_dict(self._since_mark()),
             "TUPLE": lambda _: self._push_tuple(self._since_mark()),
@@ -125,7 +132,7 @@ class _Machine:
         action(argument)
 
     def result(self) -> object:
-        """The value left on the stack."""
+        """Return the value left on the stack."""
         if self._outer or len(self._stack) != 1:
             raise self._error("does not end with one value", _EXPECTED)
         return self._stack[0]
@@ -144,17 +151,17 @@ class _Machine:
         self._stack.append(text.encode("latin-1").decode("utf-8"))
 
     def _push_list(self, values: list[object]) -> None:
-        self._push_made(values, values)
+        self._push_container(values, values)
 
     def _push_tuple(self, values: list[object]) -> None:
-        self._push_made(tuple(values), values)
+        self._push_container(tuple(values), values)
 
     def _push_dict(self, flat: list[object]) -> None:
-        self._push_made({}, ())
+        self._push_container({}, ())
         self._update(flat)
 
-    def _push_made(self, container: object, parts: Sequence[object]) -> None:
-        self._made.append(container)
+    def _push_container(self, container: object, parts: Sequence[object]) -> None:
+        self._containers.append(container)
         self._depths[id(container)] = 1
         self._adopt(container, parts)
         self._stack.append(container)

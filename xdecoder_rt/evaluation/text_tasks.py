@@ -41,7 +41,7 @@ class TextTask(ABC):
 
     @classmethod
     def has_texts(cls, item: PanopticItem) -> bool:
-        """Whether there is something to ask about an item."""
+        """Return whether there is something to ask about an item."""
         return bool(getattr(item, cls.texts))
 
     @abstractmethod
@@ -59,7 +59,7 @@ class TextTask(ABC):
 
     @abstractmethod
     def compute(self, engine: Engine) -> Any:
-        """The scores over all items asked."""
+        """Return the scores over all items asked."""
 
     def _timed(self, call: Callable[_P, _T], *args: _P.args, **keywords: _P.kwargs) -> _T:
         start = time.perf_counter()
@@ -68,7 +68,7 @@ class TextTask(ABC):
         return result
 
 
-class Referring(TextTask):
+class ReferringTask(TextTask):
     """Phrases, asked one at a time; the truth is the union of the segments that one means."""
 
     task = "refer"
@@ -89,11 +89,11 @@ class Referring(TextTask):
             self._iou.update(np.isin(ids, phrase.ids), reference.mask)
 
     def compute(self, engine: Engine) -> ReferringScores:
-        """The scores of the phrases."""
+        """Return the scores of the phrases."""
         return self._iou.compute()
 
 
-class Retrieval(TextTask):
+class RetrievalTask(TextTask):
     """Images and captions, each sought by the other among those of the data set."""
 
     task = "embed"
@@ -121,7 +121,7 @@ class Retrieval(TextTask):
         return retrieval_recall(np.stack(self._images), texts, self._texts_of)
 
 
-class Captioning(TextTask):
+class CaptioningTask(TextTask):
     """One caption an image, compared with those of people."""
 
     task = "caption"
@@ -142,11 +142,11 @@ class Captioning(TextTask):
         self._references.append(item.captions)
 
     def compute(self, engine: Engine) -> CaptionScores:
-        """The scores of the captions."""
+        """Return the scores of the captions."""
         return caption_scores(self._predictions, self._references)
 
 
-class Answering(TextTask):
+class AnsweringTask(TextTask):
     """Questions on an image, open or with choices; open ones where the plan has own answers."""
 
     task = "answer"
@@ -168,13 +168,18 @@ class Answering(TextTask):
             self._accuracy.update(answer.text, question.answers)
 
     def compute(self, engine: Engine) -> AnswerScores:
-        """The scores of the answers."""
+        """Return the scores of the answers."""
         return self._accuracy.compute()
 
 
 def has_answers(engine: Engine) -> bool:
-    """Whether a plan has answers of its own, as open questions need."""
+    """Return whether a plan has answers of its own, as open questions need."""
     return bool(engine.manifest.text.answers)
 
 
-TEXT_TASKS: tuple[type[TextTask], ...] = (Referring, Retrieval, Captioning, Answering)
+TEXT_TASKS: tuple[type[TextTask], ...] = (
+    ReferringTask,
+    RetrievalTask,
+    CaptioningTask,
+    AnsweringTask,
+)

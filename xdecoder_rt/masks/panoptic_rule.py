@@ -1,4 +1,4 @@
-"""Which masks become panoptic segments, by the pixels that they own.
+"""The rule that makes panoptic segments of masks, by the pixels that they own.
 
 The pixels are counted elsewhere: by compiled loops on a CPU
 (:mod:`xdecoder_rt.masks.postprocess`), by a kernel on a GPU
@@ -44,7 +44,7 @@ def panoptic_segments(
     is_thing: npt.NDArray[np.bool_],
     overlap_threshold: float,
 ) -> tuple[npt.NDArray[np.int32], tuple[MapSegment, ...]]:
-    """Segments from counts of pixels; stuff of one class is one segment.
+    """Form segments from counts of pixels; stuff of one class is one segment.
 
     Args:
         counts: ``[3, K]``: pixels that a mask owns, pixels where its probability is at least 0.5,
@@ -58,12 +58,12 @@ def panoptic_segments(
         int32 ``[K + 1]``: the segment id of 1 + each mask, 0 for those that are none; and the
         segments, ascending by id.
     """
-    owned, inside, kept = counts
+    owned_pixels, mask_pixels, kept_pixels = counts
     ids = np.zeros(len(scores) + 1, dtype=np.int32)
     members: list[list[int]] = []
     stuff_ids: dict[int, int] = {}
-    for row in np.flatnonzero(kept):
-        if owned[row] / inside[row] < overlap_threshold:
+    for row in np.flatnonzero(kept_pixels):
+        if owned_pixels[row] / mask_pixels[row] < overlap_threshold:
             continue
         label = int(labels[row])
         segment_id = len(members) + 1
@@ -79,7 +79,7 @@ def panoptic_segments(
             label_id=int(labels[rows[0]]),
             isthing=bool(is_thing[labels[rows[0]]]),
             score=float(scores[rows].max()),
-            area=int(kept[rows].sum()),
+            area=int(kept_pixels[rows].sum()),
             rows=tuple(rows),
         )
         for index, rows in enumerate(members, start=1)

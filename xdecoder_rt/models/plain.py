@@ -161,8 +161,8 @@ def plain_caption(
     return token_ids[0], torch.stack(chosen)
 
 
-_ATTENDING = [row for row in tasks.Row if tasks.ROWS[row].pixels is not tasks.Pixels.NONE]
-_MASKED = [row for row in tasks.Row if tasks.ROWS[row].pixels is tasks.Pixels.OWN_MASK]
+_ATTENDING = [row for row in tasks.Row if tasks.ROWS[row].pixels is not tasks.VisiblePixels.NONE]
+_MASKED = [row for row in tasks.Row if tasks.ROWS[row].pixels is tasks.VisiblePixels.OWN_MASK]
 
 
 def _among(kind: Tensor, kinds: list[tasks.Row]) -> Tensor:

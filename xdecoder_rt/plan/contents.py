@@ -10,7 +10,7 @@ __all__ = ["graph_members", "member_errors"]
 
 
 def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
-    """(graph, what it is for, member) of each graph of a plan."""
+    """Return (graph, what it is for, member) of each graph of a plan."""
     groups = {
         "vision": graphs.vision,
         "decode": graphs.decode,
@@ -22,7 +22,7 @@ def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
 
 
 def member_errors(manifest: Manifest) -> dict[str, float]:
-    """Relative RMS error of each graph against PyTorch, as measured when the plan was built."""
+    """Return each graph's relative RMS error against PyTorch, measured when the plan was built."""
     measured: Any = manifest.accuracy.get("relative_rms_error_against_pytorch")
     if not isinstance(measured, dict):
         return {}

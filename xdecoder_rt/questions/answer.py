@@ -10,7 +10,7 @@ import numpy as np
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.results import Answer
-from xdecoder_rt.rows import Group
+from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.encoder import unit
@@ -27,7 +27,7 @@ class AnswerQuestion:
     """
 
     choices: tuple[str, ...]
-    group: Group
+    group: RowGroup
 
     @classmethod
     def ask(
@@ -47,7 +47,7 @@ class AnswerQuestion:
         (features,) = runtime.text.token_features([text])
         return cls(checked, question_group(features, runtime.manifest.decoder.num_queries))
 
-    def groups(self, state: ImageState) -> Sequence[Group]:
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return the rows of the question's words."""
         return (self.group,)
 
@@ -82,14 +82,14 @@ def check_choices(choices: Sequence[str] | None, answers: Sequence[str]) -> tupl
     if not texts:
         raise ArgumentError("There are no choices", expected="at least one, or None")
     if len(set(texts)) < len(texts):
-        twice = next(text for i, text in enumerate(texts) if text in texts[:i])
-        raise ArgumentError(f"The choice {quoted(twice)} is there twice", expected="each once")
+        duplicate = next(text for i, text in enumerate(texts) if text in texts[:i])
+        raise ArgumentError(f"The choice {quoted(duplicate)} is there twice", expected="each once")
     return texts
 
 
-def question_group(features: Floats, num_queries: int) -> Group:
+def question_group(features: Floats, num_queries: int) -> RowGroup:
     """Return the rows that a question adds; `features` are those of its tokens, ``[L, D]``."""
-    return Group(tasks.group("answer", num_queries, len(features)), features)
+    return RowGroup(tasks.group("answer", num_queries, len(features)), features)
 
 
 def read_answer(

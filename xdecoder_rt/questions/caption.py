@@ -17,14 +17,14 @@ from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.questions.regions import RegionSource, read_region, region_levels
 from xdecoder_rt.results import Caption
-from xdecoder_rt.rows import Group, RegionLevels, RowDecoder, joined
+from xdecoder_rt.rows import RegionLevels, RowDecoder, RowGroup, joined
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.text_graph import TextGraph, TextStates
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 from xdecoder_rt.words.word import check_text
 
-MAX_TOKENS = 50
+CAPTION_TOKENS = 50
 """Tokens of a caption unless asked otherwise, as the original writes."""
 MAX_BEAMS = 64
 # What the next token may still change: a letter whose last bytes are to come, and an apostrophe,
@@ -79,10 +79,10 @@ class CaptionQuestion:
             info.caption_stops,
             info.repetition_penalty,
         )
-        most = info.caption_beams if beams is None else beams
-        return cls(writer, writer.open(prompt), region, most, max_tokens)
+        count = info.caption_beams if beams is None else beams
+        return cls(writer, writer.open(prompt), region, count, max_tokens)
 
-    def groups(self, state: ImageState) -> Sequence[Group]:
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return the rows of the caption's beginning, confined to its region.
 
         Raises:
@@ -116,13 +116,13 @@ class CaptionQuestion:
                 written = text
 
     def _drafts(self, state: ImageState, rows: Sequence[DecodedRows]) -> Iterator[Draft]:
-        (opened,) = rows
-        return self.writer.drafts(state, self.opening, opened, self.beams, self.max_tokens)
+        (opening_rows,) = rows
+        return self.writer.drafts(state, self.opening, opening_rows, self.beams, self.max_tokens)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """How a caption begins.
+    """The beginning of a caption.
 
     Attributes:
         token_ids: the start token and the prompt's.
@@ -194,7 +194,7 @@ class CaptionWriter:
         ids = self._tokenizer.tokens(prompt or "")[:-1]
         return Opening(ids, self._text.proceed(np.array([ids], np.int64)))
 
-    def group(self, opening: Opening, region: RegionLevels | None = None) -> Group:
+    def group(self, opening: Opening, region: RegionLevels | None = None) -> RowGroup:
         """Return the rows of a caption's beginning.
 
         Args:
@@ -202,7 +202,7 @@ class CaptionWriter:
             region: what the caption is about, or None for all of the image.
         """
         layout = tasks.group("caption", self._num_queries, len(opening.token_ids))
-        return Group(layout, opening.states.features[0], region)
+        return RowGroup(layout, opening.states.features[0], region)
 
     def drafts(
         self,
@@ -214,8 +214,8 @@ class CaptionWriter:
     ) -> Iterator[Draft]:
         """Write a caption; the best draft after each token, the finished one last.
 
-        With one beam each draft continues the one before. Of several finished captions that with
-        the highest mean log-probability a token is the best.
+        With one beam each draft continues the one before. The best of several finished captions is
+        that with the highest mean log-probability a token.
 
         Args:
             state: of the image.
@@ -234,8 +234,10 @@ class CaptionWriter:
         live, finished = [Draft((), 0.0, 0, first)], []
         states, (embedding,) = opening.states, decoded.answer("caption")
         for step in range(steps):
-            live, parents, ended = self._extended(live, self._scores(embedding), beams, opening)
-            finished += ended
+            live, parents, ended_drafts = self._extended(
+                live, self._scores(embedding), beams, opening
+            )
+            finished += ended_drafts
             if not live or len(finished) >= beams or step == steps - 1:
                 break
             yield live[0]
@@ -254,26 +256,26 @@ class CaptionWriter:
         yield replace(best, finished=True)
 
     def caption(self, opening: Opening, draft: Draft) -> Caption:
-        """A draft as a result: the opening's words and its own, up to a stop."""
+        """Return a draft as a result: the opening's words and its own, up to a stop."""
         text = self._tokenizer.decode((*opening.token_ids, *draft.token_ids))
-        begun = len(self._tokenizer.decode(opening.token_ids))
-        ends = [at for stop in self._stops if (at := text.find(stop, begun)) >= 0]
+        opening_length = len(self._tokenizer.decode(opening.token_ids))
+        ends = [at for stop in self._stops if (at := text.find(stop, opening_length)) >= 0]
         return Caption(text[: min(ends, default=len(text))].strip(), draft.score)
 
     def settled(self, opening: Opening, draft: Draft) -> str:
-        """The beginning of a draft's :meth:`caption` that no later token takes back."""
+        """Return the beginning of a draft's :meth:`caption` that no later token takes back."""
         text = self.caption(opening, draft).text
         if draft.finished:
             return text
         text = _UNSETTLED.sub("", text)
         # A stop may have begun.
-        held = (
+        stop_beginnings = (
             size
             for stop in self._stops
             for size in range(len(stop) - 1, 0, -1)
             if text.endswith(stop[:size])
         )
-        return text[: len(text) - max(held, default=0)].rstrip()
+        return text[: len(text) - max(stop_beginnings, default=0)].rstrip()
 
     def _steps(self, opening: Opening, beams: int, max_tokens: int | None) -> int:
         room = self._tokenizer.context_length - len(opening.token_ids)
@@ -284,12 +286,12 @@ class CaptionWriter:
                 f"max_tokens is {max_tokens}",
                 expected=f"1 to {room}, what the context length leaves after the prompt",
             )
-        return max_tokens or min(MAX_TOKENS, room)
+        return max_tokens or min(CAPTION_TOKENS, room)
 
     def _extended(
         self, live: list[Draft], logits: Floats, beams: int, opening: Opening
     ) -> tuple[list[Draft], npt.NDArray[np.int64], list[Draft]]:
-        """Every draft with its likeliest next tokens: the best that go on, and those that ended.
+        """Extend every draft by its likeliest next tokens.
 
         Returns:
             Up to `beams` drafts that go on, best first; the draft that each continues; and the
@@ -306,11 +308,11 @@ class CaptionWriter:
                 for token in likeliest[i]
             ),
         )
-        going: list[Draft] = []
+        next_drafts: list[Draft] = []
         parents: list[int] = []
-        ended: list[Draft] = []
+        ended_drafts: list[Draft] = []
         for rank, (negative, parent, token) in enumerate(candidates):
-            if len(going) == beams:
+            if len(next_drafts) == beams:
                 break
             draft = live[parent]
             ids = draft.token_ids
@@ -318,22 +320,22 @@ class CaptionWriter:
             longer = replace(draft, token_ids=ids, log_prob=-negative, scored=draft.scored + 1)
             if token == self._tokenizer.end_token or self._stops_at(opening, ids):
                 if rank < beams:
-                    ended.append(replace(longer, finished=True))
+                    ended_drafts.append(replace(longer, finished=True))
             else:
-                going.append(longer)
+                next_drafts.append(longer)
                 parents.append(parent)
-        return going, np.array(parents, np.int64), ended
+        return next_drafts, np.array(parents, np.int64), ended_drafts
 
     def _penalised(self, live: list[Draft], logits: Floats) -> Floats:
-        """Logits with those of each draft's own tokens lowered."""
+        """Lower the logits of each draft's own tokens."""
         if self._repetition_penalty == 1.0:
             return logits
         lowered = logits.copy()
         for row, draft in zip(lowered, live, strict=True):
-            own = list(set(draft.token_ids))
-            kept = row[own]
+            token_ids = list(set(draft.token_ids))
+            values = row[token_ids]
             penalty = self._repetition_penalty
-            row[own] = np.where(kept > 0, kept / penalty, kept * penalty)
+            row[token_ids] = np.where(values > 0, values / penalty, values * penalty)
         return lowered
 
     def _stops_at(self, opening: Opening, token_ids: tuple[int, ...]) -> bool:
@@ -351,20 +353,20 @@ class CaptionWriter:
         place: int,
         region: RegionLevels | None,
         past: DecodedRows,
-    ) -> Group:
-        """One row a draft, each seeing the latents and its own earlier tokens."""
+    ) -> RowGroup:
+        """Return one row a draft, each seeing the latents and its own earlier tokens."""
         count = len(live)
-        one = tasks.group("caption", self._num_queries, 1, place)
-        layout = replace(one.chosen(np.zeros(count, np.int64)), text=np.arange(count))
+        single_row = tasks.group("caption", self._num_queries, 1, place)
+        layout = replace(single_row.chosen(np.zeros(count, np.int64)), text=np.arange(count))
         visible = np.zeros((count, len(past.layout)), np.bool_)
         visible[:, : self._num_queries] = True
         for row, draft in zip(visible, live, strict=True):
             row[list(draft.columns)] = True
-        return Group(layout, features, region, visible)
+        return RowGroup(layout, features, region, visible)
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Log-probabilities along the last axis."""
+    """Return log-probabilities along the last axis."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     normalised: npt.NDArray[np.float64] = shifted - np.log(
         np.exp(shifted).sum(axis=-1, keepdims=True)

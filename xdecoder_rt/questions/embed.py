@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xdecoder_rt.rows import Group
+from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.encoder import unit
@@ -27,7 +27,7 @@ class EmbedQuestion:
         runtime.require("embed")
         return cls()
 
-    def groups(self, state: ImageState) -> Sequence[Group]:
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return none: the latents are read alone."""
         return ()
 

@@ -12,7 +12,7 @@ from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.results import Reference
-from xdecoder_rt.rows import Group
+from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.encoder import unit
@@ -24,7 +24,7 @@ MAX_SCALE = 100.0
 
 @dataclass(frozen=True)
 class ReferQuestion:
-    """What phrases refer to.
+    """Phrases, and what they refer to.
 
     Attributes:
         phrases: as asked.
@@ -34,7 +34,7 @@ class ReferQuestion:
 
     phrases: Sequence[str]
     features: Sequence[Floats]
-    phrase_groups: Sequence[Group]
+    phrase_groups: Sequence[RowGroup]
 
     @classmethod
     def ask(
@@ -54,7 +54,7 @@ class ReferQuestion:
         features = runtime.text.token_features(checked)
         return cls(checked, features, phrase_groups(features, decoder.num_queries, joint))
 
-    def groups(self, state: ImageState) -> Sequence[Group]:
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return copies of the object queries and the phrases' tokens."""
         return self.phrase_groups
 
@@ -102,7 +102,7 @@ def are_of_one_image(phrases: object) -> bool:
     )
 
 
-def phrase_groups(features: Sequence[Floats], num_queries: int, joint: bool) -> list[Group]:
+def phrase_groups(features: Sequence[Floats], num_queries: int, joint: bool) -> list[RowGroup]:
     """Return the rows that phrases add to a decode.
 
     Args:
@@ -112,7 +112,7 @@ def phrase_groups(features: Sequence[Floats], num_queries: int, joint: bool) -> 
             one another.
     """
     texts = [np.concatenate(list(features))] if joint else features
-    return [Group(tasks.group("refer", num_queries, len(text)), text) for text in texts]
+    return [RowGroup(tasks.group("refer", num_queries, len(text)), text) for text in texts]
 
 
 def read_references(

@@ -1,4 +1,4 @@
-"""What a caption is confined to: read, checked, and brought to the grids of the network."""
+"""Regions that confine a caption: read, checked, and brought to the grids of the network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_region(source: RegionSource, size: tuple[int, int]) -> npt.NDArray[np.b
     elif isinstance(source, np.ndarray) and source.ndim == 2:
         mask = source
     else:
-        mask = _box(source, size)
+        mask = _box_mask(source, size)
     if mask.dtype != np.bool_:
         raise ArgumentError(
             f"The region is an array of {mask.dtype}", expected="bool", fix="compare it: mask > 0"
@@ -52,7 +52,7 @@ def read_region(source: RegionSource, size: tuple[int, int]) -> npt.NDArray[np.b
     return mask
 
 
-def _box(source: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def _box_mask(source: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     try:
         box = np.asarray(source, np.float64)
     except (TypeError, ValueError):

@@ -11,7 +11,7 @@ from xdecoder_rt.questions.embed import EmbedQuestion
 from xdecoder_rt.questions.question import Question, answer_all, for_each
 from xdecoder_rt.questions.refer import ReferQuestion, are_of_one_image
 from xdecoder_rt.questions.regions import RegionSource
-from xdecoder_rt.questions.segment import SegmentQuestion, Words
+from xdecoder_rt.questions.segment import Classes, SegmentQuestion
 from xdecoder_rt.results import Output
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import ImageState
@@ -20,7 +20,7 @@ from xdecoder_rt.state import ImageState
 def ask_run(
     runtime: Runtime,
     *,
-    segment: Words | None,
+    segment: Classes | None,
     task: str,
     stuff: Collection[str],
     refer: Sequence[str] | None,
@@ -64,25 +64,25 @@ def answer_run(runtime: Runtime, state: ImageState, questions: Mapping[str, Ques
     return Output(**dict(zip(questions, answers, strict=True)))
 
 
-def run_for_each(asked: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
+def run_for_each(arguments: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
     """Return the arguments of :func:`ask_run` for each of several images.
 
     Args:
-        asked: those of :meth:`Engine.run`; phrases, regions and questions may be one for each.
+        arguments: those of :meth:`Engine.run`; phrases, regions and questions may be one an image.
         images: how many there are.
 
     Raises:
         ArgumentError: there is not one for each.
     """
-    phrases, region, question = asked["refer"], asked["region"], asked["answer"]
+    phrases, region, question = arguments["refer"], arguments["region"], arguments["answer"]
     is_one_question = question is None or isinstance(question, str)
-    each = zip(
+    parts = zip(
         for_each("phrases", phrases, images, are_of_one_image(phrases)),
         for_each("regions", region, images, region is None),
         for_each("questions", question, images, is_one_question),
         strict=True,
     )
     return [
-        {**asked, "refer": phrases, "region": region, "answer": question}
-        for phrases, region, question in each
+        {**arguments, "refer": phrases, "region": region, "answer": question}
+        for phrases, region, question in parts
     ]

@@ -18,13 +18,14 @@ from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
-from xdecoder_rt.rows import Group
+from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import Entry
 
-Words: TypeAlias = "Vocabulary | Sequence[Entry]"
+Classes: TypeAlias = "Vocabulary | Sequence[Entry]"
+"""A vocabulary, or what :meth:`Vocabulary.parse` makes one of."""
 MaskLogits = Callable[[npt.NDArray[np.int64]], Floats]
 """From query indices ``[K]`` to their mask logits ``[K, h, w]``."""
 SEGMENT_RULES = ("panoptic", "semantic", "instance")
@@ -44,7 +45,7 @@ class SegmentQuestion:
 
     @classmethod
     def ask(
-        cls, runtime: Runtime, vocabulary: Words, rule: str, stuff: Collection[str]
+        cls, runtime: Runtime, vocabulary: Classes, rule: str, stuff: Collection[str]
     ) -> SegmentQuestion:
         """Check a vocabulary and a rule; the arguments are those of :meth:`Engine.segment`.
 
@@ -61,7 +62,7 @@ class SegmentQuestion:
             )
         return cls(Vocabulary.parse(vocabulary, stuff), rule)
 
-    def groups(self, state: ImageState) -> Sequence[Group]:
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return none: the latents are read alone."""
         return ()
 
@@ -84,17 +85,17 @@ class SegmentQuestion:
         )
         if self.rule == "panoptic":
             is_thing = vocabulary.is_thing()
-            return panoptic(
+            return panoptic_result(
                 logits,
-                lambda kept: runtime.panoptic(state, kept, mask_embedding, is_thing),
+                lambda selection: runtime.panoptic(state, selection, mask_embedding, is_thing),
                 box,
                 vocabulary,
                 rules,
             )
-        form = semantic if self.rule == "semantic" else instance
+        form = semantic_result if self.rule == "semantic" else instance_result
         return form(
             logits,
-            lambda kept: runtime.masks(state, mask_embedding[kept]),
+            lambda indices: runtime.masks(state, mask_embedding[indices]),
             box,
             vocabulary,
             rules,
@@ -129,7 +130,7 @@ def word_logits(
     return np.concatenate((best, logits[:, -1:]), axis=1)
 
 
-def panoptic(
+def panoptic_result(
     class_logits: Floats,
     form: Callable[[Selection], Panoptic],
     letterbox: Letterbox,
@@ -145,14 +146,15 @@ def panoptic(
         vocabulary: the classes.
         rules: thresholds.
     """
-    kept = panoptic_queries(class_logits, vocabulary, rules)
-    if not len(kept):
+    selection = panoptic_queries(class_logits, vocabulary, rules)
+    if not len(selection):
         return Segmentation(np.zeros(letterbox.source, np.int32), [], "panoptic")
-    formed = form(kept)
-    return Segmentation(formed.segmentation, _infos(formed.segments, vocabulary), "panoptic")
+    panoptic_map = form(selection)
+    segments = _infos(panoptic_map.segments, vocabulary)
+    return Segmentation(panoptic_map.segmentation, segments, "panoptic")
 
 
-def semantic(
+def semantic_result(
     class_logits: Floats,
     masks: MaskLogits,
     letterbox: Letterbox,
@@ -162,22 +164,22 @@ def semantic(
 ) -> Segmentation:
     """Give every pixel a class; a label's score is that of the query which is surest of it."""
     logits = masks(np.arange(len(class_logits), dtype=np.int64))
-    columns, means = semantic_columns(class_logits, vocabulary, rules)
+    columns, column_labels = semantic_columns(class_logits, vocabulary, rules)
     winners = postprocess.most_likely(columns, logits, letterbox, threads=threads)
-    best, areas = columns.max(axis=0), np.bincount(winners.ravel(), minlength=len(means))
+    best, areas = columns.max(axis=0), np.bincount(winners.ravel(), minlength=len(column_labels))
     ids, things = vocabulary.ids, vocabulary.is_thing()
-    seen = [(int(means[column]), column) for column in np.flatnonzero(areas) if means[column] >= 0]
+    present = [column for column in np.flatnonzero(areas) if column_labels[column] >= 0]
     segments = [
         MapSegment(
             int(ids[label]), label, bool(things[label]), float(best[column]), int(areas[column])
         )
-        for label, column in sorted(seen)
+        for label, column in sorted((int(column_labels[column]), column) for column in present)
     ]
-    of_column = np.where(means >= 0, ids[means], -1).astype(np.int32)
+    of_column = np.where(column_labels >= 0, ids[column_labels], -1).astype(np.int32)
     return Segmentation(of_column[winners], _infos(segments, vocabulary), "semantic")
 
 
-def instance(
+def instance_result(
     class_logits: Floats,
     masks: MaskLogits,
     letterbox: Letterbox,
@@ -190,25 +192,25 @@ def instance(
     if not len(selection):
         return _no_instances(letterbox)
     logits = masks(selection.unique_queries)
-    formed = postprocess.instance(selection, logits, letterbox, threads=threads)
-    reported = formed.areas > 0
+    instances = postprocess.instance(selection, logits, letterbox, threads=threads)
+    reported = instances.areas > 0
     if vocabulary.has_rules:
         # A mask's certainty is part of the score that is reported.
         other = None if vocabulary.other is None else vocabulary.other.threshold
-        least = np.append(vocabulary.thresholds, np.nan if other is None else other)
-        reported &= ~(formed.scores <= least[formed.label_ids])
+        thresholds = np.append(vocabulary.thresholds, np.nan if other is None else other)
+        reported &= ~(instances.scores <= thresholds[instances.label_ids])
     rows = np.flatnonzero(reported)
     if not len(rows):
         return _no_instances(letterbox)
-    scores, labels, areas = formed.scores[rows], formed.label_ids[rows], formed.areas[rows]
+    scores, labels, areas = instances.scores[rows], instances.label_ids[rows], instances.areas[rows]
     columns = zip(labels.tolist(), scores.tolist(), areas.tolist(), strict=True)
     segments = [
         MapSegment(number, label, True, score, area)
         for number, (label, score, area) in enumerate(columns, start=1)
     ]
-    kept_masks, boxes = formed.masks[rows], formed.boxes[rows]
+    kept_masks, boxes = instances.masks[rows], instances.boxes[rows]
     return Segmentation(
-        postprocess.paint(kept_masks, boxes, letterbox.source),
+        postprocess.paint_masks(kept_masks, boxes, letterbox.source),
         _infos(segments, vocabulary),
         "instance",
         kept_masks,

@@ -233,9 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = "collect what training composes scenes of while it runs"
     _add_bank_arguments(commands.add_parser("bank", help=about, description=about))
     arguments = parser.parse_args(argv)
-    others = {"describe": _describe, "bank": _bank}
+    actions = {"describe": _describe, "bank": _bank}
     try:
-        print(others.get(arguments.command, _generate)(arguments))
+        print(actions.get(arguments.command, _generate)(arguments))
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
 from xdecoder_rt.errors import ArgumentError, DatasetError, XDecoderError
-from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.sources import open_dataset
 
 __all__ = ["main", "write_sheet"]
 
@@ -78,11 +78,11 @@ def _tile(item: PanopticItem, width: int) -> Image.Image:
     height = round(width * 0.75)
     scale = min(width / image.shape[1], height / image.shape[0])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    shown = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)).copy()
+    pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)).copy()
     small = np.asarray(Image.fromarray(ids.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
-    shown[_borders(small)] = (255, 235, 60)
+    pixels[_borders(small)] = (255, 235, 60)
     tile = Image.new("RGB", (width, height + _LINE), (255, 255, 255))
-    tile.paste(Image.fromarray(shown), ((width - size[0]) // 2, (height - size[1]) // 2))
+    tile.paste(Image.fromarray(pixels), ((width - size[0]) // 2, (height - size[1]) // 2))
     if item.phrases:
         ImageDraw.Draw(tile).text((2, height), item.phrases[0].text[: width // 6], (40, 40, 40))
     return tile
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
-        source = open_source(args.source)
+        source = open_dataset(args.source)
         write_sheet(source, args.out, args.count, args.columns, args.width)
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -30,7 +30,15 @@ from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.words.word import MAX_ID, Entry, Word
 
-__all__ = ["WordList", "from_json", "parse_lines", "plain", "read_words", "save_words", "to_json"]
+__all__ = [
+    "WordList",
+    "words_from_json",
+    "parse_lines",
+    "plain_entries",
+    "read_words",
+    "save_words",
+    "words_to_json",
+]
 
 SIZE_LIMIT = 64 << 20
 _FORMAT = "xdecoder_rt words"
@@ -82,7 +90,7 @@ class _JsonWords:
 
 
 def parse_line(line: str) -> tuple[Word, bool]:
-    """One class as people write it.
+    """Parse one class as people write it.
 
     Args:
         line: such as ``sofa | couch [stuff, threshold 0.9]``.
@@ -120,7 +128,7 @@ def parse_line(line: str) -> tuple[Word, bool]:
 
 
 def parse_lines(lines: Sequence[str]) -> WordList:
-    """Classes as people write them.
+    """Parse classes as people write them.
 
     Raises:
         VocabularyError: a line is not understood, or two are ``other``.
@@ -160,10 +168,10 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         if data.lstrip()[:1] in (b"{", b"["):
-            found = from_json(data)
+            words = words_from_json(data)
         else:
             lines = [line.strip() for line in data.decode().splitlines()]
-            found = parse_lines([line for line in lines if line and not line.startswith("#")])
+            words = parse_lines([line for line in lines if line and not line.startswith("#")])
     except UnicodeDecodeError as error:
         raise VocabularyError(
             f"The file of words {name} is not text", expected="UTF-8, one class a line"
@@ -172,9 +180,9 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
         raise VocabularyError(
             f"{name}: {error.what}", expected=error.expected, fix=error.fix
         ) from error
-    if not found.entries:
+    if not words.entries:
         raise VocabularyError(f"The file {name} has no words", expected="one class a line")
-    return found
+    return words
 
 
 def save_words(
@@ -192,9 +200,9 @@ def save_words(
         VocabularyError: it cannot be written, or a name cannot be written as text.
     """
     if Path(path).suffix.lower() == ".json":
-        data = to_json(words, other, next_id)
+        data = words_to_json(words, other, next_id)
     else:
-        data = "".join(f"{line}\n" for line in _lines(words, other)).encode()
+        data = "".join(f"{line}\n" for line in _text_lines(words, other)).encode()
     try:
         with atomic_writer(path) as file:
             file.write(data)
@@ -205,19 +213,19 @@ def save_words(
         ) from error
 
 
-def to_json(words: Sequence[Word], other: Word | None, next_id: int) -> bytes:
-    """Classes with all their rules and ids; :func:`from_json` reads them back."""
+def words_to_json(words: Sequence[Word], other: Word | None, next_id: int) -> bytes:
+    """Write classes with all their rules and ids; :func:`words_from_json` reads them back."""
     document = {
         "format": _FORMAT,
         "version": _VERSION,
-        "words": [_plain(word) for word in words],
-        "other": None if other is None else _plain(other),
+        "words": [_stated_fields(word) for word in words],
+        "other": None if other is None else _stated_fields(other),
         "next_id": next_id,
     }
     return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
-def from_json(data: bytes) -> WordList:
+def words_from_json(data: bytes) -> WordList:
     """Read words from JSON.
 
     Raises:
@@ -233,27 +241,27 @@ def from_json(data: bytes) -> WordList:
             expected=f"{_FORMAT!r}, version {_VERSION}",
         )
     entries = [
-        _word(entry, f"{_NAME}, word {index}") if isinstance(entry, dict) else entry
+        _word_from_json(entry, f"{_NAME}, word {index}") if isinstance(entry, dict) else entry
         for index, entry in enumerate(words.words)
     ]
-    other = None if words.other is None else _word(words.other, f"{_NAME}, other")
+    other = None if words.other is None else _word_from_json(words.other, f"{_NAME}, other")
     return WordList(entries, other, words.next_id)
 
 
-def plain(words: Sequence[Word]) -> list[Any]:
-    """The classes as plain values for ``json.dumps``: names, groups, or what rules are added."""
+def plain_entries(words: Sequence[Word]) -> list[Any]:
+    """Return classes as plain values for ``json.dumps``: names, groups, or words with rules."""
     return [
         word.name
-        if _plain(word).keys() <= {"name", "id", "stuff"} and not word.synonyms
+        if _stated_fields(word).keys() <= {"name", "id", "stuff"} and not word.synonyms
         else list(word.texts)
-        if _plain(word).keys() <= {"name", "id", "stuff", "synonyms"}
-        else _plain(word)
+        if _stated_fields(word).keys() <= {"name", "id", "stuff", "synonyms"}
+        else _stated_fields(word)
         for word in words
     ]
 
 
-def _plain(word: Word) -> dict[str, Any]:
-    """The fields that are not as they are by default."""
+def _stated_fields(word: Word) -> dict[str, Any]:
+    """Return the fields that are not as they are by default."""
     default = Word(word.name)
     values = {name: getattr(word, name) for name in sorted(_FIELDS)}
     return {
@@ -263,11 +271,11 @@ def _plain(word: Word) -> dict[str, Any]:
     }
 
 
-def _word(value: Any, name: str) -> Word:
+def _word_from_json(value: Any, name: str) -> Word:
     return Word(**vars(read_object(value, _JsonWord, name, VocabularyError, refuse_unknown=True)))
 
 
-def _lines(words: Sequence[Word], other: Word | None) -> list[str]:
+def _text_lines(words: Sequence[Word], other: Word | None) -> list[str]:
     lines = []
     for word in (*words, *filter(None, [other])):
         rules = [name for name in ("stuff", "negative") if getattr(word, name)]
@@ -275,8 +283,8 @@ def _lines(words: Sequence[Word], other: Word | None) -> list[str]:
         rules += [] if word.threshold is None else [f"threshold {word.threshold!r}"]
         rules += [f"id {word.id}"]
         line = f"{f' {_SYNONYM_MARK} '.join(word.texts)}  [{', '.join(rules)}]"
-        again, _ = parse_line(line)
-        if again != word or line.startswith("#") or len(line.splitlines()) > 1:
+        reparsed, _ = parse_line(line)
+        if reparsed != word or line.startswith("#") or len(line.splitlines()) > 1:
             raise VocabularyError(
                 f"{quoted(word.name)} cannot be written as a line of text",
                 fix="give the file a name that ends in .json",

@@ -63,7 +63,7 @@ def test_a_plan_has_an_engine_for_every_graph_and_says_what_it_is_for(
             for name in ("vision_64x64", "decode_64x64", "mask_64x64", "text", "token")
         )
         assert all(len(plan.view(member)) > 1000 for member in members)
-        listed = layer_reports.from_json(plan.read(layer_reports.LAYERS))
+        listed = layer_reports.layers_from_json(plan.read(layer_reports.LAYERS))
         assert not any(name.endswith(".onnx") for name in plan.names)
     assert set(listed) == set(members)
     assert set(layer_reports.precisions(listed["vision_64x64.engine"])["Conv"]) == {"fp32"}

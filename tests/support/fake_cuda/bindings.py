@@ -9,33 +9,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from xdecoder_rt.kernels.cuda_driver import call
+from xdecoder_rt.kernels.cuda_driver import call_driver
 
 
 @contextmanager
 def current_context() -> Iterator[None]:
     """Keep the primary context of the first device current."""
-    call("cuInit", 0)
-    device = call("cuDeviceGet", 0)
-    call("cuCtxPushCurrent", call("cuDevicePrimaryCtxRetain", device))
+    call_driver("cuInit", 0)
+    device = call_driver("cuDeviceGet", 0)
+    call_driver("cuCtxPushCurrent", call_driver("cuDevicePrimaryCtxRetain", device))
     try:
         yield
     finally:
-        call("cuCtxPopCurrent")
-        call("cuDevicePrimaryCtxRelease", device)
+        call_driver("cuCtxPopCurrent")
+        call_driver("cuDevicePrimaryCtxRelease", device)
 
 
 class Memory:
     """Device memory; ``int`` of it is its address."""
 
     def __init__(self, size: int) -> None:
-        self._address = int(call("cuMemAlloc", size))
+        self._address = int(call_driver("cuMemAlloc", size))
 
     def __int__(self) -> int:
         return self._address
 
     def free(self) -> None:
-        call("cuMemFree", self._address)
+        call_driver("cuMemFree", self._address)
 
 
 def mem_alloc(size: int) -> Memory:
@@ -45,17 +45,17 @@ def mem_alloc(size: int) -> Memory:
 
 def memcpy_htod(memory: Memory, array: Any) -> None:
     """Copy a contiguous array to the device."""
-    call("cuMemcpyHtoD", int(memory), array.ctypes.data, array.nbytes)
+    call_driver("cuMemcpyHtoD", int(memory), array.ctypes.data, array.nbytes)
 
 
 class Stream:
     """A stream; ``handle`` is the driver's."""
 
     def __init__(self) -> None:
-        self.handle = int(call("cuStreamCreate", 0))
+        self.handle = int(call_driver("cuStreamCreate", 0))
 
     def synchronize(self) -> None:
-        call("cuStreamSynchronize", self.handle)
+        call_driver("cuStreamSynchronize", self.handle)
 
     def close(self) -> None:
-        call("cuStreamDestroy", self.handle)
+        call_driver("cuStreamDestroy", self.handle)

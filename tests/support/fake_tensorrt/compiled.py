@@ -23,7 +23,7 @@ def kernel_files(sm: int, only: str = "") -> dict[str, bytes]:
         only: names of forms must match this regular expression.
     """
     from xdecoder_rt.kernels.aot import FORMAT_VERSION, described
-    from xdecoder_rt.kernels.compiled import INDEX
+    from xdecoder_rt.kernels.compiled import KERNEL_INDEX
     from xdecoder_rt.kernels.masked_attention.specs import specs
 
     images = sys.modules["fake_cuda"]
@@ -43,7 +43,7 @@ def kernel_files(sm: int, only: str = "") -> dict[str, bytes]:
         }
         kernels[spec.name] = {**described(spec), "targets": {f"sm_{sm}": facts}}
     index = {"format_version": FORMAT_VERSION, "kernels": kernels}
-    return {**files, INDEX: json.dumps(index, sort_keys=True).encode()}
+    return {**files, KERNEL_INDEX: json.dumps(index, sort_keys=True).encode()}
 
 
 def node_calls(

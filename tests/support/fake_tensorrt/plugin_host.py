@@ -62,14 +62,19 @@ def _hosted(host: ctypes.CDLL, trt: Any, fake: Any) -> dict[str, Any]:
     from fake_cuda.bindings import Stream, mem_alloc
 
     import fake_tensorrt
-    from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels, offered, register
+    from xdecoder_rt.backends.tensorrt.plugins import (
+        PLUGINS,
+        PluginKernels,
+        offering,
+        register_plugins,
+    )
     from xdecoder_rt.kernels.compiled import CompiledKernels
     from xdecoder_rt.kernels.masked_attention.nodes import INPUTS, OUTPUT
 
     messages: list[str] = []
     compiled = CompiledKernels(fake_tensorrt.kernel_files(87).__getitem__)
     kernels = PluginKernels(compiled, (8, 7), (12, 6), messages.append)
-    register(trt, PLUGINS)
+    register_plugins(trt, PLUGINS)
     stream = Stream()
     names = dict.fromkeys(name for node in INPUTS for name in (*INPUTS[node], OUTPUT[node]))
     buffers = {name: mem_alloc(1 << 22) for name in names}
@@ -79,7 +84,7 @@ def _hosted(host: ctypes.CDLL, trt: Any, fake: Any) -> dict[str, Any]:
         tensors = [addresses[name] for name in (*INPUTS[node], OUTPUT[node])]
         pointers: Any = (ctypes.c_void_p * len(tensors))(*tensors)
         sizes = ctypes.c_int64(QUERIES), ctypes.c_int64(KEYS)
-        with offered(kernels):
+        with offering(kernels):
             host.hostPlugin(
                 node.encode(),
                 kernels.number,

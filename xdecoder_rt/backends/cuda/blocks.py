@@ -84,7 +84,7 @@ class BlockPool:
         self._free: deque[Block] = deque()
         try:
             for _ in range(count):
-                self._free.append(self._more())
+                self._free.append(self._allocate())
         except BaseException:
             self.close()
             raise
@@ -98,10 +98,10 @@ class BlockPool:
         try:
             block = self._free.popleft()
         except IndexError:
-            block = self._more()
+            block = self._allocate()
         return Lease(block, self._free)
 
-    def _more(self) -> Block:
+    def _allocate(self) -> Block:
         block = Block(self._cuda, self._size)
         self._blocks.append(block)
         return block

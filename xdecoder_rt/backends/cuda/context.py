@@ -61,7 +61,7 @@ class CudaContext:
     """
 
     def __init__(self, device: str | None, extra: str) -> None:
-        number = _number(device)
+        number = _device_number(device)
         self.capturing = threading.Lock()
         self.driver = _driver(extra)
         try:
@@ -71,10 +71,10 @@ class CudaContext:
                 raise BackendError(
                     f"There is no CUDA device {number}", expected=f"one of 0 to {count - 1}"
                 )
-            chosen = self.driver.Device(number)
-            major, minor = chosen.compute_capability()
+            handle = self.driver.Device(number)
+            major, minor = handle.compute_capability()
             version = int(self.driver.get_driver_version())
-            self._context: Any = chosen.retain_primary_context()
+            self._context: Any = handle.retain_primary_context()
         except self.driver.Error as error:
             raise BackendError(
                 f"The CUDA driver cannot be used ({error})",
@@ -82,7 +82,7 @@ class CudaContext:
                 fix="look at nvidia-smi; in a container, give it the GPU (--gpus all)",
             ) from error
         self.facts = DeviceFacts(
-            str(chosen.name()), f"{major}.{minor}", (version // 1000, version % 1000 // 10)
+            str(handle.name()), f"{major}.{minor}", (version // 1000, version % 1000 // 10)
         )
 
     def __enter__(self) -> CudaContext:
@@ -153,18 +153,18 @@ def pop_unknown_to_pycuda() -> None:
 
 def unpin(array: npt.NDArray[np.uint8]) -> None:
     """Release what :meth:`CudaContext.pinned` gave."""
-    held: Any = array.base
-    held.free()
+    allocation: Any = array.base
+    allocation.free()
 
 
-def _number(device: str | None) -> int:
-    found = _DEVICE.fullmatch("cuda" if device is None else device)
-    if found is None:
+def _device_number(device: str | None) -> int:
+    match = _DEVICE.fullmatch("cuda" if device is None else device)
+    if match is None:
         raise BackendError(
             f"A TensorRT plan cannot run on device {quoted(device)}",
             expected="'cuda', 'cuda:0' and so on, or None",
         )
-    return int(found.group(1) or 0)
+    return int(match.group(1) or 0)
 
 
 def _driver(extra: str) -> ModuleType:

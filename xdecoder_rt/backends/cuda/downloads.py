@@ -46,15 +46,15 @@ class Downloads:
         lease = value.lease
         start, size = value.address - lease.block.address, value.size
         if lease.used > TOGETHER:
-            stored = self._copied(value.address, size, lease.block.ready)
+            stored = self._copy(value.address, size, lease.block.ready)
         else:
             if lease.host is None:
-                lease.host = self._copied(lease.block.address, lease.used, lease.block.ready)
+                lease.host = self._copy(lease.block.address, lease.used, lease.block.ready)
             stored = lease.host[start : start + size]
         typed = stored.view(value.element.stored).reshape(value.shape)
         return value.element.to_host(typed)
 
-    def _copied(self, address: int, size: int, ready: Any) -> npt.NDArray[np.uint8]:
+    def _copy(self, address: int, size: int, ready: Any) -> npt.NDArray[np.uint8]:
         if not size:
             return np.empty(0, np.uint8)
         with self._cuda:

@@ -117,8 +117,8 @@ def device_picture(image: Any) -> DevicePicture | None:
         stream = interface.get("stream", _LEGACY_STREAM)
         strides, (address, _) = interface.get("strides"), interface["data"]
         return DevicePicture(tuple(interface["shape"]), strides, int(address), stream, image)
-    ask = getattr(image, "__dlpack_device__", None)
-    if ask is None or int(ask()[0]) not in (_CUDA, _CUDA_MANAGED):
+    dlpack_device = getattr(image, "__dlpack_device__", None)
+    if dlpack_device is None or int(dlpack_device()[0]) not in (_CUDA, _CUDA_MANAGED):
         return None
     return _from_dlpack(image.__dlpack__(stream=_LEGACY_STREAM))
 

@@ -24,11 +24,11 @@ from xdecoder_rt.backends.cuda.frames import DeviceFrame, DevicePicture, device_
 from xdecoder_rt.backends.cuda.graphs import Capturer
 from xdecoder_rt.backends.cuda.letterbox import ScaledFrame
 from xdecoder_rt.backends.cuda.panoptic import PanopticMaps
-from xdecoder_rt.backends.cuda.values import DeviceValue, packed
+from xdecoder_rt.backends.cuda.values import DeviceValue, packed_offsets
 from xdecoder_rt.backends.tensorrt.compatibility import check_engine, check_plan, rebuild
 from xdecoder_rt.backends.tensorrt.lane import Lane
 from xdecoder_rt.backends.tensorrt.library import Library, extra_of
-from xdecoder_rt.backends.tensorrt.plugins import PluginKernels, offered, register
+from xdecoder_rt.backends.tensorrt.plugins import PluginKernels, offering, register_plugins
 from xdecoder_rt.backends.tensorrt.signature import Signature
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.image import Letterbox
@@ -76,7 +76,7 @@ class TensorRTGraph:
         try:
             by_profile = [first.output_sizes(profile) for profile in self._signature.profiles]
             self.output_sizes = max(by_profile, key=sum)
-            size = max(packed(sizes)[1] for sizes in by_profile)
+            size = max(packed_offsets(sizes)[1] for sizes in by_profile)
             self._blocks = BlockPool(cuda, size, _BLOCKS)
         except BaseException:
             first.close()
@@ -145,9 +145,9 @@ class TensorRTBackend:
         self.name = manifest.backend
         library = Library(manifest.backend)
         cuda = CudaContext(device, extra_of(manifest.backend))
-        self._held = _Held(cuda, library)
+        self._resources = _Resources(cuda, library)
         # At the latest with the program: what pycuda holds must go before its module does.
-        self._end = weakref.finalize(self, self._held.close)
+        self._end = weakref.finalize(self, self._resources.close)
         self.version = library.version
         self.device = str(cuda.facts)
         self._capturer = Capturer(cuda)
@@ -157,7 +157,7 @@ class TensorRTBackend:
         self._has_plugins = bool(manifest.plugins)
         try:
             check_plan(manifest, library, cuda.facts)
-            register(library.module, manifest.plugins)
+            register_plugins(library.module, manifest.plugins)
         except BaseException:
             self.close()
             raise
@@ -168,28 +168,28 @@ class TensorRTBackend:
         Raises:
             BackendError: TensorRT cannot read it, or there is no room.
         """
-        held = self._held
-        library, cuda = held.library, held.cuda
+        resources = self._resources
+        library, cuda = resources.library, resources.cuda
         with cuda:
             check_engine(name, model, library, cuda.facts)
-            with nullcontext() if held.plugins is None else offered(held.plugins):
+            with nullcontext() if resources.plugins is None else offering(resources.plugins):
                 engine = library.runtime.deserialize_cuda_engine(model)
             if engine is None:
                 raise BackendError(
                     f"{library.title} {library.version} cannot read the {name} engine of "
-                    f"{len(model):,} bytes ({library.said()})",
+                    f"{len(model):,} bytes ({library.take_log()})",
                     expected="a whole engine, built by this version for this GPU",
                     fix=rebuild(self.name),
                 )
             graph = TensorRTGraph(name, cuda, library, engine, self._capturer)
-            held.graphs.append(graph)
-            held.downloads.reserve(graph.output_sizes)
+            resources.graphs.append(graph)
+            resources.downloads.reserve(graph.output_sizes)
         return graph
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """Wait for a value and copy it to the host; bfloat16 becomes float32."""
         if isinstance(value, DeviceValue):
-            return self._held.downloads.read(value)
+            return self._resources.downloads.read(value)
         array: np.ndarray[Any, Any] = value
         return array
 
@@ -234,14 +234,16 @@ class TensorRTBackend:
         """
         compiled = CompiledKernels(read)
         modules = {spec.module for spec in compiled.forms.values()}
-        facts, library = self._held.cuda.facts, self._held.library
+        facts, library = self._resources.cuda.facts, self._resources.library
         if self._has_plugins:
             major, minor = map(int, facts.capability.split("."))
-            self._held.plugins = PluginKernels(compiled, (major, minor), facts.cuda, library.note)
-        with self._held.cuda as cuda:
+            self._resources.plugins = PluginKernels(
+                compiled, (major, minor), facts.cuda, library.note
+            )
+        with self._resources.cuda as cuda:
             kernels = Kernels(compiled)
             if panoptic_map.MODULE in modules:
-                self._held.maps = self.panoptic_map = PanopticMaps(cuda, kernels)
+                self._resources.maps = self.panoptic_map = PanopticMaps(cuda, kernels)
         if frame_resize.MODULE in modules:
             self._kernels = kernels
             self.scales_frames = True
@@ -251,7 +253,7 @@ class TensorRTBackend:
         self._end()
 
 
-class _Held:
+class _Resources:
     """What must be released, in order."""
 
     def __init__(self, cuda: CudaContext, library: Library) -> None:

@@ -78,15 +78,15 @@ def check_engine(name: str, model: memoryview, library: Library, device: DeviceF
     reasons = [
         label.lower().replace("_", " ")
         for label, bit in library.module.EngineInvalidityDiagnostics.__members__.items()
-        if int(diagnostics) & _number(bit)
+        if int(diagnostics) & _bit_value(bit)
     ]
     raise BackendError(
         f"{library.title} {library.version} finds the {name} engine unusable on {device}: "
-        f"{', '.join(reasons) or library.said()}",
+        f"{', '.join(reasons) or library.take_log()}",
         expected="an engine built by this version for this GPU",
         fix=rebuild(library.backend),
     )
 
 
-def _number(bit: Any) -> int:
+def _bit_value(bit: Any) -> int:
     return int(getattr(bit, "value", bit))

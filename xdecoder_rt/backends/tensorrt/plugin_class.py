@@ -17,7 +17,7 @@ from xdecoder_rt.kernels.loader import PreparedCall
 from xdecoder_rt.kernels.masked_attention.nodes import BITS, INPUTS, NAMESPACE, OUTPUT, VERSION
 from xdecoder_rt.kernels.masked_attention.schedule import BITS_ALIGNMENT
 
-ELEMENTS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
+KERNEL_ELEMENTS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 """Element types that the kernels take, by TensorRT's names."""
 FIELD = "kernels"
 """What an engine keeps of a plugin: the number of its kernels, an int32."""
@@ -124,19 +124,19 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
                 )
                 tiles = expr_builder.operation(operation.CEIL_DIV, inputs[1][2], tile)
                 shape[2] = expr_builder.operation(operation.PROD, tiles, words)
-            made = trt.DimsExprs(len(shape))
+            dimensions = trt.DimsExprs(len(shape))
             for axis, size in enumerate(shape):
-                made[axis] = size
-            return [made]
+                dimensions[axis] = size
+            return [dimensions]
 
         def supports_format_combination(
             self, pos: int, in_out: Sequence[Any], num_inputs: int
         ) -> bool:
-            asked, first = in_out[pos].desc, in_out[0].desc
-            if asked.format != trt.TensorFormat.LINEAR or first.type.name not in ELEMENTS:
+            tensor, first = in_out[pos].desc, in_out[0].desc
+            if tensor.format != trt.TensorFormat.LINEAR or first.type.name not in KERNEL_ELEMENTS:
                 return False
             is_bits = self._tensors[pos] == "bits"
-            return bool(asked.type == (trt.DataType.INT32 if is_bits else first.type))
+            return bool(tensor.type == (trt.DataType.INT32 if is_bits else first.type))
 
         def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
             """Nothing depends on a profile."""
@@ -176,7 +176,7 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
             sizes = (inputs[0].type.name, [tuple(desc.dims) for desc in inputs])
             if self._work is None or sizes != self._sizes:
                 element, shapes = sizes
-                self._work = self.kernels.prepare(self._node, shapes, ELEMENTS[element])
+                self._work = self.kernels.prepare(self._node, shapes, KERNEL_ELEMENTS[element])
                 self._sizes = sizes
             return self._work
 
