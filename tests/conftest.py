@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from artifact_cache import ArtifactCache, kept_folder
-from fake_cuda import fake_cuda, fake_driver  # noqa: F401
-from fake_tensorrt import gpu  # noqa: F401
 
 if TYPE_CHECKING:
     from xdecoder_rt.models import ModelConfig, XDecoder

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_cuda import fake_cuda, fake_driver  # noqa: F401
 
 if TYPE_CHECKING:
     from xdecoder_rt.kernels.compiled import CompiledKernels

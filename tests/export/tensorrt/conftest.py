@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fake_cuda import fake_driver  # noqa: F401
 
 if TYPE_CHECKING:
     from xdecoder_rt.export.tensorrt.build import EngineSummary
