@@ -105,13 +105,13 @@ def scores(section: object, *names: str) -> list[str]:
 
 
 def extremes(name: str, report: EvaluationReport) -> list[str]:
-    """The classes that it knows best and worst, in a line; none without segments."""
+    """Return the best and the worst classes in a line; nothing without segments."""
     if report.panoptic is None:
         return []
     ranked = sorted(report.panoptic.per_class.items(), key=lambda entry: -entry[1].pq)
-    best = ", ".join(f"{label} {quality.pq:.0f}" for label, quality in ranked[:BEST])
-    worst = ", ".join(label for label, quality in ranked if quality.pq == 0)
-    return [f"- {name}: best PQ: {best}; PQ 0: {worst or 'none'}\n"]
+    best_classes = ", ".join(f"{label} {quality.pq:.0f}" for label, quality in ranked[:BEST])
+    unknown_classes = ", ".join(label for label, quality in ranked if quality.pq == 0)
+    return [f"- {name}: best PQ: {best_classes}; PQ 0: {unknown_classes or 'none'}\n"]
 
 
 if __name__ == "__main__":

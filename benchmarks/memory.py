@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The results as a Markdown table."""
+    """Return the results as a Markdown table."""
     lines = [
         f"{document['model']}, {document['precision']}, {document['words']} words, "
         f"{document['threads']} threads; peak resident memory in MB (10^6 bytes).",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,20 @@ def kept_entries(tmp_path: Path) -> list[Path]:
 
 def test_an_artifact_is_made_once(root: Path, provide: Callable[..., str]) -> None:
     assert [provide(), provide()] == ["one", "one"]
+    assert times_made(root) == 1
+
+
+def test_a_kept_artifact_is_taken_without_waiting(
+    root: Path, provide: Callable[..., str], tmp_path: Path
+) -> None:
+    assert provide() == "one"
+    (path,) = (tmp_path / "kept").glob("*.lock")
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = threading.Thread(target=provide, daemon=True)
+        run.start()
+        run.join(60)
+        assert not run.is_alive()
     assert times_made(root) == 1
 
 

@@ -23,7 +23,7 @@ NOT_CLEAN = ("failed", "out of time")
 
 
 def main() -> int:
-    """The exit code: 0 done, 1 something failed, 3 no GPU."""
+    """Run the sections and return the exit code: 0 done, 1 something failed, 3 no GPU."""
     begin = time.monotonic()
     options = arguments()
     if options.device == "cpu":
@@ -55,15 +55,15 @@ def main() -> int:
         report.write(output, stem)
         if result.status in NOT_CLEAN:
             keep_logs(options.work, output / f"{stem}-logs")
-        said = f"{result.status} {result.reason}".strip()
-        print(f"[{time.monotonic() - begin:4.0f} s] {section}: {said}", flush=True)
+        outcome = f"{result.status} {result.reason}".strip()
+        print(f"[{time.monotonic() - begin:4.0f} s] {section}: {outcome}", flush=True)
     report.write(output, stem)
     print(output / f"{stem}.md")
     return 1 if report.failures() else 0
 
 
 def arguments() -> argparse.Namespace:
-    """Of the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="benchmarks/gpu.sh",
         description="Check and measure the kernels on the GPU of this machine; needs torch, "
@@ -96,7 +96,7 @@ def arguments() -> argparse.Namespace:
 
 
 def keep_logs(work: Path, folder: Path) -> None:
-    """Copy what the processes said so far."""
+    """Copy the logs of the processes so far."""
     folder.mkdir(exist_ok=True)
     for log in work.glob("*.log"):
         if log.stat().st_size <= LOG_LIMIT:

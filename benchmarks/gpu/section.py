@@ -32,16 +32,16 @@ SHARES = {
     "tests": 0.27,
 }
 """Sections in the order in which they run, and the part of the time that each may take."""
-LEFT = 0.1
+SPARE_SHARE = 0.1
 """The part of its time that a section should leave, and after which it is ended."""
 GRACE = 4.0
 """Seconds that what is interrupted has to write what it knows."""
-SAID = 400
+LINE_LIMIT = 400
 
 
 @dataclass
 class Context:
-    """What a section gets.
+    """Settings of a section, its folder and its records.
 
     Attributes:
         device: ``cuda``, or ``cpu``: tiny shapes in Triton's interpreter, to test the runbook.
@@ -58,7 +58,7 @@ class Context:
     into: Path
 
     def remaining(self) -> float:
-        """Seconds left; below 0 when they are over."""
+        """Return the seconds left; below 0 when they are over."""
         return self.end - time.monotonic()
 
     def emit(self, kind: str, **fields: Any) -> None:
@@ -73,7 +73,7 @@ class Context:
 
 @dataclass
 class Result:
-    """How a section ended.
+    """The end of a section, and its records.
 
     Attributes:
         section: its name.
@@ -91,12 +91,12 @@ class Result:
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """The records of a kind."""
+        """Return the records of a kind."""
         return [record for record in self.records if record["kind"] == kind]
 
 
 def part_of(remaining: float, waiting: Sequence[str]) -> float:
-    """Seconds that the first of the waiting sections may take: what one leaves goes to the next."""
+    """Return the seconds of the first waiting section; time that one leaves goes to the next."""
     return remaining * SHARES[waiting[0]] / sum(SHARES[section] for section in waiting)
 
 
@@ -106,26 +106,30 @@ def supervise(section: str, seconds: float, work: Path, options: Sequence[str] =
     into.touch()
     log = work / f"{section}.log"
     command = [sys.executable, "-m", "gpu.section", section, "--into", str(into)]
-    command += ["--seconds", f"{seconds * (1 - LEFT):.1f}", "--work", str(work), *options]
+    command += ["--seconds", f"{seconds * (1 - SPARE_SHARE):.1f}", "--work", str(work), *options]
     begin = time.monotonic()
     with log.open("wb") as output:
-        code = ended(command, seconds, stdout=output, stderr=subprocess.STDOUT, cwd=work)
+        code = run_limited(command, seconds, stdout=output, stderr=subprocess.STDOUT, cwd=work)
     records = read_records(into)
-    taken = round(time.monotonic() - begin, 1)
+    elapsed_s = round(time.monotonic() - begin, 1)
     verdicts = [record for record in records if record["kind"] == "verdict"]
-    kept = [record for record in records if record["kind"] != "verdict"]
+    findings = [record for record in records if record["kind"] != "verdict"]
     if code is None:
-        return Result(section, "out of time", f"it was ended after {taken:.0f} s", taken, kept)
+        return Result(
+            section, "out of time", f"it was ended after {elapsed_s:.0f} s", elapsed_s, findings
+        )
     if verdicts:
-        last = verdicts[-1]
-        return Result(section, last["status"], last["reason"], taken, kept)
+        verdict = verdicts[-1]
+        return Result(section, verdict["status"], verdict["reason"], elapsed_s, findings)
     if code:
-        return Result(section, "failed", last_line(log) or f"exit code {code}", taken, kept)
-    return Result(section, "done", "", taken, kept)
+        return Result(section, "failed", last_line(log) or f"exit code {code}", elapsed_s, findings)
+    return Result(section, "done", "", elapsed_s, findings)
 
 
-def ended(command: Sequence[str], seconds: float, grace: float = 0.0, **options: Any) -> int | None:
-    """The exit code of a command; None where it was ended, with all it started, for time.
+def run_limited(
+    command: Sequence[str], seconds: float, grace: float = 0.0, **options: Any
+) -> int | None:
+    """Run a command; return its exit code, or None where it was ended for time, with its children.
 
     Args:
         command: the program and its arguments.
@@ -149,15 +153,15 @@ def ended(command: Sequence[str], seconds: float, grace: float = 0.0, **options:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file of records."""
+    """Return the records in the whole lines of a file."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
 
 
 def last_line(log: Path) -> str:
-    """What a process said last."""
-    said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return said[-1][:SAID] if said else ""
+    """Return the last line of a log."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:LINE_LIMIT] if lines else ""
 
 
 def main() -> None:

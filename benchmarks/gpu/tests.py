@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
-from gpu.section import GRACE, Context, ended, last_line
+from gpu.section import GRACE, Context, last_line, run_limited
 
 CONFIG = """[pytest]
 addopts = --import-mode=importlib --strict-markers -p no:cacheprovider
@@ -26,16 +26,16 @@ WORKER_GIB = 4
 
 
 def workers() -> int:
-    """Processes that run tests: most of the time goes into compiling kernels, one at a time."""
+    """Return the number of test processes: most time goes into compiling kernels, one each."""
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
     return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) * 3 // 4, gib // WORKER_GIB))
 
 
 def run(context: Context) -> None:
     """Record the outcomes; a test that failed, or was not reached, fails the section."""
-    missing = [name for name in NEEDS if find_spec(name) is None]
-    if missing:
-        context.verdict("not there", f"it needs {' and '.join(missing)}")
+    missing_packages = [name for name in NEEDS if find_spec(name) is None]
+    if missing_packages:
+        context.verdict("not there", f"it needs {' and '.join(missing_packages)}")
         return
     folder, report = context.work / "tree" / "tests", context.work / "tests.xml"
     (folder / "pytest.ini").write_text(CONFIG)
@@ -55,7 +55,7 @@ def run(context: Context) -> None:
     with log.open("wb") as output:
         seconds = context.remaining() - GRACE
         # Interrupted, pytest still writes what it knows.
-        code = ended(
+        code = run_limited(
             [*command, "kernels"], seconds, GRACE, cwd=folder, stdout=output, stderr=output
         )
     outcomes = read_junit(report) if report.exists() else []
@@ -74,13 +74,13 @@ def run(context: Context) -> None:
 
 
 def read_junit(path: Path) -> list[tuple[str, str, str]]:
-    """Name, outcome and reason of every test in pytest's own report."""
-    found = []
+    """Return name, outcome and reason of every test in pytest's own report."""
+    outcomes = []
     for case in ElementTree.parse(path).iter("testcase"):
         outcome, reason = "passed", ""
         for child in case:
             if child.tag in ("failure", "error", "skipped"):
                 outcome = "skipped" if child.tag == "skipped" else "failed"
                 reason = " ".join((child.get("message") or "no reason").split())[:400]
-        found.append((f"{case.get('classname')}::{case.get('name')}", outcome, reason))
-    return found
+        outcomes.append((f"{case.get('classname')}::{case.get('name')}", outcome, reason))
+    return outcomes

@@ -14,7 +14,7 @@ from triton.testing import do_bench
 WARM_UPS = 3
 ROUNDS = 5
 ROUND_MS = 2.0
-"""What one function gets in a round, on a GPU."""
+"""Milliseconds of one function in a round, on a GPU."""
 
 
 @dataclass
@@ -26,17 +26,17 @@ class Run:
         output: the tensor, or tensors, of the latest call.
         how: ``graph``: replayed as a CUDA graph; ``launches``: launched from Python; ``host``.
         why: why not as a graph.
-        held: what a graph reads, which nothing else may keep alive.
+        keep_alive: what a graph reads, which nothing else may keep alive.
     """
 
     call: Callable[[], object]
     output: Callable[[], object]
     how: str
     why: str = ""
-    held: object = None
+    keep_alive: object = None
 
 
-def prepared(function: Callable[[], object], device: str, graph: bool = True) -> Run:
+def prepare(function: Callable[[], object], device: str, graph: bool = True) -> Run:
     """Warm a function up and, on a GPU, record it as a graph where that is possible.
 
     Args:
@@ -69,14 +69,14 @@ def prepared(function: Callable[[], object], device: str, graph: bool = True) ->
     except RuntimeError as error:
         torch.cuda.synchronize()
         return Run(call, lambda: latest[0], "launches", first_line(error))
-    return Run(recorded.replay, lambda: output, "graph", held=function)
+    return Run(recorded.replay, lambda: output, "graph", keep_alive=function)
 
 
-def sampled(run: Run) -> list[float]:
-    """Microseconds of some calls, the L2 cache overwritten before each; of one call on a CPU."""
+def sample_calls(run: Run) -> list[float]:
+    """Return microseconds of some calls, each with a cold L2 cache; of one call on a CPU."""
     if run.how != "host":
-        taken: list[float] = do_bench(run.call, warmup=1, rep=ROUND_MS, return_mode="all")
-        return [1e3 * value for value in taken]
+        milliseconds: list[float] = do_bench(run.call, warmup=1, rep=ROUND_MS, return_mode="all")
+        return [1e3 * value for value in milliseconds]
     begin = time.perf_counter()
     run.call()
     return [(time.perf_counter() - begin) * 1e6]
@@ -99,17 +99,18 @@ class Timing:
     calls: int
 
     @classmethod
-    def of(cls, taken: list[float]) -> Timing:
+    def of(cls, microseconds: list[float]) -> Timing:
         """Summarise at least one call."""
-        ordered = sorted(taken)
-        last = len(ordered) - 1
-        return cls(median(ordered), ordered[last // 10], ordered[last - last // 10], len(ordered))
+        ordered = sorted(microseconds)
+        last_index = len(ordered) - 1
+        tenth = last_index // 10
+        return cls(median(ordered), ordered[tenth], ordered[last_index - tenth], len(ordered))
 
 
-def in_turns(
+def time_in_turns(
     runs: Mapping[str, Run],
     rounds: int = ROUNDS,
-    sample: Callable[[Run], list[float]] = sampled,
+    sample: Callable[[Run], list[float]] = sample_calls,
 ) -> dict[str, Timing]:
     """Time several runs in turns, so that what changes in the machine meets all of them.
 
@@ -118,23 +119,23 @@ def in_turns(
         rounds: turns; each begins with another run.
         sample: microseconds of calls of one run.
     """
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+    samples: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for turn in range(rounds):
-        first = turn % max(1, len(names))
-        for name in names[first:] + names[:first]:
-            taken[name] += sample(runs[name])
-    return {name: Timing.of(values) for name, values in taken.items()}
+        offset = turn % max(1, len(names))
+        for name in names[offset:] + names[:offset]:
+            samples[name] += sample(runs[name])
+    return {name: Timing.of(values) for name, values in samples.items()}
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, on one line."""
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
+    """Return an exception's type and first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def tensors(output: object) -> tuple[Tensor, ...]:
-    """What a run gave, as a tuple."""
+    """Return the output of a run as a tuple of tensors."""
     if isinstance(output, Tensor):
         return (output,)
     return tuple(output) if isinstance(output, (tuple, list)) else ()

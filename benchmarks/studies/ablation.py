@@ -133,21 +133,23 @@ def settings_of(arm: Arm, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _start(taught: Path, fresh: str, runs: Path) -> Path:
-    """The checkpoint to start from; a part of it may be drawn anew."""
+    """Return the checkpoint to start from; a part of it may be drawn anew."""
     if not fresh:
         return taught
     path = runs / f"{fresh}safetensors"
     if not path.exists():
         model = load_checkpoint(taught)
         torch.manual_seed(0)
-        drawn = XDecoder(model.config).state_dict()
-        model.load_state_dict({k: v for k, v in drawn.items() if k.startswith(fresh)}, strict=False)
+        fresh_weights = XDecoder(model.config).state_dict()
+        model.load_state_dict(
+            {k: v for k, v in fresh_weights.items() if k.startswith(fresh)}, strict=False
+        )
         save_checkpoint(path, model)
     return path
 
 
 def raw_weights(run: Path) -> XDecoder:
-    """A run's weights as they were after its last step."""
+    """Return a run's weights as they were after its last step."""
     model = load_checkpoint(run / CHECKPOINT)
     tensors, _ = read_tensors(run / STATE)
     prefix = "model/"
@@ -156,7 +158,7 @@ def raw_weights(run: Path) -> XDecoder:
 
 
 def measure(model: XDecoder, folder: Path, size: int, limit: int, plan: Path) -> Scores:
-    """All measures of a model on a labelled folder, 0 to 100."""
+    """Return all measures of a model on a labelled folder, 0 to 100."""
     dataset = LabelledFolder.open(folder, verify=False)
     tokenizer = ClipTokenizer.default(model.config.context_length)
     quick = validate(model, tokenizer, dataset, limit, size, BATCH_OF_VALIDATION, CPU, TASKS)
@@ -175,7 +177,7 @@ def measure(model: XDecoder, folder: Path, size: int, limit: int, plan: Path) ->
 
 
 def report(results: Sequence[Mapping[str, Any]], folders: Sequence[str], command: str) -> str:
-    """The Markdown of all results: the means over the folders, and a table for each measure.
+    """Return the Markdown of all results: means over the folders, and a table for each measure.
 
     Args:
         results: what `run_arm` gave, in the order of the rows.
@@ -189,23 +191,25 @@ def report(results: Sequence[Mapping[str, Any]], folders: Sequence[str], command
         "",
     ]
     lines += _head(["arm", "what is changed", *(_heading(m) for m in MEASURES)])
-    means = {
+    mean_scores = {
         r["arm"]: [fmean(r["scores"][f][m] for f in folders) for m in MEASURES] for r in results
     }
-    repeats = [means[name] for name in REPEATS if name in means] or list(means.values())
+    repeats = [mean_scores[name] for name in REPEATS if name in mean_scores] or list(
+        mean_scores.values()
+    )
     seeds = list(zip(*repeats, strict=True))
     for result in results:
         cells = [
-            f"**{_shown(mean)}**"
+            f"**{_format_score(mean)}**"
             if abs(mean - fmean(noise)) > max(noise) - min(noise)
-            else _shown(mean)
-            for mean, noise in zip(means[result["arm"]], seeds, strict=True)
+            else _format_score(mean)
+            for mean, noise in zip(mean_scores[result["arm"]], seeds, strict=True)
         ]
         lines.append(_row([result["arm"], result["about"], *cells]))
     for measure in MEASURES:
         lines += ["", f"{_heading(measure)}:", "", *_head(["arm", *folders])]
         for result in results:
-            cells = [_shown(result["scores"][folder][measure]) for folder in folders]
+            cells = [_format_score(result["scores"][folder][measure]) for folder in folders]
             lines.append(_row([result["arm"], *cells]))
     return "\n".join(lines) + "\n"
 
@@ -215,7 +219,7 @@ def _heading(measure: str) -> str:
     return name if more_is_better else f"{name} (less is better)"
 
 
-def _shown(value: float) -> str:
+def _format_score(value: float) -> str:
     return f"{value:.1f}"
 
 

@@ -223,7 +223,7 @@ def compile_int8(path: Path, feeds: Feeds, threads: int) -> Callable[[], object]
 
 
 def measure(subjects: list[Candidate], iterations: int) -> dict[tuple[str, str], list[float]]:
-    """Milliseconds of each graph of each candidate in interleaved rounds."""
+    """Return milliseconds of each graph of each candidate in interleaved rounds."""
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(WARMUP + iterations):
         # To and fro, so that none always comes after the same other.
@@ -243,16 +243,16 @@ def markdown(
     options: argparse.Namespace,
     command: str,
 ) -> str:
-    """The page with the table."""
+    """Return the page with the table."""
     rows = []
     for subject in subjects:
         medians = {graph: statistics.median(times[subject.name, graph]) for graph in subject.runs}
-        least = sum(min(times[subject.name, graph]) for graph in subject.runs)
+        fastest = sum(min(times[subject.name, graph]) for graph in subject.runs)
         decode = f"{medians['decode']:.1f}" if "decode" in medians else ""
         rows.append(
             f"| {subject.name} | {_dimensions(subject.config)} | {subject.gmacs:.2f} "
             f"| {subject.parameters / 1e6:.2f} | {subject.quantised} | {medians['vision']:.1f} "
-            f"| {decode} | {sum(medians.values()):.1f} | {least:.1f} |"
+            f"| {decode} | {sum(medians.values()):.1f} | {fastest:.1f} |"
         )
     machine = "  \n".join(machine_summary(describe_machine(LIBRARIES_USED)).splitlines())
     return f"""# Choice of the compact model's size
@@ -298,14 +298,18 @@ def _dimensions(config: ModelConfig | None) -> str:
 
 def main() -> int:
     """Read the command line, measure, write the page."""
-    known = candidates()
+    configurations = candidates()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--iterations", type=positive, default=40, help="default: %(default)s")
     parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
     parser.add_argument(
-        "--only", nargs="+", choices=list(known), metavar="NAME", help=", ".join(known)
+        "--only",
+        nargs="+",
+        choices=list(configurations),
+        metavar="NAME",
+        help=", ".join(configurations),
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("docs/candidates.md"), help="default: %(default)s"
@@ -315,12 +319,12 @@ def main() -> int:
     logging.getLogger().setLevel(logging.ERROR)
     subjects = []
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
-        names = options.only or list(known)
+        names = options.only or list(configurations)
         for name in names:
             print(f"Building: {name}", file=sys.stderr, flush=True)
-            subjects.append(build(name, known[name], options.threads, Path(folder)))
+            subjects.append(build(name, configurations[name], options.threads, Path(folder)))
         print(f"Building: {BACKBONE}", file=sys.stderr, flush=True)
-        subjects.append(build_backbone(known[names[0]], options.threads, Path(folder)))
+        subjects.append(build_backbone(configurations[names[0]], options.threads, Path(folder)))
         print(f"Measuring {options.iterations} rounds", file=sys.stderr, flush=True)
         times = measure(subjects, options.iterations)
     command = shlex.join(["python", "benchmarks/studies/candidates.py", *sys.argv[1:]])

@@ -52,8 +52,8 @@ def export(output: Path, side: int, seed: int) -> None:
     embeddings = torch.nn.functional.normalize(torch.randn(1, WORDS, EMBEDDING), dim=-1)
     model.model.eval().set_classes([f"word {i}" for i in range(WORDS)], embeddings)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        made = model.export(format="onnx", imgsz=side, simplify=False, device="cpu")
-        shutil.move(Path(folder, made), output)
+        exported = model.export(format="onnx", imgsz=side, simplify=False, device="cpu")
+        shutil.move(Path(folder, exported), output)
 
 
 def main() -> int:

@@ -20,9 +20,9 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from gpu.problems import DENSITIES, Shape, blobs
 from gpu.report import Report
-from gpu.section import SHARES, Result, ended, part_of, read_records
+from gpu.section import SHARES, Result, part_of, read_records, run_limited
 from gpu.tests import read_junit
-from gpu.timing import Run, Timing, in_turns, prepared, sampled, tensors
+from gpu.timing import Run, Timing, prepare, sample_calls, tensors, time_in_turns
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,15 +58,15 @@ def test_runs_take_turns_and_each_turn_begins_with_another() -> None:
     order: list[str] = []
 
     def sample(run: Run) -> list[float]:
-        name, taken = run.held  # type: ignore[misc]
+        name, taken = run.keep_alive  # type: ignore[misc]
         order.append(name)
         return [taken] * 10
 
     runs = {
-        name: Run(lambda: None, lambda: None, "host", held=(name, us))
+        name: Run(lambda: None, lambda: None, "host", keep_alive=(name, us))
         for name, us in (("a", 1.0), ("b", 2.0))
     }
-    timings = in_turns(runs, rounds=3, sample=sample)
+    timings = time_in_turns(runs, rounds=3, sample=sample)
     assert order == list("ab" + "ba" + "ab")
     assert {name: (t.median, t.calls) for name, t in timings.items()} == {
         "a": (1, 30),
@@ -81,9 +81,9 @@ def test_without_a_gpu_a_function_is_called_once_to_prepare_it_and_once_a_sample
         called.append(len(called))
         return called
 
-    run = prepared(function, "cpu")
+    run = prepare(function, "cpu")
     assert (called, run.how) == ([0], "host")
-    (taken,) = sampled(run)
+    (taken,) = sample_calls(run)
     assert taken > 0 and called == [0, 1]
     assert tensors(run.output()) == (0, 1)
 
@@ -99,8 +99,8 @@ def test_what_takes_too_long_is_ended_with_what_it_started(tmp_path: Path) -> No
     alive = tmp_path / "alive"
     child = f"import time, pathlib; time.sleep(3); pathlib.Path({str(alive)!r}).touch()"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    assert ended([sys.executable, "-c", code], 0.5) is None
-    assert ended([sys.executable, "-c", "raise SystemExit(5)"], 30) == 5
+    assert run_limited([sys.executable, "-c", code], 0.5) is None
+    assert run_limited([sys.executable, "-c", "raise SystemExit(5)"], 30) == 5
     time.sleep(3)
     assert not alive.exists()
 
@@ -112,7 +112,7 @@ def test_what_is_interrupted_may_say_what_it_knows(tmp_path: Path) -> None:
         "try: time.sleep(60)\n"
         f"except KeyboardInterrupt: pathlib.Path({str(known)!r}).touch()"
     )
-    assert ended([sys.executable, "-c", code], 1.0, grace=20) is None
+    assert run_limited([sys.executable, "-c", code], 1.0, grace=20) is None
     assert known.exists()
 
 

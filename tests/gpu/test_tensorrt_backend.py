@@ -180,7 +180,7 @@ def test_a_closed_engine_leaves_no_context_behind(gpu: Gpu, plan: Path, closes: 
         engine.close()
     else:
         together(engine.close)
-    assert gpu.held() == (False, 0)
+    assert gpu.context_state() == (False, 0)
 
 
 def test_a_closed_engine_leaves_the_context_of_its_caller(gpu: Gpu, plan: Path) -> None:
@@ -188,9 +188,9 @@ def test_a_closed_engine_leaves_the_context_of_its_caller(gpu: Gpu, plan: Path) 
     own = gpu.driver.Device(0).retain_primary_context()
     own.push()
     Engine(plan).close()
-    assert gpu.held()[0]
+    assert gpu.context_state()[0]
     gpu.driver.Context.pop()
-    assert not gpu.held()[0]
+    assert not gpu.context_state()[0]
     own.push()
     pop_unknown_to_pycuda()
     own.detach()

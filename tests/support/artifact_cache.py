@@ -79,10 +79,10 @@ class ArtifactCache:
 
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=destination.parent) as temporary:
-            made = Path(temporary, "made")
-            made.mkdir()
-            self.fill(recipe, made, digest, make)
-            made.rename(destination)
+            folder = Path(temporary, "made")
+            folder.mkdir()
+            self.fill(recipe, folder, digest, make)
+            folder.rename(destination)
         return destination
 
     def fill(self, name: str, target: Path, digest: Callable[[], str], make: Make) -> None:
@@ -105,10 +105,12 @@ class ArtifactCache:
         paths = sorted(path for path in source.rglob("*") if path.is_file())
         index = {path.relative_to(source).as_posix(): _sha256(path) for path in paths}
         try:
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix=f"{name}.making-") as made:
-                shutil.copytree(source, Path(made, "entry", "files"))
-                Path(made, "entry", _INDEX).write_text(json.dumps(index))
-                Path(made, "entry").rename(entry)
+            with tempfile.TemporaryDirectory(
+                dir=self.folder, prefix=f"{name}.making-"
+            ) as temporary:
+                shutil.copytree(source, Path(temporary, "entry", "files"))
+                Path(temporary, "entry", _INDEX).write_text(json.dumps(index))
+                Path(temporary, "entry").rename(entry)
             self._prune(name)
         except OSError as error:  # a full disk: the run has its copy
             print(f"{name} is not kept for the next run: {error}", file=sys.stderr)
@@ -133,11 +135,11 @@ def kept_folder() -> Path | None:
 
     That is where it cannot be written, and where others than this user may write.
     """
-    told = os.environ.get(VARIABLE)
-    if told == "":
+    setting = os.environ.get(VARIABLE)
+    if setting == "":
         return None
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(told).absolute() if told else Path(home, f"{PACKAGE}-tests")
+    folder = Path(setting).absolute() if setting else Path(home, f"{PACKAGE}-tests")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
@@ -169,24 +171,24 @@ def source_digest(module: str, inputs: Sequence[Path] = (), root: Path = SUPPORT
 
 def imported_modules(module: str, root: Path = SUPPORT) -> set[str]:
     """Return a module and all of ours that it imports, in turn and inside functions too."""
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in modules:
             continue
         spec = _spec(name, root)
         if spec is None:
             continue  # of another package, or a name inside a module
-        found.add(name)
+        modules.add(name)
         parent = name.rpartition(".")[0]
         waiting += [parent] if parent else []
         if spec.origin is not None and spec.origin.endswith(".py"):
             is_package = spec.submodule_search_locations is not None
             waiting += _imports(Path(spec.origin), name if is_package else parent)
-    if module not in found:
+    if module not in modules:
         raise ModuleNotFoundError(f"There is no recipe {module!r} in {root}")
-    return found
+    return modules
 
 
 def _imports(path: Path, package: str) -> Iterator[str]:
@@ -240,9 +242,9 @@ def _files(spec: ModuleSpec | None) -> Iterator[Path]:
 def _run(recipe: str, target: Path, inputs: Sequence[Path], root: Path) -> None:
     """Call a recipe in a new process, so that it is made of the sources as they are now."""
     command = [sys.executable, str(Path(__file__)), recipe, str(root), str(target)]
-    done = subprocess.run([*command, *map(str, inputs)], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"{recipe} was not made:\n{done.stdout}\n{done.stderr}")
+    process = subprocess.run([*command, *map(str, inputs)], capture_output=True, text=True)
+    if process.returncode != 0:
+        raise RuntimeError(f"{recipe} was not made:\n{process.stdout}\n{process.stderr}")
 
 
 def _main(recipe: str, root: Path, target: Path, inputs: Sequence[Path]) -> None:
@@ -288,4 +290,4 @@ def _copy_checked(entry: Path, target: Path) -> bool:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), [Path(one) for one in sys.argv[4:]])
+    _main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), [Path(text) for text in sys.argv[4:]])

@@ -39,7 +39,7 @@ def the_error(capsys: pytest.CaptureFixture[str], *, after_progress: bool = Fals
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("error: ") == 1 and err.endswith("\n"), err
-    last = err.splitlines()[-1]
-    assert last.startswith("error: "), err
-    assert after_progress or err == f"{last}\n", err
-    return last
+    last_line = err.splitlines()[-1]
+    assert last_line.startswith("error: "), err
+    assert after_progress or err == f"{last_line}\n", err
+    return last_line

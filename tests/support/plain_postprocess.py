@@ -146,15 +146,15 @@ def binary_masks(mask_logits: npt.ArrayLike, letterbox: Letterbox) -> BinaryMask
 
 def instance(selection: Selection, mask_logits: npt.ArrayLike, letterbox: Letterbox) -> Instances:
     """See `xdecoder_rt.masks.postprocess.instance`."""
-    found = binary_masks(mask_logits, letterbox)
-    scores = selection.scores * found.certainty[selection.rows]
+    binary = binary_masks(mask_logits, letterbox)
+    scores = selection.scores * binary.certainty[selection.rows]
     order = np.argsort(-scores, kind="stable")
     rows = selection.rows[order]
     return Instances(
-        found.masks[rows],
+        binary.masks[rows],
         scores[order],
         selection.labels[order].astype(np.int32),
-        found.boxes[rows],
-        found.areas[rows],
+        binary.boxes[rows],
+        binary.areas[rows],
         selection.queries[order],
     )
