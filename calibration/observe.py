@@ -76,15 +76,15 @@ class ObservingBackend:
         return _ObservedGraph(self._inner.load(name, serialized, is_steady), outputs, histograms)
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
-        """A value as an array on the host."""
+        """Return a value as an array on the host."""
         return self._inner.to_numpy(value)
 
     def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
-        """Every output of a graph, as the inner backend gives it."""
+        """Return every output of a graph as the inner backend gives it."""
         return self._inner.to_numpy_all(values)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Release nothing: the backend holds nothing."""
 
 
 class _ObservedGraph:
@@ -105,7 +105,7 @@ class _ObservedGraph:
 
 
 def watched_tensors(model: onnx.ModelProto) -> list[str]:
-    """What enters convolutions and matrix products and is not a constant."""
+    """Return the tensors that enter convolutions and matrix products and are no constants."""
     stored = {value.name for value in model.graph.initializer}
     names: dict[str, None] = {}
     for node in model.graph.node:

@@ -13,7 +13,7 @@ HALF_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """The element type of every tensor that shape inference can tell, by name."""
+    """Return the element type of every tensor that shape inference can tell, by name."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.data_type for value in graph.initializer}
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -22,7 +22,7 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that read each tensor."""
+    """Return the nodes that read each tensor."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in dict.fromkeys(node.input):
@@ -32,17 +32,17 @@ def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    """The node that makes each tensor."""
+    """Return the node that makes each tensor."""
     return {name: node for node in graph.node for name in node.output}
 
 
 def initializers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """The initializers by name."""
+    """Return the initializers by name."""
     return {value.name: value for value in graph.initializer}
 
 
 def to_half(values: npt.NDArray[np.float32], element: int, name: str) -> onnx.TensorProto:
-    """An initializer rounded to fp16 or bf16; what fp16 cannot hold becomes its largest number."""
+    """Return an initializer in fp16 or bf16; what fp16 cannot hold becomes its largest number."""
     if element == TensorProto.FLOAT16:
         limit = np.finfo(np.float16).max
         return numpy_helper.from_array(np.clip(values, -limit, limit).astype(np.float16), name)

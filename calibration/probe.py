@@ -55,15 +55,15 @@ class SubstitutingBackend:
         return self._loaded[name]
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
-        """As the inner backend does."""
+        """Return a value as the inner backend does."""
         return self._inner.to_numpy(value)
 
     def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
-        """Every output of a graph, as the inner backend gives it."""
+        """Return every output of a graph as the inner backend gives it."""
         return self._inner.to_numpy_all(values)
 
     def close(self) -> None:
-        """The inner backend outlives this one."""
+        """Release nothing: the inner backend outlives this one."""
 
 
 class Divergence:
@@ -83,7 +83,7 @@ class Divergence:
         self._reference = self._outputs({})
 
     def __call__(self, graphs: Mapping[str, bytes]) -> float:
-        """The largest relative RMS error among class embeddings, mask logits, words and tokens."""
+        """Return the largest relative RMS error of classes, mask logits, words and tokens."""
         outputs = self._outputs(graphs)
         return max(
             float(np.mean([relative_rms(a, b) for a, b in zip(actual, expected, strict=True)]))
@@ -120,7 +120,7 @@ class _Subset:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What a set of graphs achieves.
+    """Accuracy and latency of a set of graphs.
 
     Attributes:
         score: PQ from 0 to 100 where there are labels, else the percentage of pixels that have the
@@ -156,7 +156,7 @@ class AccuracyProbe:
         self._fp32_labels: list[npt.NDArray[np.int32]] | None = None
 
     def measure(self, graphs: Mapping[str, bytes], backend: Backend) -> Accuracy:
-        """The accuracy of some graphs on a backend; the first call must be the fp32 plan's."""
+        """Return the accuracy of graphs on a backend; the first call must be the fp32 plan's."""
         substitute = SubstitutingBackend(backend, graphs)
         # A folder of its own: cached texts go by the plan's text graph, which may be another here.
         with (

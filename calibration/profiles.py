@@ -1,4 +1,4 @@
-"""What each target wants quantized, and in which form. The rules were measured: see the docs.
+"""Profiles of quantization: what each target wants quantized, and in which form.
 
 *tensorrt*: symmetric int8 everywhere, since TensorRT takes no zero points; dense convolutions and
 linear layers only: quantized depthwise convolutions make an engine several times slower, and
@@ -47,7 +47,7 @@ QUANTIZATION_PROFILES = {
 
 
 def profile_of(name: str) -> QuantizationProfile:
-    """A profile by its name.
+    """Return a profile by its name.
 
     Raises:
         ArgumentError: there is none.
@@ -60,7 +60,7 @@ def profile_of(name: str) -> QuantizationProfile:
 
 
 def quantizable(model: onnx.ModelProto, profile: QuantizationProfile) -> list[str]:
-    """The names of the nodes that the profile allows to be quantized, in order.
+    """Return the names of the nodes that the profile allows to be quantized, in order.
 
     Dense (and under some profiles depthwise) convolutions and products with constant weights.
     Products of two activations, which is what attention is made of and what mask logits are, stay,

@@ -166,7 +166,7 @@ def halve_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def violations(model: onnx.ModelProto, profile: QuantizationProfile) -> list[str]:
-    """What in a QDQ graph breaks the profile's rules; empty where nothing does."""
+    """Return what in a QDQ graph breaks the profile's rules; empty where nothing does."""
     graph = model.graph
     stored, made_by, read_by = initializers(graph), producers(graph), consumers(graph)
     broken = []

@@ -1,4 +1,4 @@
-"""What a search found, for people (Markdown, a plot) and for programs (JSON)."""
+"""Reports of a search, for people (Markdown, a plot) and for programs (JSON)."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ class SearchReport:
     blocks: tuple[BlockEffect, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Return the report as JSON values."""
         return asdict(self)
 
     def markdown(self) -> str:
-        """The report as a page."""
+        """Return the report as a page."""
         quantized = [block for block in self.blocks if block.quantized]
         unquantized = [block for block in self.blocks if not block.quantized]
         lines = [

@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """What a model is calibrated on.
+    """Images that a model is calibrated on.
 
     Attributes:
         path: the folder or the video.
@@ -83,7 +83,7 @@ class CalibrationSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the files' names, sizes and times of change: what the caches go by."""
+        """Return the SHA-256 of the files' names, sizes and times of change, for the caches."""
         digest = hashlib.sha256()
         for file in self.images or (self.path,):
             facts = file.stat()
@@ -91,7 +91,7 @@ class CalibrationSet:
         return digest.hexdigest()
 
     def chosen(self, count: int, part: int = 0) -> list[int]:
-        """The numbers of `count` images, spread evenly; other parts take others, where there are.
+        """Return the numbers of `count` images, spread evenly; other parts take others, if any.
 
         Args:
             count: at most so many.
@@ -103,7 +103,7 @@ class CalibrationSet:
         return sorted({min(self.frames - 1, int(i * step + shift)) for i in range(count)})
 
     def read(self, numbers: Sequence[int]) -> Iterator[RgbImage]:
-        """The images of some numbers in rising order: RGB uint8 ``[H, W, 3]``.
+        """Yield the images of some numbers in rising order: RGB uint8 ``[H, W, 3]``.
 
         Raises:
             ImageError: one of them cannot be read.

@@ -1,4 +1,4 @@
-"""What conversions share: what came of one, and how outputs are compared."""
+"""Results of conversions, and how their outputs are compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBES = 4
 
 @dataclass
 class Converted:
-    """Graphs in another precision, and what is known of them.
+    """Graphs in another precision, and the facts about them.
 
     Attributes:
         graphs: serialized, by member; members that stay are absent.
@@ -38,7 +38,7 @@ class Converted:
 def probe_images(
     images: CalibrationSet | None, manifest: Manifest, count: int = PROBES
 ) -> list[RgbImage]:
-    """A few images to compare outputs on; drawn ones where no set is given."""
+    """Return a few images to compare outputs on; drawn ones where no set is given."""
     if images is not None:
         return list(images.read(images.chosen(count, part=1)))
     return [synthetic_image(manifest.input.sizes[0], seed) for seed in range(count)]

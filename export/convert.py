@@ -44,7 +44,7 @@ _TOOLS = ("xdecoder_rt", "onnx", "onnxruntime", "numpy")
 
 @dataclass(frozen=True)
 class ConvertSummary:
-    """What a conversion made.
+    """Result of a conversion.
 
     Attributes:
         path: the plan.

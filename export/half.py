@@ -88,7 +88,7 @@ def half_graphs(
 def search(
     model: onnx.ModelProto, precision: str, calls: Sequence[RecordedCall]
 ) -> tuple[set[str], dict[str, float]]:
-    """The nodes that must stay in fp32 for every output's cosine to reach 0.999.
+    """Find the nodes that must stay in fp32 for every output's cosine to reach 0.999.
 
     Args:
         model: in fp32.
@@ -118,7 +118,7 @@ def search(
 
 
 def output_cosines(model: onnx.ModelProto, calls: Sequence[RecordedCall]) -> dict[str, float]:
-    """Of each output, the cosine with what was recorded, over all calls together."""
+    """Return the cosine of each output with the recorded one, over all calls together."""
     session = ort.InferenceSession(
         model.SerializeToString(), _quiet_options(), providers=["CPUExecutionProvider"]
     )
@@ -139,7 +139,7 @@ def output_cosines(model: onnx.ModelProto, calls: Sequence[RecordedCall]) -> dic
 def record(
     plan: Path, images: Sequence[RgbImage], threads: int | None
 ) -> dict[str, list[RecordedCall]]:
-    """Run every task on images and note what each graph was given and gave: a few calls each."""
+    """Run every task on images and record inputs and outputs of each graph: a few calls each."""
     backend = _RecordingBackend(threads)
     with (
         tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as texts,

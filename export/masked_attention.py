@@ -25,7 +25,7 @@ FLOOR = 50.0
 
 
 def decomposed(query: Any, key: Any, value: Any, mask_embedding: Any, mask_features: Any) -> Any:
-    """The operator's ONNX form; shapes as in the reference of the kernel."""
+    """Return the operator's ONNX form; shapes as in the reference of the kernel."""
     logits = op.MatMul(mask_embedding, mask_features)
     zero = op.CastLike(op.Constant(value_float=0.0), logits)
     blocked = op.CastLike(op.Constant(value_float=BLOCKED), logits)
@@ -41,7 +41,7 @@ def decomposed(query: Any, key: Any, value: Any, mask_embedding: Any, mask_featu
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """What :func:`torch.onnx.export` needs to know of our operators."""
+    """Return what :func:`torch.onnx.export` needs to know of our operators."""
     overload: torch._ops.OpOverload = torch.ops.xdecoder_rt.masked_attention.default
     assert masked_attention is not None  # importing it registers the overload
     return {overload: decomposed}

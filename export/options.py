@@ -1,4 +1,4 @@
-"""What a build may be told; needs neither PyTorch nor ONNX."""
+"""Options of a build; needs neither PyTorch nor ONNX."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What `xdecoder_rt.export.pipeline.build` is to make; by default a portable fp32 plan.
+    """Options of `xdecoder_rt.export.pipeline.build`; by default a portable fp32 plan.
 
     Attributes:
         sizes: (height, width) of the network's inputs, multiples of 32. None: of a plan all that it

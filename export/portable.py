@@ -45,7 +45,7 @@ _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime"
 
 @dataclass(frozen=True)
 class PortableSummary:
-    """What an export made: the plan's path, its manifest, and a line a graph."""
+    """Result of an export: the plan's path, its manifest, and a line a graph."""
 
     path: Path
     manifest: Manifest

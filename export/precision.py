@@ -32,12 +32,12 @@ _STATE = ("keys_", "values_", "mask_features_", "mask_map")
 
 
 def is_state(name: str) -> bool:
-    """Whether a graph input or output passes from graph to graph and never visits the host."""
+    """Return whether an input or output passes between graphs and never visits the host."""
     return name.startswith(_STATE)
 
 
 def candidates(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes that may compute in a half type.
+    """Return the names of the nodes that may compute in a half type.
 
     Those before the first layer with weights stay in fp32: they normalise pixels, where rounding
     the mean shifts every value alike.
@@ -101,7 +101,7 @@ def to_typed(model: onnx.ModelProto, precision: str, keep: Collection[str] = ())
     casts: dict[tuple[str, int], str] = {}
 
     def cast(name: str, element: int) -> str:
-        """The tensor in another type; made once."""
+        """Return the tensor in another type; made once."""
         key = (name, element)
         if key not in casts:
             casts[key] = f"{name}_{TensorProto.DataType.Name(element).lower()}"
@@ -161,7 +161,7 @@ def _retype_fill(node: onnx.NodeProto, element: int) -> None:
 
 
 def emulated(model: onnx.ModelProto, precision: str, keep: Collection[str] = ()) -> onnx.ModelProto:
-    """An fp32 graph that rounds as :func:`to_typed`'s does, for a runtime without the half types.
+    """Return an fp32 graph that rounds as :func:`to_typed`'s does, for runtimes without the type.
 
     Inputs, weights and outputs of every low node are rounded; sums are in fp32, as in tensor cores.
     """

@@ -102,7 +102,7 @@ class PlanQuantizer:
                     ]
 
     def build(self, groups: Sequence[OperatorGroup], estimator: str) -> dict[str, bytes]:
-        """The graphs that these groups change, in which they are quantized.
+        """Return the graphs that these groups change, in which they are quantized.
 
         Args:
             groups: some of `groups`.
@@ -117,7 +117,7 @@ class PlanQuantizer:
         }
 
     def finish(self, groups: Sequence[OperatorGroup], estimator: str) -> dict[str, bytes]:
-        """All graphs as they go into the plan: tables and constants small, the rest in its type.
+        """Return all graphs as they go into the plan: small tables and constants, the rest typed.
 
         Raises:
             BuildError: a graph breaks the profile's rules.

@@ -34,7 +34,7 @@ def repack_portable(
 def portable_members(
     source: Path, sizes: Sequence[tuple[int, int]] | None = None
 ) -> tuple[dict[str, bytes | memoryview], Manifest]:
-    """The members of a portable plan that some of its input sizes need, and a manifest of them.
+    """Return the members of a portable plan that some of its input sizes need, and a manifest.
 
     Args:
         source: a portable plan; its file may be replaced while the members are in use.

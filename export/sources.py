@@ -1,4 +1,4 @@
-"""What a plan can be built from, told by the file itself."""
+"""Sources of a plan, told apart by the file itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build made: the plan, and a line for each of its graphs or engines."""
+"""Summaries of a build: the plan, and a line for each of its graphs or engines."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class EngineGraphSummary:
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build made.
+    """Result of a build.
 
     Attributes:
         path: the plan.
@@ -83,7 +83,7 @@ class BuildSummary:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the report and the complaints as plain values for ``json.dumps``."""
+        """Return all but the report and the complaints as plain values for ``json.dumps``."""
         manifest = self.manifest
         library = {}
         if manifest.backend != "portable":

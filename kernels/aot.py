@@ -137,7 +137,7 @@ def _index(
 
 
 def described(spec: KernelSpec) -> dict[str, Any]:
-    """A form as JSON; :class:`xdecoder_rt.kernels.compiled.CompiledKernels` reads it back."""
+    """Return a form as JSON; :class:`.CompiledKernels` reads it back."""
     fields = dataclasses.asdict(spec)
     fields["arguments"] = [list(item) for item in spec.arguments.items()]
     fields["aligned"] = sorted(spec.aligned)

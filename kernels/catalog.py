@@ -11,7 +11,7 @@ from xdecoder_rt.kernels.targets import Target
 
 
 def shipped(target: Target) -> list[KernelSpec]:
-    """Every form that plans may launch on a target."""
+    """Return every form that plans may launch on a target."""
     forms = [
         *masked_attention.specs(target.version),
         *level_features.specs(),

@@ -118,7 +118,7 @@ class _Target:
 
 
 class CompiledKernels:
-    """What ``python -m xdecoder_rt.kernels.aot`` left.
+    """The kernels that ``python -m xdecoder_rt.kernels.aot`` compiled.
 
     Args:
         files: the folder where ``kernels.json`` is, or what reads a file of one by its name, as
@@ -152,11 +152,11 @@ class CompiledKernels:
 
     @property
     def forms(self) -> dict[str, KernelSpec]:
-        """Every form, by name."""
+        """Return every form, by name."""
         return {name: spec for name, (spec, _) in self._forms.items()}
 
     def form(self, call: Call) -> KernelSpec:
-        """The most specialised form that serves a call.
+        """Return the most specialised form that serves a call.
 
         Raises:
             BackendError: none does.
@@ -173,7 +173,7 @@ class CompiledKernels:
     def image(
         self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]
     ) -> KernelImage:
-        """What to load on a device: machine code that it runs, or else PTX that its driver reads.
+        """Return the machine code that a device runs, or else PTX that its driver reads.
 
         Machine code runs on its own compute capability and on later ones of the same generation;
         between Tegra chips and others, among Tegra chips, and from :data:`SPECIFIC` on, on no other
@@ -197,7 +197,7 @@ class CompiledKernels:
     def ptx(
         self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]
     ) -> KernelImage:
-        """The PTX that a device's driver reads; arguments and errors as for :meth:`image`."""
+        """Return the PTX that a driver reads; arguments and errors as for :meth:`image`."""
         targets, older, device = self._older(spec, capability)
         for name in older:
             if not compiles_for(int(name.removeprefix("sm_")), device):
@@ -252,7 +252,7 @@ def _targets(form: _Form) -> dict[str, _Target]:
 
 
 def folder_reader(folder: Path) -> Callable[[str], bytes]:
-    """Reads files of a folder, and nothing outside it."""
+    """Return a function that reads files of a folder, and nothing outside it."""
 
     def read(name: str) -> bytes:
         path = (folder / name).resolve()
@@ -271,24 +271,24 @@ def folder_reader(folder: Path) -> Callable[[str], bytes]:
 
 
 def readable_ptx(cuda: tuple[int, int]) -> tuple[int, int]:
-    """The newest PTX that a driver of a CUDA version reads; (0, 0) below CUDA 12.5."""
+    """Return the newest PTX that a driver of a CUDA version reads; (0, 0) below CUDA 12.5."""
     return next((ptx for least, ptx in PTX_OF_CUDA if cuda >= least), (0, 0))
 
 
 def runs_on(target: int, device: int) -> bool:
-    """Whether machine code for one compute capability runs on a device of another."""
+    """Return whether machine code for one compute capability runs on a device of another."""
     if target >= SPECIFIC or target in TEGRA or device in TEGRA:
         return target == device
     return target // 10 == device // 10 and target <= device
 
 
 def compiles_for(target: int, device: int) -> bool:
-    """Whether a driver can compile PTX for one compute capability for a device of another."""
+    """Return whether a driver compiles PTX of one compute capability for a device of another."""
     return target == device if target >= SPECIFIC else target <= device
 
 
 def target_for(device: int) -> int:
-    """The target to compile kernels for, so that a device runs them."""
+    """Return the target to compile kernels for, so that a device runs them."""
     capabilities = {target.capability for target in TARGETS}
     return device if device in capabilities or device < UNIVERSAL else UNIVERSAL
 

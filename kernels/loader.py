@@ -167,7 +167,7 @@ class PreparedCall:
 
 
 def kernel_arguments(spec: KernelSpec, values: Mapping[str, Any]) -> list[Any]:
-    """Run-time arguments in order, as NumPy scalars of the types that the kernel takes."""
+    """Return run-time arguments in order, as NumPy scalars of the types that the kernel takes."""
     return [_scalar(kind, values[name]) for name, kind in spec.arguments.items()]
 
 

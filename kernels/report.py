@@ -1,4 +1,4 @@
-"""What compiled kernels take of each GPU, as a Markdown table."""
+"""Resources of compiled kernels on each GPU, as a Markdown table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def resources(index: Mapping[str, Any]) -> str:
-    """The table of ``kernels.json``: registers, spilled bytes and shared memory.
+    """Return the table of ``kernels.json``: registers, spilled bytes and shared memory.
 
     Args:
         index: what the file holds.

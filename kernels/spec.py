@@ -1,4 +1,4 @@
-"""What ahead-of-time compilation and launching need to know of a kernel: no Triton, no PyTorch.
+"""Descriptions of kernels for compiling and launching them: no Triton, no PyTorch.
 
 A :class:`KernelSpec` is one compiled form of one Triton function: the types of its run-time
 arguments in order, the constants baked into it, and its grid as a rule over named sizes. The rule
@@ -39,7 +39,7 @@ class Grid:
     axes: tuple[tuple[BlockCount, ...], tuple[BlockCount, ...], tuple[BlockCount, ...]]
 
     def of(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
-        """The number of programs along each axis.
+        """Return the number of programs along each axis.
 
         Args:
             sizes: a value for every size that the rule names.
@@ -112,7 +112,7 @@ class Call:
     stages: int = 2
 
     def is_served_by(self, spec: KernelSpec, address_of: Callable[[Any], int]) -> bool:
-        """Whether a compiled form is of this function, constants, types and alignment."""
+        """Return whether a compiled form is of this function, constants, types and alignment."""
         return (
             (self.module, self.function, self.element) == (spec.module, spec.function, spec.element)
             and (self.warps, self.stages, self.grid) == (spec.warps, spec.stages, spec.grid)

@@ -33,7 +33,7 @@ from xdecoder_rt.plan.manifest import Graphs, Manifest, size_key
 
 @dataclass(frozen=True)
 class EngineSummary:
-    """What was built.
+    """Result of a build of engines.
 
     Attributes:
         path: the plan.

@@ -68,7 +68,7 @@ class Layer:
 
     @property
     def role(self) -> str | None:
-        """``attention``, or the operator of its product, or None where it has none."""
+        """Return ``attention``, or the operator of the product, or None where there is none."""
         if self.name.startswith(_GENERATED) and not _WITH_PRODUCT.search(self.name):
             return None
         products = [operator for operator in self.operators if operator in PRODUCTS]
@@ -78,7 +78,7 @@ class Layer:
 
     @property
     def precision(self) -> str:
-        """The narrowest arithmetic type that it reads, or writes where it reads none."""
+        """Return the narrowest arithmetic type that it reads, or writes where it reads none."""
         for types in (self.inputs, self.outputs):
             for name in _ARITHMETIC:
                 if name in types:
@@ -87,7 +87,7 @@ class Layer:
 
 
 def from_log(message: str, operators: Mapping[str, str]) -> list[Layer]:
-    """Layers of a log message of a builder with detailed profiling verbosity.
+    """Return the layers of a builder's log message, of detailed profiling verbosity.
 
     Args:
         message: it begins with ``Layers:``.
@@ -116,7 +116,7 @@ def from_log(message: str, operators: Mapping[str, str]) -> list[Layer]:
 
 
 def from_inspector(information: str, operators: Mapping[str, str]) -> list[Layer]:
-    """Layers of an ``EngineInspector``'s JSON, from an engine with detailed profiling verbosity.
+    """Return the layers of an ``EngineInspector``'s JSON, of detailed profiling verbosity.
 
     Args:
         information: of ``get_engine_information(LayerInformationFormat.JSON)``.
@@ -141,7 +141,7 @@ def from_inspector(information: str, operators: Mapping[str, str]) -> list[Layer
 
 
 def precisions(layers: Iterable[Layer]) -> dict[str, dict[str, int]]:
-    """How many layers of each role compute in each precision: ``{"Conv": {"int8": 25}}``."""
+    """Count the layers of each role by precision: ``{"Conv": {"int8": 25}}``."""
     counted: dict[str, Counter[str]] = {}
     for layer in layers:
         if layer.role is not None:
@@ -150,7 +150,7 @@ def precisions(layers: Iterable[Layer]) -> dict[str, dict[str, int]]:
 
 
 def layers_to_json(engines: Mapping[str, Sequence[Layer]]) -> bytes:
-    """The plan's member, from the layers of each engine's member."""
+    """Return the plan's member, from the layers of each engine's member."""
     document = {name: [asdict(layer) for layer in layers] for name, layers in engines.items()}
     return json.dumps(document, sort_keys=True).encode()
 

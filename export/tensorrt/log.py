@@ -10,7 +10,7 @@ _KEPT = 8
 
 
 class BuildLog:
-    """What a builder and a parser say.
+    """Messages of a builder and a parser.
 
     Attributes:
         logger: for the library.
@@ -36,7 +36,7 @@ class BuildLog:
         self._errors.append(error)
 
     def errors(self) -> str:
-        """The last errors, in one line; where there are none, the last warnings.
+        """Return the last errors, in one line; where there are none, the last warnings.
 
         That CUDA cannot be used is a warning to TensorRT.
         """

@@ -35,7 +35,7 @@ class MaskedAttention:
 
 
 def find(model: ModelProto) -> list[MaskedAttention]:
-    """Every masked attention of a graph, in order."""
+    """Return every masked attention of a graph, in order."""
     producers = {name: node for node in model.graph.node for name in node.output}
     return [
         attention for node in model.graph.node if (attention := _match(node, producers)) is not None

@@ -1,4 +1,4 @@
-"""What a build of engines may be told."""
+"""Options of a build of engines."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from xdecoder_rt.plan.file import Plan
 
 
 def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> dict[str, bytes]:
-    """Members of a plan that hold the kernels for some GPUs; none where there are no kernels.
+    """Return the members of a plan that hold the kernels for some GPUs; none without kernels.
 
     Args:
         plan: the portable plan, which may carry kernels.

@@ -1,4 +1,4 @@
-"""In which form masked attention enters engines as plugins: what the installed TensorRT has."""
+"""Forms in which masked attention enters engines as plugins: what the installed TensorRT has."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Plugins:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What must be registered before the engines are read."""
+        """Return what must be registered before the engines are read."""
         return () if self.launcher is None else PLUGINS
 
     @property
     def fields(self) -> Mapping[str, int]:
-        """What their nodes carry."""
+        """Return what the nodes carry."""
         return {} if self.launcher is None else {FIELD: self.launcher.number}
 
     @contextmanager
     def launching(self, report: Callable[[str], None]) -> Iterator[None]:
-        """While an engine is built.
+        """Launch plugins while an engine is built.
 
         Args:
             report: takes what goes wrong in a plugin.

@@ -37,11 +37,11 @@ class AxisRange:
 
     @classmethod
     def fixed(cls, size: int) -> AxisRange:
-        """One size."""
+        """Return the range of one size."""
         return cls(size, size, size)
 
     def plus(self, other: AxisRange) -> AxisRange:
-        """Of two axes end to end."""
+        """Return the range of two axes end to end."""
         return AxisRange(
             max(1, self.least + other.least), self.usual + other.usual, self.most + other.most
         )
@@ -63,7 +63,7 @@ Axes = Mapping[str, AxisRange]
 def profiles_of(
     graph: str, model: ModelProto, manifest: Manifest, batch: int, max_rows: int
 ) -> list[OptimizationProfile]:
-    """The profiles of a graph, the most specific first.
+    """Return the profiles of a graph, the most specific first.
 
     Args:
         graph: ``vision``, ``decode``, ``mask``, ``text`` or ``token``.
@@ -81,7 +81,7 @@ def profiles_of(
 
 
 def longest_past(manifest: Manifest) -> int:
-    """Rows that a caption's next token may follow: the latents and every draft's tokens."""
+    """Return how many rows a token may follow: the latents and every draft's tokens."""
     text, decoder = manifest.text, manifest.decoder
     tokens = text.context_length + max(LEAST_BEAMS, text.caption_beams) * CAPTION_TOKENS
     return _whole(decoder.num_queries + tokens)

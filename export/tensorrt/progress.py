@@ -68,20 +68,20 @@ class BuildProgress:
         self.interruption = number
 
     def started(self, phase: str, steps: int) -> None:
-        """A phase began, within the one before it."""
+        """Show that a phase began, within the one before it."""
         self._phases.append(phase)
         if self._bar is not None and len(self._phases) <= 2:
             self._bar.set_postfix_str(phase, refresh=False)
             self._bar.reset(total=steps)
 
     def stepped(self, phase: str, step: int) -> None:
-        """A step of a phase is done."""
+        """Show that a step of a phase is done."""
         if self._bar is not None and phase in self._phases[:2]:
             self._bar.n = step + 1
             self._bar.refresh()
 
     def finished(self, phase: str) -> None:
-        """A phase ended."""
+        """Show that a phase ended."""
         if phase in self._phases:
             self._phases.remove(phase)
 

@@ -37,7 +37,7 @@ _ALIGNED = ARGUMENT_ALIGNMENT
 
 @dataclass(frozen=True)
 class Gpu:
-    """What plugins are made for.
+    """The GPU that plugins are made for.
 
     Attributes:
         kernels: compiled for it.

@@ -33,7 +33,7 @@ class Toolchain:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """The targets as a manifest has them: ``"8.9"``."""
+        """Return the targets as a manifest has them: ``"8.9"``."""
         return tuple(f"{target // 10}.{target % 10}" for target in self.targets)
 
     @property
@@ -90,7 +90,7 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
 
 
 def supported(library: Library) -> list[int]:
-    """Compute capabilities that a library builds for without a GPU; none for TensorRT."""
+    """Return the compute capabilities that a library builds for without their GPU."""
     names = getattr(getattr(library.module, "ComputeCapability", None), "__members__", ())
     return sorted(int(match.group(1)) for name in names if (match := _TARGET.fullmatch(name)))
 

@@ -35,18 +35,18 @@ class FixedAxis:
 
     @property
     def target(self) -> int:
-        """Length of what comes out."""
+        """Return the length of what comes out."""
         return len(self.first)
 
     @property
     def taps(self) -> int:
-        """Pixels that one output reads."""
+        """Return how many pixels one output reads."""
         return len(self.weights)
 
 
 @lru_cache(maxsize=64)
 def fixed_axis(source: int, target: int, interpolation: str) -> FixedAxis:
-    """One axis of a resize from `source` to `target` pixels.
+    """Return one axis of a resize from `source` to `target` pixels.
 
     Args:
         source: pixels before, at least 1.

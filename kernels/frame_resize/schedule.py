@@ -20,7 +20,7 @@ GRID = Grid(((BlockCount("lines"),), (BlockCount("line_bytes", _BLOCK),), ()))
 def across(
     pixels: Any, pitch: int, height: int, axis: FixedAxis, first: Any, weights: Any, between: Any
 ) -> Call:
-    """Every line to its valid width.
+    """Return the launch that scales every line to its valid width.
 
     Args:
         pixels: uint8 ``[height, w, 3]``, lines of packed pixels.
@@ -48,7 +48,7 @@ def across(
 def down(
     between: Any, axis: FixedAxis, box: Letterbox, first: Any, weights: Any, frame: Any
 ) -> Call:
-    """Every column to its valid height, and zeros beside the image.
+    """Return the launch that scales every column to its valid height, zeros beside the image.
 
     Args:
         between: uint8 ``[h, valid width, 3]``.

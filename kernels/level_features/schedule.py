@@ -1,4 +1,4 @@
-"""How the level shrink is launched: no Triton, no PyTorch."""
+"""The launch of the level shrink: no Triton, no PyTorch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIPELINE_STAGES = 3
 
 
 def constants(element: str) -> dict[str, Constant]:
-    """Constants of the kernel for an element type: ``fp16``, ``bf16`` or ``fp32``."""
+    """Return the constants of the kernel for an element type: ``fp16``, ``bf16`` or ``fp32``."""
     return {
         "ROWS": TILE_ROWS,
         "COLUMNS": TILE_COLUMNS,
@@ -43,7 +43,7 @@ def call(
     weights: Any,
     outs: list[Any],
 ) -> Call:
-    """The launch, over tensors or device addresses.
+    """Return the launch, over tensors or device addresses.
 
     Args:
         element: ``fp16``, ``bf16`` or ``fp32``: the type of the map, the weights and the outputs.

@@ -12,7 +12,7 @@ _STRIDES = ("stride_b", "stride_c", "stride_h")
 
 
 def specs() -> list[KernelSpec]:
-    """For every element type a form for maps of aligned rows, and one for any.
+    """Return for every element type a form for maps of aligned rows, and one for any.
 
     Rows are aligned where the width and all strides are multiples of 16. Both take maps whose
     columns are neighbours in memory.

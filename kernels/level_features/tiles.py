@@ -1,4 +1,4 @@
-"""How the output of the level shrink is cut into tiles, and the weights that each tile needs.
+"""Tiles of the output of the level shrink, and the weights that each tile needs.
 
 A tile is a few rows and columns of one level. Its values depend on a band of source rows and a
 band of source columns, so beside the bands it needs two small dense blocks of the resize
@@ -107,7 +107,7 @@ def _cut(
 
 @lru_cache(maxsize=64)
 def tile_plan(size: tuple[int, int], sizes: tuple[tuple[int, int], ...]) -> TilePlan:
-    """The tiles of the shrink of a map of ``size`` to the levels' ``sizes``.
+    """Return the tiles of the shrink of a map of ``size`` to the levels' ``sizes``.
 
     Raises:
         ArgumentError: there are not three levels, or a length is below 1.

@@ -18,7 +18,7 @@ def masked_attention(
     mask_features: Tensor,
     schedule: Schedule | None = None,
 ) -> Tensor:
-    """:func:`~xdecoder_rt.kernels.masked_attention.reference.masked_attention` by the kernels.
+    """Compute :func:`reference.masked_attention` by the kernels.
 
     All of one floating type, with any strides. The mask logits of fp32 inputs are exact fp32
     products; those of fp16 and bf16 are accumulated in fp32.
@@ -42,7 +42,7 @@ def masked_attention(
 def attention_under_mask(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, schedule: Schedule | None = None
 ) -> Tensor:
-    """The same with a mask that exists.
+    """Compute masked attention with a mask that exists.
 
     Args:
         query: ``[B, heads, Q, d]``.

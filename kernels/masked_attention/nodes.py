@@ -35,7 +35,7 @@ def call_of(
     capability: tuple[int, int],
     addresses: Mapping[str, int],
 ) -> Call:
-    """The launch of a node.
+    """Return the launch of a node.
 
     Args:
         node: :data:`BITS` or :data:`ATTEND`.

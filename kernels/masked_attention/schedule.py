@@ -1,4 +1,4 @@
-"""Which masked-attention kernels run, with which tiles, over what: no Triton, no PyTorch.
+"""Schedules of masked attention: kernels, tiles and launches; no Triton, no PyTorch.
 
 The launches are described once (:func:`calls`) and made by PyTorch on tensors
 (:mod:`xdecoder_rt.kernels.masked_attention.launch`) or by pycuda on addresses
@@ -49,12 +49,12 @@ class Problem:
 
     @property
     def words(self) -> int:
-        """Words of 32 bits in a row of bits."""
+        """Return the number of 32-bit words in a row of bits."""
         return -(-self.keys // BITS_ALIGNMENT) * (BITS_ALIGNMENT // 32)
 
     @property
     def rows(self) -> int:
-        """Rows of the output."""
+        """Return the number of rows of the output."""
         return self.batch * self.heads * self.queries
 
 
@@ -101,7 +101,7 @@ REGISTERS = 255
 
 @dataclass(frozen=True)
 class DeviceTraits:
-    """What of a GPU decides a schedule.
+    """Traits of a GPU that decide a schedule.
 
     Attributes:
         multiprocessors: how many it has.
@@ -113,12 +113,12 @@ class DeviceTraits:
 
 
 def has_tensor_cores(element: str, capability: tuple[int, int]) -> bool:
-    """Whether Triton forms products of an element type on tensor cores; fp32 is kept exact."""
+    """Return whether Triton forms products of a type on tensor cores; fp32 is kept exact."""
     return element != "fp32" and capability >= (8, 0)
 
 
 def choose(problem: Problem, device: DeviceTraits) -> Schedule:
-    """The schedule for a device.
+    """Return the schedule for a device.
 
     Small blocks skip more tiles and fill a chip sooner, large ones read keys and values less often;
     the choice was measured on an H200 (docs/kernels.md).
@@ -133,7 +133,7 @@ def choose(problem: Problem, device: DeviceTraits) -> Schedule:
 
 
 def splits(problem: Problem, tiles: Tiles, multiprocessors: int) -> int:
-    """Parts of the keys that give every multiprocessor enough programs, a power of two."""
+    """Return the parts of the keys, a power of two, that keep every multiprocessor busy."""
     programs = problem.batch * problem.heads * -(-problem.queries // tiles.query)
     enough = -(-ENOUGH_PROGRAMS * multiprocessors // programs)
     most = max(1, -(-problem.keys // tiles.key) // LEAST_SPLIT)
@@ -141,7 +141,7 @@ def splits(problem: Problem, tiles: Tiles, multiprocessors: int) -> int:
 
 
 def workspace(problem: Problem, schedule: Schedule) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shapes and types (``int32``, ``float32``) of what the launches need besides the output."""
+    """Return shapes and types (``int32``, ``float32``) of the launches' own memory."""
     shapes: dict[str, tuple[tuple[int, ...], str]] = {
         "bits": ((problem.batch, problem.queries, problem.words), "int32")
     }
@@ -165,24 +165,24 @@ class Operand:
 
 
 def precision(element: str) -> str:
-    """How products are formed: exactly in fp32, on tensor cores otherwise."""
+    """Return how products are formed: exactly in fp32, on tensor cores otherwise."""
     return "ieee" if element == "fp32" else "tf32"
 
 
 def power_of_two(size: int, least: int = 16) -> int:
-    """The smallest power of two that holds a size."""
+    """Return the smallest power of two that holds a size."""
     return max(least, 1 << (size - 1).bit_length())
 
 
 def channel_tile(channels: int, tiles: Tiles) -> int:
-    """Channels of a step of the mask product."""
+    """Return the number of channels of a step of the mask product."""
     return min(64 if tiles == BITS else 32, power_of_two(channels))
 
 
 def calls(
     problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
 ) -> list[Call]:
-    """The launches of masked attention, in order.
+    """Return the launches of masked attention, in order.
 
     Args:
         problem: the sizes.
@@ -203,7 +203,7 @@ def calls(
 
 
 def bits_grid(tiles: Tiles) -> Grid:
-    """The grid of ``open_bits`` and ``pack``."""
+    """Return the grid of ``open_bits`` and ``pack``."""
     return Grid(
         (
             (BlockCount("padded_keys", tiles.key),),
@@ -214,7 +214,7 @@ def bits_grid(tiles: Tiles) -> Grid:
 
 
 def attend_grid(tiles: Tiles) -> Grid:
-    """The grid of ``attend``."""
+    """Return the grid of ``attend``."""
     return Grid(
         (
             (BlockCount("queries", tiles.query),),
@@ -239,7 +239,7 @@ def _sizes(problem: Problem, schedule: Schedule | None = None) -> dict[str, int]
 
 
 def bits_call(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand]) -> Call:
-    """The launch that makes the bits, of :func:`calls`."""
+    """Return the launch that makes the bits, of :func:`calls`."""
     values: dict[str, Any] = {
         "bits": operands["bits"].data,
         "queries": problem.queries,
@@ -275,12 +275,12 @@ def bits_call(problem: Problem, schedule: Schedule, operands: Mapping[str, Opera
 
 
 def pack_constants(logits: bool) -> dict[str, Constant]:
-    """Constants of ``pack``."""
+    """Return the constants of ``pack``."""
     return {"QUERY_TILE": PACK.query, "KEY_TILE": PACK.key, "LOGITS": logits}
 
 
 def bits_constants(element: str, channels: int, tiles: Tiles) -> dict[str, Constant]:
-    """Constants of ``open_bits``."""
+    """Return the constants of ``open_bits``."""
     return {
         "QUERY_TILE": tiles.query,
         "KEY_TILE": tiles.key,
@@ -290,7 +290,7 @@ def bits_constants(element: str, channels: int, tiles: Tiles) -> dict[str, Const
 
 
 def attend_constants(element: str, width: int, tiles: Tiles, split: bool) -> dict[str, Constant]:
-    """Constants of ``attend``; without a split, the parts' tensors are constants: none."""
+    """Return the constants of ``attend``; without a split the parts' tensors are None."""
     constants: dict[str, Constant] = {
         "WIDTH": width,
         "WIDTH_TILE": power_of_two(width),
@@ -304,7 +304,7 @@ def attend_constants(element: str, width: int, tiles: Tiles, split: bool) -> dic
 
 
 def combine_constants(width: int) -> dict[str, Constant]:
-    """Constants of ``combine``."""
+    """Return the constants of ``combine``."""
     return {"WIDTH": width, "WIDTH_TILE": power_of_two(width), "ROW_TILE": COMBINE_ROWS}
 
 
@@ -317,7 +317,7 @@ def _strides(letter: str, axes: str, operand: Operand) -> dict[str, int]:
 def attend_call(
     problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
 ) -> Call:
-    """The launch that attends under the bits, of :func:`calls`."""
+    """Return the launch that attends under the bits, of :func:`calls`."""
     split = schedule.splits > 1
     tiles = -(-problem.keys // schedule.tiles.key)
     query, key, value = (operands[name] for name in ("query", "key", "value"))

@@ -24,7 +24,7 @@ _FP32 = frozenset(("tops", "totals", "parts"))
 
 
 def specs(capability: tuple[int, int]) -> list[KernelSpec]:
-    """Every form that plans use on GPUs of a compute capability."""
+    """Return every form that plans use on GPUs of a compute capability."""
     forms = [_pack("u8", False)]
     for element in ELEMENTS:
         tensor_cores = plan.has_tensor_cores(element, capability)

@@ -41,7 +41,7 @@ def mask_logits(
     CHANNEL_TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Mask logits of a tile, fp32 ``[QUERY_TILE, KEY_TILE]``."""
+    """Return the mask logits of a tile, fp32 ``[QUERY_TILE, KEY_TILE]``."""
     channel = tl.arange(0, CHANNEL_TILE)
     logits = tl.zeros((QUERY_TILE, KEY_TILE), dtype=tl.float32)
     for start in range(0, channels, CHANNEL_TILE):
@@ -80,7 +80,7 @@ def open_bits(
     CHANNEL_TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Where the product of mask embeddings and mask features is not negative, a bit a position.
+    """Pack a bit a position: where mask embeddings by mask features are not negative.
 
     Bit ``n % 32`` of ``bits[b, q, n // 32]`` says that query q may see key n; bits past the last
     key are clear. Grid: key tiles of the padded words, query tiles, batch.
@@ -128,7 +128,7 @@ def pack(
     KEY_TILE: tl.constexpr,
     LOGITS: tl.constexpr,
 ):
-    """The bits of :func:`open_bits` from a mask that exists: logits, or bytes where 0 forbids.
+    """Pack the bits of :func:`open_bits` from a mask that exists: logits, or bytes (0 forbids).
 
     Grid: key tiles of the padded words, query tiles, batch.
     """
@@ -155,7 +155,7 @@ def pack(
 
 @triton.jit
 def weighed(scores, top):
-    """Weights of a tile against the new row maxima, and what older sums shrink by."""
+    """Return weights of a tile against the new row maxima, and what older sums shrink by."""
     highest = tl.maximum(top, tl.max(scores, axis=-1))
     # A row that has seen nothing yet has a maximum of -inf; the difference must not be NaN.
     base = tl.where(highest == float("-inf"), 0.0, highest)
@@ -196,7 +196,7 @@ def attend(
     SPLIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Attention of a block of queries of one head over the key tiles that its bits open.
+    """Attend from a block of queries of one head over the key tiles that its bits open.
 
     ``scale`` is log2(e) / sqrt(width): the softmax is in powers of two. With ``SPLIT`` the program
     handles ``split_tiles`` key tiles, and ``out`` gets fp32 sums ``[splits, B, heads, Q, width]``

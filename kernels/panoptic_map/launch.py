@@ -15,7 +15,7 @@ from xdecoder_rt.masks.resample import Axis, mask_axis
 
 
 def owners(mask_logits: Tensor, rows: Axis, columns: Axis, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`~xdecoder_rt.kernels.panoptic_map.reference.owners` by the kernel.
+    """Compute :func:`reference.owners` by the kernel.
 
     Args:
         mask_logits: ``[K, h, w]``.
@@ -65,7 +65,7 @@ def panoptic(
     is_thing: npt.NDArray[np.bool_],
     overlap_threshold: float,
 ) -> tuple[Tensor, tuple[MapSegment, ...]]:
-    """Map and segments of :func:`xdecoder_rt.masks.postprocess.panoptic`, the map on the device.
+    """Compute :func:`xdecoder_rt.masks.postprocess.panoptic`, the map on the device.
 
     Only the counts, three integers a mask, come to the host between the two kernels.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 def owners(
     mask_logits: Tensor, rows: Tensor, columns: Tensor, scores: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The rule of :func:`xdecoder_rt.masks.postprocess.panoptic` up to the choice of segments.
+    """Apply :func:`xdecoder_rt.masks.postprocess.panoptic` up to the choice of segments.
 
     Args:
         mask_logits: ``[K, h, w]``.

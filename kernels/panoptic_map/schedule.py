@@ -29,7 +29,7 @@ def own(
     counts: Any,
     sizes: dict[str, int],
 ) -> Call:
-    """Owners of pixels.
+    """Return the launch that finds the owners of pixels.
 
     Args:
         element: type of the mask logits.
@@ -54,7 +54,7 @@ def own(
 
 
 def relabel(winners: Any, ids: Any, pixels: int) -> Call:
-    """Ids in place of owners.
+    """Return the launch that puts ids in place of owners.
 
     Args:
         winners: int32, ``pixels`` of them, overwritten.

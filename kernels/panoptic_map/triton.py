@@ -42,7 +42,7 @@ def own(
     ROW_CHUNK: tl.constexpr,
     COLUMN_CHUNK: tl.constexpr,
 ):
-    """Owners of a tile of pixels, and its part of the counts.
+    """Compute the owners of a tile of pixels, and its part of the counts.
 
     ``winners`` and ``counts`` are as in the reference; ``counts`` is added to. ``shifts`` is
     -log(score): the largest score x probability is the smallest shift + softplus(-logit).

@@ -1,4 +1,4 @@
-"""What a backend is: graphs that take and return values, and nothing of the model.
+"""Protocols of backends: graphs that take and return values, and nothing of the model.
 
 A *value* is whatever a backend keeps arrays in, on its own device. Values go from one graph of a
 backend into another without visiting the host; only :meth:`Backend.to_numpy` brings them out.
@@ -103,7 +103,7 @@ classes are things and the overlap threshold to the map ``[H, W]`` and its segme
 
 @runtime_checkable
 class DeviceBackend(Protocol):
-    """What a backend with a device of its own can do besides being a :class:`Backend`.
+    """Abilities of a backend with a device of its own, beside those of a :class:`Backend`.
 
     Attributes:
         scales_frames: whether :meth:`frame` scales.
@@ -125,7 +125,7 @@ class DeviceBackend(Protocol):
         """
 
     def picture(self, image: object) -> Any | None:
-        """An image that is on the device already, or None.
+        """Return an image that is on the device already as a picture, or None.
 
         Returns:
             Something with the ``shape`` ``(height, width, 3)``, for :meth:`frame`.
@@ -135,7 +135,7 @@ class DeviceBackend(Protocol):
         """
 
     def frame(self, picture: Any, box: Letterbox, interpolation: str) -> Value:
-        """A picture laid into a network input: ``(1, H, W, 3)``.
+        """Return a picture laid into a network input: ``(1, H, W, 3)``.
 
         Args:
             picture: uint8 ``[h, w, 3]`` on the host, or what :meth:`picture` gave.

@@ -95,7 +95,7 @@ class OnnxRuntimeBackend:
         return {name: value.numpy() for name, value in values.items()}
 
     def close(self) -> None:
-        """Sessions end with the graphs that hold them."""
+        """Release nothing: sessions end with the graphs that hold them."""
 
 
 def _wrap(array: Array) -> ort.OrtValue:

@@ -548,7 +548,9 @@ def test_ahead_of_time_plugins_come_first(monkeypatch: pytest.MonkeyPatch) -> No
     flags = SimpleNamespace(STRONGLY_TYPED=1, PREFER_AOT_PYTHON_PLUGINS=2)
     trt.NetworkDefinitionCreationFlag = flags  # type: ignore[attr-defined]
     registered: list[Any] = []
-    monkeypatch.setattr(plugins.quick_plugin, "register", lambda *given: registered.append(given))
+    monkeypatch.setattr(
+        plugins.quick_plugin, "register_quick_plugins", lambda *given: registered.append(given)
+    )
     quick = SimpleNamespace(aot_impl=None)
     imports: Callable[[str], Any] = {"tensorrt.plugin": quick}.__getitem__
     monkeypatch.setattr(plugins, "import_module", imports)

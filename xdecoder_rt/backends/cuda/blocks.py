@@ -90,7 +90,7 @@ class BlockPool:
             raise
 
     def take(self) -> Lease:
-        """A block that nobody uses. The context is current.
+        """Lend a block that nobody uses. The context is current.
 
         Raises:
             BackendError: all are in use and there is no room for another.
@@ -108,7 +108,7 @@ class BlockPool:
 
     @property
     def bytes(self) -> int:
-        """Of all blocks."""
+        """Return the bytes of all blocks."""
         return len(self._blocks) * self._size
 
     def close(self) -> None:

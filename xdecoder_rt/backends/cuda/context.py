@@ -98,15 +98,15 @@ class CudaContext:
         self.driver.Context.pop()
 
     def stream(self) -> Any:
-        """A new stream, independent of the default one."""
+        """Return a new stream, independent of the default one."""
         return self.driver.Stream(_NON_BLOCKING)
 
     def event(self) -> Any:
-        """A new event, for order and not for time."""
+        """Return a new event, for order and not for time."""
         return self.driver.Event(self.driver.event_flags.DISABLE_TIMING)
 
     def memory(self, size: int) -> Any:
-        """Device memory of `size` bytes; ``int()`` of it is its address, ``free()`` releases it.
+        """Allocate `size` bytes; ``int()`` of the result is its address, ``free()`` releases it.
 
         Raises:
             BackendError: there is no room.
@@ -123,7 +123,7 @@ class CudaContext:
             ) from error
 
     def pinned(self, size: int) -> npt.NDArray[np.uint8]:
-        """Page-locked host memory, from which copies run beside the CPU; see :func:`unpin`."""
+        """Return page-locked host memory; copies from it run beside the CPU. See :func:`unpin`."""
         array: npt.NDArray[np.uint8] = self.driver.pagelocked_empty(size, np.uint8)
         return array
 

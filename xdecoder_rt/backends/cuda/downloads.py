@@ -24,7 +24,7 @@ class _Window:
 
 
 class Downloads:
-    """Copies values to the host, from any thread.
+    """Downloader of values to the host, from any thread.
 
     Args:
         cuda: the context.
@@ -42,7 +42,7 @@ class Downloads:
         self._windows.put(self._window())
 
     def read(self, value: DeviceValue) -> npt.NDArray[Any]:
-        """A value as an array of its own. Waits until it is written."""
+        """Return a value as an array of its own, when it is written."""
         lease = value.lease
         start, size = value.address - lease.block.address, value.size
         if lease.used > TOGETHER:

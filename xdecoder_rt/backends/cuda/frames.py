@@ -101,7 +101,7 @@ class DeviceFrame:
 
 
 def device_picture(image: Any) -> DevicePicture | None:
-    """An image as a picture on the device, or None where it is on the host.
+    """Return an image as a picture on the device, or None where it is on the host.
 
     Raises:
         ImageError: it is on the device and not uint8 RGB.

@@ -57,7 +57,7 @@ class Capturer:
         self.available = self._driver is not None
 
     def capture(self, stream: Any, work: Callable[[], None]) -> CapturedGraph:
-        """What `work` queues on `stream`, as a graph; nothing of it runs yet.
+        """Return what `work` queues on `stream` as a graph; nothing of it runs yet.
 
         Only calls of this thread are held to what capturing allows: others may allocate meanwhile.
         The context is current.

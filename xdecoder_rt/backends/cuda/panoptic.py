@@ -89,7 +89,7 @@ class _Desk:
         self._cuda.driver.memcpy_htod_async(self.address[name], area, self.stream)
 
     def down(self, name: str, count: int) -> npt.NDArray[np.int32]:
-        """The first integers of an array of the device; waits for all that is queued."""
+        """Return the first integers of an array of the device, when all that is queued is over."""
         area = self.bytes[name][: 4 * count]
         self._cuda.driver.memcpy_dtoh_async(area, self.address[name], self.stream)
         self.stream.synchronize()
@@ -127,7 +127,7 @@ class PanopticMaps:
         is_thing: npt.NDArray[np.bool_],
         overlap_threshold: float,
     ) -> Map:
-        """The map and segments of :func:`xdecoder_rt.masks.postprocess.panoptic`.
+        """Compute the map and segments of :func:`xdecoder_rt.masks.postprocess.panoptic`.
 
         Args:
             scores: ``[K]``, positive, K at least 1.

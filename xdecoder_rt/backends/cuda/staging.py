@@ -23,7 +23,7 @@ class DeviceInput(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the input."""
+        """Return the shape of the input."""
 
     is_borrowed: bool
 
@@ -32,7 +32,7 @@ class DeviceInput(Protocol):
 
 
 class Staging:
-    """Where the host-fed inputs of one stream go.
+    """Memory for the host-fed inputs of one stream.
 
     It is allocated with the first call, for the largest shapes of the inputs that come from the
     host; which these are does not change from call to call.

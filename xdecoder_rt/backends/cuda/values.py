@@ -30,7 +30,7 @@ class Element:
     stored: np.dtype[Any]
 
     def to_host(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Stored elements as NumPy knows them; bfloat16 becomes float32."""
+        """Return stored elements as NumPy knows them; bfloat16 becomes float32."""
         if self.name != "bf16":
             return stored
         return (stored.astype(np.uint32) << 16).view(np.float32)
@@ -77,17 +77,17 @@ class DeviceValue:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the bytes of the array."""
         return bytes_of(self.shape, self.element)
 
 
 def bytes_of(shape: Sequence[int], element: Element) -> int:
-    """Of a contiguous array."""
+    """Return the bytes of a contiguous array."""
     return prod(shape) * element.stored.itemsize
 
 
 def packed_offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
-    """Offsets of aligned arrays one after another, and the bytes of them all.
+    """Return the offsets of aligned arrays one after another, and the bytes of them all.
 
     An empty array gets an address too: it may not be null.
     """

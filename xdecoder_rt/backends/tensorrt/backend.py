@@ -198,7 +198,7 @@ class TensorRTBackend:
         return {name: self.to_numpy(value) for name, value in values.items()}
 
     def picture(self, image: object) -> DevicePicture | None:
-        """An image with ``__cuda_array_interface__`` or, on a GPU, DLPack; None for others.
+        """Return a device image (``__cuda_array_interface__``, DLPack) as a picture, or None.
 
         Raises:
             ImageError: it is on the device and not uint8 RGB.
@@ -208,7 +208,7 @@ class TensorRTBackend:
     def frame(
         self, picture: DevicePicture | npt.NDArray[np.uint8], box: Letterbox, interpolation: str
     ) -> DeviceFrame | ScaledFrame:
-        """A picture laid into a network input, on the device.
+        """Return a picture laid into a network input, on the device.
 
         One that has its size already is copied there: waiting until the network has read it, so
         that its owner may write again, would take longer.

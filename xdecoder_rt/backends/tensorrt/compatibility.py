@@ -1,4 +1,4 @@
-"""Whether a plan runs on this machine, told before TensorRT sees a byte of it.
+"""Checks that a plan runs on this machine, before TensorRT sees a byte of it.
 
 A TensorRT engine runs with the version that built it, on the compute capabilities that it was
 built for. What TensorRT says of any other is a line in its log, or a crash.
@@ -15,7 +15,7 @@ from xdecoder_rt.plan.manifest import Manifest
 
 
 def rebuild(backend: str) -> str:
-    """How a device makes its own plan."""
+    """Return the advice by which a device makes its own plan."""
     return (
         "build the plan again on this machine: "
         f"xdecoder-rt build --plan PORTABLE.plan --backend {backend} -o FILE.plan"

@@ -112,7 +112,7 @@ class Lane:
         return context
 
     def output_sizes(self, profile: EngineProfile) -> list[int]:
-        """Bytes of each output at the profile's largest shapes."""
+        """Return the bytes of each output at the profile's largest shapes."""
         outputs = self._outputs(profile, dict(profile.most))
         types = self._signature.outputs
         return [bytes_of(shape, types[port]) for port, shape in outputs.shapes.items()]

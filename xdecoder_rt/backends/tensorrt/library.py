@@ -62,7 +62,7 @@ class Library:
 
     @property
     def runtime(self) -> Any:
-        """The library's ``Runtime``, made on first need: it wants a current CUDA context.
+        """Return the library's ``Runtime``, made on first need: it wants a current CUDA context.
 
         Raises:
             BackendError: it cannot be made.
@@ -73,7 +73,7 @@ class Library:
         return self._runtime
 
     def note(self, message: str) -> None:
-        """Add to what is said."""
+        """Add a message to the log."""
         self._messages.append(message)
 
     def take_log(self) -> str:
@@ -91,7 +91,7 @@ class Library:
 def starting(
     error: type[XDecoderError], library: str, take_log: Callable[[], str]
 ) -> Iterator[None]:
-    """Around the making of a ``Runtime`` or a ``Builder``: say why there is none.
+    """Say why there is none, around the making of a ``Runtime`` or a ``Builder``.
 
     Args:
         error: what to raise.
@@ -138,7 +138,7 @@ def load_module(backend: str) -> ModuleType:
 
 
 def extra_of(backend: str) -> str:
-    """The extra that installs what a backend needs on this machine."""
+    """Return the extra that installs what a backend needs on this machine."""
     if backend == "tensorrt" and _JETPACK.exists():
         return "jetson"
     # With hyphens: pip before 23.3 does not find an extra that is asked for with underscores.
@@ -146,7 +146,7 @@ def extra_of(backend: str) -> str:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The numbers of a version: ``10.3.0.post1`` gives (10, 3, 0)."""
+    """Return the numbers of a version: ``10.3.0.post1`` gives (10, 3, 0)."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, match.group().split("."))) if match else ()
 

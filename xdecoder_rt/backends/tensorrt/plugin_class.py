@@ -24,13 +24,13 @@ FIELD = "kernels"
 
 
 class NodeKernels(Protocol):
-    """What launches nodes; see :class:`xdecoder_rt.backends.tensorrt.plugins.PluginKernels`."""
+    """Launcher of nodes; see :class:`xdecoder_rt.backends.tensorrt.plugins.PluginKernels`."""
 
     number: int
     report: Callable[[str], None]
 
     def prepare(self, node: str, shapes: Sequence[Sequence[int]], element: str) -> PreparedCall:
-        """The launch of a node over sizes, its kernel loaded."""
+        """Return the launch of a node over sizes, its kernel loaded."""
 
 
 class NumberFields:
@@ -57,7 +57,7 @@ class NumberFields:
 
 
 def read_numbers(fields: Any) -> dict[str, int]:
-    """What :class:`NumberFields` wrote, or a parser made of a node's attributes."""
+    """Return the numbers that :class:`NumberFields` wrote, or a parser read from a node."""
     return {field.name: int(field.data[0]) for field in fields}
 
 
@@ -76,7 +76,7 @@ def _reported(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
-    """The class of the plugins, made with a node and its kernels."""
+    """Return the class of the plugins, which is made with a node and its kernels."""
 
     class Plugin(
         trt.IPluginV3,  # type: ignore[misc]
@@ -139,7 +139,7 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
             return bool(tensor.type == (trt.DataType.INT32 if is_bits else first.type))
 
         def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-            """Nothing depends on a profile."""
+            """Ignore the profile: nothing depends on it."""
 
         # ---- running ----
 
@@ -147,7 +147,7 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
             return self.clone()
 
         def set_tactic(self, tactic: int) -> None:
-            """There is one."""
+            """Ignore the tactic: there is one."""
 
         def get_fields_to_serialize(self) -> Any:
             return self._fields.collection

@@ -94,7 +94,7 @@ class PluginKernels:
                 compiled.form(self._call(node, _smallest_shapes(spec), spec.element))
 
     def prepare(self, node: str, shapes: Sequence[Sequence[int]], element: str) -> PreparedCall:
-        """The launch of a node over sizes, its kernel loaded.
+        """Return the launch of a node over sizes, its kernel loaded.
 
         Args:
             node: which.
@@ -152,7 +152,7 @@ _offer_lock = threading.RLock()
 
 
 def has_plugins(module: Any) -> bool:
-    """Whether a TensorRT has such plugins."""
+    """Return whether a TensorRT has such plugins."""
     return all(hasattr(module, name) for name in _CLASSES)
 
 

@@ -1,4 +1,4 @@
-"""What an engine takes and gives: names, element types, and the shapes that its profiles allow."""
+"""Signatures of engines: names, element types, and the shapes that their profiles allow."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class EngineProfile:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it allows one shape an input."""
+        """Return whether it allows one shape an input."""
         return self.least == self.most
 
     def admits(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether every input is in its range."""
+        """Return whether every input is in its range."""
         return all(
             len(shape) == len(self.least[name])
             and all(
@@ -93,7 +93,7 @@ class Signature:
         return cls(ports[True], ports[False], tuple(profiles))
 
     def profile(self, name: str, shapes: Mapping[str, Shape]) -> EngineProfile:
-        """The first profile that admits shapes of inputs.
+        """Return the first profile that admits shapes of inputs.
 
         Raises:
             BackendError: none does.
