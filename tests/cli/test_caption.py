@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,9 +116,15 @@ class TestRegions:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        from xdecoder_rt.questions import refer as grounding
+        from xdecoder_rt.masks import postprocess
 
-        monkeypatch.setattr(grounding, "_mask", lambda mask: np.zeros_like(mask, np.bool_))
+        form = postprocess.binary_masks
+
+        def empty_masks(*arguments: Any, **options: Any) -> postprocess.BinaryMasks:
+            formed = form(*arguments, **options)
+            return replace(formed, masks=np.zeros_like(formed.masks))
+
+        monkeypatch.setattr(postprocess, "binary_masks", empty_masks)
         assert caption(photo, "--region", "the red mug") == 1
         assert "'the red mug'" in the_error(capsys)
 
