@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt import Engine
-from xdecoder_rt.backends.cuda.context import pop_unknown_to_pycuda
+from xdecoder_rt.backends.cuda import context
 from xdecoder_rt.errors import ArgumentError, ImageError
 from xdecoder_rt.image import Letterbox
 
@@ -192,7 +192,7 @@ def test_a_closed_engine_leaves_the_context_of_its_caller(gpu: Gpu, plan: Path) 
     gpu.driver.Context.pop()
     assert not gpu.context_state()[0]
     own.push()
-    pop_unknown_to_pycuda()
+    context.pop_unknown_to_pycuda()
     own.detach()
 
 
