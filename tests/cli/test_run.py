@@ -13,6 +13,7 @@ from PIL import Image
 
 from xdecoder_rt import Engine
 from xdecoder_rt.cli import main
+from xdecoder_rt.plan.manifest import Manifest
 
 
 @pytest.fixture
@@ -135,16 +136,9 @@ def test_a_plan_without_the_task_says_how_to_build_it(
     options: list[str],
     task: str,
     photo: Path,
-    tiny_plan: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    altered: Callable[[Callable[[Manifest], Manifest]], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    begin = Engine.__init__
-
-    def lacking(self: Engine, *arguments: object, **keywords: object) -> None:
-        begin(self, *arguments, **keywords)  # type: ignore[arg-type]
-        self.manifest = dataclasses.replace(self.manifest, tasks=("segment",))
-
-    monkeypatch.setattr(Engine, "__init__", lacking)
-    assert main([command, str(photo), *options, "--plan", str(tiny_plan)]) == 1
+    plan = altered(lambda manifest: dataclasses.replace(manifest, tasks=("segment",)))
+    assert main([command, str(photo), *options, "--plan", str(plan)]) == 1
     assert f"--tasks segment,{task}" in the_error(capsys)
