@@ -81,6 +81,12 @@ def without_times(summary: dict[str, Any]) -> dict[str, Any]:
     return {**summary, **left}
 
 
+def without_sizes(summary: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what TensorRT-RTX's builder decides anew in every build: layers and their code."""
+    graphs = [{**graph, "size": None, "layers": None} for graph in summary["graphs"]]
+    return {**summary, "size": None, "graphs": graphs}
+
+
 @pytest.mark.slow
 def test_a_checkpoint(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = ("segment", "refer")
@@ -164,7 +170,7 @@ def test_engines(tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     document = by_command(
         capsys, tmp_path / "command.plan", "--plan", tiny_plan, "--size", "64x64", *arguments
     )
-    assert without_times(summary.to_dict()) == document
+    assert without_times(without_sizes(summary.to_dict())) == without_sizes(document)
     assert document["targets"] == ["8.6", "8.9"]
     assert document["backend_version"] == summary.manifest.backend_version
 

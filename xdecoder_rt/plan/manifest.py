@@ -177,7 +177,7 @@ class DecoderInfo:
 
 @dataclass(frozen=True)
 class TextInfo:
-    """The text encoder, and how words become embeddings.
+    """How words become embeddings.
 
     Attributes:
         context_length: tokens of a text, start and end included.
