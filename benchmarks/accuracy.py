@@ -1,6 +1,7 @@
 """Accuracy of a plan on labelled folders: a Markdown table and the figures as JSON.
 
-    python benchmarks/accuracy.py model.plan data/workcell_val data/clipart_val -o docs/accuracy.md
+    python benchmarks/accuracy.py model.plan data/workcell_val data/clipart_val \\
+        -o docs/accuracy.md --json benchmarks/results/accuracy.json
 
 Every folder is asked for its whole vocabulary and all its texts; the scores are those of
 ``xdecoder-rt eval``, with a dash where a folder or the plan lacks what a score needs.
@@ -19,7 +20,7 @@ from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.evaluate import evaluate
-from xdecoder_rt.evaluation.report import Report
+from xdecoder_rt.evaluation.report import EvaluationReport
 
 SEGMENTS = ("scenes", "items", "words asked", "PQ", "SQ", "RQ", "mIoU")
 TEXTS = (
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("plan", type=Path)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the Markdown file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also the figures")
     parser.add_argument("--limit", type=int, help="images of each folder (default all)")
     args = parser.parse_args()
     segments, texts, classes, figures = [], [], [], {}
@@ -67,8 +69,9 @@ def main() -> int:
         text += f"{table(TEXTS, texts)}\n"
     with atomic_writer(args.output) as file:
         file.write((text + "\n".join(classes)).encode())
-    with atomic_writer(args.output.with_suffix(".json")) as file:
-        file.write(json.dumps(figures, indent=1).encode() + b"\n")
+    if args.json:
+        with atomic_writer(args.json) as file:
+            file.write(json.dumps(figures, indent=1).encode() + b"\n")
     print(text)
     return 0
 
@@ -78,12 +81,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def segment_cells(words: int, report: Report) -> list[str]:
+def segment_cells(words: int, report: EvaluationReport) -> list[str]:
     counts = [str(report.items), str(words)]
     return [*counts, *scores(report.panoptic, "pq", "sq", "rq"), *scores(report.semantic, "miou")]
 
 
-def text_cells(report: Report) -> list[str]:
+def text_cells(report: EvaluationReport) -> list[str]:
     referring, retrieval, vqa = report.referring, report.retrieval, report.vqa
     return [
         str(referring.phrases) if referring else ABSENT,
@@ -101,14 +104,14 @@ def scores(section: object, *names: str) -> list[str]:
     return [ABSENT if value is None else f"{value:.1f}" for value in values]
 
 
-def extremes(name: str, report: Report) -> list[str]:
-    """The classes that it knows best and worst, in a line; none without segments."""
+def extremes(name: str, report: EvaluationReport) -> list[str]:
+    """Return the best and the worst classes in a line; nothing without segments."""
     if report.panoptic is None:
         return []
     ranked = sorted(report.panoptic.per_class.items(), key=lambda entry: -entry[1].pq)
-    best = ", ".join(f"{label} {quality.pq:.0f}" for label, quality in ranked[:BEST])
-    worst = ", ".join(label for label, quality in ranked if quality.pq == 0)
-    return [f"- {name}: best PQ: {best}; PQ 0: {worst or 'none'}\n"]
+    best_classes = ", ".join(f"{label} {quality.pq:.0f}" for label, quality in ranked[:BEST])
+    unknown_classes = ", ".join(label for label, quality in ranked if quality.pq == 0)
+    return [f"- {name}: best PQ: {best_classes}; PQ 0: {unknown_classes or 'none'}\n"]
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
@@ -66,12 +66,12 @@ PAUSE_SECONDS = 0.02
 
 
 class Subject(Protocol):
-    """What is measured."""
+    """A form that is measured."""
 
     name: str
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, float]:
-        """Panoptic ids ``[H, W]``, and the clock when the network was done."""
+        """Return panoptic ids ``[H, W]``, and the clock when the network was done."""
 
 
 class EnginePath:
@@ -130,7 +130,7 @@ class EagerPath:
         return self._panoptic(logits[0, :queries], masks).numpy(), decoded
 
     def _panoptic(self, class_logits: Tensor, mask_logits: Tensor) -> Tensor:
-        """The original's rules: ``[Q, K + 1], [Q, H, W] -> [H, W]`` int32."""
+        """Apply the original's rules: ``[Q, K + 1], [Q, H, W] -> [H, W]`` int32."""
         rules = self._manifest.postprocess
         class_logits = class_logits.clone()
         class_logits[:, -1] -= rules.void_offset
@@ -140,12 +140,12 @@ class EagerPath:
         ids = torch.zeros(mask_logits.shape[1:], dtype=torch.int32)
         if not keep.any():
             return ids
-        kept = probabilities[keep]
-        owner = (scores[keep][:, None, None] * kept).argmax(dim=0)
+        masks = probabilities[keep]
+        owner = (scores[keep][:, None, None] * masks).argmax(dim=0)
         stuff_ids: dict[int, int] = {}
         count = 0
         for row, label in enumerate(labels[keep].tolist()):
-            owned, inside = owner == row, kept[row] >= 0.5
+            owned, inside = owner == row, masks[row] >= 0.5
             mask = owned & inside
             owned_area, inside_area = owned.sum().item(), inside.sum().item()
             if not (owned_area and inside_area and mask.sum().item()):
@@ -162,7 +162,7 @@ class EagerPath:
         return ids
 
     def _embed_words(self) -> Tensor:
-        """Unit rows of the words and of the void class, means over the templates."""
+        """Return unit rows of the words and of the void class, means over the templates."""
         text = self._manifest.text
         tokenizer = ClipTokenizer.default(text.context_length)
         rows = []
@@ -176,7 +176,7 @@ class EagerPath:
 
 
 def resize_masks(mask_logits: Tensor, box: Letterbox) -> Tensor:
-    """``[1, Q, H/4, W/4]`` of the padded input to ``[Q, H, W]`` of the image."""
+    """Resize ``[1, Q, H/4, W/4]`` of the padded input to ``[Q, H, W]`` of the image."""
     cubic: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
     padded = F.interpolate(mask_logits, box.target, **cubic)
     valid = padded[:, :, : box.valid[0], : box.valid[1]]
@@ -198,7 +198,7 @@ class Times:
 def measure(
     subjects: Sequence[Subject], image: np.ndarray, iterations: int
 ) -> tuple[dict[str, Times], dict[str, np.ndarray]]:
-    """Times and panoptic ids of every subject on one image."""
+    """Return times and panoptic ids of every subject on one image."""
     times = {subject.name: Times() for subject in subjects}
     ids = {subject.name: subject(image)[0] for subject in subjects for _ in range(WARMUP)}
     for number in range(iterations):
@@ -242,11 +242,11 @@ def compare(
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The results as a Markdown table."""
+    """Return the results as a Markdown table."""
     lines = [
         f"{document['model']}, {document['words']} words known, {document['threads']} "
         f"threads, medians of {document['iterations']} interleaved rounds in milliseconds.",
-        *summary(document["machine"]).splitlines(),
+        *machine_summary(document["machine"]).splitlines(),
         "",
         "| image (height x width) | form | pre-processing and network | post-processing "
         "| end to end | times faster | same ids |",
@@ -264,23 +264,25 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def failures(document: dict[str, Any]) -> list[str]:
-    """What contradicts the claim that all subjects compute the same."""
-    found = []
+    """Return what contradicts the claim that all subjects compute the same."""
+    complaints = []
     for case in document["cases"]:
         size = "{} x {}".format(*case["image"])
         if not case["segments"]:
-            found.append(f"{size}: nothing was found, so nothing was compared; use another image")
-        found += [
+            complaints.append(
+                f"{size}: nothing was found, so nothing was compared; use another image"
+            )
+        complaints += [
             f"{size}: {name} has the ids of {case['eager']} on {100 * row['agreement']:.3f} % of "
             f"the pixels only, less than {100 * LEAST_AGREEMENT:g} %"
             for name, row in case["subjects"].items()
             if row["agreement"] < LEAST_AGREEMENT
         ]
-    return found
+    return complaints
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print and judge; the exit code."""
+    """Measure, print and judge; return the exit code."""
     torch.set_num_threads(options.threads)
     model = load_model(options.checkpoint).eval().requires_grad_(False)
     pixels = load_image(options.image)
@@ -310,17 +312,17 @@ def run(options: argparse.Namespace) -> int:
         "words": len(WORDS),
         "threads": options.threads,
         "iterations": options.iterations,
-        "machine": describe((*LIBRARIES, "torch")),
+        "machine": describe_machine((*LIBRARIES, "torch")),
         "cases": cases,
     }
     print(markdown(document))
     if options.output:
         with atomic_writer(options.output) as file:
             file.write((json.dumps(document, indent=2) + "\n").encode())
-    found = failures(document)
-    for failure in found:
+    complaints = failures(document)
+    for failure in complaints:
         print(f"error: {failure}", file=sys.stderr)
-    return int(bool(found))
+    return int(bool(complaints))
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks and measures the kernels on the GPU of this machine: one command, no network, from a plain
-# copy of the tree. Needs a GPU and a Python with torch, triton, numpy and pytest; nothing of ours
-# need be installed. Ends within --budget seconds (420) and leaves only what it writes to --output.
+# copy of the tree. Needs a GPU and a Python with torch, triton and numpy; launches of compiled
+# kernels also cuda-bindings, tests pytest and hypothesis. Nothing of ours need be installed. Ends
+# within --budget seconds (420) and leaves only what it writes to --output.
 #
 #   benchmarks/gpu.sh                              # gpu-results/gpu-DATE.json and gpu-DATE.md
 #   benchmarks/gpu.sh --output docs/gpu --quick    # a few shapes
@@ -19,10 +20,15 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# As the wheel lies, but for the compiled extension, which the kernels do not need.
+mkdir -p "$work/tree/tests"
+cp -R "$root/xdecoder_rt" "$root/benchmarks/gpu" "$work/tree"
+cp -R "$root/kernels" "$root/export" "$root/calibration" "$work/tree/xdecoder_rt"
+cp -R "$root/tests/kernels" "$root/tests/support" "$work/tree/tests"
+
 # Nothing is left behind, and nothing older takes part.
 export PYTHONDONTWRITEBYTECODE=1 TRITON_CACHE_DIR="$work/triton" TORCHINDUCTOR_CACHE_DIR="$work/inductor"
 export PYTHONPATH="$work/tree${PYTHONPATH:+:$PYTHONPATH}"
-"$python" "$root/benchmarks/gpu/layout.py" "$root" "$work/tree"
 called_from=$PWD
 # A module of the folder where one happens to be must not stand in for ours.
 cd "$work"

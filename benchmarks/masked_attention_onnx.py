@@ -23,7 +23,7 @@ from gpu.problems import Inputs, Shape, inputs
 from onnx.parser import parse_model
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import describe, summary
+from xdecoder_rt.cli.machine import describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
 
 HEADS = {"compact": (3, 65, 65), "published": (8, 513, 101)}
@@ -92,12 +92,12 @@ PARTS = {
 
 
 def model(body: str, feeds: Feeds, heads: int) -> onnx.ModelProto:
-    """A form over inputs of these sizes."""
-    given = ", ".join(f"float{list(array.shape)} {name}" for name, array in feeds.items())
+    """Return a form over inputs of these sizes."""
+    inputs = ", ".join(f"float{list(array.shape)} {name}" for name, array in feeds.items())
     text = f"""<ir_version: 10, opset_import: ["": 23, "com.microsoft": 1]>
-    masked_attention ({given}) => (float[a, b, c, d] out) {{
+    masked_attention ({inputs}) => (float[a, b, c, d] out) {{
     {body.replace("HEADS", str(heads))} }}"""
-    made = parse_model(text)
+    proto = parse_model(text)
     constants = {
         "zero": np.float32(0),
         "number": np.float32(-10000),
@@ -109,22 +109,22 @@ def model(body: str, feeds: Feeds, heads: int) -> onnx.ModelProto:
         "flat": np.array([0, 0, -1]),
         "split": np.array([0, 0, heads, -1]),
     }
-    used = {name for node in made.graph.node for name in node.input}
-    made.graph.initializer.extend(
+    used = {name for node in proto.graph.node for name in node.input}
+    proto.graph.initializer.extend(
         onnx.numpy_helper.from_array(np.asarray(value), name)
         for name, value in constants.items()
         if name in used
     )
-    del made.graph.output[0].type.tensor_type.shape.dim[:]
-    made.graph.output[0].type.tensor_type.ClearField("shape")
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
     # What a form does not read is no input.
-    for given_input in [value for value in made.graph.input if value.name not in used]:
-        made.graph.input.remove(given_input)
-    return made
+    for unread in [value for value in proto.graph.input if value.name not in used]:
+        proto.graph.input.remove(unread)
+    return proto
 
 
 def session(proto: onnx.ModelProto, threads: int) -> ort.InferenceSession:
-    """On a CPU."""
+    """Open a model on a CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # Spinning is processor time, but no work.
@@ -135,7 +135,7 @@ def session(proto: onnx.ModelProto, threads: int) -> ort.InferenceSession:
 
 
 def feeds_of(x: Inputs) -> Feeds:
-    """Inputs, the keys in both layouts."""
+    """Return the inputs by name, the keys in both layouts."""
     return {
         "query": x.query.numpy(),
         "key": x.key.transpose(-1, -2).contiguous().numpy(),
@@ -147,27 +147,27 @@ def feeds_of(x: Inputs) -> Feeds:
 
 
 def times(shape: Shape, threads: int, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of every form and part, in turns."""
+    """Return milliseconds of every form and part, in turns."""
     x = inputs(shape, DENSITY, "cpu")
     expected = x.expected().numpy()
     feeds = feeds_of(x)
     runs = {}
     for name, body in {**FORMS, **PARTS}.items():
-        made = session(model(body, feeds, shape.heads), threads)
-        fed = {value.name: feeds[value.name] for value in made.get_inputs()}
-        (out,) = made.run(None, fed)
+        form_session = session(model(body, feeds, shape.heads), threads)
+        form_feeds = {value.name: feeds[value.name] for value in form_session.get_inputs()}
+        (out,) = form_session.run(None, form_feeds)
         if name in FORMS and not np.abs(out - expected).max() <= TOLERANCE:
             raise SystemExit(f"{name} differs from the definition on {shape}")
-        runs[name] = (made, fed)
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+        runs[name] = (form_session, form_feeds)
+    milliseconds: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            made, fed = runs[name]
+            form_session, form_feeds = runs[name]
             begin = time.process_time()
-            made.run(None, fed)
-            taken[name].append(1e3 * (time.process_time() - begin))
-    return taken
+            form_session.run(None, form_feeds)
+            milliseconds[name].append(1e3 * (time.process_time() - begin))
+    return milliseconds
 
 
 def main() -> None:
@@ -186,15 +186,15 @@ def main() -> None:
     ]
     columns = []
     for shape in shapes:
-        taken = times(shape, options.threads, options.rounds)
-        columns.append({name: min(values) for name, values in taken.items()})
+        milliseconds = times(shape, options.threads, options.rounds)
+        columns.append({name: min(values) for name, values in milliseconds.items()})
         print(f"{shape.model}, {shape.keys} keys: measured", file=sys.stderr)
     heads = [f"{shape.model}, {shape.keys}" for shape in shapes]
     lines = [f"| form | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for name in (*FORMS, *PARTS):
         cells = [f"{column[name]:.2f} ({column[name] / column[PLAN]:.2f})" for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    machine = summary(describe(("onnxruntime", "onnx", "numpy")))
+    machine = machine_summary(describe_machine(("onnxruntime", "onnx", "numpy")))
     text = "\n".join(lines) + f"\n\n{machine}; {options.threads} threads\n"
     if options.output:
         with atomic_writer(options.output) as file:

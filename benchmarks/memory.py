@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import describe, summary
-from xdecoder_rt.cli.memory import measure
+from xdecoder_rt.cli.machine import describe_machine, machine_summary
+from xdecoder_rt.cli.memory import measure_memory
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.plan.file import Plan
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         {
             "backend": backend,
             "image": list(size),
-            **asdict(measure(options.plan, size, options.words, backend, options.threads)),
+            **asdict(measure_memory(options.plan, size, options.words, backend, options.threads)),
         }
         for backend in backends
         for size in IMAGE_SIZES
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         "input_sizes": [list(size) for size in manifest.input.sizes],
         "words": options.words,
         "threads": options.threads,
-        "machine": describe(),
+        "machine": describe_machine(),
         "rows": rows,
     }
     print(markdown(document))
@@ -70,11 +70,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The results as a Markdown table."""
+    """Return the results as a Markdown table."""
     lines = [
         f"{document['model']}, {document['precision']}, {document['words']} words, "
         f"{document['threads']} threads; peak resident memory in MB (10^6 bytes).",
-        *summary(document["machine"]).splitlines(),
+        *machine_summary(document["machine"]).splitlines(),
         "",
         "| backend | image (height x width) | imported | plan loaded, words embedded | segmented |",
         "| --- | --- | ---: | ---: | ---: |",

@@ -27,18 +27,18 @@ PLACES = {
 
 
 def disjoint_masks(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Mask logits of a scene cut into `count` regions, with noise."""
+    """Return mask logits of a scene cut into `count` regions, with noise."""
     centres = rng.uniform(0, SIDE, (count, 2))
     y, x = np.mgrid[:SIDE, :SIDE]
     distances = np.hypot(y - centres[:, :1, None], x - centres[:, 1:, None])
     nearest, second = np.sort(distances, axis=0)[:2]
-    others = np.where(distances == nearest, second, nearest)
-    logits = np.clip(0.8 * (others - distances), -9, 9)
+    neighbour = np.where(distances == nearest, second, nearest)
+    logits = np.clip(0.8 * (neighbour - distances), -9, 9)
     return (logits + rng.normal(0, 0.2, logits.shape)).astype(np.float32)
 
 
 def measure(call: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median and least milliseconds of one call."""
+    """Return median and least milliseconds of one call."""
     call()
     times = []
     for _ in range(repeats):
@@ -58,36 +58,36 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    kept = disjoint_masks(20, rng)
+    masks = disjoint_masks(20, rng)
     scores = rng.uniform(0.8, 1, 20).astype(np.float32)
     labels = np.arange(20)
-    queries = np.concatenate([kept, kept[::-1], rng.normal(-5, 1, (61, SIDE, SIDE))])
+    queries = np.concatenate([masks, masks[::-1], rng.normal(-5, 1, (61, SIDE, SIDE))])
     queries = queries.astype(np.float32)
     class_logits = rng.normal(0, 1, (101, 134))
     class_logits[np.arange(101), np.r_[labels, labels[::-1], np.full(61, 133)]] += 8
 
     print(f"{'output':<38}{'image':<14}{'threads':>8}{'median ms':>12}{'least ms':>10}")
-    chosen = postprocess.top_instances(class_logits, 100)
-    chosen_masks = queries[chosen.unique_queries]
+    instances = postprocess.top_instances(class_logits, 100)
+    instance_masks = queries[instances.unique_queries]
     cases: dict[str, Callable[[Letterbox, int], object]] = {
         "panoptic, 20 kept masks": lambda place, threads: postprocess.panoptic(
-            scores, labels, kept, place, np.ones(20, dtype=bool), 0.8, threads=threads
+            scores, labels, masks, place, np.ones(20, dtype=bool), 0.8, threads=threads
         ),
         "semantic, 101 queries, 133 classes": lambda place, threads: postprocess.semantic(
             class_logits, queries, place, threads=threads
         ),
-        f"instance, {len(chosen_masks)} masks, 100 results": lambda place, threads: (
-            postprocess.instance(chosen, chosen_masks, place, threads=threads)
+        f"instance, {len(instance_masks)} masks, 100 results": lambda place, threads: (
+            postprocess.instance(instances, instance_masks, place, threads=threads)
         ),
         "binary masks, 3 phrases": lambda place, threads: postprocess.binary_masks(
-            kept[:3], place, threads=threads
+            masks[:3], place, threads=threads
         ),
     }
     for size, place in PLACES.items():
         for threads in options.threads:
             for name, call in cases.items():
-                median, least = measure(partial(call, place, threads), options.repeats)
-                print(f"{name:<38}{size:<14}{threads:>8}{median:>12.2f}{least:>10.2f}")
+                median, fastest = measure(partial(call, place, threads), options.repeats)
+                print(f"{name:<38}{size:<14}{threads:>8}{median:>12.2f}{fastest:>10.2f}")
 
 
 if __name__ == "__main__":

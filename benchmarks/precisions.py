@@ -28,7 +28,7 @@ from eager import EXAMPLE, FORMATS, PAUSE_SECONDS, STUFF, WORDS, EagerPath
 
 from xdecoder_rt import Engine
 from xdecoder_rt.backends.openvino import OpenVINOBackend
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
@@ -41,7 +41,7 @@ Forms = dict[str, Callable[[], Any]]
 
 
 def plan_forms(path: str, image: np.ndarray, threads: int, stack: ExitStack) -> Forms:
-    """What runs a plan: one call a runtime and precision."""
+    """Return the forms of a plan: one call for each runtime and precision."""
     forms: Forms = {}
     cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="xdecoder-rt-"))
     backends: dict[str, Any] = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
@@ -60,14 +60,14 @@ def plan_forms(path: str, image: np.ndarray, threads: int, stack: ExitStack) -> 
 
 
 def eager_forms(checkpoint: Path, plan: str, image: np.ndarray) -> Forms:
-    """Eager PyTorch in both memory formats.
+    """Return eager PyTorch in both memory formats.
 
     Raises:
         ArgumentError: the plan holds other weights.
     """
     model = load_model(checkpoint).eval().requires_grad_(False)
-    with Plan.open(plan) as opened:
-        manifest = opened.manifest
+    with Plan.open(plan) as plan_file:
+        manifest = plan_file.manifest
     if manifest.model.weights_sha256 != weights_digest(model):
         raise ArgumentError(
             f"{plan} does not hold the weights of {checkpoint}",
@@ -79,7 +79,7 @@ def eager_forms(checkpoint: Path, plan: str, image: np.ndarray) -> Forms:
 
 
 def peer_forms(path: str, image: np.ndarray, threads: int) -> Forms:
-    """A network of one float image ``[1, 3, H, W]`` from 0 to 1; the picture has its size.
+    """Return a network of one float image ``[1, 3, H, W]`` from 0 to 1, the picture's size.
 
     Raises:
         ArgumentError: it has another size.
@@ -106,7 +106,7 @@ def peer_forms(path: str, image: np.ndarray, threads: int) -> Forms:
 
 
 def measure(forms: Forms, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of every form in every round."""
+    """Return milliseconds of every form in every round."""
     times: dict[str, list[float]] = {name: [] for name in forms}
     for form in forms.values():
         form()
@@ -135,14 +135,14 @@ def run(options: argparse.Namespace) -> None:
         if options.peer:
             forms |= peer_forms(options.peer, image, options.threads)
         times = measure(forms, options.rounds)
-    medians = {name: statistics.median(own) for name, own in times.items()}
+    medians = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
     base = min(eager, key=lambda name: medians[name]) if eager else next(iter(times))
-    print(summary(describe((*LIBRARIES, "torch"))), "\n")
+    print(machine_summary(describe_machine((*LIBRARIES, "torch"))), "\n")
     print(f"| form | ms, median | ms, least | times as fast as {base} |")
     print("| --- | ---: | ---: | ---: |")
-    for name, own in times.items():
-        ratio = statistics.median(a / b for a, b in zip(times[base], own, strict=True))
-        print(f"| {name} | {medians[name]:.1f} | {min(own):.1f} | {ratio:.2f} |")
+    for name, milliseconds in times.items():
+        ratio = statistics.median(a / b for a, b in zip(times[base], milliseconds, strict=True))
+        print(f"| {name} | {medians[name]:.1f} | {min(milliseconds):.1f} | {ratio:.2f} |")
 
 
 def main() -> int:

@@ -33,10 +33,10 @@ from torch import Tensor
 
 from xdecoder_rt import Engine
 from xdecoder_rt.backends.fallback import OpenVINOFirst
-from xdecoder_rt.cli.machine import LIBRARIES, describe
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
-from xdecoder_rt.export.conversion import cosine
+from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.image import load_image
 from xdecoder_rt.models import XDecoder, load_checkpoint, published_config
@@ -63,11 +63,11 @@ def draw(path: Path, seed: int) -> None:
     model = model.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
-        value.copy_(_drawn(name, torch.randn(value.shape, generator=generator)))
+        value.copy_(_random_value(name, torch.randn(value.shape, generator=generator)))
     save_checkpoint(path, model)
 
 
-def _drawn(name: str, noise: Tensor) -> Tensor:
+def _random_value(name: str, noise: Tensor) -> Tensor:
     """A parameter from unit noise of its shape."""
     leaf = name.rpartition(".")[2]
     if leaf == "logit_scale":
@@ -100,17 +100,17 @@ def mask_logits(engine: Engine, image: np.ndarray) -> np.ndarray:
 
 
 def words_of(engine: Engine, image: np.ndarray) -> np.ndarray:
-    """The word of every pixel, -1 for none: ids shift where a segment more or less is found."""
-    found = engine.segment(image, WORDS, stuff=STUFF)
-    labels = np.full(found.segmentation.max() + 1, -1, np.int32)
-    for segment in found.segments_info:
+    """Return the word of every pixel, -1 for none: ids shift with the number of segments."""
+    segmentation = engine.segment(image, WORDS, stuff=STUFF)
+    labels = np.full(segmentation.segmentation.max() + 1, -1, np.int32)
+    for segment in segmentation.segments_info:
         labels[segment["id"]] = segment["label_id"]
-    words: np.ndarray = labels[found.segmentation]
+    words: np.ndarray = labels[segmentation.segmentation]
     return words
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print and judge; the exit code."""
+    """Measure, print and judge; return the exit code."""
     torch.set_num_threads(options.threads)
     model = load_checkpoint(options.checkpoint).requires_grad_(False)
     digest, threads = weights_digest(model), options.threads
@@ -128,8 +128,8 @@ def run(options: argparse.Namespace) -> int:
         for path, precision, backend in plans:
             engine = Engine(path, backend=backend, threads=threads, cache_dir=cache)
             engines.append(stack.enter_context(engine))
-            held = engine.manifest
-            if held.precision != precision or held.model.weights_sha256 != digest:
+            manifest = engine.manifest
+            if manifest.precision != precision or manifest.model.weights_sha256 != digest:
                 raise ArgumentError(
                     f"{path} does not hold the weights of {options.checkpoint} in {precision}",
                     expected="a portable plan that was built from this checkpoint",
@@ -158,26 +158,26 @@ def run(options: argparse.Namespace) -> int:
                 "words": len(WORDS),
                 "threads": threads,
                 "iterations": options.rounds,
-                "machine": describe((*LIBRARIES, "torch")),
+                "machine": describe_machine((*LIBRARIES, "torch")),
                 "cases": [case],
             }
         )
     )
     print(f"\n{case['segments']} segments; times faster is against {case['eager']}.")
-    for path, own, named in zip(ours, logits, words, strict=True):
+    for path, own_logits, own_words in zip(ours, logits, words, strict=True):
         print(
-            f"{path.name}: mask logits' cosine with fp32's {cosine(own, logits[0]):.6f}, "
-            f"same word on {100 * (named == words[0]).mean():.3f} % of the pixels"
+            f"{path.name}: mask logits' cosine with fp32's {cosine(own_logits, logits[0]):.6f}, "
+            f"same word on {100 * (own_words == words[0]).mean():.3f} % of the pixels"
         )
     if options.int8:
         print(f"INT8 graphs that OpenVINO left to ONNX Runtime: {', '.join(refused) or 'none'}")
     judged = {name: row for name, row in case["subjects"].items() if "int8" not in name}
-    found = failures({"cases": [{**case, "subjects": judged}]})
+    complaints = failures({"cases": [{**case, "subjects": judged}]})
     if case["segments"] < LEAST_SEGMENTS:
-        found.append(f"{case['segments']} segments were found, expected {LEAST_SEGMENTS}")
-    for failure in found:
+        complaints.append(f"{case['segments']} segments were found, expected {LEAST_SEGMENTS}")
+    for failure in complaints:
         print(f"error: {failure}", file=sys.stderr)
-    return int(bool(found))
+    return int(bool(complaints))
 
 
 def main() -> int:

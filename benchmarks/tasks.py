@@ -38,7 +38,7 @@ from torch.nn import functional as F
 
 from xdecoder_rt import Engine, tasks
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
@@ -47,7 +47,7 @@ from xdecoder_rt.image import choose_size, letterbox, load_image
 from xdecoder_rt.models.decoder import Rows, unit
 from xdecoder_rt.models.plain import PlainFeatures, PlainOutput, plain_decode, plain_features
 from xdecoder_rt.models.xdecoder import XDecoder
-from xdecoder_rt.rows import Group, joined
+from xdecoder_rt.rows import RowGroup, joined
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, ImageState
 from xdecoder_rt.words.tokenizer import ClipTokenizer
@@ -61,8 +61,8 @@ TOLERANCE = 1e-3
 
 
 @dataclass
-class Said:
-    """What one subject says of the frame, to be compared."""
+class Answers:
+    """Results of one subject on the frame, to be compared."""
 
     segmentation: np.ndarray
     references: list[np.ndarray]
@@ -77,7 +77,7 @@ class EnginePath:
         self._engine = engine
         engine.warm(WORDS)
 
-    def at_once(self, image: np.ndarray) -> Said:
+    def at_once(self, image: np.ndarray) -> Answers:
         out = self._engine.run(
             image,
             segment=WORDS,
@@ -90,22 +90,22 @@ class EnginePath:
             choices=CHOICES,
             embed=True,
         )
-        return Said(
+        return Answers(
             out.segment.segmentation,
             [reference.mask for reference in out.refer],
             out.answer.text,
             out.embed,
         )
 
-    def one_by_one(self, image: Any) -> Said:
+    def one_by_one(self, image: Any) -> Answers:
         engine = self._engine
         segmentation = engine.segment(image, WORDS, stuff=STUFF).segmentation
         references = [reference.mask for reference in engine.refer(image, PHRASES)]
         engine.caption(image, beams=1, max_tokens=TOKENS)
         answer = engine.answer(image, QUESTION, CHOICES).text
-        return Said(segmentation, references, answer, engine.embed_image(image))
+        return Answers(segmentation, references, answer, engine.embed_image(image))
 
-    def on_a_state(self, image: np.ndarray) -> Said:
+    def on_a_state(self, image: np.ndarray) -> Answers:
         return self.one_by_one(self._engine.encode(image))
 
 
@@ -117,13 +117,13 @@ class EagerTasks(EagerPath):
         self._tokenizer = ClipTokenizer.default(model.config.context_length)
 
     @torch.inference_mode()
-    def every_task(self, image: np.ndarray) -> Said:
+    def every_task(self, image: np.ndarray) -> Answers:
         info, model = self._manifest.input, self._model
         frame, box = letterbox(image, choose_size(image.shape[:2], info.sizes), info.interpolation)
         pixels = self._normalise(torch.from_numpy(frame)[None], torch.tensor([box.valid]))
-        seen = plain_features(model, pixels.contiguous(memory_format=self._format))
+        image_features = plain_features(model, pixels.contiguous(memory_format=self._format))
 
-        generic = plain_decode(model, seen)
+        generic = plain_decode(model, image_features)
         embeddings = generic.layers[-1].class_embedding
         logits = model.class_logits(embeddings, self.table)
         queries = logits.shape[1] - (not self._manifest.decoder.class_token_is_mask)
@@ -133,53 +133,55 @@ class EagerTasks(EagerPath):
         references = []
         for phrase in PHRASES:
             features = self._text(phrase)
-            own, first = self._decode(seen, "refer", features)
-            likeness = unit(own.layers[-1].class_embedding[0, first:]) @ unit(features[-1])
-            best = first + int(likeness[: queries_of(model) - 1].argmax())
-            mask = resize_masks(own.mask_logits[-1][:, best : best + 1], box)
+            output, offset = self._decode(image_features, "refer", features)
+            likeness = unit(output.layers[-1].class_embedding[0, offset:]) @ unit(features[-1])
+            query = offset + int(likeness[: queries_of(model) - 1].argmax())
+            mask = resize_masks(output.mask_logits[-1][:, query : query + 1], box)
             references.append((mask[0] > 0).numpy())
 
         features = self._text(QUESTION)
-        asked, _ = self._decode(seen, "answer", features)
+        output, _ = self._decode(image_features, "answer", features)
         table = unit(torch.stack([self._text(choice)[-1] for choice in CHOICES]))
-        answer = CHOICES[int((table @ unit(asked.layers[-1].class_embedding[0, -1])).argmax())]
+        answer = CHOICES[int((table @ unit(output.layers[-1].class_embedding[0, -1])).argmax())]
 
-        self._caption(seen)
+        self._caption(image_features)
         embedding = unit(embeddings[0, -1])
         if self._manifest.decoder.retrieval_ensemble:
             embedding = (embedding + unit(generic.backbone_embedding[0])) / 2
-        return Said(segmentation, references, answer, embedding.numpy())
+        return Answers(segmentation, references, answer, embedding.numpy())
 
     def _text(self, text: str) -> Tensor:
         ids = self._tokenizer([text])
         length = int(self._tokenizer.lengths(ids)[0])
         return self._model.text_encoder(torch.from_numpy(ids))[0, :length]
 
-    def _decode(self, seen: PlainFeatures, task: str, features: Tensor) -> tuple[PlainOutput, int]:
-        """A decode of the latents and one group; and where the group begins."""
+    def _decode(
+        self, image_features: PlainFeatures, task: str, features: Tensor
+    ) -> tuple[PlainOutput, int]:
+        """Decode the latents and one group; return the output and where the group begins."""
         queries = queries_of(self._model)
-        own = tasks.group(task, queries, len(features))
-        layout = tasks.side_by_side([tasks.latents(queries), own], tasks.LATENTS)
+        layout_of_task = tasks.group(task, queries, len(features))
+        layout = tasks.side_by_side([tasks.latents(queries), layout_of_task], tasks.LATENT_GROUP)
         text = F.pad(features, (0, 0, len(layout) - len(features), 0))
-        return plain_decode(self._model, seen, Rows.of([layout], text[None])), queries
+        return plain_decode(self._model, image_features, Rows.of([layout], text[None])), queries
 
-    def _caption(self, seen: PlainFeatures) -> None:
-        """`TOKENS` tokens, each by all of the decoder over a whole row of tokens."""
+    def _caption(self, image_features: PlainFeatures) -> None:
+        """Write `TOKENS` tokens, each by all of the decoder over a whole row of tokens."""
         model = self._model
         ids = torch.full((1, model.config.context_length), self._tokenizer.start_token)
         for step in range(TOKENS):
-            output, first = self._decode(seen, "caption", model.text_encoder(ids)[0])
-            scores = model.token_logits(output.caption_embedding[0, first + step])
+            output, offset = self._decode(image_features, "caption", model.text_encoder(ids)[0])
+            scores = model.token_logits(output.caption_embedding[0, offset + step])
             ids[0, step + 1] = scores.argmax()
 
 
 def queries_of(model: XDecoder) -> int:
-    """Latent queries, the class token included."""
+    """Return the number of latent queries, the class token included."""
     return model.config.num_queries
 
 
 def token_costs(runtime: Runtime, image: np.ndarray, iterations: int) -> list[dict[str, float]]:
-    """Milliseconds of the token after captions of several lengths, with caches and without.
+    """Return milliseconds of the token after captions of several lengths, cached and not.
 
     Raises:
         XDecoderError: the two do not agree on the token's scores.
@@ -188,7 +190,7 @@ def token_costs(runtime: Runtime, image: np.ndarray, iterations: int) -> list[di
     state = runtime.encode(image)
     latents = runtime.rows.latents(state)
     queries = runtime.manifest.decoder.num_queries
-    found = []
+    costs = []
     for length in LENGTHS:
         ids = rng.integers(1000, 40000, (1, length + 1))
         ids[0, 0] = runtime.tokenizer.start_token
@@ -197,8 +199,8 @@ def token_costs(runtime: Runtime, image: np.ndarray, iterations: int) -> list[di
         if not difference < TOLERANCE:
             raise XDecoderError(f"Cached and recomputed tokens differ by {difference:.1e}")
         spent = alternate({"cached": token.cached, "anew": token.anew}, iterations)
-        found.append({"length": length, **spent})
-    return found
+        costs.append({"length": length, **spent})
+    return costs
 
 
 class CaptionToken:
@@ -222,33 +224,35 @@ class CaptionToken:
     ) -> None:
         self._runtime, self._state, self._ids, self._queries = runtime, state, token_ids, queries
         self._before = runtime.text_graph.proceed(token_ids[:, :-1])
-        (opened,) = runtime.rows.decode(state, [self._group(self._before.features[0], 0)])
-        self._past = joined(latents, opened)
+        (prompt_rows,) = runtime.rows.decode(state, [self._group(self._before.features[0], 0)])
+        self._past = joined(latents, prompt_rows)
 
     def cached(self) -> np.ndarray:
-        """Its scores from kept keys and values of everything before it."""
+        """Return its scores from kept keys and values of everything before it."""
         runtime, place = self._runtime, self._ids.shape[1] - 1
         features = runtime.text_graph.proceed(self._ids[:, place:], self._before).features[0]
-        everything = np.ones((1, len(self._past.layout)), np.bool_)
-        group = self._group(features, place, everything)
+        visible = np.ones((1, len(self._past.layout)), np.bool_)
+        group = self._group(features, place, visible)
         rows = runtime.rows.proceed(self._state, self._past, group)
         return runtime.token_logits(rows.caption_embedding[-1:])
 
     def anew(self) -> np.ndarray:
-        """Its scores from the text and the latents computed again, as the original does."""
+        """Return its scores from the text and the latents computed again, as the original does."""
         runtime = self._runtime
         features = runtime.text_graph.proceed(self._ids).features[0]
         fresh = ImageState(self._state.letterbox, self._state.values)
         (rows,) = runtime.rows.decode(fresh, [self._group(features, 0)])
         return runtime.token_logits(rows.caption_embedding[-1:])
 
-    def _group(self, features: np.ndarray, first: int, visible: np.ndarray | None = None) -> Group:
-        layout = tasks.group("caption", self._queries, len(features), first)
-        return Group(layout, features, None, visible)
+    def _group(
+        self, features: np.ndarray, position: int, visible: np.ndarray | None = None
+    ) -> RowGroup:
+        layout = tasks.group("caption", self._queries, len(features), position)
+        return RowGroup(layout, features, None, visible)
 
 
 def alternate(subjects: dict[str, Callable[[], Any]], iterations: int) -> dict[str, float]:
-    """Median milliseconds of each of several calls, taking turns."""
+    """Return median milliseconds of each of several calls, taking turns."""
     times: dict[str, list[float]] = {name: [] for name in subjects}
     for call in subjects.values():
         for _ in range(WARMUP):
@@ -262,30 +266,32 @@ def alternate(subjects: dict[str, Callable[[], Any]], iterations: int) -> dict[s
     return {name: statistics.median(spent) for name, spent in times.items()}
 
 
-def differences(said: Said, other: Said) -> list[str]:
-    """In what two subjects differ beyond rounding."""
-    found = []
-    if (said.segmentation != other.segmentation).mean() > TOLERANCE:
-        found.append("segments")
-    for phrase, mine, theirs in zip(PHRASES, said.references, other.references, strict=True):
-        if (mine != theirs).mean() > TOLERANCE:
-            found.append(f"what {phrase!r} refers to")
-    if said.answer != other.answer:
-        found.append("the answer")
-    if np.abs(said.embedding - other.embedding).max() > TOLERANCE:
-        found.append("the embedding")
-    return found
+def differences(answers: Answers, expected: Answers) -> list[str]:
+    """Return the names of results that differ beyond rounding."""
+    names = []
+    if (answers.segmentation != expected.segmentation).mean() > TOLERANCE:
+        names.append("segments")
+    for phrase, mask, expected_mask in zip(
+        PHRASES, answers.references, expected.references, strict=True
+    ):
+        if (mask != expected_mask).mean() > TOLERANCE:
+            names.append(f"what {phrase!r} refers to")
+    if answers.answer != expected.answer:
+        names.append("the answer")
+    if np.abs(answers.embedding - expected.embedding).max() > TOLERANCE:
+        names.append("the embedding")
+    return names
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The results as Markdown tables."""
+    """Return the results as Markdown tables."""
     once = document["tasks_ms"]["engine, at once"]
     lines = [
         f"{document['model']}, fp32, {len(WORDS)} words, {len(PHRASES)} phrases, a caption of "
         f"{TOKENS} tokens, a question and an embedding of one frame at "
         f"{' x '.join(map(str, document['image']))}; {document['threads']} threads, medians of "
         f"{document['iterations']} interleaved rounds.",
-        *summary(document["machine"]).splitlines(),
+        *machine_summary(document["machine"]).splitlines(),
         "",
         "| form | milliseconds | to all at once |",
         "| --- | ---: | ---: |",
@@ -306,7 +312,7 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print and judge; the exit code."""
+    """Measure, print and judge; return the exit code."""
     torch.set_num_threads(options.threads)
     model = load_model(options.checkpoint).eval().requires_grad_(False)
     image = load_image(options.image)
@@ -328,11 +334,11 @@ def run(options: argparse.Namespace) -> int:
                 "engine, at once": lambda: ours.at_once(image),
                 "engine, one by one on one state": lambda: ours.on_a_state(image),
                 "engine, one by one on the image": lambda: ours.one_by_one(image),
-                **{own.name: lambda own=own: own.every_task(image) for own in eager},
+                **{path.name: lambda path=path: path.every_task(image) for path in eager},
             }
             spent = alternate(calls, options.iterations)
             reference = calls["engine, at once"]()
-            found = {name: differences(call(), reference) for name, call in calls.items()}
+            complaints = {name: differences(call(), reference) for name, call in calls.items()}
             backend = engine.backend.name
         runtime = Runtime(options.plan, options.backend, None, options.threads, Path(cache))
         try:
@@ -346,7 +352,7 @@ def run(options: argparse.Namespace) -> int:
         "image": list(image.shape[:2]),
         "threads": options.threads,
         "iterations": options.iterations,
-        "machine": describe((*LIBRARIES, "torch")),
+        "machine": describe_machine((*LIBRARIES, "torch")),
         "tasks_ms": spent,
         "tokens": tokens,
     }
@@ -354,10 +360,10 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         with atomic_writer(options.output) as file:
             file.write((json.dumps(document, indent=2) + "\n").encode())
-    for name, what in found.items():
-        for one in what:
-            print(f"error: {name} differs from the engine in {one}", file=sys.stderr)
-    return int(any(found.values()))
+    for name, names in complaints.items():
+        for difference in names:
+            print(f"error: {name} differs from the engine in {difference}", file=sys.stderr)
+    return int(any(complaints.values()))
 
 
 def main() -> int:

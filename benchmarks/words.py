@@ -43,12 +43,12 @@ import torch
 from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.backends import Backend
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
-from xdecoder_rt.cli.options import BACKENDS, DEFAULT_PLAN, positive
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
+from xdecoder_rt.cli.options import CPU_BACKENDS, DEFAULT_PLAN, positive
 from xdecoder_rt.errors import XDecoderError
+from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export.onnx_graphs import export_text_graph
 from xdecoder_rt.export.sources import load_model
-from xdecoder_rt.export.verify import relative_rms
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.config import published_config
 from xdecoder_rt.plan.manifest import TextInfo
@@ -91,35 +91,35 @@ class PlainForms:
         shape = model.config.text
         empty = np.empty((BATCH, shape.heads, 0, shape.width // shape.heads), np.float32)
         self._past = {
-            f"past_{what}_{layer}": empty
-            for what in ("keys", "values")
+            f"past_{kind}_{layer}": empty
+            for kind in ("keys", "values")
             for layer in range(shape.layers)
         }
 
-    def plain(self, chosen: np.ndarray) -> np.ndarray:
-        """The whole context on the runtime."""
-        return self._on_runtime(chosen, self._ids.shape[1])
+    def plain(self, indices: np.ndarray) -> np.ndarray:
+        """Embed the whole context on the runtime."""
+        return self._on_runtime(indices, self._ids.shape[1])
 
-    def ends(self, chosen: np.ndarray) -> np.ndarray:
-        """Up to the last end token of the batch, on the runtime."""
-        return self._on_runtime(chosen, int(self._lengths[chosen].max()))
+    def ends(self, indices: np.ndarray) -> np.ndarray:
+        """Embed up to the last end token of the batch, on the runtime."""
+        return self._on_runtime(indices, int(self._lengths[indices].max()))
 
     @torch.inference_mode()
-    def eager(self, chosen: np.ndarray) -> np.ndarray:
-        """The whole context in PyTorch."""
-        return self._encoder.pooled(torch.from_numpy(self._ids[chosen])).numpy()
+    def eager(self, indices: np.ndarray) -> np.ndarray:
+        """Embed the whole context in PyTorch."""
+        return self._encoder.pooled(torch.from_numpy(self._ids[indices])).numpy()
 
-    def _on_runtime(self, chosen: np.ndarray, length: int) -> np.ndarray:
-        places = np.broadcast_to(np.arange(length), (len(chosen), length))
-        visible = np.broadcast_to(np.tri(length, dtype=np.bool_), (len(chosen), length, length))
-        feeds = {"token_ids": self._ids[chosen, :length], "places": places, "visible": visible}
+    def _on_runtime(self, indices: np.ndarray, length: int) -> np.ndarray:
+        places = np.broadcast_to(np.arange(length), (len(indices), length))
+        visible = np.broadcast_to(np.tri(length, dtype=np.bool_), (len(indices), length, length))
+        feeds = {"token_ids": self._ids[indices, :length], "places": places, "visible": visible}
         outputs = self._graph({**feeds, **self._past})
         features = self._backend.to_numpy(outputs["token_features"])
-        return features[np.arange(len(chosen)), self._lengths[chosen] - 1]
+        return features[np.arange(len(indices)), self._lengths[indices] - 1]
 
 
 def cold(options: argparse.Namespace) -> dict[str, Any]:
-    """Embed every prompt; the document."""
+    """Embed every prompt and return the document."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     is_published = options.size == "published"
@@ -137,8 +137,8 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
     forms = PlainForms(model, graph, backend, token_ids, tokenizer.lengths(token_ids))
 
     calls = {"plain": forms.plain, "ends": forms.ends, "eager PyTorch": forms.eager}
-    drawn = np.random.default_rng(0).permutation(len(sentences))
-    sample = drawn[: BATCH * min(options.batches, len(drawn) // BATCH)].reshape(-1, BATCH)
+    shuffled = np.random.default_rng(0).permutation(len(sentences))
+    sample = shuffled[: BATCH * min(options.batches, len(shuffled) // BATCH)].reshape(-1, BATCH)
     # As the form would have it: sorted by length, in batches of alike.
     by_length = np.argsort(tokenizer.lengths(token_ids), kind="stable")
     step = max(1, len(by_length) // len(sample) // BATCH)
@@ -147,17 +147,17 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
     for name, call in calls.items():
         call(batches[name][0])
     times: dict[str, list[float]] = {name: [] for name in calls}
-    found: dict[str, list[np.ndarray]] = {name: [] for name in calls}
+    features: dict[str, list[np.ndarray]] = {name: [] for name in calls}
     paused = [0.0]
 
-    def others(done: int, total: int) -> None:
-        """A turn of the others each time that the engine has done so much more."""
+    def take_turns(embedded_count: int, total: int) -> None:
+        """Give the other forms a turn each time that the engine has done so much more."""
         begun = time.perf_counter()
-        while len(times["plain"]) < len(sample) * done // total:
+        while len(times["plain"]) < len(sample) * embedded_count // total:
             number = len(times["plain"])
             for name in list(calls)[:: 1 if number % 2 else -1]:
                 start = time.perf_counter()
-                found[name].append(calls[name](batches[name][number]))
+                features[name].append(calls[name](batches[name][number]))
                 times[name].append(time.perf_counter() - start)
         paused[0] += time.perf_counter() - begun
 
@@ -166,10 +166,10 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     tokens = [tokenizer.tokens(sentence) for sentence in sentences]
     tokenized = time.perf_counter() - start
-    embedded = text.ends(tokens, others)
+    embedded = text.ends(tokens, take_turns)
     seconds = time.perf_counter() - start - paused[0]
 
-    prefixes = {own[: end + 1] for own in tokens for end in range(len(own))}
+    prefixes = {row[: end + 1] for row in tokens for end in range(len(row))}
     scaled = {
         name: statistics.mean(spent) / BATCH * len(sentences) for name, spent in times.items()
     }
@@ -177,7 +177,7 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
         name: relative_rms(
             embedded[np.concatenate(batches[name][: len(rows)])], np.concatenate(rows)
         )
-        for name, rows in found.items()
+        for name, rows in features.items()
     }
     return {
         "size": options.size,
@@ -192,12 +192,12 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": {"engine": seconds, **scaled},
         "tokenizing_seconds": tokenized,
         "relative_rms": errors,
-        "machine": describe((*LIBRARIES, "torch")),
+        "machine": describe_machine((*LIBRARIES, "torch")),
     }
 
 
 def warm(options: argparse.Namespace) -> dict[str, Any]:
-    """Ask with known words; the document."""
+    """Ask with known words and return the document."""
     rows = []
     with (
         tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as cache,
@@ -208,10 +208,10 @@ def warm(options: argparse.Namespace) -> dict[str, Any]:
         state = engine.decode(rng.integers(0, 256, (*size, 3), np.uint8))
         words = [f"word number {index}" for index in range(max(COUNTS) + CHANGED)]
         for start in range(0, len(words), 1000):
-            some = [*words[start : start + 1000], info.background]
-            vectors = rng.standard_normal((len(some), info.proj_dim), np.float32)
+            names = [*words[start : start + 1000], info.background]
+            vectors = rng.standard_normal((len(names), info.proj_dim), np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            keys = (class_key(word) for word in some)
+            keys = (class_key(word) for word in names)
             engine.text_cache.put_many(dict(zip(keys, vectors, strict=True)))
         for count in COUNTS:
             rows.append(_warm_row(engine, state, words, count, options.iterations))
@@ -224,17 +224,17 @@ def warm(options: argparse.Namespace) -> dict[str, Any]:
             "queries": manifest.decoder.num_queries,
             "width": info.proj_dim,
             "rows": rows,
-            "machine": describe(LIBRARIES),
+            "machine": describe_machine(LIBRARIES),
         }
 
 
 def _warm_row(
     engine: Engine, state: Any, words: Sequence[str], count: int, iterations: int
 ) -> dict[str, Any]:
-    """Milliseconds and bytes of one size of vocabulary."""
-    asked = list(words[:count])
-    fixed = Vocabulary.parse(list(asked))
-    manifest, table = engine.manifest, engine.class_table(asked)
+    """Return milliseconds and bytes of one size of vocabulary."""
+    texts = list(words[:count])
+    fixed = Vocabulary.parse(list(texts))
+    manifest, table = engine.manifest, engine.class_table(texts)
     queries, _ = engine._runtime.rows.latents(state).answer("segment")
     scale, rules = manifest.decoder.logit_scale, manifest.postprocess
     names = ("list", "vocabulary", "classes", "changed")
@@ -245,9 +245,9 @@ def _warm_row(
 
     for number in range(iterations):
         # Equal texts in another list, as a caller makes anew for every frame.
-        equal = list(asked)
-        gone = number * CHANGED % max(1, count - CHANGED)
-        swapped = [*asked[:gone], *words[-CHANGED:], *asked[gone + CHANGED :]]
+        equal = list(texts)
+        position = number * CHANGED % max(1, count - CHANGED)
+        swapped = [*texts[:position], *words[-CHANGED:], *texts[position + CHANGED :]]
         for name, call in {
             "list": lambda equal=equal: engine.warm(equal),
             "vocabulary": lambda: engine.warm(fixed),
@@ -257,7 +257,7 @@ def _warm_row(
             start = time.perf_counter()
             call()
             times[name].append(1e3 * (time.perf_counter() - start))
-    equal = list(asked)
+    equal = list(texts)
     tracemalloc.start()
     engine.warm(equal)
     allocated = tracemalloc.get_traced_memory()[1]
@@ -296,13 +296,13 @@ def _text_info(config: Any, templates: tuple[str, ...]) -> TextInfo:
 
 
 def cold_table(document: dict[str, Any]) -> list[str]:
-    """The results of `cold` as Markdown."""
+    """Return the results of `cold` as Markdown."""
     seconds = document["seconds"]
-    whole = document["context_length"]
+    context = document["context_length"]
     lines = [
         f"{document['size']} text encoder, {document['names']} names in {document['templates']} "
         f"templates: {document['prompts']:,} prompts, {document['tokens_a_prompt']:.2f} tokens a "
-        f"prompt instead of {whole}; {document['backend']}, {document['threads']} threads.",
+        f"prompt instead of {context}; {document['backend']}, {document['threads']} threads.",
         "",
         "| form | seconds | to the engine | relative RMS |",
         "| --- | ---: | ---: | ---: |",
@@ -317,7 +317,7 @@ def cold_table(document: dict[str, Any]) -> list[str]:
 
 
 def warm_table(document: dict[str, Any]) -> list[str]:
-    """The results of `warm` as Markdown."""
+    """Return the results of `warm` as Markdown."""
     return [
         f"{document['model']}, {document['queries']} queries, embeddings of {document['width']}; "
         f"{document['backend']}, {document['threads']} threads; milliseconds, the "
@@ -336,10 +336,10 @@ def warm_table(document: dict[str, Any]) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print and judge; the exit code."""
+    """Measure, print and judge; return the exit code."""
     document = cold(options) if options.action == "cold" else warm(options)
     lines = cold_table(document) if options.action == "cold" else warm_table(document)
-    print("\n".join([*lines, "", *summary(document["machine"]).splitlines()]))
+    print("\n".join([*lines, "", *machine_summary(document["machine"]).splitlines()]))
     if options.output:
         with atomic_writer(options.output) as file:
             file.write((json.dumps(document, indent=2) + "\n").encode())
@@ -356,18 +356,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    first, known = actions.add_parser("cold"), actions.add_parser("warm")
-    for action in (first, known):
-        action.add_argument("--backend", choices=BACKENDS, help="default: onnxruntime")
+    cold_parser, warm_parser = actions.add_parser("cold"), actions.add_parser("warm")
+    for action in (cold_parser, warm_parser):
+        action.add_argument("--backend", choices=CPU_BACKENDS, help="default: onnxruntime")
         action.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
         action.add_argument("-o", "--output", type=Path, metavar="JSON", help="write all there")
-    first.add_argument("--size", choices=("published", "compact"), default="published")
-    first.add_argument("--names", type=positive, default=133, help="default: %(default)s")
-    first.add_argument(
+    cold_parser.add_argument("--size", choices=("published", "compact"), default="published")
+    cold_parser.add_argument("--names", type=positive, default=133, help="default: %(default)s")
+    cold_parser.add_argument(
         "--batches", type=positive, default=12, help="of the others' samples (default: 12 of 8)"
     )
-    known.add_argument("--plan", default=DEFAULT_PLAN, help="default: %(default)s")
-    known.add_argument("--iterations", type=positive, default=50, help="default: %(default)s")
+    warm_parser.add_argument("--plan", default=DEFAULT_PLAN, help="default: %(default)s")
+    warm_parser.add_argument("--iterations", type=positive, default=50, help="default: %(default)s")
     try:
         return run(parser.parse_args())
     except XDecoderError as error:

@@ -15,7 +15,7 @@ _REACH = 48  # operators that a nameless one looks ahead for a name
 
 
 @dataclass(frozen=True)
-class Group:
+class OperatorGroup:
     """Operators of one kind of graph.
 
     Attributes:
@@ -27,7 +27,7 @@ class Group:
     members: tuple[tuple[str, int], ...]
 
 
-def groups_of(kinds: Mapping[str, tuple[onnx.ModelProto, Sequence[str]]]) -> list[Group]:
+def groups_of(kinds: Mapping[str, tuple[onnx.ModelProto, Sequence[str]]]) -> list[OperatorGroup]:
     """Group quantizable operators by block.
 
     Args:
@@ -37,7 +37,7 @@ def groups_of(kinds: Mapping[str, tuple[onnx.ModelProto, Sequence[str]]]) -> lis
     Returns:
         The groups in the order of computation.
     """
-    found: dict[str, list[tuple[str, int]]] = {}
+    blocks: dict[str, list[tuple[str, int]]] = {}
     for kind, (model, names) in kinds.items():
         places = {name: i for i, name in enumerate(names)}
         nodes = list(model.graph.node)
@@ -45,8 +45,8 @@ def groups_of(kinds: Mapping[str, tuple[onnx.ModelProto, Sequence[str]]]) -> lis
         for i, node in enumerate(nodes):
             if node.name in places:
                 block = _block(nodes[i : i + _REACH], stored)
-                found.setdefault(f"{kind}: {block}", []).append((kind, places[node.name]))
-    return [Group(name, tuple(members)) for name, members in found.items()]
+                blocks.setdefault(f"{kind}: {block}", []).append((kind, places[node.name]))
+    return [OperatorGroup(name, tuple(members)) for name, members in blocks.items()]
 
 
 def _block(nodes: Sequence[onnx.NodeProto], stored: Collection[str]) -> str:

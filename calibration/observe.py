@@ -17,13 +17,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.backends.base import Array, Graph, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.ranges import Histogram
-from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
+from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.datasets.items import PanopticItem
+from xdecoder_rt.engine import Engine
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.file import Plan
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -41,7 +42,7 @@ _VERSION = 1
 
 Histograms = dict[str, dict[str, Histogram]]
 """Of each graph member, of each tensor."""
-Progress = Callable[[int, int], None]
+ImageProgress = Callable[[int, int], None]
 """Called with the number of images done, and of all."""
 
 
@@ -60,45 +61,51 @@ class ObservingBackend:
     def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Compile a graph with its watched tensors as further outputs."""
         watched = onnx.load_from_string(bytes(model))
-        seen = self.histograms.setdefault(name, {})
+        histograms = self.histograms.setdefault(name, {})
         for tensor in watched_tensors(watched):
-            seen.setdefault(tensor, Histogram())
-        own = [value.name for value in watched.graph.output]
+            histograms.setdefault(tensor, Histogram())
+        outputs = [value.name for value in watched.graph.output]
         # What the graph gives or takes anyway needs no further output.
-        given = {*own, *(value.name for value in watched.graph.input)}
+        ports = {*outputs, *(value.name for value in watched.graph.input)}
         watched.graph.output.extend(
             helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)
-            for tensor in seen
-            if tensor not in given
+            for tensor in histograms
+            if tensor not in ports
         )
         serialized = memoryview(watched.SerializeToString())
-        return _ObservedGraph(self._inner.load(name, serialized, is_steady), own, seen)
+        return _ObservedGraph(self._inner.load(name, serialized, is_steady), outputs, histograms)
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
-        """A value as an array on the host."""
+        """Return a value as an array on the host."""
         return self._inner.to_numpy(value)
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return every output of a graph as the inner backend gives it."""
+        return self._inner.to_numpy_all(values)
+
     def close(self) -> None:
-        """Nothing is held."""
+        """Release nothing: the backend holds nothing."""
 
 
 class _ObservedGraph:
-    def __init__(self, graph: Graph, own: Sequence[str], seen: dict[str, Histogram]) -> None:
+    def __init__(
+        self, graph: Graph, outputs: Sequence[str], histograms: dict[str, Histogram]
+    ) -> None:
         self._graph = graph
-        self._own = own
-        self._seen = seen
+        self._outputs = outputs
+        self._histograms = histograms
         self.inputs = graph.inputs
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
         outputs = self._graph(feeds)
-        for name, histogram in self._seen.items():
+        for name, histogram in self._histograms.items():
             value = outputs[name] if name in outputs else feeds[name]
             histogram.add(value if isinstance(value, np.ndarray) else value.numpy())
-        return {name: outputs[name] for name in self._own}
+        return {name: outputs[name] for name in self._outputs}
 
 
 def watched_tensors(model: onnx.ModelProto) -> list[str]:
-    """What enters convolutions and matrix products and is not a constant."""
+    """Return the tensors that enter convolutions and matrix products and are no constants."""
     stored = {value.name for value in model.graph.initializer}
     names: dict[str, None] = {}
     for node in model.graph.node:
@@ -114,7 +121,7 @@ def observe(
     *,
     threads: int | None = None,
     cache_dir: Path | None = None,
-    progress: Progress = lambda done, of: None,
+    progress: ImageProgress = lambda done, of: None,
 ) -> Histograms:
     """Run every task of an fp32 portable plan over a calibration set.
 
@@ -132,14 +139,16 @@ def observe(
     Raises:
         ImageError: an image cannot be read.
     """
-    place = (
-        None if cache_dir is None else cache_dir / f"calibration_{_key(plan, images, count)}.npz"
+    file = (
+        None
+        if cache_dir is None
+        else cache_dir / f"calibration_{_cache_key(plan, images, count)}.npz"
     )
-    if place is not None and place.is_file():
+    if file is not None and file.is_file():
         try:
-            return _load(place)
+            return _load_histograms(file)
         except (OSError, ValueError, KeyError):
-            place.unlink(missing_ok=True)  # half a file of a full disk
+            file.unlink(missing_ok=True)  # half a file of a full disk
     backend = ObservingBackend(threads)
     numbers = images.chosen(count)
     # Without cached texts, so that the text graph runs and is seen.
@@ -152,19 +161,19 @@ def observe(
             words = images.labels.vocabulary if images.labels else COMMON_WORDS
             exercise(engine, image, words, item, everything=done % _SPARSE == 0)
             progress(done + 1, len(numbers))
-    found = {
+    observed = {
         member: histograms
         for member, histograms in backend.histograms.items()
         if any(histogram.limit for histogram in histograms.values())
     }
-    if place is not None:
-        _save(place, found)
-    return found
+    if file is not None:
+        _save_histograms(file, observed)
+    return observed
 
 
 def exercise(
     engine: Engine,
-    image: Pixels,
+    image: RgbImage,
     words: Sequence[str] = COMMON_WORDS,
     item: PanopticItem | None = None,
     *,
@@ -195,7 +204,7 @@ def exercise(
         engine.answer(state, (questions or [COMMON_QUESTION])[0], ["yes", "no", "table"])
 
 
-def _key(plan: Path, images: CalibrationSet, count: int) -> str:
+def _cache_key(plan: Path, images: CalibrationSet, count: int) -> str:
     digest = hashlib.sha256(f"{_VERSION} {count} {images.digest}".encode())
     with Plan.open(plan) as opened:
         for name, member in sorted(opened.manifest.members.items()):
@@ -203,25 +212,27 @@ def _key(plan: Path, images: CalibrationSet, count: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _save(place: Path, histograms: Histograms) -> None:
+def _save_histograms(path: Path, histograms: Histograms) -> None:
     arrays: dict[str, Any] = {}
     for member, tensors in histograms.items():
-        for tensor, one in tensors.items():
-            arrays[f"{member}/{tensor}/counts"] = one.counts
-            arrays[f"{member}/{tensor}/facts"] = np.array([one.limit, one.low, one.high])
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_writer(place) as file:
+        for tensor, histogram in tensors.items():
+            arrays[f"{member}/{tensor}/counts"] = histogram.counts
+            arrays[f"{member}/{tensor}/facts"] = np.array(
+                [histogram.limit, histogram.low, histogram.high]
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_writer(path) as file:
         np.savez_compressed(file, **arrays)
 
 
-def _load(place: Path) -> Histograms:
-    found: Histograms = {}
-    with np.load(place, allow_pickle=False) as arrays:
+def _load_histograms(path: Path) -> Histograms:
+    histograms: Histograms = {}
+    with np.load(path, allow_pickle=False) as arrays:
         for key in arrays.files:
-            member, _, rest = key.partition("/")
-            tensor, _, part = rest.rpartition("/")
+            member, _, tensor_part = key.partition("/")
+            tensor, _, part = tensor_part.rpartition("/")
             if part == "counts":
                 limit, low, high = arrays[f"{member}/{tensor}/facts"].tolist()
-                one = Histogram(arrays[key], limit, low, high)
-                found.setdefault(member, {})[tensor] = one
-    return found
+                histogram = Histogram(arrays[key], limit, low, high)
+                histograms.setdefault(member, {})[tensor] = histogram
+    return histograms

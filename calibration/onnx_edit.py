@@ -13,7 +13,7 @@ HALF_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """The element type of every tensor that shape inference can tell, by name."""
+    """Return the element type of every tensor that shape inference can tell, by name."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.data_type for value in graph.initializer}
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -22,27 +22,27 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that read each tensor."""
-    found: dict[str, list[onnx.NodeProto]] = {}
+    """Return the nodes that read each tensor."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in dict.fromkeys(node.input):
             if name:
-                found.setdefault(name, []).append(node)
-    return found
+                readers.setdefault(name, []).append(node)
+    return readers
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    """The node that makes each tensor."""
+    """Return the node that makes each tensor."""
     return {name: node for node in graph.node for name in node.output}
 
 
-def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """The initializers by name."""
+def initializers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Return the initializers by name."""
     return {value.name: value for value in graph.initializer}
 
 
 def to_half(values: npt.NDArray[np.float32], element: int, name: str) -> onnx.TensorProto:
-    """An initializer rounded to fp16 or bf16; what fp16 cannot hold becomes its largest number."""
+    """Return an initializer in fp16 or bf16; what fp16 cannot hold becomes its largest number."""
     if element == TensorProto.FLOAT16:
         limit = np.finfo(np.float16).max
         return numpy_helper.from_array(np.clip(values, -limit, limit).astype(np.float16), name)
@@ -56,18 +56,18 @@ def to_half(values: npt.NDArray[np.float32], element: int, name: str) -> onnx.Te
 
 def ordered(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
     """Replace a graph's nodes by others, in an order in which each finds its inputs made."""
-    known = {value.name for value in (*graph.input, *graph.initializer)} | {""}
+    available = {value.name for value in (*graph.input, *graph.initializer)} | {""}
     waiting = list(nodes)
     done: list[onnx.NodeProto] = []
     while waiting:
-        ready = [node for node in waiting if known.issuperset(node.input)]
+        ready = [node for node in waiting if available.issuperset(node.input)]
         if not ready:
             raise ValueError(f"nodes of {graph.name} wait for one another")
         for node in ready:
-            known.update(node.output)
+            available.update(node.output)
         done += ready
-        left = {id(node) for node in ready}
-        waiting = [node for node in waiting if id(node) not in left]
+        ready_ids = {id(node) for node in ready}
+        waiting = [node for node in waiting if id(node) not in ready_ids]
     del graph.node[:]
     graph.node.extend(done)
 
@@ -75,11 +75,11 @@ def ordered(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
 def drop_unused(graph: onnx.GraphProto) -> None:
     """Remove initializers that no node reads, and notes on tensors that are not there."""
     used = {name for node in graph.node for name in node.input}
-    kept = [value for value in graph.initializer if value.name in used]
+    used_initializers = [value for value in graph.initializer if value.name in used]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
-    made = {name for node in graph.node for name in node.output}
-    notes = [value for value in graph.value_info if value.name in made]
+    graph.initializer.extend(used_initializers)
+    outputs = {name for node in graph.node for name in node.output}
+    notes = [value for value in graph.value_info if value.name in outputs]
     del graph.value_info[:]
     graph.value_info.extend(notes)
 

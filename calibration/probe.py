@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt import Engine
 from xdecoder_rt.backends.base import Backend, Graph, Value
 from xdecoder_rt.calibration.observe import COMMON_WORDS
 from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.datasets.items import PanopticItem
+from xdecoder_rt.engine import Engine
+from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.evaluation.evaluate import evaluate
 from xdecoder_rt.runtime import Runtime
+from xdecoder_rt.state import Floats
+from xdecoder_rt.words.encoder import unit
 
-Floats = npt.NDArray[np.float32]
 _CAPTIONS = 8
 
 
@@ -53,18 +55,15 @@ class SubstitutingBackend:
         return self._loaded[name]
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
-        """As the inner backend does."""
+        """Return a value as the inner backend does."""
         return self._inner.to_numpy(value)
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return every output of a graph as the inner backend gives it."""
+        return self._inner.to_numpy_all(values)
+
     def close(self) -> None:
-        """The inner backend outlives this one."""
-
-
-def relative_rms(actual: Floats, expected: Floats) -> float:
-    """Root mean square of a difference over that of what was expected."""
-    size = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64))))
-    error = float(np.sqrt(np.mean(np.square(actual - expected, dtype=np.float64))))
-    return error / size if size else (0.0 if not error else float("inf"))
+        """Release nothing: the inner backend outlives this one."""
 
 
 class Divergence:
@@ -84,12 +83,12 @@ class Divergence:
         self._reference = self._outputs({})
 
     def __call__(self, graphs: Mapping[str, bytes]) -> float:
-        """The largest relative RMS error among class embeddings, mask logits, words and tokens."""
+        """Return the largest relative RMS error of classes, mask logits, words and tokens."""
         outputs = self._outputs(graphs)
         return max(
-            float(np.mean([relative_rms(a, b) for a, b in zip(got, wanted, strict=True)]))
-            for got, wanted in zip(outputs, self._reference, strict=True)
-            if wanted
+            float(np.mean([relative_rms(a, b) for a, b in zip(actual, expected, strict=True)]))
+            for actual, expected in zip(outputs, self._reference, strict=True)
+            if expected
         )
 
     def _outputs(self, graphs: Mapping[str, bytes]) -> list[list[Floats]]:
@@ -100,7 +99,7 @@ class Divergence:
             for image in self._images:
                 state = runtime.encode(image)
                 rows = runtime.rows.latents(state)
-                classes.append(_unit(rows.class_embedding))
+                classes.append(unit(rows.class_embedding))
                 masks.append(runtime.masks(state, rows.mask_embedding))
                 if runtime.manifest.graphs.token is not None:
                     tokens.append(runtime.token_logits(rows.caption_embedding[:_CAPTIONS]))
@@ -121,7 +120,7 @@ class _Subset:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What a set of graphs achieves.
+    """Accuracy and latency of a set of graphs.
 
     Attributes:
         score: PQ from 0 to 100 where there are labels, else the percentage of pixels that have the
@@ -157,7 +156,7 @@ class AccuracyProbe:
         self._fp32_labels: list[npt.NDArray[np.int32]] | None = None
 
     def measure(self, graphs: Mapping[str, bytes], backend: Backend) -> Accuracy:
-        """The accuracy of some graphs on a backend; the first call must be the fp32 plan's."""
+        """Return the accuracy of graphs on a backend; the first call must be the fp32 plan's."""
         substitute = SubstitutingBackend(backend, graphs)
         # A folder of its own: cached texts go by the plan's text graph, which may be another here.
         with (
@@ -181,22 +180,16 @@ class AccuracyProbe:
         maps, times = [], []
         for image in self._images.read(self._numbers):
             start = time.perf_counter()
-            found = engine.segment(image, words)
+            result = engine.segment(image, words)
             times.append(1e3 * (time.perf_counter() - start))
-            labels = np.full(found.segmentation.max() + 1, -1, np.int32)
-            for segment in found.segments_info:
+            labels = np.full(result.segmentation.max() + 1, -1, np.int32)
+            for segment in result.segments_info:
                 labels[segment["id"]] = segment["label_id"]
-            maps.append(labels[found.segmentation])
+            maps.append(labels[result.segmentation])
         if self._fp32_labels is None:
             self._fp32_labels = maps
-        same = [
-            float((one == wanted).mean())
-            for one, wanted in zip(maps, self._fp32_labels, strict=True)
+        agreement = [
+            float((actual == expected).mean())
+            for actual, expected in zip(maps, self._fp32_labels, strict=True)
         ]
-        return Accuracy(100 * float(np.mean(same)), float(np.median(times)))
-
-
-def _unit(rows: Floats) -> Floats:
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    unit: Floats = rows / np.maximum(lengths, 1e-12)
-    return unit
+        return Accuracy(100 * float(np.mean(agreement)), float(np.median(times)))

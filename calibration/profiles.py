@@ -1,4 +1,4 @@
-"""What each target wants quantized, and in which form. The rules were measured: see the docs.
+"""Profiles of quantization: what each target wants quantized, and in which form.
 
 *tensorrt*: symmetric int8 everywhere, since TensorRT takes no zero points; dense convolutions and
 linear layers only: quantized depthwise convolutions make an engine several times slower, and
@@ -18,47 +18,49 @@ from xdecoder_rt.errors import ArgumentError
 
 
 @dataclass(frozen=True)
-class Profile:
+class QuantizationProfile:
     """A form of QDQ graphs.
 
     Attributes:
         name: ``"cpu"`` or ``"tensorrt"``.
         symmetric: whether activations are int8 around zero, not uint8 with a zero point.
         depthwise: whether depthwise convolutions are quantized.
-        rest: the type of what is not quantized.
+        unquantized: the type of what is not quantized.
         int8_tables: whether embedding tables are stored in int8.
     """
 
     name: str
     symmetric: bool
     depthwise: bool
-    rest: str
+    unquantized: str
     int8_tables: bool
 
 
-PROFILES = {
-    "cpu": Profile("cpu", symmetric=False, depthwise=True, rest="fp32", int8_tables=True),
-    "tensorrt": Profile(
-        "tensorrt", symmetric=True, depthwise=False, rest="fp16", int8_tables=False
+QUANTIZATION_PROFILES = {
+    "cpu": QuantizationProfile(
+        "cpu", symmetric=False, depthwise=True, unquantized="fp32", int8_tables=True
+    ),
+    "tensorrt": QuantizationProfile(
+        "tensorrt", symmetric=True, depthwise=False, unquantized="fp16", int8_tables=False
     ),
 }
 
 
-def profile_of(name: str) -> Profile:
-    """A profile by its name.
+def profile_of(name: str) -> QuantizationProfile:
+    """Return a profile by its name.
 
     Raises:
         ArgumentError: there is none.
     """
-    if name not in PROFILES:
+    if name not in QUANTIZATION_PROFILES:
         raise ArgumentError(
-            f"There is no profile {name!r}", expected=" or ".join(map(repr, PROFILES))
+            f"There is no profile {name!r}", expected=" or ".join(map(repr, QUANTIZATION_PROFILES))
         )
-    return PROFILES[name]
+    return QUANTIZATION_PROFILES[name]
 
 
-def quantizable(model: onnx.ModelProto, profile: Profile) -> list[str]:
-    """The names of the nodes that the profile allows to be quantized, in order.
+def quantizable(model: onnx.ModelProto, profile: QuantizationProfile) -> list[str]:
+    """Return the names of the nodes that the profile allows to be quantized, in order.
 
     Dense (and under some profiles depthwise) convolutions and products with constant weights.
     Products of two activations, which is what attention is made of and what mask logits are, stay,

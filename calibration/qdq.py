@@ -20,14 +20,14 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from xdecoder_rt.calibration.observe import WEIGHTED
 from xdecoder_rt.calibration.onnx_edit import (
-    constants,
     consumers,
     drop_unused,
+    initializers,
     ordered,
     producers,
     renamed,
 )
-from xdecoder_rt.calibration.profiles import Profile
+from xdecoder_rt.calibration.profiles import QuantizationProfile
 from xdecoder_rt.calibration.ranges import Range
 
 QUANTIZED_READERS = (*WEIGHTED, "Add")
@@ -36,7 +36,7 @@ _LARGE = 1 << 16  # bytes of a constant that is worth storing in fp16
 
 def quantize(
     model: onnx.ModelProto,
-    profile: Profile,
+    profile: QuantizationProfile,
     nodes: Collection[str],
     ranges: Mapping[str, Range],
 ) -> onnx.ModelProto:
@@ -107,7 +107,7 @@ def quantize_tables(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    stored, types = constants(graph), {}
+    stored, types = initializers(graph), {}
     nodes = list(graph.node)
     for node in nodes:
         is_gather = node.op_type in ("Gather", "GatherND") and node.input[0] in stored
@@ -165,42 +165,42 @@ def halve_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def violations(model: onnx.ModelProto, profile: Profile) -> list[str]:
-    """What in a QDQ graph breaks the profile's rules; empty where nothing does."""
+def violations(model: onnx.ModelProto, profile: QuantizationProfile) -> list[str]:
+    """Return what in a QDQ graph breaks the profile's rules; empty where nothing does."""
     graph = model.graph
-    stored, made_by, read_by = constants(graph), producers(graph), consumers(graph)
-    found = []
+    stored, made_by, read_by = initializers(graph), producers(graph), consumers(graph)
+    broken = []
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in stored:
             if stored[node.input[0]].data_type == TensorProto.INT32:
-                found.append(f"{node.name}: an int32 bias")
+                broken.append(f"{node.name}: an int32 bias")
             for reader in read_by.get(node.output[0], []):
                 if reader.op_type not in WEIGHTED:
-                    found.append(f"{node.name}: a quantized constant of a {reader.op_type}")
+                    broken.append(f"{node.name}: a quantized constant of a {reader.op_type}")
         if node.op_type == "QuantizeLinear":
             if profile.symmetric and len(node.input) > 2 and node.input[2]:
                 zero = numpy_helper.to_array(stored[node.input[2]])
                 if zero.dtype != np.int8 or zero.any():
-                    found.append(f"{node.name}: a zero point or a type other than int8")
+                    broken.append(f"{node.name}: a zero point or a type other than int8")
             for pair in read_by.get(node.output[0], []):
                 if pair.op_type != "DequantizeLinear":
-                    found.append(f"{node.name}: read by a {pair.op_type}")
+                    broken.append(f"{node.name}: read by a {pair.op_type}")
         if node.op_type == "DequantizeLinear" and node.input[0] in made_by:
             for reader in read_by.get(node.output[0], []):
                 if reader.op_type not in QUANTIZED_READERS:
-                    found.append(f"{node.name}: a quantized input of a {reader.op_type}")
+                    broken.append(f"{node.name}: a quantized input of a {reader.op_type}")
                 elif reader.op_type == "MatMul" and not _is_weight(graph, reader.input[1]):
-                    found.append(f"{node.name}: an attention product")
+                    broken.append(f"{node.name}: an attention product")
     if not profile.depthwise:
         for node in graph.node:
             groups = next((a.i for a in node.attribute if a.name == "group"), 1)
             if node.op_type == "Conv" and groups > 1 and _is_quantized(graph, node):
-                found.append(f"{node.name}: a quantized depthwise convolution")
-    return found
+                broken.append(f"{node.name}: a quantized depthwise convolution")
+    return broken
 
 
 def _is_weight(graph: onnx.GraphProto, name: str) -> bool:
-    stored, node = constants(graph), producers(graph).get(name)
+    stored, node = initializers(graph), producers(graph).get(name)
     while node is not None and node.op_type in ("DequantizeLinear", "Cast"):
         name, node = node.input[0], producers(graph).get(node.input[0])
     return name in stored

@@ -72,7 +72,7 @@ class Histogram:
 
     @property
     def centres(self) -> npt.NDArray[np.float64]:
-        """The middle of each bin."""
+        """Return the middle of each bin."""
         middles: npt.NDArray[np.float64] = np.arange(BINS, dtype=np.float64) + 0.5
         return middles * (2 * self.limit / BINS) - self.limit
 
@@ -83,12 +83,12 @@ Estimator = Callable[[Histogram, bool], Range]
 
 
 def max_range(histogram: Histogram, symmetric: bool) -> Range:
-    """All that was seen."""
+    """Return the range of all that was seen."""
     return _valid(histogram.low, histogram.high, symmetric)
 
 
 def percentile_range(histogram: Histogram, symmetric: bool) -> Range:
-    """All but the outermost ten-thousandth."""
+    """Return the range of all but the outermost ten-thousandth."""
     counts, centres = histogram.counts, histogram.centres
     total = counts.sum()
     if total == 0:
@@ -108,12 +108,12 @@ def percentile_range(histogram: Histogram, symmetric: bool) -> Range:
 
 
 def mse_range(histogram: Histogram, symmetric: bool) -> Range:
-    """The least expected squared error, over shrunken forms of the whole interval."""
+    """Return the shrunken form of the whole interval with the least expected squared error."""
     return _best(histogram, symmetric, squared_error)
 
 
 def entropy_range(histogram: Histogram, symmetric: bool) -> Range:
-    """The least Kullback-Leibler divergence of the quantized histogram from the clipped one."""
+    """Return the range whose quantized histogram diverges least (KL) from the clipped one."""
     return _best(histogram, symmetric, divergence)
 
 
@@ -126,7 +126,7 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 def squared_error(histogram: Histogram, low: float, high: float) -> float:
-    """Expected squared error of 8-bit values over an interval, rounding and clipping included."""
+    """Return the expected squared error of 8-bit values, rounding and clipping included."""
     step = (high - low) / (_LEVELS - 1)
     centres = histogram.centres
     clipped = centres.clip(low, high)
@@ -138,7 +138,7 @@ def squared_error(histogram: Histogram, low: float, high: float) -> float:
 
 
 def divergence(histogram: Histogram, low: float, high: float) -> float:
-    """KL divergence (nats) of a histogram clipped to an interval from its 256-level form."""
+    """Return the KL divergence (nats) of a histogram clipped to an interval from its 256 levels."""
     centres = histogram.centres
     inside = (centres >= low) & (centres <= high)
     if inside.sum() < 2:
@@ -161,8 +161,8 @@ def divergence(histogram: Histogram, low: float, high: float) -> float:
     if spread.sum() == 0 or clipped.sum() == 0:
         return float("inf")
     p, q = clipped / clipped.sum(), spread / spread.sum()
-    seen = p > 0
-    return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))).sum())
+    occupied = p > 0
+    return float((p[occupied] * np.log(p[occupied] / np.maximum(q[occupied], 1e-12))).sum())
 
 
 def _best(

@@ -1,4 +1,4 @@
-"""What a search found, for people (Markdown, a plot) and for programs (JSON)."""
+"""Reports of a search, for people (Markdown, a plot) and for programs (JSON)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xdecoder_rt.atomic import atomic_writer
 
 
 @dataclass(frozen=True)
-class Point:
+class SearchPoint:
     """A set of quantized blocks that was measured.
 
     Attributes:
@@ -72,21 +72,21 @@ class SearchReport:
     search_images: int
     metric: str
     max_drop: float
-    fp32: Point
-    chosen: Point
+    fp32: SearchPoint
+    chosen: SearchPoint
     estimator: str
     estimators: dict[str, float]
-    points: tuple[Point, ...]
+    points: tuple[SearchPoint, ...]
     blocks: tuple[BlockEffect, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Return the report as JSON values."""
         return asdict(self)
 
     def markdown(self) -> str:
-        """The report as a page."""
+        """Return the report as a page."""
         quantized = [block for block in self.blocks if block.quantized]
-        kept = [block for block in self.blocks if not block.quantized]
+        unquantized = [block for block in self.blocks if not block.quantized]
         lines = [
             f"# INT8: {self.model}",
             "",
@@ -107,9 +107,9 @@ class SearchReport:
             *(f"| {name} | {value:.4f} |" for name, value in self.estimators.items()),
             "",
         ]
-        if kept:
+        if unquantized:
             lines += ["Kept in higher precision, because the budget does not hold with them:", ""]
-            lines += [f"- {block.name} ({block.operators} operators)" for block in kept]
+            lines += [f"- {block.name} ({block.operators} operators)" for block in unquantized]
         else:
             lines.append("Nothing had to be kept: everything together is within the budget.")
         lines += [

@@ -8,22 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
-from xdecoder_rt.errors import DatasetError, ImageError, require, shown
-from xdecoder_rt.image import load_image
+from xdecoder_rt.errors import DatasetError, ImageError, quoted, require
+from xdecoder_rt.image import RgbImage, load_image
 
 FEW_IMAGES = 100
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+STILL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """What a model is calibrated on.
+    """Images that a model is calibrated on.
 
     Attributes:
         path: the folder or the video.
@@ -49,43 +45,45 @@ class CalibrationSet:
             DatasetError: there is no such set, it is empty or broken, or it lacks labels.
             MissingExtraError: a video is given and OpenCV is not installed.
         """
-        name = shown(str(path), 200)
+        name = quoted(str(path), 200)
         if path.is_dir() and (path / ANNOTATIONS).is_file():
             folder = LabelledFolder.open(path)
-            found = cls(path, tuple(item.image for item in folder.items), folder, len(folder.items))
+            result = cls(
+                path, tuple(item.image for item in folder.items), folder, len(folder.items)
+            )
         elif path.is_dir():
             images = tuple(
-                sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+                sorted(file for file in path.iterdir() if file.suffix.lower() in STILL_SUFFIXES)
             )
-            found = cls(path, images, None, len(images))
+            result = cls(path, images, None, len(images))
         elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
-            found = cls(path, (), None, _video_length(path))
+            result = cls(path, (), None, _video_length(path))
         else:
             raise DatasetError(
                 f"{name} is no calibration set",
                 expected="a labelled folder, a folder of images, or a video",
             )
-        if found.frames == 0:
+        if result.frames == 0:
             raise DatasetError(
                 f"The calibration set {name} is empty",
                 expected="a few hundred images like those that the model will see",
             )
-        if labelled and found.labels is None:
+        if labelled and result.labels is None:
             raise DatasetError(
                 f"The calibration set {name} has no labels",
                 expected=f"a labelled folder, with {ANNOTATIONS}",
             )
-        if found.frames < FEW_IMAGES:
+        if result.frames < FEW_IMAGES:
             warnings.warn(
-                f"The calibration set {name} has {found.frames} images; ranges found on fewer than "
-                f"{FEW_IMAGES} may not hold for others",
+                f"The calibration set {name} has {result.frames} images; ranges found on fewer "
+                f"than {FEW_IMAGES} may not hold for others",
                 stacklevel=2,
             )
-        return found
+        return result
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the files' names, sizes and times of change: what the caches go by."""
+        """Return the SHA-256 of the files' names, sizes and times of change, for the caches."""
         digest = hashlib.sha256()
         for file in self.images or (self.path,):
             facts = file.stat()
@@ -93,7 +91,7 @@ class CalibrationSet:
         return digest.hexdigest()
 
     def chosen(self, count: int, part: int = 0) -> list[int]:
-        """The numbers of `count` images, spread evenly; other parts take others, where there are.
+        """Return the numbers of `count` images, spread evenly; other parts take others, if any.
 
         Args:
             count: at most so many.
@@ -104,8 +102,8 @@ class CalibrationSet:
         shift = step / 2 if part else 0.0
         return sorted({min(self.frames - 1, int(i * step + shift)) for i in range(count)})
 
-    def read(self, numbers: Sequence[int]) -> Iterator[Pixels]:
-        """The images of some numbers in rising order: RGB uint8 ``[H, W, 3]``.
+    def read(self, numbers: Sequence[int]) -> Iterator[RgbImage]:
+        """Yield the images of some numbers in rising order: RGB uint8 ``[H, W, 3]``.
 
         Raises:
             ImageError: one of them cannot be read.
@@ -123,26 +121,26 @@ def _video_length(path: Path) -> int:
     try:
         if not capture.isOpened():
             raise DatasetError(
-                f"{shown(str(path), 200)} cannot be read", expected="a video that OpenCV reads"
+                f"{quoted(str(path), 200)} cannot be read", expected="a video that OpenCV reads"
             )
         return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     finally:
         capture.release()
 
 
-def _video_frames(path: Path, numbers: Sequence[int]) -> Iterator[Pixels]:
+def _video_frames(path: Path, numbers: Sequence[int]) -> Iterator[RgbImage]:
     cv2 = require("cv2", "video")
     capture = cv2.VideoCapture(str(path))
-    wanted = set(numbers)
+    requested = set(numbers)
     try:
-        for number in range(max(wanted) + 1):
-            if number not in wanted:
+        for number in range(max(requested) + 1):
+            if number not in requested:
                 capture.grab()
                 continue
             is_read, frame = capture.read()
             if not is_read:
                 raise ImageError(
-                    f"Frame {number} of {shown(str(path), 200)} cannot be read",
+                    f"Frame {number} of {quoted(str(path), 200)} cannot be read",
                     expected="a whole video",
                 )
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)

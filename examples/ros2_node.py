@@ -72,7 +72,7 @@ LABEL_TYPES = {"mono16": np.dtype("<u2"), "32SC1": np.dtype("<i4")}
 
 @dataclass(frozen=True)
 class Words:
-    """What is looked for. Replaced whole, so that a frame sees one or the other."""
+    """Words and phrases to look for. Replaced whole, so that a frame sees one or the other."""
 
     vocabulary: tuple[str, ...] = ()
     stuff: tuple[str, ...] = ()
@@ -80,31 +80,31 @@ class Words:
     parsed: Vocabulary | None = field(default=None, compare=False)
 
     @classmethod
-    def checked(
+    def parse(
         cls, vocabulary: Sequence[str], stuff: Sequence[str], phrases: Sequence[str]
     ) -> Words:
-        """Refuse what the engine would refuse.
+        """Return the words, checked as the engine would check them.
 
         Raises:
             XDecoderError: a word is empty, twice there or over-long, or stuff is no word.
         """
         # Words that are not in this vocabulary may be stuff of the next.
-        known = tuple(word for word in stuff if word in vocabulary)
-        parsed = Vocabulary.parse(list(vocabulary), known) if vocabulary else None
+        known_stuff = tuple(word for word in stuff if word in vocabulary)
+        parsed = Vocabulary.parse(list(vocabulary), known_stuff) if vocabulary else None
         for phrase in phrases:
             check_text(phrase, "a phrase")
         return cls(tuple(vocabulary), tuple(stuff), tuple(phrases), parsed)
 
 
 def split(text: str, separators: str) -> list[str]:
-    """The words of a message, without empty ones."""
+    """Return the words of a message, without empty ones."""
     for separator in separators[1:]:
         text = text.replace(separator, separators[0])
     return [word.strip() for word in text.split(separators[0]) if word.strip()]
 
 
 def pixels_of(message: Any) -> npt.NDArray[np.uint8]:
-    """The pixels of a ``sensor_msgs/Image``: uint8 ``[H, W, 3]``, RGB.
+    """Return the pixels of a ``sensor_msgs/Image``: uint8 ``[H, W, 3]``, RGB.
 
     Raises:
         ImageError: the encoding is none of :data:`ENCODINGS`, or the data are too short.
@@ -131,7 +131,7 @@ def pixels_of(message: Any) -> npt.NDArray[np.uint8]:
 
 
 def decoded(message: Any) -> npt.NDArray[np.uint8]:
-    """The pixels of a ``sensor_msgs/CompressedImage``.
+    """Return the pixels of a ``sensor_msgs/CompressedImage``: uint8 ``[H, W, 3]``, RGB.
 
     Raises:
         ImageError: they cannot be read.
@@ -166,7 +166,7 @@ class Messages:
         self._encoding = encoding
 
     def labels(self, numbers: npt.NDArray[np.int32], header: Any) -> Any:
-        """A ``sensor_msgs/Image`` of ``[H, W]`` numbers of 0 and more."""
+        """Return a ``sensor_msgs/Image`` of ``[H, W]`` numbers of 0 and more."""
         kind = LABEL_TYPES[self._encoding]
         message = self._sensor.Image()
         message.header = header
@@ -179,11 +179,11 @@ class Messages:
         message.data = array.array("B", clipped.tobytes())
         return message
 
-    def detections(self, found: Sequence[tuple[str, str, float, Any]], header: Any) -> Any:
-        """A ``vision_msgs/Detection2DArray`` of ids, classes, scores and boxes (xyxy)."""
+    def detections(self, objects: Sequence[tuple[str, str, float, Any]], header: Any) -> Any:
+        """Return a ``vision_msgs/Detection2DArray`` of ids, classes, scores and boxes (xyxy)."""
         message = self._vision.Detection2DArray()
         message.header = header
-        for number, name, score, box in found:
+        for number, name, score, box in objects:
             left, top, right, bottom = (float(edge) for edge in box)
             detection = self._vision.Detection2D()
             detection.header = header
@@ -201,38 +201,38 @@ class Messages:
 
 
 def segments_of(
-    output: Output, least: float
+    output: Output, min_score: float
 ) -> tuple[npt.NDArray[np.int32], list[tuple[str, str, float, Any]]]:
-    """The map of segment numbers, and the segments, of those sure enough."""
+    """Return the map of segment numbers, and the segments, of those sure enough."""
     segmentation = output.segment
     assert segmentation is not None
-    kept, found = [0], []
+    ids, objects = [0], []
     for index, info in enumerate(segmentation.segments_info):
-        if info["score"] >= least:
-            kept.append(info["id"])
+        if info["score"] >= min_score:
+            ids.append(info["id"])
             box = box_of_mask(segmentation.mask(index))
-            found.append((str(info["id"]), info["label"], info["score"], box))
+            objects.append((str(info["id"]), info["label"], info["score"], box))
     numbers = segmentation.segmentation
-    return np.where(np.isin(numbers, kept), numbers, 0).astype(np.int32), found
+    return np.where(np.isin(numbers, ids), numbers, 0).astype(np.int32), objects
 
 
 def references_of(
-    output: Output, least: float
+    output: Output, min_score: float
 ) -> tuple[npt.NDArray[np.int32], list[tuple[str, str, float, Any]]]:
-    """The same of phrases."""
+    """Return the map of phrase numbers, and the phrases' objects, of those sure enough."""
     assert output.refer
     numbers = np.zeros(output.refer[0].size, np.int32)
-    found = []
+    objects = []
     ranked = sorted(enumerate(output.refer, 1), key=lambda item: item[1].score)
     for number, reference in ranked:  # the likeliest is written last
-        if reference.score >= least and reference.mask.any():
+        if reference.score >= min_score and reference.mask.any():
             numbers[reference.mask] = number
-            found.append((str(number), reference.phrase, reference.score, reference.box))
-    return numbers, sorted(found, key=lambda entry: int(entry[0]))
+            objects.append((str(number), reference.phrase, reference.score, reference.box))
+    return numbers, sorted(objects, key=lambda entry: int(entry[0]))
 
 
 class Perception:
-    """The node: what comes in by ROS's thread is worked on by one of its own.
+    """The node: messages arrive on ROS's thread, frames are worked on by one of its own.
 
     Args:
         node: an ``rclpy.node.Node``.
@@ -249,14 +249,16 @@ class Perception:
         self._task = str(self._parameter("task"))
         if self._task not in ("panoptic", "instance"):
             raise ArgumentError(f"The task is {self._task!r}", expected="panoptic or instance")
-        self._least = float(self._parameter("min_score"))
-        self._make = Messages(messages.sensor, messages.vision, str(self._parameter("encoding")))
+        self._min_score = float(self._parameter("min_score"))
+        self._messages = Messages(
+            messages.sensor, messages.vision, str(self._parameter("encoding"))
+        )
         names = ("vocabulary", "stuff", "phrases")
-        self._words = Words.checked(*(self._strings(name) for name in names))
-        self._changing = threading.Lock()
+        self._words = Words.parse(*(self._strings(name) for name in names))
+        self._lock = threading.Lock()
         self._frames: LatestFrame[Any] = LatestFrame()
         sensor, vision, std = messages.sensor, messages.vision, messages.std
-        self._out = {
+        self._publishers = {
             "detections": node.create_publisher(vision.Detection2DArray, "detections", 10),
             "labels": node.create_publisher(sensor.Image, "labels", 10),
             "references": node.create_publisher(vision.Detection2DArray, "references", 10),
@@ -268,12 +270,15 @@ class Perception:
             kind, topic, self._read = sensor.Image, "image", pixels_of
         node.create_subscription(kind, topic, self._frames.put, quality)
         node.create_subscription(
-            std.String, "vocabulary", lambda m: self._tell("vocabulary", split(m.data, "\n,")), 10
+            std.String,
+            "vocabulary",
+            lambda m: self._take_words("vocabulary", split(m.data, "\n,")),
+            10,
         )
         node.create_subscription(
-            std.String, "phrases", lambda m: self._tell("phrases", split(m.data, "\n")), 10
+            std.String, "phrases", lambda m: self._take_words("phrases", split(m.data, "\n")), 10
         )
-        node.add_on_set_parameters_callback(self._set)
+        node.add_on_set_parameters_callback(self._set_parameters)
         self._worker = threading.Thread(target=self._work, name="xdecoder_rt")
         self._worker.start()
 
@@ -284,7 +289,7 @@ class Perception:
 
     @property
     def words(self) -> Words:
-        """What is looked for."""
+        """Return the words and phrases that are looked for."""
         return self._words
 
     def _work(self) -> None:
@@ -301,35 +306,35 @@ class Perception:
 
     def _answer(self, message: Any) -> None:
         words, header = self._words, message.header
-        asked: dict[str, Any] = {}
+        questions: dict[str, Any] = {}
         if words.parsed is not None:
-            asked |= {"segment": words.parsed, "task": self._task}
+            questions |= {"segment": words.parsed, "task": self._task}
         if words.phrases:
-            asked["refer"] = words.phrases
-        if not asked:
+            questions["refer"] = words.phrases
+        if not questions:
             return
-        output = self._engine.run(self._read(message), **asked)
+        output = self._engine.run(self._read(message), **questions)
         if words.parsed is not None:
-            self._publish("detections", "labels", *segments_of(output, self._least), header)
+            self._publish("detections", "labels", *segments_of(output, self._min_score), header)
         if words.phrases:
-            found = references_of(output, self._least)
-            self._publish("references", "reference_labels", *found, header)
+            references = references_of(output, self._min_score)
+            self._publish("references", "reference_labels", *references, header)
 
-    def _publish(self, boxes: str, labels: str, numbers: Any, found: Any, header: Any) -> None:
-        self._out[labels].publish(self._make.labels(numbers, header))
-        self._out[boxes].publish(self._make.detections(found, header))
+    def _publish(self, boxes: str, labels: str, numbers: Any, objects: Any, header: Any) -> None:
+        self._publishers[labels].publish(self._messages.labels(numbers, header))
+        self._publishers[boxes].publish(self._messages.detections(objects, header))
 
-    def _tell(self, name: str, strings: Sequence[str]) -> None:
-        """Other words, from a topic."""
-        refused = self._change({name: strings})
+    def _take_words(self, name: str, strings: Sequence[str]) -> None:
+        """Take other words from a topic."""
+        refused = self._change_words({name: strings})
         logger = self._node.get_logger()
         if refused:
             logger.error(refused)
         else:
             logger.info(f"{name}: {', '.join(strings) or 'none'}")
 
-    def _set(self, parameters: Sequence[Any]) -> Any:
-        """Other words, from parameters set while the node runs."""
+    def _set_parameters(self, parameters: Sequence[Any]) -> Any:
+        """Take other words from parameters set while the node runs."""
         changed = {
             parameter.name: [str(word) for word in parameter.value or () if word]
             for parameter in parameters
@@ -339,18 +344,20 @@ class Perception:
         fixed = [name for name in fixed if name in PARAMETERS]
         result = self._rcl.SetParametersResult()
         result.reason = (
-            f"{', '.join(fixed)} can be set at the start only" if fixed else self._change(changed)
+            f"{', '.join(fixed)} can be set at the start only"
+            if fixed
+            else self._change_words(changed)
         )
         result.successful = not result.reason
         return result
 
-    def _change(self, changed: dict[str, Sequence[str]]) -> str:
+    def _change_words(self, changed: dict[str, Sequence[str]]) -> str:
         """Take other words, or say why not."""
-        with self._changing:
+        with self._lock:
             now = self._words
             old = {"vocabulary": now.vocabulary, "stuff": now.stuff, "phrases": now.phrases}
             try:
-                self._words = Words.checked(**{**old, **changed})
+                self._words = Words.parse(**{**old, **changed})
             except XDecoderError as error:
                 return str(error)
         return ""
@@ -391,7 +398,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    _, rest = parser.parse_known_args(arguments)
+    _, ros_arguments = parser.parse_known_args(arguments)
     try:
         import rclpy
         from rcl_interfaces import msg as rcl
@@ -407,20 +414,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    rclpy.init(args=rest)
+    rclpy.init(args=ros_arguments)
     node = rclpy.create_node("xdecoder_rt")
     try:
         for name, default in PARAMETERS.items():
             node.declare_parameter(name, default)
-        given = {name: node.get_parameter(name).value for name in PARAMETERS}
+        settings = {name: node.get_parameter(name).value for name in PARAMETERS}
         quality = QoSProfile(
             depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
         )
         with Engine(
-            given["plan"],
-            backend=given["backend"] or None,
-            device=given["device"] or None,
-            threads=given["threads"] or None,
+            settings["plan"],
+            backend=settings["backend"] or None,
+            device=settings["device"] or None,
+            threads=settings["threads"] or None,
         ) as engine:
             perception = Perception(node, engine, _Modules(sensor, std, vision, rcl), quality)
             try:

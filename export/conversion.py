@@ -1,62 +1,24 @@
-"""What conversions share: what is asked for, what came of it, and how outputs are compared."""
+"""Results of conversions, and how their outputs are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xdecoder_rt.calibration.report import SearchReport
-from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
+from xdecoder_rt.calibration.sets import CalibrationSet
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.streams.synthetic import image as synthetic_image
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 LEAST_COSINE = 0.999
-MAX_DROP = 1.0
-SEARCH_IMAGES = 48
-CALIBRATION_IMAGES = 128
 PROBES = 4
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ConvertOptions:
-    """What to make.
-
-    Attributes:
-        precision: one of `PRECISIONS`.
-        profile: ``"cpu"`` or ``"tensorrt"``: which target the graphs are written for.
-        calibration: the calibration set; int8 needs one.
-        max_drop: the most that int8 may lose: PQ where the set is labelled, else percent of pixels.
-        estimator: of ranges; None compares all and takes the best.
-        images: calibration images at most.
-        search_images: images that accuracy is measured on, at most.
-        sizes: input sizes to keep; None for all.
-        force: write the plan even if it is worse or slower than fp32.
-        threads: of one call.
-        cache_dir: where activation statistics are kept, or None.
-    """
-
-    precision: str
-    profile: str = "cpu"
-    calibration: Path | None = None
-    max_drop: float = MAX_DROP
-    estimator: str | None = None
-    images: int = CALIBRATION_IMAGES
-    search_images: int = SEARCH_IMAGES
-    sizes: Sequence[tuple[int, int]] | None = None
-    force: bool = False
-    threads: int | None = None
-    cache_dir: Path | None = None
 
 
 @dataclass
 class Converted:
-    """Graphs in another precision, and what is known of them.
+    """Graphs in another precision, and the facts about them.
 
     Attributes:
         graphs: serialized, by member; members that stay are absent.
@@ -75,8 +37,8 @@ class Converted:
 
 def probe_images(
     images: CalibrationSet | None, manifest: Manifest, count: int = PROBES
-) -> list[Pixels]:
-    """A few images to compare outputs on; drawn ones where no set is given."""
+) -> list[RgbImage]:
+    """Return a few images to compare outputs on; drawn ones where no set is given."""
     if images is not None:
         return list(images.read(images.chosen(count, part=1)))
     return [synthetic_image(manifest.input.sizes[0], seed) for seed in range(count)]
@@ -87,10 +49,3 @@ def complain_of_cosines(cosines: Mapping[str, float], complaints: list[str]) -> 
     worst = min(cosines, key=lambda name: cosines[name])
     if not cosines[worst] >= LEAST_COSINE:
         complaints.append(f"{worst} has a cosine of {cosines[worst]:.5f} with fp32's")
-
-
-def cosine(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    """Cosine of two tensors as vectors; 1 for two of zeros."""
-    a, b = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
-    lengths = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())

@@ -11,7 +11,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,22 +19,22 @@ from pathlib import Path
 from xdecoder_rt.backends import open_backend
 from xdecoder_rt.calibration.probe import SubstitutingBackend
 from xdecoder_rt.calibration.report import SearchReport
-from xdecoder_rt.calibration.sets import CalibrationSet, Pixels
+from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.engine import Engine
-from xdecoder_rt.errors import ArgumentError, BuildError
+from xdecoder_rt.errors import BuildError
+from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.conversion import (
     LEAST_COSINE,
-    PRECISIONS,
     Converted,
-    ConvertOptions,
-    Progress,
     complain_of_cosines,
-    cosine,
     probe_images,
 )
 from xdecoder_rt.export.half import half_graphs
+from xdecoder_rt.export.options import ConvertOptions
+from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.quantized import quantized_graphs
 from xdecoder_rt.export.repack import portable_members
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.file import write_plan
 from xdecoder_rt.plan.manifest import Manifest
 
@@ -44,7 +44,7 @@ _TOOLS = ("xdecoder_rt", "onnx", "onnxruntime", "numpy")
 
 @dataclass(frozen=True)
 class ConvertSummary:
-    """What a conversion made.
+    """Result of a conversion.
 
     Attributes:
         path: the plan.
@@ -63,7 +63,9 @@ def convert_plan(
     source: Path,
     output: Path,
     options: ConvertOptions,
-    progress: Progress = lambda _: None,
+    progress: StepProgress = lambda _: None,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> ConvertSummary:
     """Write a plan in another precision.
 
@@ -72,6 +74,7 @@ def convert_plan(
         output: the plan to write; it appears whole or not at all.
         options: what to make.
         progress: called with a sentence before each step.
+        sizes: the input sizes to keep; None keeps all.
 
     Raises:
         PlanError: the source is not a sound plan.
@@ -79,12 +82,11 @@ def convert_plan(
         BuildError: the source has another precision, the result is worse or slower than fp32 (and
             not forced), or the file cannot be written.
     """
-    _check(options)
     images = None
     if options.calibration is not None:
         images = CalibrationSet.open(options.calibration)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
-        members, manifest = portable_members(source, options.sizes)
+        members, manifest = portable_members(source, sizes)
         if manifest.precision != "fp32":
             raise BuildError(
                 f"{source} is in {manifest.precision}",
@@ -94,7 +96,7 @@ def convert_plan(
         # What is tried runs on the sizes that were asked for, from a file of its own.
         fp32 = Path(folder) / "fp32.plan"
         write_plan(fp32, manifest, members)
-        converted = _converted(fp32, manifest, members, options, images, progress)
+        converted = _convert(fp32, manifest, members, options, images, progress)
         if options.profile == "cpu" and options.precision != "fp32":
             progress("Timing it against fp32")
             _compare_times(fp32, manifest, converted, options, images)
@@ -116,41 +118,20 @@ def convert_plan(
     )
     progress(f"Writing {output}")
     contents: dict[str, bytes | memoryview] = {**members, **converted.graphs}
-    return ConvertSummary(
-        output,
-        write_plan(output, updated, contents),
-        converted.report,
-        tuple(converted.complaints),
-    )
+    written = write_plan(output, updated, contents)
+    if converted.report is not None and options.report is not None:
+        for file in converted.report.write(options.report):
+            progress(f"Wrote {file}")
+    return ConvertSummary(output, written, converted.report, tuple(converted.complaints))
 
 
-def _check(options: ConvertOptions) -> None:
-    if options.precision not in PRECISIONS:
-        raise ArgumentError(
-            f"There is no precision {options.precision!r}", expected=", ".join(PRECISIONS)
-        )
-    if options.precision == "int8" and options.calibration is None:
-        raise ArgumentError(
-            "An INT8 plan needs a calibration set",
-            expected="some hundred images like those that the model will see: a labelled folder "
-            "(accuracy is then measured by PQ), a folder of images, or a video",
-            fix="add --calibration DIR",
-        )
-    if options.precision == "fp16" and options.profile == "cpu":
-        raise ArgumentError(
-            "There is no fp16 plan for CPUs: their runtimes compute fp16 graphs in fp32",
-            expected="bf16 or int8 for a CPU",
-            fix="add --profile tensorrt for a plan that TensorRT engines are built from",
-        )
-
-
-def _converted(
+def _convert(
     fp32: Path,
     manifest: Manifest,
     members: Mapping[str, bytes | memoryview],
     options: ConvertOptions,
     images: CalibrationSet | None,
-    progress: Progress,
+    progress: StepProgress,
 ) -> Converted:
     if options.precision == "fp32":
         return Converted({}, None)
@@ -202,17 +183,19 @@ def _compare_times(
         converted.complaints.append(f"a frame takes {1 / ratio:.2f} times as long as in fp32")
 
 
-def _compare_outputs(base: Engine, changed: Engine, frame: Pixels, converted: Converted) -> None:
+def _compare_outputs(base: Engine, changed: Engine, frame: RgbImage, converted: Converted) -> None:
     """Cosines of what a frame is decoded to; for graphs that are the same in both precisions."""
     cosines = {}
-    one, other = base.decode(frame), changed.decode(frame)
-    assert one.latents is not None and other.latents is not None  # decode left them
+    base_state, changed_state = base.decode(frame), changed.decode(frame)
+    assert base_state.latents is not None and changed_state.latents is not None  # decode left them
     for name in ("class_embedding", "mask_embedding", "caption_embedding"):
-        cosines[name] = cosine(getattr(other.latents, name), getattr(one.latents, name))
-    for name in one.values:
-        value = other.values[name]
         cosines[name] = cosine(
-            changed.backend.to_numpy(value), base.backend.to_numpy(one.values[name])
+            getattr(changed_state.latents, name), getattr(base_state.latents, name)
+        )
+    for name in base_state.values:
+        value = changed_state.values[name]
+        cosines[name] = cosine(
+            changed.backend.to_numpy(value), base.backend.to_numpy(base_state.values[name])
         )
     converted.accuracy["least_cosine_against_fp32"] = min(cosines.values())
     complain_of_cosines(cosines, converted.complaints)

@@ -1,4 +1,4 @@
-"""What a plan's summary says of its graphs: parameters and multiply-accumulates."""
+"""Costs of graphs for a plan's summary: parameters and multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def _masked_attention_flops(
 
 
 def macs(graph: ExportedGraph) -> int:
-    """Multiply-accumulates of one graph for one image, or one short text."""
+    """Return the multiply-accumulates of one graph for one image, or one short text."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         graph.module(*graph.typical.values())
     return int(counter.get_total_flops()) // 2
 
 
 def parameters(module: nn.Module) -> int:
-    """Number of learned values."""
+    """Return the number of learned values."""
     return sum(math.prod(p.shape) for p in module.parameters())
 
 
 def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over names, shapes and values of everything that a checkpoint stores."""
+    """Return the SHA-256 of names, shapes and values of everything that a checkpoint stores."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {list(value.shape)} {value.dtype}\n".encode())

@@ -16,23 +16,23 @@ from xdecoder_rt.backends.base import Array, Graph, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.observe import exercise
 from xdecoder_rt.calibration.sensitivity import Trial, largest_within
-from xdecoder_rt.calibration.sets import Pixels
 from xdecoder_rt.engine import Engine
+from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.conversion import (
     LEAST_COSINE,
     Converted,
-    ConvertOptions,
-    Progress,
     complain_of_cosines,
-    cosine,
 )
+from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import candidates, emulated, to_typed
+from xdecoder_rt.export.progress import StepProgress
+from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.manifest import Manifest
 
 _BLOCK = 16  # operators that are tried together
 _CALLS = 12  # of each graph, that outputs are compared on
 
-Call = tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]
+RecordedCall = tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]
 """What a graph was given, and what it gave."""
 
 
@@ -41,8 +41,8 @@ def half_graphs(
     manifest: Manifest,
     members: Mapping[str, bytes | memoryview],
     options: ConvertOptions,
-    images: Sequence[Pixels],
-    progress: Progress,
+    images: Sequence[RgbImage],
+    progress: StepProgress,
 ) -> Converted:
     """Convert every graph of a plan to typed fp16 or bf16.
 
@@ -59,34 +59,36 @@ def half_graphs(
     """
     calls = record(fp32, images, options.threads)
     graphs: dict[str, bytes] = {}
-    kept: dict[str, list[str]] = {}
+    fp32_nodes: dict[str, list[str]] = {}
     cosines: dict[str, float] = {}
     complaints: list[str] = []
     for member in manifest.graphs.members():
         model = onnx.load_from_string(bytes(members[member]))
         progress(f"Converting {member} to {options.precision}")
         # A size that no image was given to goes by the search of its sibling: names may differ.
-        keep, found = search(model, options.precision, calls.get(member, []))
+        keep, member_cosines = search(model, options.precision, calls.get(member, []))
         graphs[member] = to_typed(model, options.precision, keep).SerializeToString(
             deterministic=True
         )
         if keep:
-            kept[member] = sorted(keep)
-        if found:
-            cosines[member] = min(found.values())
-            complain_of_cosines({f"{member}: {k}": v for k, v in found.items()}, complaints)
+            fp32_nodes[member] = sorted(keep)
+        if member_cosines:
+            cosines[member] = min(member_cosines.values())
+            complain_of_cosines(
+                {f"{member}: {k}": v for k, v in member_cosines.items()}, complaints
+            )
     return Converted(
         graphs,
-        {"profile": options.profile, "kept_in_fp32": kept},
+        {"profile": options.profile, "kept_in_fp32": fp32_nodes},
         {"least_cosine_against_fp32": cosines},
         complaints,
     )
 
 
 def search(
-    model: onnx.ModelProto, precision: str, calls: Sequence[Call]
+    model: onnx.ModelProto, precision: str, calls: Sequence[RecordedCall]
 ) -> tuple[set[str], dict[str, float]]:
-    """The nodes that must stay in fp32 for every output's cosine to reach 0.999.
+    """Find the nodes that must stay in fp32 for every output's cosine to reach 0.999.
 
     Args:
         model: in fp32.
@@ -109,16 +111,16 @@ def search(
         worst = min(compared(lowered).values())
         return Trial(len(lowered), 1 - (worst if np.isfinite(worst) else -1.0))
 
-    found = largest_within(
+    result = largest_within(
         blocks, lambda block: measure([block]).drop, measure, budget=1 - LEAST_COSINE
     )
-    return {name for block in found.kept for name in block}, compared(found.lowered)
+    return {name for block in result.kept for name in block}, compared(result.lowered)
 
 
-def output_cosines(model: onnx.ModelProto, calls: Sequence[Call]) -> dict[str, float]:
-    """Of each output, the cosine with what was recorded, over all calls together."""
+def output_cosines(model: onnx.ModelProto, calls: Sequence[RecordedCall]) -> dict[str, float]:
+    """Return the cosine of each output with the recorded one, over all calls together."""
     session = ort.InferenceSession(
-        model.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), _quiet_options(), providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
     actual: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in names}
@@ -127,14 +129,17 @@ def output_cosines(model: onnx.ModelProto, calls: Sequence[Call]) -> dict[str, f
             actual[name].append(value.ravel())
     return {
         name: cosine(
-            np.concatenate(values), np.concatenate([given[name].ravel() for _, given in calls])
+            np.concatenate(values),
+            np.concatenate([recorded[name].ravel() for _, recorded in calls]),
         )
         for name, values in actual.items()
     }
 
 
-def record(plan: Path, images: Sequence[Pixels], threads: int | None) -> dict[str, list[Call]]:
-    """Run every task on images and note what each graph was given and gave: a few calls each."""
+def record(
+    plan: Path, images: Sequence[RgbImage], threads: int | None
+) -> dict[str, list[RecordedCall]]:
+    """Run every task on images and record inputs and outputs of each graph: a few calls each."""
     backend = _RecordingBackend(threads)
     with (
         tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as texts,
@@ -149,20 +154,25 @@ class _RecordingBackend:
     def __init__(self, threads: int | None) -> None:
         self._inner = OnnxRuntimeBackend(threads)
         self.name, self.device, self.version = "onnxruntime", "cpu", self._inner.version
-        self.calls: dict[str, list[Call]] = {}
+        self.calls: dict[str, list[RecordedCall]] = {}
 
     def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
-        return _Recorded(self._inner.load(name, model, is_steady), self.calls.setdefault(name, []))
+        return _RecordingGraph(
+            self._inner.load(name, model, is_steady), self.calls.setdefault(name, [])
+        )
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         return self._inner.to_numpy(value)
+
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        return self._inner.to_numpy_all(values)
 
     def close(self) -> None:
         pass
 
 
-class _Recorded:
-    def __init__(self, graph: Graph, calls: list[Call]) -> None:
+class _RecordingGraph:
+    def __init__(self, graph: Graph, calls: list[RecordedCall]) -> None:
         self._graph = graph
         self._calls = calls
         self.inputs = graph.inputs
@@ -181,7 +191,7 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _quiet() -> ort.SessionOptions:
+def _quiet_options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False

@@ -14,11 +14,10 @@ import torch
 from onnxscript import opset18
 
 from xdecoder_rt.kernels.masked_attention.op import masked_attention
+from xdecoder_rt.models.attention import BLOCKED
 
 # Its annotations do not let one operator's result be another's argument.
 op: Any = opset18
-# Far below any score, and representable in fp16.
-BLOCKED = -10000.0
 # Below a row's highest score: a weight of e^-50 changes no fp32 sum, and it and the row's sum are
 # normal numbers. Without it the softmax of a blocked position is a denormal, which x86 takes a
 # hundred times as long for.
@@ -26,7 +25,7 @@ FLOOR = 50.0
 
 
 def decomposed(query: Any, key: Any, value: Any, mask_embedding: Any, mask_features: Any) -> Any:
-    """The operator's ONNX form; shapes as in the reference of the kernel."""
+    """Return the operator's ONNX form; shapes as in the reference of the kernel."""
     logits = op.MatMul(mask_embedding, mask_features)
     zero = op.CastLike(op.Constant(value_float=0.0), logits)
     blocked = op.CastLike(op.Constant(value_float=BLOCKED), logits)
@@ -42,7 +41,7 @@ def decomposed(query: Any, key: Any, value: Any, mask_embedding: Any, mask_featu
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """What :func:`torch.onnx.export` needs to know of our operators."""
+    """Return what :func:`torch.onnx.export` needs to know of our operators."""
     overload: torch._ops.OpOverload = torch.ops.xdecoder_rt.masked_attention.default
     assert masked_attention is not None  # importing it registers the overload
     return {overload: decomposed}

@@ -31,7 +31,7 @@ from xdecoder_rt.models.graphs import (
 OPSET = 18
 MAX_BATCH = 16
 MAX_ROWS = 16384
-MAX_TOKENS = 1024
+MAX_TEXT_LENGTH = 1024
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def export_image_graphs(model: XDecoder, size: tuple[int, int]) -> list[Exported
             fix=f"Use {max(32, round(height / 32) * 32)}x{max(32, round(width / 32) * 32)}",
         )
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    kept = torch.export.Dim("kept", min=1, max=4096)
+    kept_queries = torch.export.Dim("kept", min=1, max=4096)
     vision, decode, mask = VisionGraph(model), DecodeGraph(model), MaskGraph()
     generator = torch.Generator().manual_seed(0)
     frame = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8, generator=generator)
@@ -86,7 +86,7 @@ def export_image_graphs(model: XDecoder, size: tuple[int, int]) -> list[Exported
     return [
         export_graph("vision", vision, frames, ({0: batch}, {0: batch})),
         export_graph("decode", decode, rows, (dimensions,), latents),
-        export_graph("mask", mask, masks, ({0: batch, 1: kept}, {0: batch})),
+        export_graph("mask", mask, masks, ({0: batch, 1: kept_queries}, {0: batch})),
     ]
 
 
@@ -103,28 +103,28 @@ def _example_rows(
     past = tasks.group("caption", queries, 3)
     groups = [tasks.latents(queries)]
     groups += [tasks.group(name, queries, 5, 3) for name in tasks.TASKS]
-    layout = tasks.side_by_side(groups, tasks.LATENTS)
+    layout = tasks.side_by_side(groups, tasks.LATENT_GROUP)
     length, earlier, regions = len(layout), len(past), 2
     text = torch.randn(2, length, dim, generator=generator)
     rows = Rows.of([layout, layout], text, past)
-    confined = torch.zeros(2, length, regions)
-    confined[:, torch.from_numpy(layout.kind) == tasks.Row.CAPTION, 1] = 1.0
+    region_weight = torch.zeros(2, length, regions)
+    region_weight[:, torch.from_numpy(layout.kind) == tasks.Row.CAPTION, 1] = 1.0
     heads = shape.heads
-    given = {name: memory[name] for name in memory_names(shape.layers)}
+    inputs = {name: memory[name] for name in memory_names(shape.layers)}
     for level in range(LEVELS):
         positions = memory[f"mask_features_{level}"].shape[1]
         inside = torch.rand(2, regions, positions, generator=generator) < 0.5
-        given[f"regions_{level}"] = inside * 2.0 - 1.0
-    given |= {
+        inputs[f"regions_{level}"] = inside * 2.0 - 1.0
+    inputs |= {
         "kind": rows.kind,
         "content": rows.content,
         "position": rows.position,
         "text": text,
         "visible": rows.visible,
-        "region_weight": confined,
+        "region_weight": region_weight,
     }
     for name in state_names("past", shape.layers):
-        given[name] = torch.randn(2, heads, earlier, dim // heads, generator=generator)
+        inputs[name] = torch.randn(2, heads, earlier, dim // heads, generator=generator)
     rows_axis = torch.export.Dim("rows", min=1, max=MAX_ROWS)
     past_axis = torch.export.Dim("past", min=1, max=MAX_ROWS)
     seen_axis = torch.export.Dim.DYNAMIC
@@ -139,24 +139,24 @@ def _example_rows(
         **{f"regions_{level}": {1: region_axis} for level in range(LEVELS)},
         **{name: {2: past_axis} for name in state_names("past", shape.layers)},
     }
-    return given, tuple({0: batch, **axes.get(name, {})} for name in given)
+    return inputs, tuple({0: batch, **axes.get(name, {})} for name in inputs)
 
 
 def _latents_of(rows: dict[str, Tensor], num_queries: int) -> dict[str, Tensor]:
     """Of the decode graph's inputs, what the latents of one image are decoded with."""
-    given = {name: value[:1] for name, value in rows.items()}
+    inputs = {name: value[:1] for name, value in rows.items()}
     for name in ("kind", "content", "position", "text", "region_weight"):
-        given[name] = given[name][:, :num_queries]
+        inputs[name] = inputs[name][:, :num_queries]
     past = rows["visible"].shape[2] - rows["visible"].shape[1]
-    given["visible"] = given["visible"][:, :num_queries, past : past + num_queries]
-    return {k: v[:, :, :0] if k.startswith("past_") else v for k, v in given.items()}
+    inputs["visible"] = inputs["visible"][:, :num_queries, past : past + num_queries]
+    return {k: v[:, :, :0] if k.startswith("past_") else v for k, v in inputs.items()}
 
 
 def export_text_graph(model: XDecoder) -> ExportedGraph:
     """Export the text graph, with a symbolic number and length of rows and of earlier tokens."""
     shape = model.config.text
     texts = torch.export.Dim("texts", min=1, max=65536)
-    length = torch.export.Dim("length", min=1, max=MAX_TOKENS)
+    length = torch.export.Dim("length", min=1, max=MAX_TEXT_LENGTH)
     past = torch.export.Dim("past", min=0, max=shape.context_length)
     generator = torch.Generator().manual_seed(0)
     token_ids = torch.randint(0, shape.vocabulary_size, (3, 4), generator=generator)
@@ -203,7 +203,7 @@ def export_graph(
     Raises:
         BuildError: the simplified graph computes something else.
     """
-    with _quiet():
+    with _quiet_exporter():
         program = torch.onnx.export(
             module.eval(),
             tuple(example.values()),
@@ -237,7 +237,7 @@ def export_graph(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_exporter() -> Iterator[None]:
     """Silence the exporter's notes on folding, which concern nobody who builds a plan."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
     levels = [logger.level for logger in loggers]

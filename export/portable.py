@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,8 @@ from xdecoder_rt.export.onnx_graphs import (
     export_text_graph,
     export_token_graph,
 )
+from xdecoder_rt.export.progress import StepProgress
+from xdecoder_rt.export.summary import GraphSummary
 from xdecoder_rt.export.verify import check_against_torch
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.plan.file import write_plan
@@ -32,40 +34,18 @@ from xdecoder_rt.plan.manifest import (
     size_key,
 )
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.words.templates import NAME_SUFFIXES, TEMPLATES
+from xdecoder_rt.words.templates import BACKGROUND, NAME_SUFFIXES, TEMPLATES
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 MASK_STRIDE = 4
 MAX_PHRASES = 64
 TOKENIZER = "tokenizer.json"
-BACKGROUND = "background"
 _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
-class GraphSummary:
-    """One graph of a finished plan.
-
-    Attributes:
-        member: its name in the plan.
-        nodes: ONNX nodes after simplification.
-        macs: multiply-accumulates for one image, or one short text.
-        size: bytes in the plan.
-        error: largest relative RMS error of its outputs against PyTorch.
-    """
-
-    member: str
-    nodes: int
-    macs: int
-    size: int
-    error: float
-
-
-@dataclass(frozen=True)
-class BuildSummary:
-    """What a build made: the plan's path, its manifest, and a line a graph."""
+class PortableSummary:
+    """Result of an export: the plan's path, its manifest, and a line a graph."""
 
     path: Path
     manifest: Manifest
@@ -79,8 +59,8 @@ def build_portable(
     sizes: Sequence[tuple[int, int]],
     tasks: Sequence[str] = tuple(TASKS),
     max_phrases: int = MAX_PHRASES,
-    progress: Progress = lambda _: None,
-) -> BuildSummary:
+    progress: StepProgress = lambda _: None,
+) -> PortableSummary:
     """Export a model's graphs and write them as a portable plan.
 
     Args:
@@ -106,14 +86,25 @@ def build_portable(
     model = model.eval().requires_grad_(False)
     members: dict[str, bytes] = {}
     summaries: list[GraphSummary] = []
+    costs: dict[str, int] = {}
+    errors: dict[str, float] = {}
     names: dict[str, dict[str, str]] = {"vision": {}, "decode": {}, "mask": {}}
 
     def add(graph: ExportedGraph, member: str) -> None:
         progress(f"Checking {member} against PyTorch")
-        error = max(check_against_torch(graph).values())
+        errors[member] = max(check_against_torch(graph).values())
+        costs[member] = macs(graph)
         members[member] = graph.model.SerializeToString(deterministic=True)
-        nodes, size = len(graph.model.graph.node), len(members[member])
-        summaries.append(GraphSummary(member, nodes, macs(graph), size, error))
+        summaries.append(
+            GraphSummary(
+                graph.name,
+                member,
+                nodes=len(graph.model.graph.node),
+                macs=costs[member],
+                size=len(members[member]),
+                error=errors[member],
+            )
+        )
 
     for size in sizes:
         key = size_key(size)
@@ -130,19 +121,18 @@ def build_portable(
         add(export_token_graph(model), token)
     members[TOKENIZER] = ClipTokenizer.default(model.config.context_length).to_json()
     first = size_key(sizes[0])
-    frame_macs = sum(s.macs for s in summaries if s.member.endswith(f"_{first}.onnx"))
     manifest = _manifest(
         model,
         sizes,
         Graphs(names["vision"], names["decode"], names["mask"], "text.onnx", token),
         tasks,
         max_phrases,
-        frame_macs,
-        {s.member: s.error for s in summaries},
+        sum(costs[of_size[first]] for of_size in names.values()),
+        errors,
         hashlib.sha256(members["text.onnx"]).hexdigest(),
     )
     progress(f"Writing {output}")
-    return BuildSummary(output, write_plan(output, manifest, members), tuple(summaries))
+    return PortableSummary(output, write_plan(output, manifest, members), tuple(summaries))
 
 
 def _manifest(

@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from xdecoder_rt.calibration.onnx_edit import (
     HALF_TYPES,
-    constants,
     drop_unused,
     element_types,
+    initializers,
     ordered,
     producers,
     raise_opset,
@@ -32,12 +32,12 @@ _STATE = ("keys_", "values_", "mask_features_", "mask_map")
 
 
 def is_state(name: str) -> bool:
-    """Whether a graph input or output passes from graph to graph and never visits the host."""
+    """Return whether an input or output passes between graphs and never visits the host."""
     return name.startswith(_STATE)
 
 
 def candidates(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes that may compute in a half type.
+    """Return the names of the nodes that may compute in a half type.
 
     Those before the first layer with weights stay in fp32: they normalise pixels, where rounding
     the mean shifts every value alike.
@@ -49,7 +49,7 @@ def candidates(model: onnx.ModelProto) -> list[str]:
         for value in model.graph.input
         if value.type.tensor_type.elem_type == TensorProto.UINT8
     }
-    found = []
+    names = []
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
             # It gives the type that the layer behind it computes in; a weight's makes a weight.
@@ -63,8 +63,8 @@ def candidates(model: onnx.ModelProto) -> list[str]:
             name for name in (*node.input, *node.output) if types.get(name) == TensorProto.FLOAT
         ]
         if floats:
-            found.append(node.name)
-    return found
+            names.append(node.name)
+    return names
 
 
 def to_typed(model: onnx.ModelProto, precision: str, keep: Collection[str] = ()) -> onnx.ModelProto:
@@ -86,7 +86,7 @@ def to_typed(model: onnx.ModelProto, precision: str, keep: Collection[str] = ())
     result.CopyFrom(model)
     raise_opset(result, TYPED_OPSETS[precision])
     graph = result.graph
-    types, stored = element_types(model), constants(graph)
+    types, stored = element_types(model), initializers(graph)
     low = set(candidates(model)) - set(keep)
     made_by = producers(graph)
     actual = {name: element for name, element in types.items()}
@@ -101,7 +101,7 @@ def to_typed(model: onnx.ModelProto, precision: str, keep: Collection[str] = ())
     casts: dict[tuple[str, int], str] = {}
 
     def cast(name: str, element: int) -> str:
-        """The tensor in another type; made once."""
+        """Return the tensor in another type; made once."""
         key = (name, element)
         if key not in casts:
             casts[key] = f"{name}_{TensorProto.DataType.Name(element).lower()}"
@@ -113,13 +113,13 @@ def to_typed(model: onnx.ModelProto, precision: str, keep: Collection[str] = ())
         return casts[key]
 
     for node in graph.node:
-        wanted = half if node.name in low else TensorProto.FLOAT
+        element = half if node.name in low else TensorProto.FLOAT
         for i, name in enumerate(node.input):
             if types.get(name) == TensorProto.FLOAT and name:
                 if node.op_type == "Resize" and i > 0:
                     continue  # its scales are fp32 whatever it resizes
-                if (TensorProto.FLOAT if name in stored else actual[name]) != wanted:
-                    node.input[i] = cast(name, wanted)
+                if (TensorProto.FLOAT if name in stored else actual[name]) != element:
+                    node.input[i] = cast(name, element)
         if node.op_type == "Cast" and node.name in low:
             for attribute in node.attribute:
                 if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
@@ -129,10 +129,10 @@ def to_typed(model: onnx.ModelProto, precision: str, keep: Collection[str] = ())
     for value in graph.output:
         if types.get(value.name) != TensorProto.FLOAT:
             continue
-        wanted = half if is_state(value.name) else TensorProto.FLOAT
-        value.type.tensor_type.elem_type = wanted
-        if actual[value.name] != wanted:
-            _cast_output(graph, value.name, wanted, nodes)
+        element = half if is_state(value.name) else TensorProto.FLOAT
+        value.type.tensor_type.elem_type = element
+        if actual[value.name] != element:
+            _cast_output(graph, value.name, element, nodes)
     # What inference said of fp32 tensors no longer holds.
     del graph.value_info[:]
     ordered(graph, [*graph.node, *nodes])
@@ -148,8 +148,8 @@ def _cast_output(
     inner = f"{name}_inner"
     for node in (*graph.node, *nodes):
         for names in (node.input, node.output):
-            for i, one in enumerate(names):
-                if one == name:
+            for i, tensor in enumerate(names):
+                if tensor == name:
                     names[i] = inner
     nodes.append(helper.make_node("Cast", [inner], [name], f"{name}_cast", to=element))
 
@@ -161,7 +161,7 @@ def _retype_fill(node: onnx.NodeProto, element: int) -> None:
 
 
 def emulated(model: onnx.ModelProto, precision: str, keep: Collection[str] = ()) -> onnx.ModelProto:
-    """An fp32 graph that rounds as :func:`to_typed`'s does, for a runtime without the half types.
+    """Return an fp32 graph that rounds as :func:`to_typed`'s does, for runtimes without the type.
 
     Inputs, weights and outputs of every low node are rounded; sums are in fp32, as in tensor cores.
     """
@@ -169,7 +169,7 @@ def emulated(model: onnx.ModelProto, precision: str, keep: Collection[str] = ())
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    types, stored = element_types(model), constants(graph)
+    types, stored = element_types(model), initializers(graph)
     low = set(candidates(model)) - set(keep)
     nodes: list[onnx.NodeProto] = []
     rounded: dict[str, str] = {}
@@ -189,17 +189,17 @@ def emulated(model: onnx.ModelProto, precision: str, keep: Collection[str] = ())
             )
         return rounded[name]
 
-    made = {name for node in graph.node if node.name in low for name in node.output}
+    low_outputs = {name for node in graph.node if node.name in low for name in node.output}
     for node in graph.node:
         for i, name in enumerate(node.input):
             is_scale = node.op_type == "Resize" and i > 0
             if types.get(name) != TensorProto.FLOAT or is_scale or not name:
                 continue
-            if node.name in low or name in made:
+            if node.name in low or name in low_outputs:
                 if name in stored:
                     if name not in rounded:
                         rounded[name] = f"{name}_rounded"
-                        value = _rounded(numpy_helper.to_array(stored[name]), half)
+                        value = _round(numpy_helper.to_array(stored[name]), half)
                         graph.initializer.append(numpy_helper.from_array(value, rounded[name]))
                     node.input[i] = rounded[name]
                 else:
@@ -209,7 +209,7 @@ def emulated(model: onnx.ModelProto, precision: str, keep: Collection[str] = ())
     return result
 
 
-def _rounded(values: npt.NDArray[np.float32], element: int) -> npt.NDArray[np.float32]:
+def _round(values: npt.NDArray[np.float32], element: int) -> npt.NDArray[np.float32]:
     tensor = to_half(values, element, "rounded")
     values = numpy_helper.to_array(tensor).astype(np.float32)
     return values

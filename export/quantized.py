@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +11,20 @@ from tqdm import tqdm
 
 from xdecoder_rt.backends import open_backend
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
-from xdecoder_rt.calibration.groups import Group, groups_of
+from xdecoder_rt.calibration.groups import OperatorGroup, groups_of
 from xdecoder_rt.calibration.observe import Histograms, observe
 from xdecoder_rt.calibration.probe import AccuracyProbe, Divergence
-from xdecoder_rt.calibration.profiles import Profile, profile_of, quantizable
+from xdecoder_rt.calibration.profiles import QuantizationProfile, profile_of, quantizable
 from xdecoder_rt.calibration.qdq import halve_constants, quantize, quantize_tables, violations
 from xdecoder_rt.calibration.ranges import ESTIMATORS, Histogram, Range
-from xdecoder_rt.calibration.report import BlockEffect, Point, SearchReport
+from xdecoder_rt.calibration.report import BlockEffect, SearchPoint, SearchReport
 from xdecoder_rt.calibration.sensitivity import Search, Trial, largest_within
 from xdecoder_rt.calibration.sets import CalibrationSet
-from xdecoder_rt.errors import ArgumentError, BuildError
-from xdecoder_rt.export.conversion import PROBES, Converted, ConvertOptions, Progress
+from xdecoder_rt.errors import BuildError
+from xdecoder_rt.export.conversion import PROBES, Converted
+from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import to_typed
+from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.plan.manifest import Manifest
 
 
@@ -47,7 +48,7 @@ class PlanQuantizer:
         self,
         manifest: Manifest,
         members: Mapping[str, bytes | memoryview],
-        profile: Profile,
+        profile: QuantizationProfile,
         histograms: Histograms,
     ) -> None:
         graphs = manifest.graphs
@@ -61,13 +62,15 @@ class PlanQuantizer:
         self._models: dict[str, onnx.ModelProto] = {}
         self._kind: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
-        self._seen: dict[str, list[Histogram | None]] = {}
+        self._input_histograms: dict[str, list[Histogram | None]] = {}
         for kind, names in kinds.items():
             for member in names:
                 model = onnx.load_from_string(bytes(members[member]))
                 self._models[member], self._kind[member] = model, kind
                 self._names[member] = quantizable(model, profile)
-                self._seen[member] = _inputs(model, self._names[member], histograms.get(member, {}))
+                self._input_histograms[member] = _histograms_of(
+                    model, self._names[member], histograms.get(member, {})
+                )
         for names in kinds.values():
             self._share(names)
         self._mask_members = tuple(graphs.mask.values())
@@ -81,21 +84,25 @@ class PlanQuantizer:
         self.groups = [
             group
             for group in groups_of(usable)
-            if all(self._seen[firsts[kind]][place] for kind, place in group.members)
+            if all(self._input_histograms[firsts[kind]][place] for kind, place in group.members)
         ]
 
     def _share(self, members: Sequence[str]) -> None:
         """Give operators that were not seen the ranges of their siblings."""
         for member in members:
-            for other in members:
-                if len(self._seen[other]) == len(self._seen[member]):
-                    self._seen[member] = [
-                        own or theirs
-                        for own, theirs in zip(self._seen[member], self._seen[other], strict=True)
+            for sibling in members:
+                if len(self._input_histograms[sibling]) == len(self._input_histograms[member]):
+                    self._input_histograms[member] = [
+                        histogram or sibling_histogram
+                        for histogram, sibling_histogram in zip(
+                            self._input_histograms[member],
+                            self._input_histograms[sibling],
+                            strict=True,
+                        )
                     ]
 
-    def build(self, groups: Sequence[Group], estimator: str) -> dict[str, bytes]:
-        """The graphs that these groups change, in which they are quantized.
+    def build(self, groups: Sequence[OperatorGroup], estimator: str) -> dict[str, bytes]:
+        """Return the graphs that these groups change, in which they are quantized.
 
         Args:
             groups: some of `groups`.
@@ -104,13 +111,13 @@ class PlanQuantizer:
         chosen = {pair for group in groups for pair in group.members}
         touched = {kind for kind, _ in chosen}
         return {
-            member: self._quantized(member, chosen, estimator).SerializeToString()
+            member: self._quantize(member, chosen, estimator).SerializeToString()
             for member, kind in self._kind.items()
             if kind in touched
         }
 
-    def finish(self, groups: Sequence[Group], estimator: str) -> dict[str, bytes]:
-        """All graphs as they go into the plan: tables and constants small, the rest in its type.
+    def finish(self, groups: Sequence[OperatorGroup], estimator: str) -> dict[str, bytes]:
+        """Return all graphs as they go into the plan: small tables and constants, the rest typed.
 
         Raises:
             BuildError: a graph breaks the profile's rules.
@@ -119,7 +126,7 @@ class PlanQuantizer:
         finished = {}
         for member in (*self._models, *self._mask_members):
             if member in self._models:
-                model = self._quantized(member, chosen, estimator)
+                model = self._quantize(member, chosen, estimator)
             else:
                 model = self._mask_models[member]
             broken = violations(model, self._profile)
@@ -132,20 +139,20 @@ class PlanQuantizer:
                 model = quantize_tables(model)
             model = (
                 halve_constants(model)
-                if self._profile.rest == "fp32"
-                else to_typed(model, self._profile.rest)
+                if self._profile.unquantized == "fp32"
+                else to_typed(model, self._profile.unquantized)
             )
             finished[member] = model.SerializeToString(deterministic=True)
         return finished
 
-    def _quantized(
+    def _quantize(
         self, member: str, chosen: set[tuple[str, int]], estimator: str
     ) -> onnx.ModelProto:
         kind, model = self._kind[member], self._models[member]
         by_name = {node.name: node for node in model.graph.node}
         nodes, ranges = [], {}
         for place, name in enumerate(self._names[member]):
-            histogram = self._seen[member][place]
+            histogram = self._input_histograms[member][place]
             if (kind, place) in chosen and histogram is not None:
                 nodes.append(name)
                 ranges[by_name[name].input[0]] = self._range(histogram, estimator)
@@ -161,7 +168,7 @@ def quantized_graphs(
     members: Mapping[str, bytes | memoryview],
     options: ConvertOptions,
     images: CalibrationSet,
-    progress: Progress,
+    progress: StepProgress,
 ) -> Converted:
     """Quantize a plan's graphs within a budget of accuracy.
 
@@ -174,23 +181,20 @@ def quantized_graphs(
         progress: told of each step.
 
     Raises:
-        ArgumentError: there is no such estimator or profile.
         BuildError: not even one block can be quantized within the budget.
     """
     profile = profile_of(options.profile)
-    if options.estimator not in (None, *ESTIMATORS):
-        raise ArgumentError(
-            f"There is no range estimator {options.estimator!r}", expected=", ".join(ESTIMATORS)
-        )
     progress("Gathering activation statistics")
-    with _bar("statistics", images.chosen(options.images)) as bar:
+    with tqdm(
+        total=len(images.chosen(options.images)), desc="statistics", leave=False, disable=None
+    ) as bar:
         histograms = observe(
             fp32,
             images,
             options.images,
             threads=options.threads,
             cache_dir=options.cache_dir,
-            progress=lambda done, of: bar(done),
+            progress=lambda done, of: bar.update(done - bar.n),
         )
     quantizer = PlanQuantizer(manifest, members, profile, histograms)
     numbers = images.chosen(PROBES, part=1)
@@ -206,26 +210,23 @@ def quantized_graphs(
     base_backend = open_backend(manifest, None, None, options.threads)
     base = probe.measure({}, base_backend)
     backend = open_backend(replace(manifest, precision="int8"), None, None, options.threads)
-    points: list[Point] = []
+    points: list[SearchPoint] = []
 
-    def measure(groups: Sequence[Group]) -> Trial:
-        found = probe.measure(quantizer.build(groups, estimator), backend)
-        points.append(Point(len(groups), found.score, found.latency_ms))
+    def measure(groups: Sequence[OperatorGroup]) -> Trial:
+        accuracy = probe.measure(quantizer.build(groups, estimator), backend)
+        points.append(SearchPoint(len(groups), accuracy.score, accuracy.latency_ms))
         progress(
             f"{len(groups)} of {len(quantizer.groups)} blocks quantized: {probe.metric} "
-            f"{found.score:.2f}, {base.score - found.score:+.2f} lost"
+            f"{accuracy.score:.2f}, {base.score - accuracy.score:+.2f} lost"
         )
-        return Trial(len(groups), base.score - found.score, found.latency_ms)
+        return Trial(len(groups), base.score - accuracy.score, accuracy.latency_ms)
 
-    with _bar("blocks alone", quantizer.groups) as bar:
-        tried = 0
+    with tqdm(total=len(quantizer.groups), desc="blocks alone", leave=False, disable=None) as bar:
 
-        def effect(group: Group) -> float:
-            nonlocal tried
-            found = divergence(quantizer.build([group], estimator))
-            tried += 1
-            bar(tried)
-            return found
+        def effect(group: OperatorGroup) -> float:
+            error = divergence(quantizer.build([group], estimator))
+            bar.update()
+            return error
 
         search = largest_within(quantizer.groups, effect, measure, options.max_drop)
     if not search.lowered:
@@ -236,7 +237,8 @@ def quantized_graphs(
     progress("Measuring the chosen plan")
     graphs = quantizer.finish(search.lowered, estimator)
     chosen = probe.measure(
-        graphs if profile.rest == "fp32" else quantizer.build(search.lowered, estimator), backend
+        graphs if profile.unquantized == "fp32" else quantizer.build(search.lowered, estimator),
+        backend,
     )
     report = SearchReport(
         manifest.model.name,
@@ -247,8 +249,8 @@ def quantized_graphs(
         len(images.chosen(options.search_images, part=1)),
         probe.metric,
         options.max_drop,
-        Point(0, base.score, base.latency_ms),
-        Point(len(search.lowered), chosen.score, chosen.latency_ms),
+        SearchPoint(0, base.score, base.latency_ms),
+        SearchPoint(len(search.lowered), chosen.score, chosen.latency_ms),
         estimator,
         estimators,
         tuple(points),
@@ -281,7 +283,7 @@ def _accuracy(report: SearchReport) -> dict[str, object]:
     }
 
 
-def _effects(search: Search[Group]) -> tuple[BlockEffect, ...]:
+def _effects(search: Search[OperatorGroup]) -> tuple[BlockEffect, ...]:
     everything = (*search.lowered, *search.kept)
     effects = search.effects or (None,) * len(everything)
     rows = [
@@ -291,26 +293,12 @@ def _effects(search: Search[Group]) -> tuple[BlockEffect, ...]:
     return tuple(rows if not search.effects else rows[::-1])
 
 
-def _inputs(
-    model: onnx.ModelProto, names: Sequence[str], seen: Mapping[str, Histogram]
+def _histograms_of(
+    model: onnx.ModelProto, names: Sequence[str], observed: Mapping[str, Histogram]
 ) -> list[Histogram | None]:
     """What was seen entering each of some operators."""
     by_name = {node.name: node for node in model.graph.node}
-    found = (seen.get(by_name[name].input[0]) for name in names)
-    return [one if one is not None and one.limit else None for one in found]
-
-
-class _bar:  # noqa: N801
-    """A progress bar on a terminal's stderr."""
-
-    def __init__(self, what: str, items: Sequence[object]) -> None:
-        self._bar = tqdm(total=len(items), desc=what, leave=False, disable=not sys.stderr.isatty())
-
-    def __enter__(self) -> Callable[[int], None]:
-        def to(done: int) -> None:
-            self._bar.update(done - self._bar.n)
-
-        return to
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+    histograms = (observed.get(by_name[name].input[0]) for name in names)
+    return [
+        histogram if histogram is not None and histogram.limit else None for histogram in histograms
+    ]

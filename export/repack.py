@@ -34,7 +34,7 @@ def repack_portable(
 def portable_members(
     source: Path, sizes: Sequence[tuple[int, int]] | None = None
 ) -> tuple[dict[str, bytes | memoryview], Manifest]:
-    """The members of a portable plan that some of its input sizes need, and a manifest of them.
+    """Return the members of a portable plan that some of its input sizes need, and a manifest.
 
     Args:
         source: a portable plan; its file may be replaced while the members are in use.
@@ -51,27 +51,30 @@ def portable_members(
                 f"{source} is a {manifest.backend} plan",
                 expected="a portable plan, from which others can be built",
             )
-        kept = tuple(manifest.input.sizes if sizes is None else sizes)
-        absent = [size_key(size) for size in kept if size not in manifest.input.sizes]
-        if absent or not kept:
-            held = ", ".join(size_key(size) for size in manifest.input.sizes)
+        kept_sizes = tuple(manifest.input.sizes if sizes is None else sizes)
+        absent = [size_key(size) for size in kept_sizes if size not in manifest.input.sizes]
+        if absent or not kept_sizes:
+            available = ", ".join(size_key(size) for size in manifest.input.sizes)
             raise BuildError(
                 f"{source} has no graphs for {', '.join(absent) or 'no size at all'}",
-                expected=f"some of its own sizes: {held}",
+                expected=f"some of its own sizes: {available}",
                 fix="Build from the checkpoint to add a size",
             )
-        keys = {size_key(size) for size in kept}
+        keys = {size_key(size) for size in kept_sizes}
         graphs = manifest.graphs
 
-        def some(members: Mapping[str, str]) -> dict[str, str]:
+        def with_kept_sizes(members: Mapping[str, str]) -> dict[str, str]:
             return {key: member for key, member in members.items() if key in keys}
 
         slimmer = replace(
-            graphs, vision=some(graphs.vision), decode=some(graphs.decode), mask=some(graphs.mask)
+            graphs,
+            vision=with_kept_sizes(graphs.vision),
+            decode=with_kept_sizes(graphs.decode),
+            mask=with_kept_sizes(graphs.mask),
         )
         dropped = set(graphs.members()) - set(slimmer.members())
         members: dict[str, bytes | memoryview] = {
             name: plan.view(name) for name in plan.names if name not in dropped
         }
-        updated = replace(manifest, graphs=slimmer, input=replace(manifest.input, sizes=kept))
+        updated = replace(manifest, graphs=slimmer, input=replace(manifest.input, sizes=kept_sizes))
         return members, updated

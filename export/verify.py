@@ -1,16 +1,16 @@
-"""Exported graphs against their PyTorch form, in ONNX Runtime."""
+"""Comparison of exported graphs, run by ONNX Runtime, with their PyTorch form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 import torch
 from torch import Tensor
 
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export.onnx_graphs import ExportedGraph
 
 TOLERANCE = 1e-4
@@ -20,18 +20,8 @@ EXAMPLES = 3
 _NOISE = 0.02
 
 
-def relative_rms(actual: npt.ArrayLike, expected: npt.ArrayLike) -> float:
-    """Root mean square of the difference over that of the expected values; 0 for two zeros."""
-    wanted = np.asarray(expected, np.float64)
-    difference = np.sqrt(np.mean((np.asarray(actual, np.float64) - wanted) ** 2))
-    size = np.sqrt(np.mean(wanted**2))
-    if size == 0.0:
-        return 0.0 if difference == 0.0 else float("inf")
-    return float(difference / size)
-
-
 def check_against_torch(graph: ExportedGraph) -> dict[str, float]:
-    """Run a graph in ONNX Runtime and in PyTorch on its example, and on likenesses if they differ.
+    """Run a graph in ONNX Runtime and in PyTorch on its example, and on noisy ones if they differ.
 
     Returns:
         The relative RMS error of each output, on the first example where they agree.
@@ -49,7 +39,7 @@ def check_against_torch(graph: ExportedGraph) -> dict[str, float]:
         errors = _errors(graph, session, example)
         if all(error <= TOLERANCE for error in errors.values()):
             return errors
-        example = {name: _alike(value, generator) for name, value in graph.example.items()}
+        example = {name: _with_noise(value, generator) for name, value in graph.example.items()}
     worst = max(errors, key=lambda name: np.nan_to_num(errors[name], nan=np.inf))
     raise BuildError(
         f"{worst} of the {graph.name} graph differs from PyTorch by {errors[worst]:.1e}",
@@ -68,13 +58,13 @@ def _errors(
     if isinstance(expected, Tensor):
         expected = (expected,)
     return {
-        name: relative_rms(got, wanted.numpy())
-        for name, got, wanted in zip(names, actual, expected, strict=True)
+        name: relative_rms(output, reference.numpy())
+        for name, output, reference in zip(names, actual, expected, strict=True)
     }
 
 
-def _alike(value: Tensor, generator: torch.Generator) -> Tensor:
-    """The same with a little noise, where it is a number that noise leaves sensible."""
+def _with_noise(value: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a value with a little noise, where it is a number that noise leaves sensible."""
     if not value.is_floating_point():
         return value
     return value + value.std(correction=0) * _NOISE * torch.randn(value.shape, generator=generator)

@@ -28,10 +28,9 @@ from tqdm import tqdm
 
 from xdecoder_rt.errors import ArgumentError, BuildError, XDecoderError, require
 from xdecoder_rt.kernels import catalog, report
+from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS_FORMAT_VERSION
 from xdecoder_rt.kernels.spec import KernelSpec
 from xdecoder_rt.kernels.targets import TARGETS, Target, target
-
-FORMAT_VERSION = 1
 
 
 def compile_kernels(
@@ -39,7 +38,6 @@ def compile_kernels(
     targets: Sequence[Target] = TARGETS,
     *,
     only: str = "",
-    compared: bool = False,
     jobs: int = 1,
     done: Callable[[Target], object] = lambda _: None,
 ) -> dict[str, Any]:
@@ -50,7 +48,6 @@ def compile_kernels(
         targets: for which GPUs. One that the compiler lacks is listed as unavailable, with what
             the compiler said.
         only: names of forms must match this regular expression.
-        compared: also forms that are kept for comparison.
         jobs: targets compiled at a time, a process each.
         done: called as each target ends.
 
@@ -70,65 +67,62 @@ def compile_kernels(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
 
-        def one(goal: Target) -> tuple[dict[str, Any] | None, str]:
-            made = _compile(goal, Path(work), only, compared)
+        def compile_target(goal: Target) -> tuple[dict[str, Any] | None, str]:
+            outcome = _compile(goal, Path(work), only)
             done(goal)
-            return made
+            return outcome
 
         with ThreadPoolExecutor(jobs) as pool:
-            outcomes = dict(zip(targets, pool.map(one, targets), strict=True))
+            outcomes = dict(zip(targets, pool.map(compile_target, targets), strict=True))
         index = _index(outcomes, triton.__version__)
         if not index["kernels"]:
             reasons = "; ".join(f"{goal.name}: {why}" for goal, (_, why) in outcomes.items())
             raise BuildError(f"no kernel was compiled: {reasons}")
         text = json.dumps(index, indent=1, sort_keys=True) + "\n"
-        Path(work, "kernels.json").write_text(text)
+        Path(work, KERNEL_INDEX).write_text(text)
         # Whole or not at all: an empty folder of that name gives way.
         os.chmod(work, 0o755)
         os.replace(work, folder)
     return index
 
 
-def _compile(
-    goal: Target, folder: Path, only: str, compared: bool
-) -> tuple[dict[str, Any] | None, str]:
+def _compile(goal: Target, folder: Path, only: str) -> tuple[dict[str, Any] | None, str]:
     """Facts of every form for one target, or why there are none."""
     command = [
         *(sys.executable, "-m", "xdecoder_rt.kernels.compiling", str(goal.capability)),
         *(str(folder), "--only", only),
-        *(("--compared",) if compared else ()),
     ]
     # Compiled rather than interpreted, and without the paths of the sources.
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_DISABLE_LINE_INFO": "1"}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if ended.returncode == 0:
-        found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-        return found, ""
-    return None, _reason(ended)
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode == 0:
+        facts: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+        return facts, ""
+    return None, _reason(process)
 
 
-def _reason(ended: subprocess.CompletedProcess[str]) -> str:
+def _reason(process: subprocess.CompletedProcess[str]) -> str:
     """One line of what a compiler said before it failed."""
-    if ended.returncode < 0:
-        return f"the compiler was ended by {signal.Signals(-ended.returncode).name}"
-    said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
-    fatal = [line for line in said if re.search(r"\b(fatal|error)\b *:", line, re.IGNORECASE)]
-    return (fatal or said or [f"the compiler left with {ended.returncode}"])[-1]
+    if process.returncode < 0:
+        return f"the compiler was ended by {signal.Signals(-process.returncode).name}"
+    lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
+    fatal = [line for line in lines if re.search(r"\b(fatal|error)\b *:", line, re.IGNORECASE)]
+    return (fatal or lines or [f"the compiler left with {process.returncode}"])[-1]
 
 
 def _index(
     outcomes: Mapping[Target, tuple[dict[str, Any] | None, str]], version: str
 ) -> dict[str, Any]:
     kernels: dict[str, Any] = {}
-    for goal, (made, _) in outcomes.items():
-        if made is None:
+    for goal, (forms, _) in outcomes.items():
+        if forms is None:
             continue
-        for spec in (*catalog.shipped(goal), *catalog.compared(goal)):
-            if spec.name in made:
-                known = kernels.setdefault(spec.name, {**described(spec), "targets": {}})
-                known["targets"][goal.name] = made[spec.name]
+        for spec in catalog.shipped(goal):
+            if spec.name in forms:
+                entry = kernels.setdefault(spec.name, {**described(spec), "targets": {}})
+                entry["targets"][goal.name] = forms[spec.name]
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": KERNELS_FORMAT_VERSION,
         "triton": version,
         "targets": {
             goal.name: {
@@ -143,7 +137,7 @@ def _index(
 
 
 def described(spec: KernelSpec) -> dict[str, Any]:
-    """A form as JSON; :class:`xdecoder_rt.kernels.compiled.CompiledKernels` reads it back."""
+    """Return a form as JSON; :class:`.CompiledKernels` reads it back."""
     fields = dataclasses.asdict(spec)
     fields["arguments"] = [list(item) for item in spec.arguments.items()]
     fields["aligned"] = sorted(spec.aligned)
@@ -162,18 +156,20 @@ def main() -> None:
         epilog="examples:\n"
         "  python -m xdecoder_rt.kernels.aot -o compiled\n"
         "  python -m xdecoder_rt.kernels.aot -o orin --target 87\n"
-        "  python -m xdecoder_rt.kernels.aot -o compiled --compared --report docs/kernels-aot.md",
+        "  python -m xdecoder_rt.kernels.aot -o compiled --report docs/kernels-aot.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = [goal.capability for goal in TARGETS]
+    capabilities = [goal.capability for goal in TARGETS]
     parser.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
     parser.add_argument(
-        "--target", type=int, nargs="+", choices=known, default=known, help="compute capabilities"
+        "--target",
+        type=int,
+        nargs="+",
+        choices=capabilities,
+        default=capabilities,
+        help="compute capabilities",
     )
     parser.add_argument("--only", default="", help="forms whose name matches this expression")
-    parser.add_argument(
-        "--compared", action="store_true", help="also forms that no plan uses, for comparison"
-    )
     parser.add_argument("--report", type=Path, help="also write the table of resources, Markdown")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at a time")
     arguments = parser.parse_args()
@@ -184,7 +180,6 @@ def main() -> None:
                 arguments.output,
                 goals,
                 only=arguments.only,
-                compared=arguments.compared,
                 jobs=arguments.jobs,
                 done=lambda _: bar.update(),
             )

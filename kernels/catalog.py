@@ -11,7 +11,7 @@ from xdecoder_rt.kernels.targets import Target
 
 
 def shipped(target: Target) -> list[KernelSpec]:
-    """Every form that plans may launch on a target."""
+    """Return every form that plans may launch on a target."""
     forms = [
         *masked_attention.specs(target.version),
         *level_features.specs(),
@@ -19,8 +19,3 @@ def shipped(target: Target) -> list[KernelSpec]:
         *frame_resize.specs(),
     ]
     return [form for form in forms if form.element in target.elements]
-
-
-def compared(target: Target) -> list[KernelSpec]:
-    """Forms kept for comparison: no plan launches them."""
-    return masked_attention.compared(target.version)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from xdecoder_rt.errors import BackendError, PlanError, shown
+from xdecoder_rt.errors import BackendError, PlanError, quoted
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
-from xdecoder_rt.kernels.spec import Call, Count, Grid, KernelSpec
+from xdecoder_rt.kernels.spec import BlockCount, Call, Grid, KernelSpec
 from xdecoder_rt.kernels.targets import TARGETS
 
-FORMAT_VERSION = 1
-INDEX = "kernels.json"
-INDEX_LIMIT = 8 << 20
+KERNELS_FORMAT_VERSION = 1
+KERNEL_INDEX = "kernels.json"
+KERNEL_INDEX_LIMIT = 8 << 20
 KERNELS = "kernels/"
 """Where a plan's members have them."""
 TEGRA = frozenset((53, 62, 72, 87, 101, 110))
@@ -38,7 +38,7 @@ PTX_OF_CUDA = (
 
 
 @dataclass(frozen=True)
-class Image:
+class KernelImage:
     """Machine code or PTX of one form.
 
     Attributes:
@@ -78,12 +78,12 @@ class _Form:
     arguments: tuple[tuple[str, str], ...]
     aligned: tuple[str, ...]
     constants: Mapping[str, Any]
-    grid: tuple[tuple[Count, ...], tuple[Count, ...], tuple[Count, ...]]
+    grid: tuple[tuple[BlockCount, ...], tuple[BlockCount, ...], tuple[BlockCount, ...]]
     warps: Annotated[int, Rule(low=1, high=64)]
     stages: Annotated[int, Rule(low=0, high=64)]
     registers: Annotated[int, Rule(low=1, high=1024)] | None
     targets: Mapping[
-        Annotated[str, Rule(form="sm_[0-9]{2,3}", said=("targets such as sm_87", ""))],
+        Annotated[str, Rule(form="sm_[0-9]{2,3}", wording=("targets such as sm_87", ""))],
         Mapping[str, Any],
     ]
 
@@ -118,7 +118,7 @@ class _Target:
 
 
 class CompiledKernels:
-    """What ``python -m xdecoder_rt.kernels.aot`` left.
+    """The kernels that ``python -m xdecoder_rt.kernels.aot`` compiled.
 
     Args:
         files: the folder where ``kernels.json`` is, or what reads a file of one by its name, as
@@ -133,29 +133,30 @@ class CompiledKernels:
 
     def __init__(self, files: Path | Callable[[str], bytes]) -> None:
         self._file = folder_reader(files) if isinstance(files, Path) else files
-        data = self._file(INDEX)
+        data = self._file(KERNEL_INDEX)
         self.digest = hashlib.sha256(data).hexdigest()
-        index = parse_json(data, INDEX, INDEX_LIMIT)
+        index = parse_json(data, KERNEL_INDEX, KERNEL_INDEX_LIMIT)
         version = index.get("format_version") if isinstance(index, dict) else None
-        if version != FORMAT_VERSION:
+        if version != KERNELS_FORMAT_VERSION:
             raise PlanError(
-                f"{INDEX} has format version {shown(version)}", expected=str(FORMAT_VERSION)
+                f"{KERNEL_INDEX} has format version {quoted(version)}",
+                expected=str(KERNELS_FORMAT_VERSION),
             )
         try:
-            forms = read_object(index, _Index, INDEX).kernels
+            forms = read_object(index, _Index, KERNEL_INDEX).kernels
             self._forms = {name: (form.spec(name), _targets(form)) for name, form in forms.items()}
         except PlanError as error:
             raise PlanError(
-                f"{INDEX} does not describe kernels ({error.what})", expected=error.expected
+                f"{KERNEL_INDEX} does not describe kernels ({error.what})", expected=error.expected
             ) from error
 
     @property
     def forms(self) -> dict[str, KernelSpec]:
-        """Every form, by name."""
+        """Return every form, by name."""
         return {name: spec for name, (spec, _) in self._forms.items()}
 
     def form(self, call: Call) -> KernelSpec:
-        """The most specialised form that serves a call.
+        """Return the most specialised form that serves a call.
 
         Raises:
             BackendError: none does.
@@ -169,8 +170,10 @@ class CompiledKernels:
             )
         return max(serving, key=lambda spec: len(spec.aligned))
 
-    def image(self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]) -> Image:
-        """What to load on a device: machine code that it runs, or else PTX that its driver reads.
+    def image(
+        self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]
+    ) -> KernelImage:
+        """Return the machine code that a device runs, or else PTX that its driver reads.
 
         Machine code runs on its own compute capability and on later ones of the same generation;
         between Tegra chips and others, among Tegra chips, and from :data:`SPECIFIC` on, on no other
@@ -191,8 +194,10 @@ class CompiledKernels:
                 return self._read(targets[name], "cubin")
         return self.ptx(spec, capability, cuda)
 
-    def ptx(self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]) -> Image:
-        """The PTX that a device's driver reads; arguments and errors as for :meth:`image`."""
+    def ptx(
+        self, spec: KernelSpec, capability: tuple[int, int], cuda: tuple[int, int]
+    ) -> KernelImage:
+        """Return the PTX that a driver reads; arguments and errors as for :meth:`image`."""
         targets, older, device = self._older(spec, capability)
         for name in older:
             if not compiles_for(int(name.removeprefix("sm_")), device):
@@ -219,17 +224,17 @@ class CompiledKernels:
         older = [numbers[number] for number in sorted(numbers, reverse=True) if number <= device]
         return {name: targets[name] for _, name in sorted(numbers.items())}, older, device
 
-    def _read(self, target: _Target, kind: str) -> Image:
+    def _read(self, target: _Target, kind: str) -> KernelImage:
         if (file := target.files.get(kind)) is None:
-            raise PlanError(f"{INDEX} names no {kind} file", fix="compile the kernels again")
+            raise PlanError(f"{KERNEL_INDEX} names no {kind} file", fix="compile the kernels again")
         data = self._file(file.file)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise PlanError(
-                f"{shown(file.file)} is not the file that was compiled",
+                f"{quoted(file.file)} is not the file that was compiled",
                 fix="compile the kernels again",
             )
-        facts = read_object(target.facts, _Facts, INDEX)
-        return Image(data, facts.entry, facts.shared)
+        facts = read_object(target.facts, _Facts, KERNEL_INDEX)
+        return KernelImage(data, facts.entry, facts.shared)
 
 
 def _targets(form: _Form) -> dict[str, _Target]:
@@ -238,7 +243,7 @@ def _targets(form: _Form) -> dict[str, _Target]:
         name: _Target(
             facts,
             {
-                kind: read_object(file, _File, INDEX)
+                kind: read_object(file, _File, KERNEL_INDEX)
                 for kind, file in facts.items()
                 if kind == "cubin" or kind.startswith("ptx")
             },
@@ -248,18 +253,18 @@ def _targets(form: _Form) -> dict[str, _Target]:
 
 
 def folder_reader(folder: Path) -> Callable[[str], bytes]:
-    """Reads files of a folder, and nothing outside it."""
+    """Return a function that reads files of a folder, and nothing outside it."""
 
     def read(name: str) -> bytes:
         path = (folder / name).resolve()
         if not path.is_relative_to(folder.resolve()):
-            raise PlanError(f"{INDEX} names {shown(name)}, outside its folder")
+            raise PlanError(f"{KERNEL_INDEX} names {quoted(name)}, outside its folder")
         try:
             return path.read_bytes()
         except OSError as error:
             raise PlanError(
                 f"{folder} holds no compiled kernels ({error})",
-                expected=f"a folder with {INDEX} and the files that it names",
+                expected=f"a folder with {KERNEL_INDEX} and the files that it names",
                 fix="python -m xdecoder_rt.kernels.aot -o FOLDER",
             ) from error
 
@@ -267,29 +272,29 @@ def folder_reader(folder: Path) -> Callable[[str], bytes]:
 
 
 def readable_ptx(cuda: tuple[int, int]) -> tuple[int, int]:
-    """The newest PTX that a driver of a CUDA version reads; (0, 0) below CUDA 12.5."""
+    """Return the newest PTX that a driver of a CUDA version reads; (0, 0) below CUDA 12.5."""
     return next((ptx for least, ptx in PTX_OF_CUDA if cuda >= least), (0, 0))
 
 
 def runs_on(target: int, device: int) -> bool:
-    """Whether machine code for one compute capability runs on a device of another."""
+    """Return whether machine code for one compute capability runs on a device of another."""
     if target >= SPECIFIC or target in TEGRA or device in TEGRA:
         return target == device
     return target // 10 == device // 10 and target <= device
 
 
 def compiles_for(target: int, device: int) -> bool:
-    """Whether a driver can compile PTX for one compute capability for a device of another."""
+    """Return whether a driver compiles PTX of one compute capability for a device of another."""
     return target == device if target >= SPECIFIC else target <= device
 
 
 def target_for(device: int) -> int:
-    """The target to compile kernels for, so that a device runs them."""
-    known = {one.capability for one in TARGETS}
-    return device if device in known or device < UNIVERSAL else UNIVERSAL
+    """Return the target to compile kernels for, so that a device runs them."""
+    capabilities = {target.capability for target in TARGETS}
+    return device if device in capabilities or device < UNIVERSAL else UNIVERSAL
 
 
 def _ptx_version(ptx: bytes) -> tuple[int, int]:
-    found = next(line for line in ptx.splitlines() if line.startswith(b".version"))
-    major, minor = found.split()[1].split(b".")
+    line = next(line for line in ptx.splitlines() if line.startswith(b".version"))
+    major, minor = line.split()[1].split(b".")
     return int(major), int(minor)

@@ -21,14 +21,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from xdecoder_rt.kernels import catalog
-from xdecoder_rt.kernels.spec import ALIGNMENT, KernelSpec
+from xdecoder_rt.kernels.spec import ARGUMENT_ALIGNMENT, KernelSpec
 from xdecoder_rt.kernels.targets import Target, target
 
-SCRATCH_POINTERS = 2
-"""Parameters that Triton appends: global and profiling scratch, both unused and null here."""
 
-
-def compiled(spec: KernelSpec, target: Target, **options: Any) -> Any:
+def compile_form(spec: KernelSpec, target: Target, **options: Any) -> Any:
     """Compile one form.
 
     Args:
@@ -40,7 +37,7 @@ def compiled(spec: KernelSpec, target: Target, **options: Any) -> Any:
     names = function.arg_names
     signature = {name: spec.arguments.get(name, "constexpr") for name in names}
     constants = {(i,): spec.constants[n] for i, n in enumerate(names) if n in spec.constants}
-    divisible = [["tt.divisibility", ALIGNMENT]]
+    divisible = [["tt.divisibility", ARGUMENT_ALIGNMENT]]
     attributes = {(i,): divisible for i, name in enumerate(names) if name in spec.aligned}
     if spec.registers is not None:
         options["maxnreg"] = spec.registers
@@ -57,26 +54,26 @@ def facts(spec: KernelSpec, target: Target, folder: Path) -> dict[str, Any]:
     Raises:
         RuntimeError: the kernel asks for scratch memory, which launchers do not give.
     """
-    kernel = compiled(spec, target)
+    kernel = compile_form(spec, target)
     if kernel.metadata.global_scratch_size or kernel.metadata.profile_scratch_size:
         raise RuntimeError(f"{spec.name} asks for scratch memory")
     folder.mkdir(parents=True, exist_ok=True)
     cubin, ptx = kernel.asm["cubin"], kernel.asm["ptx"]
-    made: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "entry": kernel.metadata.name,
         "shared": kernel.metadata.shared,
-        "cubin": _written(folder / f"{spec.name}.cubin", cubin),
-        "ptx": _written(folder / f"{spec.name}.ptx", ptx.encode()),
+        "cubin": _write(folder / f"{spec.name}.cubin", cubin),
+        "ptx": _write(folder / f"{spec.name}.ptx", ptx.encode()),
         **_resources(cubin),
     }
     version = target.old_ptx
-    old = compiled(spec, target, ptx_version=version).asm["ptx"]
+    old = compile_form(spec, target, ptx_version=version).asm["ptx"]
     kind = f"ptx_{version // 10}_{version % 10}"
-    made[kind] = _written(folder / f"{spec.name}.ptx{version}", old.encode())
-    return made
+    entry[kind] = _write(folder / f"{spec.name}.ptx{version}", old.encode())
+    return entry
 
 
-def _written(path: Path, data: bytes) -> dict[str, Any]:
+def _write(path: Path, data: bytes) -> dict[str, Any]:
     path.write_bytes(data)
     name = f"{path.parent.name}/{path.name}"
     return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
@@ -94,10 +91,10 @@ def _resources(cubin: bytes) -> dict[str, int]:
             capture_output=True,
             text=True,
         ).stdout
-    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", listing)
-    if found is None:
+    match = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", listing)
+    if match is None:
         raise RuntimeError(f"cuobjdump says nothing of registers: {listing}")
-    registers, stack, local = (int(text) for text in found.groups())
+    registers, stack, local = (int(text) for text in match.groups())
     return {"registers": registers, "spilled": stack + local}
 
 
@@ -107,16 +104,14 @@ def main() -> None:
     parser.add_argument("capability", type=int)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", default="", help="names that match this regular expression")
-    parser.add_argument("--compared", action="store_true", help="forms kept for comparison too")
     arguments = parser.parse_args()
     goal = target(arguments.capability)
-    wanted = catalog.shipped(goal) + (catalog.compared(goal) if arguments.compared else [])
-    found = {
+    forms = {
         spec.name: facts(spec, goal, arguments.folder / goal.name)
-        for spec in wanted
+        for spec in catalog.shipped(goal)
         if re.search(arguments.only, spec.name)
     }
-    print(json.dumps(found))
+    print(json.dumps(forms))
 
 
 if __name__ == "__main__":

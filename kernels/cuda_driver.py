@@ -1,4 +1,4 @@
-"""What the loader uses of ``pycuda.driver``, by ctypes on the CUDA driver itself.
+"""The calls of ``pycuda.driver`` that the loader makes, over ``cuda-bindings``.
 
 For work on streams that others made: pycuda takes no stream but its own, and no context that it
 did not push. Names and parameters are pycuda's.
@@ -6,53 +6,56 @@ did not push. Names and parameters are pycuda's.
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import byref, c_char_p, c_int, c_uint, c_void_p
 from dataclasses import dataclass
-from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-LIBRARY = "libcuda.so.1"
+from xdecoder_rt.errors import require
 
 
 class Error(Exception):
-    """The driver returned something other than success."""
+    """The driver returned something other than success, or cannot be called."""
 
 
-@lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
-    return ctypes.CDLL(LIBRARY)
-
-
-def call(name: str, *arguments: Any) -> None:
-    """Call a function of the driver.
-
-    Args:
-        name: as the library exports it.
-        arguments: ctypes values.
+def bindings() -> ModuleType:
+    """Return the module ``cuda.bindings.driver``.
 
     Raises:
-        Error: it fails.
-        OSError: there is no driver.
+        MissingExtraError: ``cuda-bindings`` is not installed.
     """
-    code = getattr(_library(), name)(*arguments)
-    if code:
-        said = c_char_p()
-        _library().cuGetErrorName(c_int(code), byref(said))
-        raise Error(f"{name}: {(said.value or b'').decode() or code}")
+    return require("cuda.bindings.driver", "jetson")
+
+
+def call_driver(name: str, *arguments: Any) -> Any:
+    """Call a function of the driver and return what it gives, or None.
+
+    Args:
+        name: of the function in ``cuda.bindings.driver``.
+        arguments: its arguments.
+
+    Raises:
+        Error: it fails, or there is no driver that has it.
+        MissingExtraError: ``cuda-bindings`` is not installed.
+    """
+    function = getattr(bindings(), name)
+    try:
+        result, *values = function(*arguments)
+    except RuntimeError as error:
+        raise Error(f"{name}: {error}") from error
+    if result:
+        raise Error(f"{name}: {result.name}")
+    return values[0] if values else None
 
 
 def get_driver_version() -> int:
-    """As 13000 for CUDA 13.0."""
-    version = c_int()
-    call("cuDriverGetVersion", byref(version))
-    return version.value
+    """Return the CUDA version of the driver: 13000 for CUDA 13.0."""
+    return int(call_driver("cuDriverGetVersion"))
 
 
 class device_attribute:  # noqa: N801 (pycuda's name)
-    """Of ``cuDeviceGetAttribute``."""
+    """Attributes of ``cuDeviceGetAttribute``."""
 
     MULTIPROCESSOR_COUNT = 16
     COMPUTE_CAPABILITY_MAJOR = 75
@@ -60,26 +63,24 @@ class device_attribute:  # noqa: N801 (pycuda's name)
 
 
 class function_attribute:  # noqa: N801 (pycuda's name)
-    """Of ``cuFuncSetAttribute``."""
+    """Attributes of ``cuFuncSetAttribute``."""
 
     MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
 
 
 class Device:
-    """A device by its number."""
+    """A device by the driver's handle."""
 
-    def __init__(self, number: int) -> None:
-        self._handle = c_int()
-        call("cuDeviceGet", byref(self._handle), c_int(number))
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
 
     def get_attribute(self, attribute: int) -> int:
-        """One of :class:`device_attribute`."""
-        value = c_int()
-        call("cuDeviceGetAttribute", byref(value), c_int(attribute), self._handle)
-        return value.value
+        """Return one of :class:`device_attribute`."""
+        number = bindings().CUdevice_attribute(attribute)
+        return int(call_driver("cuDeviceGetAttribute", number, self._handle))
 
     def compute_capability(self) -> tuple[int, int]:
-        """Major and minor."""
+        """Return the major and the minor version."""
         major = self.get_attribute(device_attribute.COMPUTE_CAPABILITY_MAJOR)
         return major, self.get_attribute(device_attribute.COMPUTE_CAPABILITY_MINOR)
 
@@ -88,16 +89,9 @@ class Context:
     """The context that is current, whoever made it."""
 
     @staticmethod
-    def pop() -> None:
-        """Take it off the calling thread's stack."""
-        call("cuCtxPopCurrent_v2", byref(c_void_p()))
-
-    @staticmethod
     def get_device() -> Device:
-        """Its device."""
-        number = c_int()
-        call("cuCtxGetDevice", byref(number))
-        return Device(number.value)
+        """Return its device."""
+        return Device(call_driver("cuCtxGetDevice"))
 
 
 @dataclass(frozen=True)
@@ -114,29 +108,28 @@ class Stream:
 class Module:
     """Machine code, or what the driver made of PTX; it stays until unloaded."""
 
-    def __init__(self, handle: c_void_p) -> None:
+    def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     def get_function(self, name: str) -> Function:
-        """A kernel by its name."""
-        function = c_void_p()
-        call("cuModuleGetFunction", byref(function), self._handle, c_char_p(name.encode()))
-        return Function(function)
+        """Return a kernel by its name."""
+        return Function(call_driver("cuModuleGetFunction", self._handle, name.encode()))
 
     def unload(self) -> None:
         """Release it; its context is current, and nothing of it is queued."""
-        call("cuModuleUnload", self._handle)
+        call_driver("cuModuleUnload", self._handle)
 
 
 class Function:
     """A kernel of a module."""
 
-    def __init__(self, handle: c_void_p) -> None:
+    def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     def set_attribute(self, attribute: int, value: int) -> None:
-        """One of :class:`function_attribute`."""
-        call("cuFuncSetAttribute", self._handle, c_int(attribute), c_int(value))
+        """Set one of :class:`function_attribute`."""
+        number = bindings().CUfunction_attribute(attribute)
+        call_driver("cuFuncSetAttribute", self._handle, number, value)
 
     def __call__(
         self,
@@ -148,16 +141,14 @@ class Function:
     ) -> None:
         """Queue it; arguments are NumPy scalars, the stream has a ``handle``."""
         # Each must stay alive, and where it is, until the driver has read it.
-        held = [np.array(argument) for argument in arguments]
-        pointers = (c_void_p * len(held))(*(array.ctypes.data for array in held))
-        sizes = [c_uint(size) for size in (*grid, *block, shared)]
-        queue = c_void_p(stream.handle if stream else None)
-        call("cuLaunchKernel", self._handle, *sizes, queue, pointers, c_void_p(None))
+        values = [np.array(argument) for argument in arguments]
+        pointers = np.array([array.ctypes.data for array in values], np.uintp)
+        queue = stream.handle if stream else 0
+        sizes = (*grid, *block, shared)
+        call_driver("cuLaunchKernel", self._handle, *sizes, queue, pointers.ctypes.data, 0)
 
 
 def module_from_buffer(image: bytes) -> Module:
     """Load a cubin or PTX text into the current context."""
-    handle = c_void_p()
-    # PTX must end with a zero, which c_char_p adds.
-    call("cuModuleLoadData", byref(handle), c_char_p(image))
-    return Module(handle)
+    # PTX must end with a zero, which the memory of bytes does.
+    return Module(call_driver("cuModuleLoadData", image))

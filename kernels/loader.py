@@ -18,7 +18,7 @@ import numpy as np
 
 from xdecoder_rt.errors import BackendError, require
 from xdecoder_rt.kernels.compiled import CompiledKernels
-from xdecoder_rt.kernels.spec import ALIGNMENT, Call, KernelSpec
+from xdecoder_rt.kernels.spec import ARGUMENT_ALIGNMENT, Call, KernelSpec
 
 # Beyond this a kernel must ask for its shared memory.
 _DEFAULT_SHARED = 48 * 1024
@@ -62,7 +62,7 @@ class Kernels:
         """
         spec = self._compiled.form(call)
         if spec.name not in self._functions:
-            self._functions[spec.name] = self._loaded(spec)
+            self._functions[spec.name] = self._load(spec)
         function, shared = self._functions[spec.name]
         return PreparedCall(spec, call, function, shared, self._driver.Error)
 
@@ -87,7 +87,7 @@ class Kernels:
             with contextlib.suppress(self._driver.Error):
                 self._modules.pop().unload()
 
-    def _loaded(self, spec: KernelSpec) -> tuple[Any, int]:
+    def _load(self, spec: KernelSpec) -> tuple[Any, int]:
         # As 12060 for CUDA 12.6.
         version = int(self._driver.get_driver_version())
         cuda = (version // 1000, version % 1000 // 10)
@@ -96,8 +96,8 @@ class Kernels:
             module = self._driver.module_from_buffer(image.data)
             function = module.get_function(image.entry)
             if image.shared > _DEFAULT_SHARED:
-                wanted = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
-                function.set_attribute(wanted, image.shared)
+                attribute = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+                function.set_attribute(attribute, image.shared)
         except self._driver.Error as error:
             raise BackendError(
                 f"the driver refused the kernel {spec.name} ({error})",
@@ -124,7 +124,7 @@ class PreparedCall:
         self._spec = spec
         self._function = function
         self._refusal = refusal
-        self._arguments = packed(spec, call.values)
+        self._arguments = kernel_arguments(spec, call.values)
         self._shape = {
             "block": (spec.warps * _WARP, 1, 1),
             "grid": spec.grid.of(call.sizes),
@@ -145,8 +145,10 @@ class PreparedCall:
         arguments = self._arguments
         if addresses is not None:
             arguments = [
-                self._address(name, addresses[name]) if kind.startswith("*") else given
-                for (name, kind), given in zip(self._spec.arguments.items(), arguments, strict=True)
+                self._address(name, addresses[name]) if kind.startswith("*") else argument
+                for (name, kind), argument in zip(
+                    self._spec.arguments.items(), arguments, strict=True
+                )
             ]
         try:
             self._function(*arguments, *_SCRATCH, stream=stream, **self._shape)
@@ -156,16 +158,16 @@ class PreparedCall:
             ) from error
 
     def _address(self, name: str, address: int) -> Any:
-        if name in self._spec.aligned and address % ALIGNMENT:
+        if name in self._spec.aligned and address % ARGUMENT_ALIGNMENT:
             raise BackendError(
                 f"{name} of the kernel {self._spec.name} is at {address:#x}",
-                expected=f"a multiple of {ALIGNMENT}",
+                expected=f"a multiple of {ARGUMENT_ALIGNMENT}",
             )
         return np.uintp(address)
 
 
-def packed(spec: KernelSpec, values: Mapping[str, Any]) -> list[Any]:
-    """Run-time arguments in order, as NumPy scalars of the types that the kernel takes."""
+def kernel_arguments(spec: KernelSpec, values: Mapping[str, Any]) -> list[Any]:
+    """Return run-time arguments in order, as NumPy scalars of the types that the kernel takes."""
     return [_scalar(kind, values[name]) for name, kind in spec.arguments.items()]
 
 

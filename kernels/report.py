@@ -1,4 +1,4 @@
-"""What compiled kernels take of each GPU, as a Markdown table."""
+"""Resources of compiled kernels on each GPU, as a Markdown table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def resources(index: Mapping[str, Any]) -> str:
-    """The table of ``kernels.json``: registers, spilled bytes and shared memory.
+    """Return the table of ``kernels.json``: registers, spilled bytes and shared memory.
 
     Args:
         index: what the file holds.
@@ -18,7 +18,7 @@ def resources(index: Mapping[str, Any]) -> str:
         "",
         "Registers a thread / KiB of shared memory a program, by target; **+n** where n bytes "
         f"spill. Compiled by Triton {index['triton']} without a GPU:",
-        "`python -m xdecoder_rt.kernels.aot -o compiled --compared --report docs/kernels-aot.md`.",
+        "`python -m xdecoder_rt.kernels.aot -o compiled --report docs/kernels-aot.md`.",
         "Not a measure of speed.",
         "",
         "| target | devices |",

@@ -1,4 +1,4 @@
-"""What ahead-of-time compilation and launching need to know of a kernel: no Triton, no PyTorch.
+"""Descriptions of kernels for compiling and launching them: no Triton, no PyTorch.
 
 A :class:`KernelSpec` is one compiled form of one Triton function: the types of its run-time
 arguments in order, the constants baked into it, and its grid as a rule over named sizes. The rule
@@ -16,12 +16,12 @@ ELEMENTS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 """Triton's names of the element types that kernels are compiled for, and PyTorch's."""
 
 Constant: TypeAlias = "int | float | bool | str | None"
-ALIGNMENT = 16
+ARGUMENT_ALIGNMENT = 16
 """What an aligned argument is a multiple of."""
 
 
 @dataclass(frozen=True)
-class Count:
+class BlockCount:
     """How many blocks of ``per`` cover the size named ``of``."""
 
     of: str
@@ -36,10 +36,10 @@ class Grid:
         axes: counts of the axes x, y and z.
     """
 
-    axes: tuple[tuple[Count, ...], tuple[Count, ...], tuple[Count, ...]]
+    axes: tuple[tuple[BlockCount, ...], tuple[BlockCount, ...], tuple[BlockCount, ...]]
 
     def of(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
-        """The number of programs along each axis.
+        """Return the number of programs along each axis.
 
         Args:
             sizes: a value for every size that the rule names.
@@ -48,7 +48,7 @@ class Grid:
         return x, y, z
 
 
-def _product(counts: tuple[Count, ...], sizes: Mapping[str, int]) -> int:
+def _product(counts: tuple[BlockCount, ...], sizes: Mapping[str, int]) -> int:
     product = 1
     for count in counts:
         product *= -(-sizes[count.of] // count.per)
@@ -112,10 +112,12 @@ class Call:
     stages: int = 2
 
     def is_served_by(self, spec: KernelSpec, address_of: Callable[[Any], int]) -> bool:
-        """Whether a compiled form is of this function, constants, types and alignment."""
+        """Return whether a compiled form is of this function, constants, types and alignment."""
         return (
             (self.module, self.function, self.element) == (spec.module, spec.function, spec.element)
             and (self.warps, self.stages, self.grid) == (spec.warps, spec.stages, spec.grid)
-            and all(self.values[name] == value for name, value in spec.constants.items())
-            and all(address_of(self.values[name]) % ALIGNMENT == 0 for name in spec.aligned)
+            and spec.constants.items() <= self.values.items()
+            and all(
+                address_of(self.values[name]) % ARGUMENT_ALIGNMENT == 0 for name in spec.aligned
+            )
         )

@@ -26,12 +26,12 @@ class Target:
 
     @property
     def version(self) -> tuple[int, int]:
-        """Major and minor."""
+        """Return major and minor."""
         return divmod(self.capability, 10)
 
     @property
     def name(self) -> str:
-        """As NVIDIA's tools spell it."""
+        """Return the name as NVIDIA's tools spell it."""
         return f"sm_{self.capability}"
 
 
@@ -56,9 +56,9 @@ TARGETS = (
 
 
 def target(capability: int) -> Target:
-    """The target of a compute capability.
+    """Return the target of a compute capability.
 
     Raises:
         KeyError: it is none of :data:`TARGETS`.
     """
-    return {known.capability: known for known in TARGETS}[capability]
+    return {target.capability: target for target in TARGETS}[capability]

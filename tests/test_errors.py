@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from xdecoder_rt import errors
-from xdecoder_rt.errors import ImageError, MissingExtraError, PlanError, XDecoderError, shown
+from xdecoder_rt.errors import ImageError, MissingExtraError, PlanError, XDecoderError, quoted
 
 
 def test_the_three_parts_of_a_message():
@@ -44,7 +44,7 @@ def test_they_are_also_what_callers_of_the_standard_library_catch():
     "value", ["\x1b[31mred\n", "x" * 10_000, b"\0" * 999, "\u202egnp", None, 7]
 )
 def test_untrusted_values_are_shown_printable_and_short(value):
-    text = shown(value)
+    text = quoted(value)
     assert text.isprintable() and len(text) <= 80
 
 

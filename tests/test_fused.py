@@ -20,7 +20,7 @@ from xdecoder_rt import tasks
 from xdecoder_rt.models import ModelConfig, XDecoder
 from xdecoder_rt.models.decoder import Decoded, ImageMemory, Past, Rows
 from xdecoder_rt.models.plain import plain_forward
-from xdecoder_rt.tasks import Layout
+from xdecoder_rt.tasks import RowLayout
 
 SIZE = (64, 96)
 QUERIES = 9
@@ -55,7 +55,7 @@ def seen(tiny: ModelConfig, redraw: Callable[[XDecoder], XDecoder]) -> Seen:
 class Asked:
     """One group: its rows, its text features, and a region of the image, ``[H, W]`` or None."""
 
-    layout: Layout
+    layout: RowLayout
     text: Tensor
     region: Tensor | None
 
@@ -76,9 +76,9 @@ def ask(task: str, tokens: int, seed: int, confined: bool = False) -> Asked:
 LATENTS = Asked(tasks.latents(QUERIES), torch.zeros(QUERIES, 16, dtype=torch.float64), None)
 
 
-def rows_of(asked: list[list[Asked]], past: Layout | None = None) -> Rows:
+def rows_of(asked: list[list[Asked]], past: RowLayout | None = None) -> Rows:
     """One image's groups a list, padded to the longest; regions each in a channel of its own."""
-    first = tasks.LATENTS if past is None else 1
+    first = tasks.LATENT_GROUP if past is None else 1
     layouts = [tasks.side_by_side([one.layout for one in own], first) for own in asked]
     length = max(map(len, layouts))
     padded = [tasks.padded(layout, length, QUERIES) for layout in layouts]
@@ -246,10 +246,10 @@ def test_a_caption_goes_on_row_by_row(seen: Seen, begun: int) -> None:
             [torch.cat(pair, 2) for pair in zip(known.keys, step.rows.keys, strict=True)],
             [torch.cat(pair, 2) for pair in zip(known.values, step.rows.values, strict=True)],
         )
-        past = Layout(
+        past = RowLayout(
             *(
                 np.concatenate((getattr(past, name), getattr(layout, name)))
-                for name in Layout.__dataclass_fields__
+                for name in RowLayout.__dataclass_fields__
             )
         )
 

@@ -205,23 +205,6 @@ def test_a_letterbox_keeps_the_aspect_ratio_to_half_a_pixel(source, target):
     assert 0 <= box.padding < 1
 
 
-@given(source=SIZES, target=SIZES, corner=st.tuples(st.floats(0, 1), st.floats(0, 1)))
-@settings(deadline=None)
-def test_points_and_box_corners_invert_exactly(source, target, corner):
-    box = Letterbox.fit(source, target)
-    point = np.array(corner) * (source[1], source[0])
-    np.testing.assert_allclose(box.to_source(box.to_target(point)), point, rtol=1e-12)
-    whole = [[0, 0], [box.valid[1], box.valid[0]]]
-    np.testing.assert_allclose(box.to_source(whole), [[0, 0], [source[1], source[0]]])
-
-
-def test_points_in_the_padding_are_clipped_to_the_image():
-    box = Letterbox.fit((50, 100), (64, 64))
-    assert box.valid == (32, 64)
-    assert box.to_source([70, 60]).tolist() == [100, 50]
-    assert box.to_source(np.zeros((0, 2, 2))).shape == (0, 2, 2)
-
-
 @pytest.mark.parametrize(
     ("source", "sizes", "chosen"),
     [

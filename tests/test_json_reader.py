@@ -36,7 +36,7 @@ class Cart:
     weight: Annotated[float, Rule(above=0, high=100)] = 1.0
     colour: Annotated[str, Rule(one_of=("red", "blue"))] = "red"
     serial: Annotated[
-        str, Rule(form="[0-9]{3}", said=("three digits", "texts of three digits"))
+        str, Rule(form="[0-9]{3}", wording=("three digits", "texts of three digits"))
     ] = "000"
     size: tuple[int, int] = (0, 0)
     open: bool = True

@@ -17,7 +17,7 @@ from PIL import Image, ImageFont
 import xdecoder_rt
 from xdecoder_rt.drawing import picture as drawing
 from xdecoder_rt.drawing.labels import LabelPlacer
-from xdecoder_rt.drawing.outlines import Outline, paint_outlines
+from xdecoder_rt.drawing.outlines import RegionOutline, paint_outlines
 from xdecoder_rt.drawing.strip import KeyEntry, Note, with_strip
 from xdecoder_rt.errors import ArgumentError, ImageError, MissingExtraError
 from xdecoder_rt.masks.rle import decode_mask, encode_mask
@@ -298,7 +298,9 @@ def test_things_stand_out_more_than_stuff():
     grey = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     indices = np.ones((HEIGHT, WIDTH), np.int32)
     corner = [
-        np.asarray(drawing.draw_map(grey, indices, [drawing.Region("x", 1.0, 0, is_quiet)]))[1, 1]
+        np.asarray(
+            drawing.draw_map(grey, indices, [drawing.LabelledRegion("x", 1.0, 0, is_quiet)])
+        )[1, 1]
         for is_quiet in (False, True)
     ]
     thing, stuff = (np.abs(pixel.astype(int) - 128).sum() for pixel in corner)
@@ -326,7 +328,7 @@ MAPS = hnp.arrays(
 )
 @settings(deadline=None)
 def test_any_map_and_any_label_can_be_drawn(indices, labels, quiet):
-    regions = [drawing.Region(labels[k], 0.5, k, quiet[k]) for k in range(5)]
+    regions = [drawing.LabelledRegion(labels[k], 0.5, k, quiet[k]) for k in range(5)]
     pixels = np.zeros((*indices.shape, 3), np.uint8)
     drawn = drawing.draw_map(pixels, indices, regions)
     assert drawn.size == indices.shape[::-1]
@@ -414,7 +416,7 @@ def test_outlines_lie_along_the_border():
     mask = np.zeros((60, 80), bool)
     mask[20:40, 20:60] = True
     pixels = np.full((60, 80, 3), 128, np.uint8)
-    paint_outlines(pixels, [Outline(mask, "1", (255, 0, 0))], filled=False)
+    paint_outlines(pixels, [RegionOutline(mask, "1", (255, 0, 0))], filled=False)
     red = (pixels == (255, 0, 0)).all(axis=2)
     assert red[20, 20:60].all() and red[20:40, 59].all()
     assert not red[~mask].any() and (pixels[24:36, 24:56] == 128).all()
@@ -424,7 +426,7 @@ def test_outlines_lie_along_the_border():
 
 def test_the_border_of_the_picture_closes_an_outline():
     pixels = np.zeros((30, 40, 3), np.uint8)
-    paint_outlines(pixels, [Outline(np.ones((30, 40), bool), "1", (9, 99, 9))], filled=False)
+    paint_outlines(pixels, [RegionOutline(np.ones((30, 40), bool), "1", (9, 99, 9))], filled=False)
     green = (pixels == (9, 99, 9)).all(axis=2)
     assert green[0].all() and green[-1].all() and green[:, 0].all() and green[:, -1].all()
 
@@ -434,7 +436,7 @@ def test_names_of_one_thing_share_its_outline():
     mask[20:80, 20:80] = True
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     pixels = np.zeros((100, 100, 3), np.uint8)
-    paint_outlines(pixels, [Outline(mask, "", colour) for colour in colours], filled=False)
+    paint_outlines(pixels, [RegionOutline(mask, "", colour) for colour in colours], filled=False)
     shares = [int((pixels == colour).all(axis=2).sum()) for colour in colours]
     assert min(shares) > 0.2 * sum(shares)
 

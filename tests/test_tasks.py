@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.tasks import LATENTS, NO_TEXT, TASKS, Layout, Row, Task
+from xdecoder_rt.tasks import LATENT_GROUP, NO_TEXT, TASKS, Row, RowLayout, Task
 
 QUERIES = 4
 GROUNDING = {Row.GROUNDING, Row.FIRST_GROUNDING, Row.PHRASE}
@@ -37,17 +37,17 @@ def sees(looking: Described, seen: Described) -> bool:
     return other is Row.PADDING
 
 
-def rows_of(described: list[Described]) -> Layout:
+def rows_of(described: list[Described]) -> RowLayout:
     kinds, groups, places = (np.array(column, np.int64) for column in zip(*described, strict=True))
     none = np.full(len(described), QUERIES, np.int64)
-    return Layout(kinds, none, none, groups, places, np.full(len(described), NO_TEXT))
+    return RowLayout(kinds, none, none, groups, places, np.full(len(described), NO_TEXT))
 
 
 # Every kind, in two groups where there may be several, at three places of a text.
 EVERYONE: list[Described] = [
-    (Row.OBJECT, LATENTS, 0),
-    (Row.CLASS, LATENTS, 0),
-    (Row.OBJECT, LATENTS, 0),
+    (Row.OBJECT, LATENT_GROUP, 0),
+    (Row.CLASS, LATENT_GROUP, 0),
+    (Row.OBJECT, LATENT_GROUP, 0),
     *((kind, group, 0) for group in (1, 2) for kind in (Row.FIRST_GROUNDING, Row.GROUNDING)),
     *((Row.PHRASE, group, place) for group in (1, 2) for place in range(3)),
     *((Row.CAPTION, group, place) for group in (3, 4) for place in range(3)),
@@ -88,7 +88,7 @@ def test_latents() -> None:
     layout = tasks.latents(QUERIES)
     assert layout.kind.tolist() == [Row.OBJECT] * 3 + [Row.CLASS]
     assert layout.content.tolist() == layout.position.tolist() == [0, 1, 2, 3]
-    assert layout.group.tolist() == [LATENTS] * 4
+    assert layout.group.tolist() == [LATENT_GROUP] * 4
     assert layout.text.tolist() == [NO_TEXT] * 4
 
 
@@ -133,8 +133,8 @@ def test_a_new_task_is_a_new_entry(monkeypatch: pytest.MonkeyPatch) -> None:
         copies=True,
         text=Row.PHRASE,
         placed=True,
-        reads=(tasks.Output.MASK,),
-        rows=tasks.Answering.COPIES,
+        reads=(tasks.RowOutput.MASK,),
+        rows=tasks.AnswerRows.COPIES,
         graphs=("text", "mask"),
     )
     monkeypatch.setitem(TASKS, "point", pointing)
@@ -148,9 +148,9 @@ def test_a_new_task_is_a_new_entry(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_task_reads_rows_that_it_has() -> None:
     for name, task in TASKS.items():
         layout = tasks.group(name, QUERIES, 3)
-        if task.rows is tasks.Answering.COPIES:
+        if task.rows is tasks.AnswerRows.COPIES:
             assert Row.GROUNDING in layout.kind, name
-        elif task.rows is tasks.Answering.LAST:
+        elif task.rows is tasks.AnswerRows.LAST:
             assert layout.kind[-1] == task.text, name
         else:
             assert len(layout) == 0, name
@@ -168,7 +168,7 @@ def test_groups_side_by_side_do_not_see_each_other(
 ) -> None:
     groups = [tasks.group(task, queries, tokens, first) for task, tokens, first in asked]
     known = tasks.latents(queries)
-    layout = tasks.side_by_side([known, *groups], LATENTS)
+    layout = tasks.side_by_side([known, *groups], LATENT_GROUP)
     whole = tasks.padded(layout, len(layout) + spare, queries)
     assert len(whole) == len(layout) + spare
     seen = tasks.visible(whole)
@@ -178,7 +178,7 @@ def test_groups_side_by_side_do_not_see_each_other(
         own = np.zeros(len(whole), np.bool_)
         own[start : start + len(group)] = True
         # Alone: the group after the latents. Together: the same block, and nothing else.
-        alone = tasks.visible(tasks.side_by_side([known, group], LATENTS))[queries:]
+        alone = tasks.visible(tasks.side_by_side([known, group], LATENT_GROUP))[queries:]
         np.testing.assert_array_equal(seen[own][:, :queries], alone[:, :queries])
         np.testing.assert_array_equal(seen[own][:, own], alone[:, queries:])
         others = ~own

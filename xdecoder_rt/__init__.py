@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ _WARNED: dict[Any, Any] = {}
 _MOVED_COMMANDS = {
     "xdecoder_rt.models.parity": "parity",
     "xdecoder_rt.training.scenes": "scenes",
+    "xdecoder_rt.training.scenes sheet": "training.sheet",
 }
 
 
@@ -96,12 +97,19 @@ class _MovedCommands:
         room = _MOVED_COMMANDS.get(name)
         if room is None:
             return None
-        text = _moved(f"python -m {name}", f"python -m {__name__}.{room}")
+        command = name
+        # "-m" stands for the command while it is sought, with its arguments after it.
+        with_argument = f"{name} {sys.argv[1]}" if sys.argv[0] == "-m" and sys.argv[1:] else ""
+        if with_argument in _MOVED_COMMANDS:
+            command, room = with_argument, _MOVED_COMMANDS[with_argument]
+            del sys.argv[1]
+        text = _moved(f"python -m {command}", f"python -m {__name__}.{room}")
         # Told of the command itself: warnings of other modules are not shown by default.
         warnings.warn_explicit(text, DeprecationWarning, name, 1, "__main__", _WARNED)
-        (folder,) = import_module(f"{__name__}.{room}").__path__
+        found = find_spec(f"{__name__}.{room}")
+        assert found is not None and found.origin is not None
         return spec_from_file_location(
-            name, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+            name, found.origin, submodule_search_locations=found.submodule_search_locations
         )
 
 

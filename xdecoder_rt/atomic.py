@@ -14,7 +14,7 @@ __all__ = ["atomic_writer"]
 
 @contextlib.contextmanager
 def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Opens a new file that takes the place of `path` when the block ends without an exception.
+    """Open a new file that takes the place of `path` when the block ends without an exception.
 
     The bytes go to a temporary file in the same directory, reach the disk (fsync), and replace
     `path` in one step. Whatever interrupts the block, a full disk or Ctrl-C included, an older file
@@ -50,7 +50,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Makes the new name durable; file systems that cannot do this lose nothing but that."""
+    """Make the new name durable; file systems that cannot do this lose nothing but that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

@@ -5,39 +5,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypeAlias, cast, overload
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, shown
-from xdecoder_rt.questions.caption import Opening
-from xdecoder_rt.questions.question import (
-    AskAbout,
-    Describe,
-    Embed,
-    Question,
-    Refer,
-    Segment,
-    ask_all,
-)
-from xdecoder_rt.questions.refer import check_lengths
-from xdecoder_rt.questions.regions import RegionSource, read_region, region_levels
-from xdecoder_rt.questions.segment import RULES
+from xdecoder_rt.backends import Backend
+from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.image import ImageSource
+from xdecoder_rt.questions.answer import AnswerQuestion
+from xdecoder_rt.questions.caption import CaptionQuestion
+from xdecoder_rt.questions.embed import EmbedQuestion
+from xdecoder_rt.questions.question import Question, answer_all, for_each
+from xdecoder_rt.questions.refer import ReferQuestion, are_of_one_image
+from xdecoder_rt.questions.regions import RegionSource
+from xdecoder_rt.questions.run import answer_run, ask_run, run_for_each
+from xdecoder_rt.questions.segment import Classes, SegmentQuestion
 from xdecoder_rt.results import Answer, Caption, Finding, Output, Ranking, Reference, Segmentation
-from xdecoder_rt.session import Image, Images, Session, Words
+from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import ImageState
+from xdecoder_rt.words.cache import TextCache, default_directory
+from xdecoder_rt.words.text_graph import TextProgress
 from xdecoder_rt.words.vocabulary import Vocabulary
-from xdecoder_rt.words.word import check_text
 
+AnyImage: TypeAlias = "ImageSource | ImageState"
+Images: TypeAlias = "list[AnyImage] | tuple[AnyImage, ...]"
 Regions: TypeAlias = "list[RegionSource] | tuple[RegionSource, ...]"
+_Engine = TypeVar("_Engine", bound="Engine")
 
 
-class Engine(Session):
+class Engine:
     """A plan, opened: images and words in, masks, labels, sentences and embeddings out.
 
     An engine may be called from many threads at once. It is a context manager.
+
+    Every call takes an image, a state of :meth:`encode`, or a list of these, and gives a list for a
+    list. Texts over the context length are cut with a warning, or with ``strict=True`` refused.
+    Every call may raise:
+
+    * `ImageError`: an image cannot be read;
+    * `VocabularyError`: a text is empty, unreadable or, under `strict`, too long;
+    * `ArgumentError`: an argument is out of range, the plan lacks the task, or this is closed.
 
     Args:
         path: the plan.
@@ -56,25 +67,35 @@ class Engine(Session):
         MissingExtraError: the backend's package is not installed.
     """
 
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        backend: str | Backend | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ArgumentError(f"threads is {threads}", expected="None or at least 1")
+        directory = default_directory() if cache_dir is None else Path(cache_dir)
+        self._runtime = Runtime(path, backend, device, threads, directory)
+        self.manifest = self._runtime.manifest
+        self.backend = self._runtime.backend
+
     @overload
     def segment(
-        self, image: Image, vocabulary: Words, *, task: str = ..., stuff: Collection[str] = ...
+        self, image: AnyImage, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...
     ) -> Segmentation: ...
 
     @overload
     def segment(
-        self,
-        image: Images,
-        vocabulary: Words,
-        *,
-        task: str = ...,
-        stuff: Collection[str] = ...,
+        self, image: Images, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...
     ) -> list[Segmentation]: ...
 
     def segment(
         self,
-        image: Image | Images,
-        vocabulary: Words,
+        image: AnyImage | Images,
+        vocabulary: Classes,
         *,
         task: str = "panoptic",
         stuff: Collection[str] = (),
@@ -82,7 +103,6 @@ class Engine(Session):
         """Segment one image or a list of images over a vocabulary.
 
         Args:
-            image: an image, a state of :meth:`encode`, or a list of these.
             vocabulary: class names; an entry may be a group of synonyms, named by its first, or a
                 :class:`~xdecoder_rt.Word` with rules. Or a :class:`~xdecoder_rt.Vocabulary`.
             task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
@@ -92,19 +112,16 @@ class Engine(Session):
             The result in the image's own pixels; a list for a list.
 
         Raises:
-            ImageError: an image cannot be read.
-            VocabularyError: the vocabulary is empty, duplicated or unreadable.
-            ArgumentError: an unknown task, the plan lacks segmentation, or the engine is closed.
+            VocabularyError: the vocabulary is empty, or holds a word twice.
+            ArgumentError: an unknown task.
         """
-        question = self._segment(vocabulary, task, stuff)
-        if isinstance(image, list | tuple):
-            return [self._one(one, question) for one in image]
-        found: Segmentation = self._one(image, question)
-        return found
+        question = SegmentQuestion.ask(self._runtime, vocabulary, task, stuff)
+        answer: Segmentation | list[Segmentation] = self._answer(image, lambda _: question)
+        return answer
 
     @overload
     def refer(
-        self, image: Image, phrases: Sequence[str], *, joint: bool = ..., strict: bool = ...
+        self, image: AnyImage, phrases: Sequence[str], *, joint: bool = ..., strict: bool = ...
     ) -> list[Reference]: ...
 
     @overload
@@ -119,7 +136,7 @@ class Engine(Session):
 
     def refer(
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         phrases: Sequence[str] | Sequence[Sequence[str]],
         *,
         joint: bool = False,
@@ -128,36 +145,27 @@ class Engine(Session):
         """Segment what phrases refer to (referring segmentation).
 
         Args:
-            image: an image, a state of :meth:`encode`, or a list of these.
             phrases: such as "the red mug left of the plate"; with a list of images, phrases for
                 all of them, or a list of phrases for each.
             joint: decode all phrases in one group, as the original does: faster, and what a
                 phrase gets then depends on the others. By default each phrase is asked alone.
-            strict: refuse a phrase over the context length, which is otherwise cut with a
-                warning.
 
         Returns:
             One entry a phrase, in their order; for a list of images, a list of those.
-
-        Raises:
-            ImageError: an image cannot be read.
-            VocabularyError: a phrase is empty, unreadable or, under `strict`, too long.
-            ArgumentError: there are no phrases or more than the plan allows, the plan lacks this
-                task, or the engine is closed.
         """
-        self._require("refer")
-        if isinstance(image, list | tuple):
-            each = _for_each("phrases", phrases, len(image), _are_of_one(phrases))
-            asked = [Refer.ask(self._runtime, own, joint, strict) for own in each]
-            return [self._one(one, own) for one, own in zip(image, asked, strict=True)]
-        question = Refer.ask(self._runtime, cast("Sequence[str]", phrases), joint, strict)
-        found: list[Reference] = self._one(image, question)
-        return found
+        answer: list[Reference] | list[list[Reference]] = self._answer(
+            image,
+            lambda texts: ReferQuestion.ask(self._runtime, texts, joint, strict),
+            "phrases",
+            phrases,
+            are_of_one_image(phrases),
+        )
+        return answer
 
     @overload
     def caption(
         self,
-        image: Image,
+        image: AnyImage,
         prompt: str | None = ...,
         region: RegionSource | None = ...,
         *,
@@ -180,7 +188,7 @@ class Engine(Session):
 
     def caption(
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         prompt: str | None = None,
         region: RegionSource | Regions | None = None,
         *,
@@ -191,65 +199,51 @@ class Engine(Session):
         """Describe an image, or a part of it (captioning, referring captioning).
 
         Args:
-            image: an image, a state of :meth:`encode`, or a list of these.
             prompt: words that the caption begins with.
             region: what it is about: a bool mask of the image's size, a box (left, top, right,
                 bottom), or a result of :meth:`refer`; with a list of images, one for each.
             beams: drafts followed at a time; 1 takes the likeliest token each time, None as many
                 as the plan says.
             max_tokens: longest caption; None for 50.
-            strict: refuse a prompt over the context length, which is otherwise cut with a
-                warning.
 
         Raises:
-            ImageError: the image cannot be read.
-            VocabularyError: the prompt is empty, unreadable or, under `strict`, too long.
-            ArgumentError: the region is outside the image or empty, `beams` or `max_tokens` is out
-                of range, the plan lacks this task, or the engine is closed.
+            ArgumentError: the region is outside the image or empty, or `beams` or `max_tokens` is
+                out of range.
         """
-        if isinstance(image, list | tuple):
-            parts = _for_each("regions", region, len(image), region is None)
-            return [
-                self.caption(one, prompt, part, beams=beams, max_tokens=max_tokens, strict=strict)
-                for one, part in zip(image, parts, strict=True)
-            ]
-        state = self._state(image, "caption")
-        part = cast("RegionSource | None", region)
-        opening = self._opening(state, prompt, part, strict)
-        found: Caption = self._one(state, Describe(opening, self._beams(beams), max_tokens))
-        return found
+        answer: Caption | list[Caption] = self._answer(
+            image,
+            lambda part: CaptionQuestion.ask(
+                self._runtime, prompt, part, beams, max_tokens, strict
+            ),
+            "regions",
+            region,
+            region is None,
+        )
+        return answer
 
     def caption_stream(
         self,
-        image: Image,
+        image: AnyImage,
         prompt: str | None = None,
         region: RegionSource | None = None,
         *,
         max_tokens: int | None = None,
         strict: bool = False,
     ) -> Iterator[str]:
-        """:meth:`caption` with one beam, piece by piece as its tokens come.
+        """Write a caption with one beam, piece by piece as its tokens come.
 
         Yields:
             Texts which together are the caption.
-
-        Raises:
-            As :meth:`caption`, when the first piece is asked for.
         """
-        state = self._state(image, "caption")
-        opening = self._opening(state, prompt, region, strict)
-        (decoded,) = self._runtime.rows.decode(state, [opening.group])
-        writer, said = self._runtime.captions, ""
-        for draft in writer.drafts(state, opening, decoded, 1, max_tokens):
-            text = writer.settled(opening, draft)
-            if len(text) > len(said):
-                yield text[len(said) :]
-                said = text
+        question = CaptionQuestion.ask(self._runtime, prompt, region, 1, max_tokens, strict)
+        state = self._runtime.state(image)
+        rows = self._runtime.rows.decode(state, question.groups(state))
+        yield from question.pieces(state, rows)
 
     @overload
     def answer(
         self,
-        image: Image,
+        image: AnyImage,
         question: str,
         choices: Sequence[str] | None = ...,
         *,
@@ -268,7 +262,7 @@ class Engine(Session):
 
     def answer(
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         question: str | Sequence[str],
         choices: Sequence[str] | None = None,
         *,
@@ -277,47 +271,35 @@ class Engine(Session):
         """Answer a question on an image (visual question answering).
 
         Args:
-            image: an image, a state of :meth:`encode`, or a list of these.
             question: such as "what is on the table?"; with a list of images, one for all of them
                 or one for each.
             choices: possible answers; None takes those that the plan was trained on.
-            strict: refuse a question over the context length, which is otherwise cut with a
-                warning.
 
         Raises:
-            ImageError: the image cannot be read.
-            VocabularyError: a text is empty, unreadable or, under `strict`, too long.
-            ArgumentError: a choice is there twice, there are none, the plan lacks this task, or
-                the engine is closed.
+            ArgumentError: a choice is there twice, or there are none.
         """
-        self._require("answer")
-        if isinstance(image, list | tuple):
-            each = _for_each("questions", question, len(image), isinstance(question, str))
-            asked = [AskAbout.ask(self._runtime, own, choices, strict) for own in each]
-            return [self._one(one, own) for one, own in zip(image, asked, strict=True)]
-        one = AskAbout.ask(self._runtime, cast("str", question), choices, strict)
-        found: Answer = self._one(image, one)
-        return found
+        answer: Answer | list[Answer] = self._answer(
+            image,
+            lambda text: AnswerQuestion.ask(self._runtime, text, choices, strict),
+            "questions",
+            question,
+            isinstance(question, str),
+        )
+        return answer
 
-    def embed_image(self, image: Image | Images) -> npt.NDArray[np.float32]:
-        """An image in the space of texts.
+    def embed_image(self, image: AnyImage | Images) -> npt.NDArray[np.float32]:
+        """Embed an image in the space of texts.
 
         Its product with :meth:`embed_text` is the likeness of image and text, at most 1: the
         cosine, or as published the mean of the class token's and the backbone's.
 
         Returns:
             float32 ``[proj_dim]``; ``[N, proj_dim]`` for a list of N images.
-
-        Raises:
-            ImageError: an image cannot be read.
-            ArgumentError: the plan lacks this task, or the engine is closed.
         """
-        self._require("embed")
-        if isinstance(image, list | tuple):
-            rows = [self._one(one, Embed()) for one in image]
-            return np.array(rows, np.float32).reshape(len(rows), self.manifest.text.proj_dim)
-        found: npt.NDArray[np.float32] = self._one(image, Embed())
-        return found
+        question = EmbedQuestion.ask(self._runtime)
+        rows = np.array(self._answer(image, lambda _: question), np.float32)
+        width = self.manifest.text.proj_dim
+        return rows.reshape(-1, width) if isinstance(image, list | tuple) else rows
 
     def rank(self, images: Images, texts: Sequence[str], *, strict: bool = False) -> Ranking:
         """Compare images with texts (image-text retrieval, both ways).
@@ -325,15 +307,9 @@ class Engine(Session):
         Args:
             images: images or states of :meth:`encode`.
             texts: sentences.
-            strict: refuse a text over the context length, which is otherwise cut with a warning.
-
-        Raises:
-            ImageError: an image cannot be read.
-            VocabularyError: a text is empty, unreadable or, under `strict`, too long.
-            ArgumentError: the plan lacks this task, or the engine is closed.
         """
         table = self.embed_text(texts, strict=strict)
-        return Ranking(tuple(texts), self.embed_image(_listed(images)) @ table.T)
+        return Ranking(tuple(texts), self.embed_image(_image_list(images)) @ table.T)
 
     def find(self, images: Images, phrase: str, *, strict: bool = False) -> Finding:
         """Find the image that a phrase is about, and in it what it refers to (region retrieval).
@@ -341,14 +317,10 @@ class Engine(Session):
         Args:
             images: at least one image or state of :meth:`encode`.
             phrase: such as "the red mug".
-            strict: refuse a phrase over the context length, which is otherwise cut with a
-                warning.
-
-        Raises:
-            As :meth:`rank` and :meth:`refer`.
         """
-        self._require("refer")
-        states: list[Image] = [self._state(image, "embed") for image in _listed(images)]
+        for task in ("refer", "embed"):
+            self._runtime.require(task)
+        states: list[AnyImage] = [self._runtime.state(image) for image in _image_list(images)]
         if not states:
             raise ArgumentError("There are no images", expected="at least one")
         scores = self.rank(states, [phrase], strict=strict).scores[:, 0]
@@ -358,16 +330,16 @@ class Engine(Session):
 
     # The implementation's keywords, not written thrice; it refuses unknown ones.
     @overload
-    def run(self, image: Image, **asked: Any) -> Output: ...
+    def run(self, image: AnyImage, **arguments: Any) -> Output: ...
 
     @overload
-    def run(self, image: Images, **asked: Any) -> list[Output]: ...
+    def run(self, image: Images, **arguments: Any) -> list[Output]: ...
 
     def run(  # type: ignore[misc]
         self,
-        image: Image | Images,
+        image: AnyImage | Images,
         *,
-        segment: Words | None = None,
+        segment: Classes | None = None,
         task: str = "panoptic",
         stuff: Collection[str] = (),
         refer: Sequence[str] | Sequence[Sequence[str]] | None = None,
@@ -384,116 +356,142 @@ class Engine(Session):
     ) -> Output | list[Output]:
         """Do several tasks on one image: one look, one decode, and a caption's later tokens.
 
-        Every result is what the task's own call gives.
+        Every result is what the task's own call gives. The other arguments are those of that call:
+        `task` and `stuff` of :meth:`segment`, `joint` of :meth:`refer`, `prompt`, `region`, `beams`
+        and `max_tokens` of :meth:`caption`, `choices` of :meth:`answer`.
 
         Args:
             image: an image, a state of :meth:`encode`, or a list of these, with phrases, regions
                 and questions for each as in the tasks' own calls.
-            segment: the vocabulary of :meth:`segment`, whose `task` and `stuff` follow.
-            task: see :meth:`segment`.
-            stuff: see :meth:`segment`.
-            refer: the phrases of :meth:`refer`, whose `joint` follows.
-            joint: see :meth:`refer`.
-            caption: whether to describe the image; `prompt`, `region`, `beams` and `max_tokens`
-                are those of :meth:`caption`.
-            prompt: see :meth:`caption`.
-            region: see :meth:`caption`.
-            beams: see :meth:`caption`.
-            max_tokens: see :meth:`caption`.
-            answer: the question of :meth:`answer`, whose `choices` follow.
-            choices: see :meth:`answer`.
+            segment: the vocabulary.
+            refer: the phrases.
+            caption: whether to describe the image.
+            answer: the question.
             embed: whether to embed the image.
-            strict: refuse texts over the context length, which are otherwise cut with a warning.
 
         Returns:
             What was asked for; the other fields are None. A list for a list.
+        """
+        arguments: dict[str, Any] = {
+            "segment": segment, "task": task, "stuff": stuff, "refer": refer, "joint": joint,
+            "caption": caption, "prompt": prompt, "region": region, "beams": beams,
+            "max_tokens": max_tokens, "answer": answer, "choices": choices, "embed": embed,
+            "strict": strict,
+        }  # fmt: skip
+        runtime = self._runtime
+        if not isinstance(image, list | tuple):
+            questions = ask_run(runtime, **arguments)
+            return answer_run(runtime, runtime.state(image), questions)
+        return [
+            answer_run(runtime, runtime.state(single), ask_run(runtime, **parts))
+            for single, parts in zip(image, run_for_each(arguments, len(image)), strict=True)
+        ]
+
+    def encode(self, image: ImageSource) -> ImageState:
+        """Encode an image once, for any number of questions.
+
+        Args:
+            image: HxWx3 uint8 RGB array, PIL image or path; see
+                :func:`xdecoder_rt.image.load_image`. With a TensorRT plan also such an array on
+                the GPU, with ``__cuda_array_interface__`` or DLPack, of a size that the plan takes
+                without scaling; it may be written over when this returns.
 
         Raises:
-            As the tasks' own calls.
+            ImageError: it is not such an image.
         """
-        shared: dict[str, Any] = {
-            "segment": segment, "task": task, "stuff": stuff, "joint": joint, "caption": caption,
-            "prompt": prompt, "beams": beams, "max_tokens": max_tokens, "choices": choices,
-            "embed": embed, "strict": strict,
-        }  # fmt: skip
-        if isinstance(image, list | tuple):
-            count, is_one = len(image), answer is None or isinstance(answer, str)
-            phrases = _for_each("phrases", refer, count, _are_of_one(refer))
-            regions = _for_each("regions", region, count, region is None)
-            questions = _for_each("questions", answer, count, is_one)
-            each = zip(image, phrases, regions, questions, strict=True)
-            return [
-                self.run(one, refer=own, region=part, answer=question, **shared)
-                for one, own, part, question in each
-            ]
-        self._runtime.require_open()
-        asked: dict[str, Question] = {}
-        if segment is not None:
-            asked["segment"] = self._segment(segment, task, stuff)
-        if refer is not None:
-            self._require("refer")
-            own = cast("Sequence[str]", refer)
-            asked["refer"] = Refer.ask(self._runtime, own, joint, strict)
-        if answer is not None:
-            self._require("answer")
-            asked["answer"] = AskAbout.ask(self._runtime, cast("str", answer), choices, strict)
-        if embed:
-            self._require("embed")
-            asked["embed"] = Embed()
-        if caption:
-            self._require("caption")
-        state = self._encoded(image)
-        if caption:
-            part = cast("RegionSource | None", region)
-            opening = self._opening(state, prompt, part, strict)
-            asked["caption"] = Describe(opening, self._beams(beams), max_tokens)
-        results = ask_all(self._runtime, state, list(asked.values()))
-        return Output(**dict(zip(asked, results, strict=True)))
+        return self._runtime.encode(image)
 
-    def _segment(self, vocabulary: Words, task: str, stuff: Collection[str]) -> Segment:
-        self._require("segment")
-        if task not in RULES:
-            raise ArgumentError(
-                f"There is no segmentation task {shown(task)}",
-                expected=", ".join(repr(name) for name in RULES),
-            )
-        return Segment(Vocabulary.parse(vocabulary, stuff), task)
+    def decode(self, image: AnyImage) -> ImageState:
+        """Encode an image, if it is not encoded yet, and decode its latent queries.
 
-    def _beams(self, beams: int | None) -> int:
-        return self.manifest.text.caption_beams if beams is None else beams
+        Other calls do this by themselves; here it is done ahead, so that what is asked later costs
+        its own rows only.
+        """
+        state = self._runtime.state(image)
+        self._runtime.rows.latents(state)
+        return state
 
-    def _opening(
-        self, state: ImageState, prompt: str | None, region: RegionSource | None, strict: bool
-    ) -> Opening:
-        if prompt is not None:
-            check_lengths([check_text(prompt, "The prompt")], self._runtime.tokenizer, strict)
-        levels = None
-        if region is not None:
-            mask = read_region(region, state.letterbox.source)
-            levels = region_levels(mask, state.letterbox)
-        return self._runtime.captions.open(prompt, levels)
+    def embed_text(self, texts: Sequence[str], *, strict: bool = False) -> npt.NDArray[np.float32]:
+        """Return unit embeddings of texts as they are: float32 ``[T, proj_dim]``.
+
+        Args:
+            texts: words or sentences.
+        """
+        self._runtime.require()
+        return self._runtime.text.texts(self._runtime.text.check_texts(texts, strict))
+
+    def warm(self, vocabulary: Classes, progress: TextProgress | None = None) -> None:
+        """Embed a vocabulary ahead of time, so that the first frame does not wait for it.
+
+        Args:
+            vocabulary: see :meth:`segment`; words that are known cost nothing.
+            progress: called with the number of sentences that are encoded and of all that must be;
+                a word has one a template of the plan.
+        """
+        self.class_table(vocabulary, progress)
+
+    def class_table(
+        self, vocabulary: Classes, progress: TextProgress | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return what queries are compared with: unit embeddings over the plan's templates.
+
+        Args:
+            vocabulary: see :meth:`segment`.
+            progress: see :meth:`warm`.
+
+        Returns:
+            float32 ``[texts + 1, proj_dim]``, read-only: a row for each of the vocabulary's
+            ``texts``, and last the void class's.
+        """
+        self._runtime.require()
+        return self._runtime.text.class_table(Vocabulary.parse(vocabulary), progress)
+
+    @property
+    def vocabularies(self) -> Mapping[str, Vocabulary]:
+        """The vocabularies that the plan carries, by name: for them no text is ever embedded.
+
+        Raises:
+            PlanError: one of them is damaged.
+        """
+        self._runtime.require()
+        return self._runtime.words.vocabularies()
+
+    @property
+    def text_cache(self) -> TextCache:
+        """Where text embeddings are kept; its ``stats`` count hits and misses."""
+        return self._runtime.text.cache
+
+    def close(self) -> None:
+        """Release graphs, caches and the file; states of this engine are of no use after it."""
+        self._runtime.close()
+
+    def __enter__(self: _Engine) -> _Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _answer(
+        self,
+        image: AnyImage | Images,
+        ask: Callable[[Any], Question],
+        name: str = "",
+        subject: Any = None,
+        is_shared: bool = True,
+    ) -> Any:
+        """Answer what is asked of an image, or of each of a list of images."""
+        runtime = self._runtime
+        if not isinstance(image, list | tuple):
+            question = ask(subject)
+            return answer_all(runtime, runtime.state(image), [question])[0]
+        questions = [ask(part) for part in for_each(name, subject, len(image), is_shared)]
+        return [
+            answer_all(runtime, runtime.state(single), [question])[0]
+            for single, question in zip(image, questions, strict=True)
+        ]
 
 
-def _are_of_one(phrases: object) -> bool:
-    """Whether these are the phrases of one image rather than a list of those of several."""
-    return not isinstance(phrases, list | tuple) or not any(
-        isinstance(own, list | tuple) for own in phrases
-    )
-
-
-def _for_each(name: str, asked: Any, images: int, is_for_all: bool) -> list[Any]:
-    """What is asked of each of several images."""
-    if is_for_all:
-        return [asked] * images
-    held = len(asked) if isinstance(asked, list | tuple) else 1
-    if held != images or not isinstance(asked, list | tuple):
-        raise ArgumentError(
-            f"There are {name} for {held} images and {images} images", expected="one for each"
-        )
-    return list(asked)
-
-
-def _listed(images: Images) -> list[Image]:
+def _image_list(images: Images) -> list[AnyImage]:
     if not isinstance(images, list | tuple):
         raise ArgumentError(
             f"images is a {type(images).__name__}", expected="a list of images or states"

@@ -7,7 +7,9 @@ Each message is one line that says what was wrong, what was expected, and what t
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+import sys
+import warnings
+from types import FrameType, ModuleType
 
 __all__ = [
     "ArgumentError",
@@ -22,12 +24,13 @@ __all__ = [
     "VocabularyError",
     "XDecoderError",
     "require",
-    "shown",
+    "quoted",
+    "warn_caller",
 ]
 
 
 def _sentence(text: str) -> str:
-    """`text` on one line, ending with a full stop."""
+    """Return `text` on one line, ending with a full stop."""
     line = " ".join(text.split())
     return line if line.endswith((".", "!", "?")) else line + "."
 
@@ -101,8 +104,8 @@ class ArgumentError(XDecoderError, ValueError):
     """A function argument outside its allowed values."""
 
 
-def shown(value: object, limit: int = 80) -> str:
-    """A printable, bounded representation of untrusted `value` for an error message.
+def quoted(value: object, limit: int = 80) -> str:
+    """Return a printable, bounded representation of untrusted `value` for an error message.
 
     Control characters and newlines come out escaped, and at most `limit` characters are shown.
     """
@@ -112,8 +115,30 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def warn_caller(text: str) -> None:
+    """Warn of `text` at the line outside of this package that led here."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, RuntimeWarning, stacklevel=level + 1)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == __package__
+
+
+def printable(text: str, limit: int = 40) -> str:
+    """Return `text` if it cannot disturb a terminal, else as :func:`quoted` has it.
+
+    Args:
+        text: may be untrusted.
+        limit: characters at most.
+    """
+    return text if text.isprintable() and len(text) <= limit else quoted(text, limit)
+
+
 def require(module: str, extra: str) -> ModuleType:
-    """Imports the optional dependency `module`, or says which extra brings it.
+    """Import the optional dependency `module`, or says which extra brings it.
 
     Args:
         module: dotted name of the module to import.

@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xdecoder_rt.errors import ArgumentError, ImageError, shown
+from xdecoder_rt.errors import ArgumentError, ImageError, quoted
 
 __all__ = [
     "ImageSource",
     "Letterbox",
+    "RgbImage",
     "choose_size",
+    "fit_image",
     "letterbox",
     "load_image",
     "resize_shorter_side",
-    "unscaled",
+    "unscaled_letterbox",
 ]
 
 
@@ -46,6 +48,8 @@ class DLPackArray(Protocol):
         """The array, ready for what is queued on `stream`."""
 
 
+RgbImage: TypeAlias = "npt.NDArray[np.uint8]"
+"""Pixels, uint8 ``[height, width, 3]``."""
 ImageSource: TypeAlias = (
     "npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str] | CudaArray | DLPackArray"
 )
@@ -59,12 +63,12 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 
 
 def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
-    """An image from an array, a Pillow image or a file, as 8-bit RGB.
+    """Read an image from an array, a Pillow image or a file, as 8-bit RGB.
 
     Grey becomes RGB with three equal channels. Transparency is composited over black: a fully
     transparent pixel has no colour of its own, and opaque images are unaffected. The EXIF
     orientation of a *file* is applied, so that pixels are where a viewer shows them; a Pillow image
-    is taken as its `size` says. Of an animation the first frame is read. The input is never
+    is taken as its `size` says. An animation gives its first frame. The input is never
     modified; an array that already is what is needed comes back itself, not as a copy.
 
     Args:
@@ -121,7 +125,7 @@ def _from_array(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
 
 def _over_black(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Composites ``[H, W, 4]`` over black: colour times alpha, rounded to nearest."""
+    """Composite ``[H, W, 4]`` over black: colour times alpha, rounded to nearest."""
     alpha = rgba[:, :, 3]
     if alpha.min() == 255:
         return np.ascontiguousarray(rgba[:, :, :3])
@@ -152,15 +156,15 @@ def _dtype_advice(array: npt.NDArray[np.generic]) -> str:
     return "image.clip(0, 255).astype(np.uint8)"
 
 
-def _from_pillow(image: Image.Image, what: str) -> npt.NDArray[np.uint8]:
+def _from_pillow(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     if image.mode not in _MODES:
         raise ImageError(
-            f"{what} is of mode {image.mode!r}",
+            f"{name} is of mode {image.mode!r}",
             expected="8 bits per channel: RGB, RGBA or L",
             fix="scale its values to 0..255 and convert it to 'L' or 'RGB'",
         )
     if image.width == 0 or image.height == 0:
-        raise ImageError(f"{what} is empty: its size is {image.size}", expected="at least 1x1")
+        raise ImageError(f"{name} is empty: its size is {image.size}", expected="at least 1x1")
     try:
         has_alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
         if image.mode in ("RGBa", "La"):
@@ -171,11 +175,11 @@ def _from_pillow(image: Image.Image, what: str) -> npt.NDArray[np.uint8]:
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises what its decoders raise
-        raise ImageError(f"{what} cannot be decoded: {error}") from error
+        raise ImageError(f"{name} cannot be decoded: {error}") from error
 
 
 def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    name = shown(os.fspath(path), 200)
+    name = quoted(os.fspath(path), 200)
     try:
         with Image.open(Path(path), formats=_FORMATS) as image:
             if image.width * image.height > _PIXELS_LIMIT:
@@ -193,7 +197,8 @@ def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         raise ImageError(f"There is no image {name}") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name} is not an image of a known format", expected="one of " + ", ".join(_FORMATS)
+            f"{name} is not an image of a known format",
+            expected="one of " + ", ".join(_FORMATS),
         ) from error
     except Exception as error:  # a hostile file makes Pillow's decoders raise almost anything
         raise ImageError(f"The image {name} cannot be read: {error}") from error
@@ -201,7 +206,7 @@ def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where an image lies in a network input: scaled, at the top left, padded right and below.
+    """The place of an image in a network input: scaled, at the top left, padded right and below.
 
     All sizes are (height, width) in pixels.
 
@@ -217,7 +222,7 @@ class Letterbox:
 
     @classmethod
     def fit(cls, source: tuple[int, int], target: tuple[int, int]) -> Letterbox:
-        """The largest letterbox of the source's aspect ratio inside `target`.
+        """Return the largest letterbox of the source's aspect ratio inside `target`.
 
         The side that limits fills the target exactly; the other is rounded to the nearest pixel
         (half up) and is at least 1. Smaller images are enlarged.
@@ -242,8 +247,7 @@ class Letterbox:
     def scale(self) -> tuple[float, float]:
         """Pixels of the input per pixel of the source, vertically and horizontally.
 
-        The two differ by the rounding of `valid` only; the inversion uses each on its own axis and
-        is therefore exact.
+        The two differ by the rounding of `valid` only.
         """
         return self.valid[0] / self.source[0], self.valid[1] / self.source[1]
 
@@ -257,31 +261,9 @@ class Letterbox:
         """The share of the target that is padding, 0 to 1."""
         return 1 - (self.valid[0] * self.valid[1]) / (self.target[0] * self.target[1])
 
-    def to_source(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Points of the input in the original image's pixels.
-
-        Coordinates are continuous: the first pixel spans 0 to 1, so that corners of boxes map
-        exactly.
-
-        Args:
-            points: ``[..., 2]``, each (x, y); boxes xyxy as ``[..., 2, 2]``.
-
-        Returns:
-            float64 of the same shape, clipped to the image.
-        """
-        y, x = self.scale
-        mapped = np.asarray(points, dtype=np.float64) / (x, y)
-        return mapped.clip(0.0, (self.source[1], self.source[0]))
-
-    def to_target(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The inverse of `to_source`: points of the original image in the input's pixels."""
-        y, x = self.scale
-        mapped: npt.NDArray[np.float64] = np.asarray(points, dtype=np.float64) * (x, y)
-        return mapped
-
 
 def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The input size for an image: the least padding, then the least down-scaling.
+    """Choose the input size for an image: the least padding, then the least down-scaling.
 
     Paddings within one percent of the input count as equal (rounding makes them differ), and
     among sizes that need no down-scaling the smallest wins.
@@ -306,8 +288,8 @@ def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tu
     return min(sizes, key=cost)
 
 
-def unscaled(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Letterbox:
-    """Where an image lies in the input that takes it pixel by pixel, with the least padding.
+def unscaled_letterbox(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Letterbox:
+    """Return the letterbox that takes an image pixel by pixel, with the least padding.
 
     Args:
         source: (height, width) of the image.
@@ -329,10 +311,31 @@ def unscaled(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Lette
     return min(fitting, key=lambda box: box.padding)
 
 
+def fit_image(
+    source: ImageSource, sizes: Sequence[tuple[int, int]], interpolation: str
+) -> tuple[npt.NDArray[np.uint8], Letterbox]:
+    """Read an image and lay it into the network input that fits it best.
+
+    Args:
+        source: see :func:`load_image`.
+        sizes: (height, width) of the inputs to choose from, by :func:`choose_size`.
+        interpolation: see :func:`letterbox`.
+
+    Returns:
+        As :func:`letterbox`.
+
+    Raises:
+        ImageError: as for :func:`load_image`.
+        ArgumentError: as for :func:`letterbox`.
+    """
+    image = load_image(source)
+    return letterbox(image, choose_size(image.shape[:2], sizes), interpolation)
+
+
 def letterbox(
     image: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: str = "bilinear"
 ) -> tuple[npt.NDArray[np.uint8], Letterbox]:
-    """Scales an image into a network input without changing its aspect ratio.
+    """Scale an image into a network input without changing its aspect ratio.
 
     Args:
         image: uint8 ``[h, w, 3]``; see `load_image`. Not modified.
@@ -357,7 +360,7 @@ def letterbox(
 
 
 def resize_shorter_side(image: npt.NDArray[np.uint8], short: int) -> npt.NDArray[np.uint8]:
-    """The original's demo resize: Pillow bicubic, the shorter side becomes `short`.
+    """Resize as the original's demo does: Pillow bicubic, the shorter side becomes `short`.
 
     Args:
         image: uint8 ``[h, w, 3]``.
@@ -385,7 +388,7 @@ def _resize(
 ) -> npt.NDArray[np.uint8]:
     if interpolation not in _RESAMPLING:
         raise ArgumentError(
-            f"The interpolation {shown(interpolation)} is unknown",
+            f"The interpolation {quoted(interpolation)} is unknown",
             expected="one of " + ", ".join(map(repr, _RESAMPLING)),
         )
     if image.shape[:2] == size:

@@ -29,7 +29,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, NoReturn, TypeVar, cast
 
-from xdecoder_rt.errors import PlanError, XDecoderError, shown
+from xdecoder_rt.errors import PlanError, XDecoderError, quoted
 
 __all__ = ["INTEGER_LIMIT", "ITEMS_LIMIT", "TEXT_LIMIT", "Field", "JsonFault", "Node", "Rule"]
 __all__ += ["check_fields", "node_of", "parse_json", "read_object", "read_part"]
@@ -58,7 +58,7 @@ class Rule:
         most: most characters of a text, items of a list, keys of a map.
         one_of: the texts allowed.
         form: a regular expression for the whole of a text.
-        said: `form` in words: of one text, and of several.
+        wording: `form` in words: of one text, and of several.
         key: the key in the document, where the field has another name.
         stated: whether the document must have the key though the field has a default.
         lenient: whether 0 and 1 stand for false and true, as in COCO's files.
@@ -73,7 +73,7 @@ class Rule:
     most: int | None = None
     one_of: tuple[str, ...] | None = None
     form: str | None = None
-    said: tuple[str, str] = ("", "")
+    wording: tuple[str, str] = ("", "")
     key: str | None = None
     stated: bool = False
     lenient: bool = False
@@ -111,7 +111,7 @@ class JsonFault(ValueError):  # noqa: N818  # its reader makes an error of ours 
             if isinstance(part, int):
                 place += f"[{part}]"
             else:
-                place += ("." if place else "") + (part if part.isidentifier() else shown(part))
+                place += ("." if place else "") + (part if part.isidentifier() else quoted(part))
         return f"{place} {self.problem}".strip()
 
 
@@ -174,8 +174,8 @@ def read_object(
     if not isinstance(value, dict):
         raise error(f"{name} holds a {type(value).__name__}", expected="a JSON object")
     try:
-        made: T = node_of(cast(Any, kind), null_is_absent, refuse_unknown).read(value)
-        return made
+        result: T = node_of(cast(Any, kind), null_is_absent, refuse_unknown).read(value)
+        return result
     except JsonFault as fault:
         place = f"{name}:" if fault.path else name
         raise error(f"{place} {fault}", expected=fault.expected) from fault
@@ -187,25 +187,25 @@ def read_part(value: Any, kind: type[T]) -> T:
     Raises:
         JsonFault: it is not what `kind` describes.
     """
-    made: T = node_of(cast(Any, kind)).read(value)
-    return made
+    result: T = node_of(cast(Any, kind)).read(value)
+    return result
 
 
-def check_fields(made: Any, error: type[XDecoderError], place: str = "") -> None:
+def check_fields(instance: Any, error: type[XDecoderError], place: str = "") -> None:
     """Check the fields with rules of a dataclass's instance, however it was made.
 
     Args:
-        made: the instance.
+        instance: the instance.
         error: what to raise.
         place: what to put before a field's name.
 
     Raises:
         error: a field breaks its rule.
     """
-    for name, hint in typing.get_type_hints(type(made), include_extras=True).items():
+    for name, hint in typing.get_type_hints(type(instance), include_extras=True).items():
         if any(_metadata(part) for part in (hint, *typing.get_args(hint))):
             try:
-                _node(hint).read(getattr(made, name))
+                _node(hint).read(getattr(instance, name))
             except JsonFault as fault:
                 raise error(f"{place}{name} {fault}", expected=fault.expected) from fault
 
@@ -216,7 +216,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {shown(key)} stands twice in one object")
+                raise ValueError(f"the key {quoted(key)} stands twice in one object")
             seen.add(key)
     return result
 
@@ -263,7 +263,7 @@ class Node:
         """Return what a value says; raise `JsonFault`."""
         return self.reader(self, value)
 
-    def wrong(self, value: object) -> JsonFault:
+    def fault(self, value: object) -> JsonFault:
         """Return the fault of a value that is something else."""
         return JsonFault(f"is {_described(value)}", _expected(self))
 
@@ -320,7 +320,7 @@ def _read_number(node: Node, value: Any) -> float:
     whole = type(value) is int and -(1 << 63) <= value < 1 << 63
     finite = whole or (type(value) is float and node.base is float and math.isfinite(value))
     if not finite or not node.rule.allows(value):
-        raise node.wrong(value)
+        raise node.fault(value)
     number: float = node.base(value)
     return number
 
@@ -328,7 +328,7 @@ def _read_number(node: Node, value: Any) -> float:
 def _read_flag(node: Node, value: Any) -> bool:
     if type(value) is bool or (node.rule.lenient and type(value) is int and value in (0, 1)):
         return bool(value)
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_text(node: Node, value: Any) -> str:
@@ -339,19 +339,19 @@ def _read_text(node: Node, value: Any) -> str:
         or (rule.one_of is not None and value not in rule.one_of)
         or (rule.form is not None and not re.fullmatch(rule.form, value, re.DOTALL))
     ):
-        raise node.wrong(value)
+        raise node.fault(value)
     return str(value)
 
 
 def _read_any(node: Node, value: Any) -> Any:
     if node.rule.unread or _is_plain(value, _DEPTH_LIMIT - 1):
         return value
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_list(node: Node, value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise node.wrong(value)
+        raise node.fault(value)
     if not node.rule.least <= len(value) <= (node.rule.most or ITEMS_LIMIT):
         problem = f"has {len(value):,} items" if value else "is empty"
         raise JsonFault(problem, _expected(node))
@@ -372,22 +372,22 @@ def _read_list(node: Node, value: Any) -> tuple[Any, ...]:
 
 def _read_map(node: Node, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise node.wrong(value)
+        raise node.fault(value)
     if len(value) > (most := node.rule.most or ITEMS_LIMIT):
         raise JsonFault(f"has {len(value):,} keys", f"at most {most:,}")
     names, parts = node.inner
-    made = {}
+    result = {}
     for key, part in value.items():
         try:
             names.read(key)
         except JsonFault as fault:
             raise JsonFault(f"has the key {_described(key)}", fault.expected) from None
         try:
-            made[key] = parts.read(part)
+            result[key] = parts.read(part)
         except JsonFault as fault:
             fault.path = (key, *fault.path)
             raise
-    return made
+    return result
 
 
 def _read_union(node: Node, value: Any) -> Any:
@@ -396,16 +396,16 @@ def _read_union(node: Node, value: Any) -> Any:
     for kind in node.inner:
         if len(node.inner) == 1 or type(value) in _JSON_TYPES.get(kind.base, (dict,)):
             return kind.read(value)
-    raise node.wrong(value)
+    raise node.fault(value)
 
 
 def _read_dataclass(node: Node, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise node.wrong(value)
+        raise node.fault(value)
     if node.option and (unknown := value.keys() - (known := {field.key for field in node.fields})):
         problem = f"has the unknown key {_described(min(unknown))}"
         raise JsonFault(problem, f"some of {', '.join(sorted(known))}")
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for field in node.fields:
         part = value.get(field.key, MISSING)
         if part is MISSING and field.required:
@@ -413,11 +413,11 @@ def _read_dataclass(node: Node, value: Any) -> Any:
         if part is MISSING or (part is None and field.nullable):
             continue
         try:
-            made[field.name] = field.node.read(part)
+            result[field.name] = field.node.read(part)
         except JsonFault as fault:
             fault.path = (field.key, *fault.path)
             raise
-    return node.base(**made)
+    return node.base(**result)
 
 
 _RULE = Rule()
@@ -462,7 +462,7 @@ def _described(value: object) -> str:
     # repr of an integer with thousands of digits is slow, and refused by newer Pythons.
     if isinstance(value, int) and abs(value) > 1 << 64:
         return "an enormous integer"
-    return shown(value)
+    return quoted(value)
 
 
 def _expected(node: Node, many: bool = False) -> str:
@@ -471,7 +471,7 @@ def _expected(node: Node, many: bool = False) -> str:
     if rule.one_of is not None:
         return "one of " + ", ".join(map(repr, rule.one_of))
     if rule.form is not None:
-        return rule.said[many]
+        return rule.wording[many]
     if node.base in (int, float):
         kind = "integer" if node.base is int else "number"
         noun = f"{kind}s" if many else f"an {kind}" if kind == "integer" else f"a {kind}"

@@ -1,4 +1,4 @@
-"""What the calls of an `Engine` give back.
+"""Results of the calls of an `Engine`.
 
 Every array is in the pixels of the image that was asked about, at its original size and upright as
 `xdecoder_rt.image.load_image` gives it: ``segmentation[y, x]`` belongs to ``image[y, x]``. Boxes
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from xdecoder_rt.drawing import picture as drawing
-from xdecoder_rt.drawing.outlines import Outline
+from xdecoder_rt.drawing.outlines import RegionOutline
 from xdecoder_rt.drawing.strip import KeyEntry, Note, with_strip
 from xdecoder_rt.errors import ArgumentError, require
 from xdecoder_rt.image import ImageSource, load_image
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def box_of_mask(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """The tight box of a mask.
+    """Return the tight box of a mask.
 
     Args:
         mask: bool ``[H, W]``.
@@ -88,7 +88,7 @@ class Segmentation:
         return len(self.segments_info)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
-        """The mask of the segment ``segments_info[index]``, bool ``[H, W]``."""
+        """Return the mask of the segment ``segments_info[index]``, bool ``[H, W]``."""
         mask: npt.NDArray[np.bool_]
         if self.masks is not None:
             mask = self.masks[index]
@@ -97,7 +97,7 @@ class Segmentation:
         return mask
 
     def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
-        """Draws the segments over their image.
+        """Draw the segments over their image.
 
         Args:
             image: the image that was segmented, in any form that `load_image` takes.
@@ -109,10 +109,10 @@ class Segmentation:
         Raises:
             ImageError: `image` cannot be read or is of another size.
         """
-        return drawing.draw_map(image, *self._map(), font)
+        return drawing.draw_map(image, *self._index_map(), font)
 
     def to_supervision(self) -> Any:
-        """The segments as ``supervision.Detections``, with ``data["class_name"]``.
+        """Return the segments as ``supervision.Detections``, with ``data["class_name"]``.
 
         Raises:
             MissingExtraError: the package supervision is not installed.
@@ -132,7 +132,7 @@ class Segmentation:
     def to_coco(
         self, image_id: int | str = 0, category_ids: Mapping[str, int] | None = None
     ) -> list[dict[str, Any]]:
-        """The segments as COCO annotations with compressed run-length masks.
+        """Return the segments as COCO annotations with compressed run-length masks.
 
         Args:
             image_id: the image's id in the data set.
@@ -171,7 +171,7 @@ class Segmentation:
         return annotations
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for ``json.dumps``, masks run-length encoded."""
+        """Return everything as plain values for ``json.dumps``, masks run-length encoded."""
         height, width = self.size
         segments = [
             {
@@ -188,11 +188,11 @@ class Segmentation:
         ]
         return {"task": self.task, "height": height, "width": width, "segments": segments}
 
-    def _map(self) -> tuple[npt.NDArray[np.int32], list[drawing.Region]]:
-        """The segments as `drawing.draw_map` takes them."""
+    def _index_map(self) -> tuple[npt.NDArray[np.int32], list[drawing.LabelledRegion]]:
+        """Return the segments as `drawing.draw_map` takes them."""
         ids = [info["id"] for info in self.segments_info]
         regions = [
-            drawing.Region(
+            drawing.LabelledRegion(
                 info["label"], info["score"], info["label_id"], is_quiet=not info["isthing"]
             )
             for info in self.segments_info
@@ -209,7 +209,7 @@ class Segmentation:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a phrase refers to.
+    """The part of an image that a phrase refers to.
 
     Attributes:
         phrase: as it was asked.
@@ -229,12 +229,12 @@ class Reference:
         return self.mask.shape[0], self.mask.shape[1]
 
     def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
-        """Draws the mask over its image, labelled with the phrase; see `Segmentation.draw`."""
-        region = drawing.Region(self.phrase, self.score, 0)
+        """Draw the mask over its image, labelled with the phrase; see `Segmentation.draw`."""
+        region = drawing.LabelledRegion(self.phrase, self.score, 0)
         return drawing.draw_map(image, self.mask.astype(np.int32), [region], font)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for ``json.dumps``, the mask run-length encoded."""
+        """Return everything as plain values for ``json.dumps``, the mask run-length encoded."""
         return {
             "phrase": self.phrase,
             "score": float(self.score),
@@ -256,7 +256,7 @@ class Caption:
     score: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for ``json.dumps``."""
+        """Return plain values for ``json.dumps``."""
         return {"text": self.text, "score": float(self.score)}
 
 
@@ -275,14 +275,14 @@ class Answer:
     scores: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for ``json.dumps``."""
+        """Return plain values for ``json.dumps``."""
         scores = {choice: float(score) for choice, score in self.scores.items()}
         return {"text": self.text, "score": float(self.score), "scores": scores}
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """How alike images and texts are.
+    """Likeness of images and texts.
 
     Attributes:
         texts: T texts, as they were asked.
@@ -293,17 +293,17 @@ class Ranking:
     scores: npt.NDArray[np.float32]
 
     def images(self, text: int) -> list[int]:
-        """Indices of the images, those most like a text first."""
+        """Return indices of the images, those most like a text first."""
         order: list[int] = np.argsort(-self.scores[:, text], kind="stable").tolist()
         return order
 
     def best_texts(self, image: int) -> list[int]:
-        """Indices of the texts, those most like an image first."""
+        """Return indices of the texts, those most like an image first."""
         order: list[int] = np.argsort(-self.scores[image], kind="stable").tolist()
         return order
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for ``json.dumps``."""
+        """Return plain values for ``json.dumps``."""
         return {"texts": list(self.texts), "scores": self.scores.tolist()}
 
 
@@ -322,7 +322,7 @@ class Finding:
     reference: Reference
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for ``json.dumps``."""
+        """Return plain values for ``json.dumps``."""
         return {"image": self.image, "score": self.score, "reference": self.reference.to_dict()}
 
 
@@ -347,9 +347,9 @@ class Output:
     def draw(
         self, image: ImageSource, *, font: str | None = None, question: str | None = None
     ) -> Image.Image:
-        """Draws everything into one picture.
+        """Draw everything into one picture.
 
-        The segments are drawn as `Segmentation.draw` does. What the phrases refer to is outlined
+        The segments are drawn as `Segmentation.draw` does. References of phrases are outlined
         over them, with numbered badges; a strip under the image says which phrase each number
         stands for, and holds the caption and the answer.
 
@@ -368,15 +368,15 @@ class Output:
         """
         pixels = load_image(image)
         outlines = [
-            Outline(reference.mask, str(index + 1), drawing.outline_colour(index))
+            RegionOutline(reference.mask, str(index + 1), drawing.outline_colour(index))
             for index, reference in enumerate(self.refer or ())
         ]
         indices, regions = (
-            self.segment._map()
+            self.segment._index_map()
             if self.segment is not None
             else (np.zeros(pixels.shape[:2], np.int32), [])
         )
-        drawn = drawing.draw_map(pixels, indices, regions, font, outlines)
+        picture = drawing.draw_map(pixels, indices, regions, font, outlines)
         key = [
             KeyEntry(outline.badge, outline.colour, reference.phrase, _certainty(reference))
             for outline, reference in zip(outlines, self.refer or (), strict=True)
@@ -385,10 +385,10 @@ class Output:
         if self.answer is not None:
             score = f"{100 * self.answer.score:.0f}%"
             notes.append(Note(self.answer.text, question or "", score))
-        return with_strip(drawn, key, notes, font)
+        return with_strip(picture, key, notes, font)
 
     def to_dict(self) -> dict[str, Any]:
-        """What was asked for, as plain values for ``json.dumps``."""
+        """Return what was asked for, as plain values for ``json.dumps``."""
         result: dict[str, Any] = {}
         for name in ("segment", "caption", "answer"):
             value = getattr(self, name)

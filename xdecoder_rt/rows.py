@@ -7,7 +7,7 @@ is asked later costs its own rows (see :mod:`xdecoder_rt.tasks`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +17,17 @@ from xdecoder_rt.backends.base import Array, Backend, Graph
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.plan.manifest import DecoderInfo
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
-from xdecoder_rt.tasks import Layout
+from xdecoder_rt.tasks import RowLayout
 
 LEVEL_STRIDES = (32, 16, 8)
 PAST_MULTIPLE = 32
-Region = tuple[Floats, Floats, Floats]
+RegionLevels = tuple[Floats, Floats, Floats]
 """1 inside and -1 outside, float32 ``[N]`` for each level that the decoder attends to."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """What one task adds to a decode.
+class RowGroup:
+    """Rows that one task adds to a decode.
 
     Attributes:
         layout: its rows, of `tasks.group`.
@@ -37,9 +37,9 @@ class Group:
             says it. Its rows then see no others of the run but themselves.
     """
 
-    layout: Layout
+    layout: RowLayout
     text: Floats
-    region: Region | None = None
+    region: RegionLevels | None = None
     visible: npt.NDArray[np.bool_] | None = None
 
 
@@ -64,14 +64,18 @@ class RowDecoder:
         self._width = width
         self._graph = graph
         self._backend = backend
+        self._latents = RowGroup(tasks.latents(info.num_queries), np.empty((0, width), np.float32))
+        # Most decodes are of the latents alone, whose rows are the same for every image.
+        self._latent_rows = self._rows(self._latents.layout, [self._latents], None)
+        self._no_past = self._past(None)
 
     def latents(self, state: ImageState) -> DecodedRows:
-        """The latent queries of an image, decoded on first need and kept."""
+        """Return the latent queries of an image, decoded on first need and kept."""
         self.decode(state, [])
         assert state.latents is not None  # decode left them
         return state.latents
 
-    def decode(self, state: ImageState, groups: Sequence[Group]) -> list[DecodedRows]:
+    def decode(self, state: ImageState, groups: Sequence[RowGroup]) -> list[DecodedRows]:
         """Decode groups in one run of the graph, with the latents where they are not known yet.
 
         Where they are more rows than the plan takes at a time, they are divided over several runs:
@@ -86,87 +90,90 @@ class RowDecoder:
         if state.latents is None:
             with state.lock:
                 if state.latents is None:
-                    first = Group(
-                        tasks.latents(self._info.num_queries),
-                        np.empty((0, self._width), np.float32),
-                    )
-                    now, *later = self._divided([first, *groups])
-                    state.latents, *rest = self._run(state, now, None)
-                    return rest + self._runs(state, later, state.latents)
+                    first_run, *later_runs = self._divided([self._latents, *groups])
+                    state.latents, *decoded = self._run(state, first_run, None)
+                    return decoded + self._runs(state, later_runs, state.latents)
         return self._runs(state, self._divided(groups), state.latents)
 
     def _runs(
-        self, state: ImageState, divided: Sequence[Sequence[Group]], past: DecodedRows
+        self, state: ImageState, divided: Sequence[Sequence[RowGroup]], past: DecodedRows
     ) -> list[DecodedRows]:
         return [rows for groups in divided for rows in self._run(state, groups, past)]
 
-    def _divided(self, groups: Sequence[Group]) -> list[list[Group]]:
-        """Groups in as few runs as take them in this order."""
-        most = self._info.max_rows
-        runs: list[list[Group]] = []
+    def _divided(self, groups: Sequence[RowGroup]) -> list[list[RowGroup]]:
+        """Divide groups into as few runs as take them in this order."""
+        limit = self._info.max_rows
+        runs: list[list[RowGroup]] = []
         room = 0
         for group in groups:
             rows = len(group.layout)
-            if most is not None and rows > most:
+            if limit is not None and rows > limit:
                 raise ArgumentError(
                     f"One question has {rows} rows",
-                    expected=f"at most {most}, what this plan takes at a time",
+                    expected=f"at most {limit}, what this plan takes at a time",
                     fix="ask phrases one by one (joint=False), or build with a larger --max-rows",
                 )
-            if not runs or (most is not None and rows > room):
+            if not runs or (limit is not None and rows > room):
                 runs.append([])
-                room = most or 0
+                room = limit or 0
             runs[-1].append(group)
             room -= rows
         return runs
 
-    def proceed(self, state: ImageState, past: DecodedRows, group: Group) -> DecodedRows:
+    def proceed(self, state: ImageState, past: DecodedRows, group: RowGroup) -> DecodedRows:
         """Decode rows after others: ``past`` has everything that they may see before them."""
         return self._run(state, [group], past)[0]
 
     def _run(
-        self, state: ImageState, groups: Sequence[Group], past: DecodedRows | None
+        self, state: ImageState, groups: Sequence[RowGroup], past: DecodedRows | None
     ) -> list[DecodedRows]:
-        first = tasks.LATENTS if past is None else 1
-        layout = tasks.side_by_side([group.layout for group in groups], first)
+        if past is None and len(groups) == 1:
+            layout, rows = self._latents.layout, self._latent_rows
+        else:
+            first = tasks.LATENT_GROUP if past is None else 1
+            layout = tasks.side_by_side([group.layout for group in groups], first)
+            rows = self._rows(layout, groups, past)
         graph = self._graph(state)
         feeds = {
             **{name: value for name, value in state.values.items() if name in graph.inputs},
-            **self._rows(layout, groups, past),
+            **rows,
             **_regions(layout, groups, state),
-            **self._past(past),
+            **(self._no_past if past is None else self._past(past)),
         }
-        outputs = graph(feeds)
-
-        def out(name: str) -> Floats:
-            array: Floats = self._backend.to_numpy(outputs[name])
-            return array
-
+        arrays = self._backend.to_numpy_all(graph(feeds))
         layers = range(self._info.layers)
         decoded = DecodedRows(
             layout,
-            out("class_embedding")[0],
-            out("mask_embedding")[0],
-            out("caption_embedding")[0],
-            tuple(out(f"row_keys_{i}") for i in layers),
-            tuple(out(f"row_values_{i}") for i in layers),
+            arrays["class_embedding"][0],
+            arrays["mask_embedding"][0],
+            arrays["caption_embedding"][0],
+            tuple(arrays[f"row_keys_{i}"] for i in layers),
+            tuple(arrays[f"row_values_{i}"] for i in layers),
+            groups[0].region if len(groups) == 1 else None,
         )
-        return [decoded.chosen(rows) for rows in _places(groups)]
+        if len(groups) == 1:
+            return [decoded]
+        return [
+            replace(decoded.chosen(rows), region=group.region)
+            for rows, group in zip(_group_slices(groups), groups, strict=True)
+        ]
 
     def _rows(
-        self, layout: Layout, groups: Sequence[Group], past: DecodedRows | None
+        self, layout: RowLayout, groups: Sequence[RowGroup], past: DecodedRows | None
     ) -> dict[str, Array]:
         text = np.zeros((len(layout), self._width), np.float32)
         text[layout.text != tasks.NO_TEXT] = np.concatenate([group.text for group in groups])
         visible = tasks.visible(layout, None if past is None else past.layout)
         if past is not None:
-            known = len(past.layout)
-            for rows, group in zip(_places(groups), groups, strict=True):
+            past_rows = len(past.layout)
+            for rows, group in zip(_group_slices(groups), groups, strict=True):
                 if group.visible is not None:
-                    visible[rows, :known] = group.visible
-                    visible[rows, known:] = np.eye(len(layout), dtype=np.bool_)[rows]
-            unused = np.zeros((len(layout), _padding(known)), np.bool_)
-            visible = np.concatenate((visible[:, :known], unused, visible[:, known:]), axis=1)
+                    visible[rows, :past_rows] = group.visible
+                    visible[rows, past_rows:] = np.eye(len(layout), dtype=np.bool_)[rows]
+            unused = np.zeros((len(layout), _padding(past_rows)), np.bool_)
+            visible = np.concatenate(
+                (visible[:, :past_rows], unused, visible[:, past_rows:]), axis=1
+            )
         return {
             "kind": layout.kind[None],
             "content": layout.content[None],
@@ -177,8 +184,8 @@ class RowDecoder:
 
     def _past(self, past: DecodedRows | None) -> dict[str, Array]:
         heads = self._info.heads
-        known = 0 if past is None else len(past.layout)
-        unused = np.zeros((1, heads, _padding(known), self._width // heads), np.float32)
+        past_rows = 0 if past is None else len(past.layout)
+        unused = np.zeros((1, heads, _padding(past_rows), self._width // heads), np.float32)
         feeds: dict[str, Array] = {}
         for i in range(self._info.layers):
             for name in ("keys", "values"):
@@ -187,14 +194,14 @@ class RowDecoder:
         return feeds
 
 
-def _places(groups: Sequence[Group]) -> list[slice]:
-    """Where the rows of each group lie, side by side."""
+def _group_slices(groups: Sequence[RowGroup]) -> list[slice]:
+    """Return where the rows of each group lie, side by side."""
     ends = np.cumsum([len(group.layout) for group in groups]).tolist()
     return [slice(end - len(group.layout), end) for group, end in zip(groups, ends, strict=True)]
 
 
 def _padding(rows: int) -> int:
-    """Rows that nobody sees, added to a past so that its size changes at few steps of a caption.
+    """Return how many unseen rows fill up a past, so that its size changes at few steps.
 
     To some backends a new size is a new plan of the graph.
     """
@@ -202,7 +209,7 @@ def _padding(rows: int) -> int:
 
 
 def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
-    """Rows one after another, as a past."""
+    """Return rows one after another, as a past."""
     parts = (first, *others)
 
     def all_of(name: str) -> Floats:
@@ -213,7 +220,7 @@ def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
         return tuple(np.concatenate(layer, axis=2) for layer in by_layer)
 
     return DecodedRows(
-        Layout.joined([part.layout for part in parts]),
+        RowLayout.joined([part.layout for part in parts]),
         all_of("class_embedding"),
         all_of("mask_embedding"),
         all_of("caption_embedding"),
@@ -222,22 +229,23 @@ def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
     )
 
 
-def _regions(layout: Layout, groups: Sequence[Group], state: ImageState) -> dict[str, Array]:
-    """Every group's region as a channel of its own; one of zeros where there is none."""
-    found = [group.region for group in groups if group.region is not None]
-    weight = np.zeros((1, len(layout), max(1, len(found))), np.float32)
-    channel = 0
-    for rows, group in zip(_places(groups), groups, strict=True):
-        if group.region is not None:
-            weight[0, rows, channel] = tasks.sees_everything(group.layout)
-            channel += 1
+def _regions(layout: RowLayout, groups: Sequence[RowGroup], state: ImageState) -> dict[str, Array]:
+    """Return every group's region as a channel of its own; one of zeros where there is none."""
+    regions = [group.region for group in groups if group.region is not None]
+    weight = np.zeros((1, len(layout), max(1, len(regions))), np.float32)
+    if regions:
+        channel = 0
+        for rows, group in zip(_group_slices(groups), groups, strict=True):
+            if group.region is not None:
+                weight[0, rows, channel] = tasks.sees_everything(group.layout)
+                channel += 1
     feeds: dict[str, Array] = {"region_weight": weight}
     height, width = state.letterbox.target
     for level, stride in enumerate(LEVEL_STRIDES):
         positions = (height // stride) * (width // stride)
         feeds[f"regions_{level}"] = (
-            np.stack([region[level] for region in found])
-            if found
+            np.stack([region[level] for region in regions])
+            if regions
             else np.zeros((1, positions), np.float32)
         )[None]
     return feeds

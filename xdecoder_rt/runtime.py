@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,35 @@ from xdecoder_rt.image import (
     ImageSource,
     Letterbox,
     choose_size,
-    letterbox,
+    fit_image,
     load_image,
-    unscaled,
+    unscaled_letterbox,
 )
-from xdecoder_rt.kernels.compiled import INDEX, KERNELS
+from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
+from xdecoder_rt.masks import postprocess
+from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.file import Plan
-from xdecoder_rt.plan.manifest import size_key
-from xdecoder_rt.questions.caption import CaptionWriter
+from xdecoder_rt.plan.manifest import Graphs, size_key
 from xdecoder_rt.rows import RowDecoder
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.words.carried import PlanWords, cache_of
-from xdecoder_rt.words.encoder import TextEncoder
+from xdecoder_rt.words.encoder import TextEmbedder
 from xdecoder_rt.words.text_graph import TextGraph
 from xdecoder_rt.words.tokenizer import ClipTokenizer
+
+
+@dataclass(frozen=True)
+class _SizeMembers:
+    """The members that hold the graphs of one input size."""
+
+    vision: str
+    decode: str
+    mask: str
+
+    @classmethod
+    def of(cls, graphs: Graphs, size: tuple[int, int]) -> _SizeMembers:
+        key = size_key(size)
+        return cls(graphs.vision[key], graphs.decode[key], graphs.mask[key])
 
 
 class Runtime:
@@ -50,9 +66,7 @@ class Runtime:
         text: embeds words.
         text_graph: encodes tokens.
         rows: decodes rows.
-        captions: writes captions.
         tokenizer: the plan's.
-        panoptic_map: makes panoptic maps on the device; None where that is the CPU's work.
     """
 
     def __init__(
@@ -81,102 +95,144 @@ class Runtime:
             )
             self.words = PlanWords(self._plan)
             cache = cache_of(self._plan, self.words, directory)
-            self.text = TextEncoder(info, self.tokenizer, self.text_graph, cache)
+            self.text = TextEmbedder(info, self.tokenizer, self.text_graph, cache)
             self._device = self.backend if isinstance(self.backend, DeviceBackend) else None
-            if self._device is not None and KERNELS + INDEX in self._plan.names:
+            if self._device is not None and KERNELS + KERNEL_INDEX in self._plan.names:
                 self._device.take_kernels(lambda name: self._plan.read(KERNELS + name))
-            self.panoptic_map = None if self._device is None else self._device.panoptic_map
+            self._panoptic_map = None if self._device is None else self._device.panoptic_map
         except BaseException:
             self._plan.close()
             if hasattr(self, "backend"):
                 self.backend.close()
             raise
-        decoder, graphs = self.manifest.decoder, self.manifest.graphs
+        self._members = {
+            size: _SizeMembers.of(self.manifest.graphs, size) for size in self.manifest.input.sizes
+        }
         self.rows = RowDecoder(
-            decoder,
+            self.manifest.decoder,
             info.proj_dim,
-            lambda state: self._graph(
-                graphs.decode[size_key(state.letterbox.target)], is_steady=True
-            ),
+            lambda state: self._graph(self._members[state.letterbox.target].decode, is_steady=True),
             self.backend,
         )
-        self.captions = CaptionWriter(
-            self.text_graph,
-            self.rows,
-            self.tokenizer,
-            self.token_logits,
-            decoder.num_queries,
-            info.caption_stops,
-            info.repetition_penalty,
-        )
 
-    def encode(self, image: ImageSource) -> ImageState:
-        """Run the vision graph on one image."""
-        frame, box = self._frame(image)
-        feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
-        member = self.manifest.graphs.vision[size_key(box.target)]
-        values = self._graph(member, is_steady=True)(feeds)
-        return ImageState(box, values, self._origin)
-
-    def _frame(self, image: ImageSource) -> tuple[Value, Letterbox]:
-        """The network's input, ``[1, H, W, 3]``, and where the image lies in it."""
-        device, rules = self._device, self.manifest.input
-        picture = None if device is None else device.picture(image)
-        if device is not None and picture is not None:
-            return self._device_frame(device, picture)
-        pixels = load_image(image)
-        size = choose_size(pixels.shape[:2], rules.sizes)
-        if device is not None and device.scales_frames and pixels.shape[:2] != size:
-            return self._device_frame(device, pixels)
-        frame, box = letterbox(pixels, size, rules.interpolation)
-        return frame[None], box
-
-    def _device_frame(self, device: DeviceBackend, picture: Any) -> tuple[Value, Letterbox]:
-        """The same of pixels on the host or a picture on the device, made there."""
-        shape, rules = picture.shape[:2], self.manifest.input
-        if device.scales_frames:
-            box = Letterbox.fit(shape, choose_size(shape, rules.sizes))
-        else:
-            box = unscaled(shape, rules.sizes)
-        return device.frame(picture, box, rules.interpolation), box
-
-    def masks(self, state: ImageState, embeddings: Floats) -> Floats:
-        """Mask logits of mask embeddings: ``[K, C]`` to ``[K, H/4, W/4]``."""
-        logits: Floats = self.backend.to_numpy(self.mask_values(state, embeddings))[0]
-        return logits
-
-    def mask_values(self, state: ImageState, embeddings: Floats) -> Value:
-        """The same where the backend keeps them, ``[1, K, H/4, W/4]``."""
-        graph = self._graph(self.manifest.graphs.mask[size_key(state.letterbox.target)])
-        values = graph({"mask_embedding": embeddings[None], "mask_map": state.values["mask_map"]})
-        return values["mask_logits"]
-
-    def image_embedding(self, state: ImageState) -> npt.NDArray[np.float32]:
-        """The backbone's image embedding, unnormalised: ``[proj_dim]``."""
-        embedding: Floats = self.backend.to_numpy(state.values["backbone_embedding"])[0]
-        return embedding
-
-    def require_open(self) -> None:
-        """Refuse to work after `close`.
+    def require(self, task: str | None = None) -> None:
+        """Refuse to work after `close`, or on a task that the plan lacks.
 
         Raises:
-            ArgumentError: it is closed.
+            ArgumentError: it is closed, or the plan lacks `task`.
         """
         if self._closed:
             raise ArgumentError("The engine is closed", fix="Open a new one")
+        tasks = self.manifest.tasks
+        if task is not None and task not in tasks:
+            raise ArgumentError(
+                f"This plan cannot do the task {task!r}",
+                expected="one of " + ", ".join(repr(name) for name in tasks),
+                fix=f"build it again with --tasks {','.join((*tasks, task))}",
+            )
 
-    def require_own(self, state: ImageState) -> None:
-        """Refuse what another engine encoded: its values mean nothing to these graphs.
+    def state(self, image: ImageSource | ImageState) -> ImageState:
+        """Return an image's state: itself if this made it, else by the vision graph.
 
         Raises:
-            ArgumentError: `encode` of this one did not make it.
+            ImageError: the image cannot be read.
+            ArgumentError: another engine encoded it, whose values mean nothing to these graphs; or
+                this one is closed.
         """
-        if state.origin is not self._origin:
+        if not isinstance(image, ImageState):
+            return self.encode(image)
+        self.require()
+        if image.origin is not self._origin:
             raise ArgumentError(
                 "The image was encoded by another engine",
                 expected="a state that this engine's encode made",
                 fix="encode the image with this engine",
             )
+        return image
+
+    def encode(self, image: ImageSource) -> ImageState:
+        """Run the vision graph on one image.
+
+        Raises:
+            ImageError: the image cannot be read.
+            ArgumentError: it is closed.
+        """
+        self.require()
+        frame, box = self._frame(image)
+        feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
+        values = self._graph(self._members[box.target].vision, is_steady=True)(feeds)
+        return ImageState(box, values, self._origin)
+
+    def _frame(self, image: ImageSource) -> tuple[Value, Letterbox]:
+        """Return the network's input, ``[1, H, W, 3]``, and where the image lies in it."""
+        device, rules = self._device, self.manifest.input
+        if device is None:
+            frame, box = fit_image(image, rules.sizes, rules.interpolation)
+            return frame[None], box
+        picture = device.picture(image)
+        if picture is not None:
+            return self._device_frame(device, picture)
+        pixels = load_image(image)
+        if device.scales_frames and pixels.shape[:2] != choose_size(pixels.shape[:2], rules.sizes):
+            return self._device_frame(device, pixels)
+        frame, box = fit_image(pixels, rules.sizes, rules.interpolation)
+        return frame[None], box
+
+    def _device_frame(self, device: DeviceBackend, picture: Any) -> tuple[Value, Letterbox]:
+        """Letterbox on the device, from host pixels or an image that is there."""
+        shape, rules = picture.shape[:2], self.manifest.input
+        if device.scales_frames:
+            box = Letterbox.fit(shape, choose_size(shape, rules.sizes))
+        else:
+            box = unscaled_letterbox(shape, rules.sizes)
+        return device.frame(picture, box, rules.interpolation), box
+
+    def panoptic(
+        self,
+        state: ImageState,
+        selection: Selection,
+        mask_embedding: Floats,
+        is_thing: npt.NDArray[np.bool_],
+    ) -> Panoptic:
+        """Return the panoptic map of kept queries, formed where the mask logits are.
+
+        On a GPU the plan's kernels make it; without them, and elsewhere, it is the CPU's work.
+
+        Args:
+            state: the image.
+            selection: K of the queries.
+            mask_embedding: float32 ``[Q, C]``, of all queries.
+            is_thing: one flag for each class.
+        """
+        embeddings, box = mask_embedding[selection.queries], state.letterbox
+        overlap = self.manifest.postprocess.overlap_threshold
+        if self._panoptic_map is not None:
+            masks = self._mask_values(state, embeddings)
+            return Panoptic(
+                *self._panoptic_map(
+                    selection.scores, selection.labels, masks, box, is_thing, overlap
+                )
+            )
+        masks = self.masks(state, embeddings)
+        return postprocess.panoptic(
+            selection.scores, selection.labels, masks, box, is_thing, overlap, threads=self.threads
+        )
+
+    def masks(self, state: ImageState, embeddings: Floats) -> Floats:
+        """Return mask logits on the host: of mask embeddings ``[K, C]``, ``[K, H/4, W/4]``."""
+        logits: Floats = self.backend.to_numpy(self._mask_values(state, embeddings))[0]
+        return logits
+
+    def _mask_values(self, state: ImageState, embeddings: Floats) -> Value:
+        """Return mask logits ``[1, K, H/4, W/4]`` where the backend keeps them."""
+        graph = self._graph(self._members[state.letterbox.target].mask)
+        values = graph({"mask_embedding": embeddings[None], "mask_map": state.values["mask_map"]})
+        return values["mask_logits"]
+
+    def image_embedding(self, state: ImageState) -> npt.NDArray[np.float32]:
+        """Return the backbone's image embedding, unnormalised: ``[proj_dim]``."""
+        embedding: Floats = self.backend.to_numpy(state.values["backbone_embedding"])[0]
+        return embedding
 
     def close(self) -> None:
         """Release graphs, caches and the file."""
@@ -190,7 +246,7 @@ class Runtime:
         self._plan.close()
 
     def token_logits(self, caption_embedding: Floats) -> Floats:
-        """Scores of the token that follows: ``[N, text width]`` to ``[N, vocabulary]``."""
+        """Return scores of the token that follows: ``[N, text width]`` to ``[N, vocabulary]``."""
         member = self.manifest.graphs.token
         assert member is not None  # the manifest's tasks were checked against its graphs
         values = self._graph(member)({"caption_embedding": caption_embedding})
@@ -198,9 +254,9 @@ class Runtime:
         return logits
 
     def _graph(self, member: str, is_steady: bool = False) -> Graph:
-        """A compiled graph, loaded on first need: warm vocabularies never load the text graph."""
+        """Return a compiled graph, loaded on first need: a warm vocabulary loads no text graph."""
         with self._lock:
-            self.require_open()
+            self.require()
             if member not in self._graphs:
                 view = self._plan.view(member)
                 self._graphs[member] = self.backend.load(member, view, is_steady)

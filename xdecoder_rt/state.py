@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.base import Value
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.tasks import TASKS, Layout, answering_rows
+from xdecoder_rt.tasks import TASKS, RowLayout, answering_rows
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class DecodedRows:
-    """What the decoder says of some rows of one image, and what later rows need of them.
+    """The decoder's outputs of some rows of one image, and what later rows need of them.
 
     Attributes:
         layout: the rows.
@@ -27,17 +27,20 @@ class DecodedRows:
         caption_embedding: float32 ``[R, text width]``.
         keys: self-attention keys, one float32 ``[1, heads, R, head_dim]`` a layer.
         values: the same.
+        region: what the rows were confined to that would see all of the image, as in
+            :class:`xdecoder_rt.rows.RowGroup`, or None.
     """
 
-    layout: Layout
+    layout: RowLayout
     class_embedding: Floats
     mask_embedding: Floats
     caption_embedding: Floats
     keys: tuple[Floats, ...]
     values: tuple[Floats, ...]
+    region: tuple[Floats, Floats, Floats] | None = None
 
     def answer(self, task: str) -> list[Floats]:
-        """What a task reads of these rows, by the task table.
+        """Return what a task reads of these rows, by the task table.
 
         Args:
             task: whose rows these are, or one that reads the latents, which these are.
@@ -49,7 +52,7 @@ class DecodedRows:
         return [getattr(self, output.value)[rows] for output in TASKS[task].reads]
 
     def chosen(self, rows: slice) -> DecodedRows:
-        """Some of the rows."""
+        """Return some of the rows."""
         return DecodedRows(
             self.layout.chosen(rows),
             self.class_embedding[rows],

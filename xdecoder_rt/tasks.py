@@ -19,11 +19,11 @@ from enum import Enum, IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 Integers = npt.NDArray[np.int64]
 
-LATENTS = 0
+LATENT_GROUP = 0
 """Number of the latents' group; groups of tasks count from 1."""
 NO_TEXT = -1
 
@@ -41,7 +41,7 @@ class Row(IntEnum):
     PADDING = 7
 
 
-class Pixels(Enum):
+class VisiblePixels(Enum):
     """What a row's cross-attention sees of the image."""
 
     OWN_MASK = "where the row's own mask logit is not negative"
@@ -60,7 +60,7 @@ class RowRule:
         causal: whether it sees only rows up to itself of its group.
     """
 
-    pixels: Pixels
+    pixels: VisiblePixels
     latents: tuple[Row, ...]
     group: tuple[Row, ...]
     causal: bool = False
@@ -70,19 +70,19 @@ _GROUNDING = (Row.GROUNDING, Row.FIRST_GROUNDING, Row.PHRASE)
 _ALL_LATENTS = (Row.OBJECT, Row.CLASS)
 
 ROWS: dict[Row, RowRule] = {
-    Row.OBJECT: RowRule(Pixels.OWN_MASK, (), (Row.OBJECT,)),
-    Row.CLASS: RowRule(Pixels.OWN_MASK, (), (Row.CLASS,)),
-    Row.GROUNDING: RowRule(Pixels.OWN_MASK, (), _GROUNDING),
+    Row.OBJECT: RowRule(VisiblePixels.OWN_MASK, (), (Row.OBJECT,)),
+    Row.CLASS: RowRule(VisiblePixels.OWN_MASK, (), (Row.CLASS,)),
+    Row.GROUNDING: RowRule(VisiblePixels.OWN_MASK, (), _GROUNDING),
     # The original means to open the class token's mask and hits the first copy instead.
-    Row.FIRST_GROUNDING: RowRule(Pixels.ALL, (), _GROUNDING),
-    Row.PHRASE: RowRule(Pixels.NONE, (), _GROUNDING),
-    Row.CAPTION: RowRule(Pixels.ALL, _ALL_LATENTS, (Row.CAPTION,), causal=True),
-    Row.QUESTION: RowRule(Pixels.ALL, _ALL_LATENTS, (Row.QUESTION,)),
-    Row.PADDING: RowRule(Pixels.NONE, (), (Row.PADDING,)),
+    Row.FIRST_GROUNDING: RowRule(VisiblePixels.ALL, (), _GROUNDING),
+    Row.PHRASE: RowRule(VisiblePixels.NONE, (), _GROUNDING),
+    Row.CAPTION: RowRule(VisiblePixels.ALL, _ALL_LATENTS, (Row.CAPTION,), causal=True),
+    Row.QUESTION: RowRule(VisiblePixels.ALL, _ALL_LATENTS, (Row.QUESTION,)),
+    Row.PADDING: RowRule(VisiblePixels.NONE, (), (Row.PADDING,)),
 }
 
 
-class Output(str, Enum):
+class RowOutput(str, Enum):
     """What the decoder says of a row, named as the graph's outputs."""
 
     CLASS = "class_embedding"
@@ -90,7 +90,7 @@ class Output(str, Enum):
     CAPTION = "caption_embedding"
 
 
-class Answering(Enum):
+class AnswerRows(Enum):
     """Which rows hold a task's answer."""
 
     LATENTS = "all latents"
@@ -115,26 +115,33 @@ class Task:
     copies: bool
     text: Row | None
     placed: bool
-    reads: tuple[Output, ...]
-    rows: Answering
+    reads: tuple[RowOutput, ...]
+    rows: AnswerRows
     graphs: tuple[str, ...]
 
 
 TASKS: dict[str, Task] = {
     "segment": Task(
-        False, None, False, (Output.CLASS, Output.MASK), Answering.LATENTS, ("text", "mask")
+        False, None, False, (RowOutput.CLASS, RowOutput.MASK), AnswerRows.LATENTS, ("text", "mask")
     ),
     "refer": Task(
-        True, Row.PHRASE, False, (Output.CLASS, Output.MASK), Answering.COPIES, ("text", "mask")
+        True,
+        Row.PHRASE,
+        False,
+        (RowOutput.CLASS, RowOutput.MASK),
+        AnswerRows.COPIES,
+        ("text", "mask"),
     ),
-    "caption": Task(False, Row.CAPTION, True, (Output.CAPTION,), Answering.LAST, ("text", "token")),
-    "answer": Task(False, Row.QUESTION, True, (Output.CLASS,), Answering.LAST, ("text",)),
-    "embed": Task(False, None, False, (Output.CLASS,), Answering.CLASS_TOKEN, ("text",)),
+    "caption": Task(
+        False, Row.CAPTION, True, (RowOutput.CAPTION,), AnswerRows.LAST, ("text", "token")
+    ),
+    "answer": Task(False, Row.QUESTION, True, (RowOutput.CLASS,), AnswerRows.LAST, ("text",)),
+    "embed": Task(False, None, False, (RowOutput.CLASS,), AnswerRows.CLASS_TOKEN, ("text",)),
 }
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """Rows of a decode, as the graph takes them: int64 arrays of length R.
 
     Attributes:
@@ -142,7 +149,7 @@ class Layout:
         content: the latent whose feature a row starts as; ``num_queries`` for none.
         position: the latent whose position a row takes, ``num_queries`` for none, or
             ``num_queries + 1 + t`` for place ``t`` of a text.
-        group: `LATENTS`, or the number of the row's group.
+        group: `LATENT_GROUP`, or the number of the row's group.
         order: place of a text row in its text, 0 for others.
         text: index of the text feature that is added to content and position, or `NO_TEXT`.
     """
@@ -158,7 +165,7 @@ class Layout:
         return len(self.kind)
 
     @classmethod
-    def joined(cls, layouts: Sequence[Layout]) -> Layout:
+    def joined(cls, layouts: Sequence[RowLayout]) -> RowLayout:
         """Layouts one after another, as they are."""
         nothing = [np.empty(0, np.int64)]
         return cls(
@@ -168,20 +175,20 @@ class Layout:
             )
         )
 
-    def chosen(self, rows: slice | Integers) -> Layout:
+    def chosen(self, rows: slice | Integers) -> RowLayout:
         """Some of the rows."""
-        return Layout(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+        return RowLayout(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def latents(num_queries: int) -> Layout:
+def latents(num_queries: int) -> RowLayout:
     """The object queries and, last, the class token."""
     index = np.arange(num_queries, dtype=np.int64)
     kind = np.where(index == num_queries - 1, Row.CLASS, Row.OBJECT).astype(np.int64)
     zero = np.zeros_like(index)
-    return Layout(kind, index, index, zero + LATENTS, zero, zero + NO_TEXT)
+    return RowLayout(kind, index, index, zero + LATENT_GROUP, zero, zero + NO_TEXT)
 
 
-def group(task: str, num_queries: int, tokens: int, first: int = 0) -> Layout:
+def group(task: str, num_queries: int, tokens: int, first: int = 0) -> RowLayout:
     """The rows that one task adds for one text.
 
     Args:
@@ -198,7 +205,7 @@ def group(task: str, num_queries: int, tokens: int, first: int = 0) -> Layout:
     """
     if task not in TASKS:
         raise ArgumentError(
-            f"There is no task {shown(task)}", expected=", ".join(repr(name) for name in TASKS)
+            f"There is no task {quoted(task)}", expected=", ".join(repr(name) for name in TASKS)
         )
     rule = TASKS[task]
     copies = num_queries - 1 if rule.copies else 0
@@ -209,7 +216,7 @@ def group(task: str, num_queries: int, tokens: int, first: int = 0) -> Layout:
     kind[:copies] = Row.GROUNDING
     kind[: min(copies, 1)] = Row.FIRST_GROUNDING
     none = np.full(tokens, num_queries, np.int64)
-    return Layout(
+    return RowLayout(
         kind=kind,
         content=np.concatenate((index, none)),
         position=np.concatenate((index, none + 1 + order if rule.placed else none)),
@@ -219,30 +226,30 @@ def group(task: str, num_queries: int, tokens: int, first: int = 0) -> Layout:
     )
 
 
-def side_by_side(layouts: Sequence[Layout], first_group: int = 1) -> Layout:
+def side_by_side(layouts: Sequence[RowLayout], first_group: int = 1) -> RowLayout:
     """Layouts as one, each group under a number of its own; latents stay latents.
 
     Text indices count on from one layout to the next, as if their features were concatenated.
     """
     placed, texts = [], 0
     for number, layout in enumerate(layouts, first_group):
-        own = np.where(layout.group == LATENTS, LATENTS, number)
+        own = np.where(layout.group == LATENT_GROUP, LATENT_GROUP, number)
         has_text = layout.text != NO_TEXT
         placed.append(
             replace(layout, group=own, text=np.where(has_text, layout.text + texts, NO_TEXT))
         )
         texts += int(layout.text.max(initial=NO_TEXT)) + 1
-    return Layout.joined(placed)
+    return RowLayout.joined(placed)
 
 
-def padded(layout: Layout, rows: int, num_queries: int) -> Layout:
+def padded(layout: RowLayout, rows: int, num_queries: int) -> RowLayout:
     """A layout with rows that see nothing but one another and that nothing sees, up to ``rows``."""
     spare = rows - len(layout)
     if spare <= 0:
         return layout
     zero, none = np.zeros(spare, np.int64), np.full(spare, num_queries, np.int64)
-    padding = Layout(zero + Row.PADDING, none, none, zero - 1, zero, zero + NO_TEXT)
-    return Layout.joined((layout, padding))
+    padding = RowLayout(zero + Row.PADDING, none, none, zero - 1, zero, zero + NO_TEXT)
+    return RowLayout.joined((layout, padding))
 
 
 def _table(member: str) -> npt.NDArray[np.bool_]:
@@ -256,7 +263,7 @@ _SEES_LATENTS, _SEES_GROUP = _table("latents"), _table("group")
 _IS_CAUSAL = np.array([ROWS[row].causal for row in Row])
 
 
-def visible(rows: Layout, past: Layout | None = None) -> npt.NDArray[np.bool_]:
+def visible(rows: RowLayout, past: RowLayout | None = None) -> npt.NDArray[np.bool_]:
     """Who sees whom in self-attention.
 
     Args:
@@ -266,36 +273,36 @@ def visible(rows: Layout, past: Layout | None = None) -> npt.NDArray[np.bool_]:
     Returns:
         bool ``[R, P + R]``, the past's columns first.
     """
-    seen = rows if past is None else Layout.joined((past, rows))
+    seen = rows if past is None else RowLayout.joined((past, rows))
     looking = rows.kind[:, None]
     own = rows.group[:, None] == seen.group
     not_later = ~_IS_CAUSAL[looking] | (seen.order <= rows.order[:, None])
     in_group = own & _SEES_GROUP[looking, seen.kind] & not_later
     sees: npt.NDArray[np.bool_] = in_group | (
-        (seen.group == LATENTS) & _SEES_LATENTS[looking, seen.kind]
+        (seen.group == LATENT_GROUP) & _SEES_LATENTS[looking, seen.kind]
     )
     return sees
 
 
-_SEES_EVERYTHING = np.array([ROWS[row].pixels is Pixels.ALL for row in Row])
+_SEES_EVERYTHING = np.array([ROWS[row].pixels is VisiblePixels.ALL for row in Row])
 
 
-def sees_everything(layout: Layout) -> npt.NDArray[np.bool_]:
+def sees_everything(layout: RowLayout) -> npt.NDArray[np.bool_]:
     """Which rows attend to all of the image, or to the region that they are confined to."""
     seeing: npt.NDArray[np.bool_] = _SEES_EVERYTHING[layout.kind]
     return seeing
 
 
-def answering_rows(task: str, layout: Layout) -> npt.NDArray[np.bool_]:
+def answering_rows(task: str, layout: RowLayout) -> npt.NDArray[np.bool_]:
     """Which rows of a task's own, or of the latents, hold its answer: bool ``[R]``."""
     where = TASKS[task].rows
     kinds = {
-        Answering.LATENTS: _ALL_LATENTS,
-        Answering.CLASS_TOKEN: (Row.CLASS,),
-        Answering.COPIES: (Row.GROUNDING, Row.FIRST_GROUNDING),
+        AnswerRows.LATENTS: _ALL_LATENTS,
+        AnswerRows.CLASS_TOKEN: (Row.CLASS,),
+        AnswerRows.COPIES: (Row.GROUNDING, Row.FIRST_GROUNDING),
     }
     holding: npt.NDArray[np.bool_]
-    if where is Answering.LAST:
+    if where is AnswerRows.LAST:
         holding = np.arange(len(layout)) == len(layout) - 1
     else:
         holding = np.isin(layout.kind, kinds[where])

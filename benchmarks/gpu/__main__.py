@@ -10,10 +10,10 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from gpu import cuda_driver
-from gpu.budget import SHARES, Budget
+import torch
+
 from gpu.report import Report
-from gpu.sections import Result, supervise
+from gpu.section import SHARES, Result, part_of, supervise
 
 RESERVE = 3.0
 """Seconds at the end for the report and for removing the work folder."""
@@ -23,28 +23,28 @@ NOT_CLEAN = ("failed", "out of time")
 
 
 def main() -> int:
-    """The exit code: 0 done, 1 something failed, 3 no GPU."""
+    """Run the sections and return the exit code: 0 done, 1 something failed, 3 no GPU."""
+    begin = time.monotonic()
     options = arguments()
-    reason = "" if options.device == "cpu" else no_gpu()
-    if reason:
-        print(f"there is no GPU: {reason}", file=sys.stderr)
-        return 3
     if options.device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"
-    shares = {name: share for name, share in SHARES.items() if name in options.only}
-    budget = Budget(options.budget, shares, RESERVE)
+    elif not torch.cuda.is_available():
+        print("there is no GPU that PyTorch can use", file=sys.stderr)
+        return 3
     output = (options.called_from / options.output).resolve()
     output.mkdir(parents=True, exist_ok=True)
     started = datetime.now(timezone.utc)
     stem = started.strftime("gpu-%Y-%m-%d-%H%M")
     report = Report(started, options.device, options.budget, [])
     passed = ["--device", options.device, *(("--quick",) if options.quick else ())]
-    begin = time.monotonic()
+    waiting = [section for section in SHARES if section in options.only]
     for section in SHARES:
         if section not in options.only:
             report.results.append(Result(section, "left out", "it was not asked for"))
             continue
-        seconds = budget.begin(section)
+        remaining = max(0.0, options.budget - RESERVE - (time.monotonic() - begin))
+        seconds = part_of(remaining, waiting)
+        waiting.remove(section)
         print(f"[{time.monotonic() - begin:4.0f} s] {section}: up to {seconds:.0f} s", flush=True)
         try:
             result = supervise(section, seconds, options.work, passed)
@@ -55,19 +55,19 @@ def main() -> int:
         report.write(output, stem)
         if result.status in NOT_CLEAN:
             keep_logs(options.work, output / f"{stem}-logs")
-        said = f"{result.status} {result.reason}".strip()
-        print(f"[{time.monotonic() - begin:4.0f} s] {section}: {said}", flush=True)
+        outcome = f"{result.status} {result.reason}".strip()
+        print(f"[{time.monotonic() - begin:4.0f} s] {section}: {outcome}", flush=True)
     report.write(output, stem)
     print(output / f"{stem}.md")
     return 1 if report.failures() else 0
 
 
 def arguments() -> argparse.Namespace:
-    """Of the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="benchmarks/gpu.sh",
         description="Check and measure the kernels on the GPU of this machine; needs torch, "
-        "triton, numpy and pytest, no network, and nothing of ours installed.",
+        "triton and numpy, no network, and nothing of ours installed.",
         epilog="exit code: 0 done; 1 a test, the sanitizer, the loader or a comparison with the "
         "reference failed; 2 bad arguments; 3 there is no GPU",
     )
@@ -95,18 +95,8 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def no_gpu() -> str:
-    """Why there is no GPU, or nothing; asked of the driver, which takes no time."""
-    try:
-        cuda_driver.init()
-        cuda_driver.Device(0)
-    except (OSError, cuda_driver.Error) as error:
-        return str(error)
-    return ""
-
-
 def keep_logs(work: Path, folder: Path) -> None:
-    """Copy what the processes said so far."""
+    """Copy the logs of the processes so far."""
     folder.mkdir(exist_ok=True)
     for log in work.glob("*.log"):
         if log.stat().st_size <= LOG_LIMIT:

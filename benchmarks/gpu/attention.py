@@ -1,4 +1,4 @@
-"""Times masked attention: our kernels and what PyTorch offers as it is, each checked first."""
+"""Times masked attention: our kernels and PyTorch's own ways, each checked first."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpu import warm
-from gpu.clock import Run, clock_for, first_line, in_rounds, tensors
-from gpu.peers import PEERS, Way, ours
+from gpu.peers import PEERS, Way, our_ways
 from gpu.problems import DENSITIES, QUICK, SHAPES, TINY, Inputs, Shape, inputs
-from gpu.sections import Context
+from gpu.section import Context
+from gpu.timing import ROUNDS, Run, first_line, prepare, tensors, time_in_turns
 from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.masked_attention import schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Operand
 
 TOLERANCE = {"fp16": 1e-2, "bf16": 8e-2, "fp32": 1e-4}
 """Largest difference from the float64 reference; outputs are at most of size 5."""
@@ -34,35 +33,32 @@ def run(context: Context) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     shapes = TINY if context.device == "cpu" else QUICK if context.quick else SHAPES
     attention = Attention(context)
-    if context.device == "cuda":
-        warm.all_ways(context, sum(shape.sweep for shape in shapes))
     for sweep in (True, False):
         for density in DENSITIES:
             for shape in shapes:
                 if shape.sweep == sweep:
-                    attention.row(shape, density, [*ours(shape, attention.device), *PEERS])
+                    attention.row(shape, density, [*our_ways(shape, attention.device), *PEERS])
     for shape in shapes:
         if shape.sweep:
             attention.parts(shape, DENSITIES[0])
 
 
-def described(device: str) -> Device:
-    """The device as the kernels' schedule takes it."""
+def device_of(device: str) -> DeviceTraits:
+    """Return the device as the kernels' schedule takes it."""
     if device == "cpu":
-        return Device(multiprocessors=1, capability=(8, 0))
-    found = torch.cuda.get_device_properties(0)
-    return Device(found.multi_processor_count, (found.major, found.minor))
+        return DeviceTraits(multiprocessors=1, capability=(8, 0))
+    properties = torch.cuda.get_device_properties(0)
+    return DeviceTraits(properties.multi_processor_count, (properties.major, properties.minor))
 
 
 class Attention:
-    """The measuring of rows, one after another, and what time it learnt that they take."""
+    """Measures rows one after another, and learns the time that they take."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.device = described(context.device)
-        self._clock = clock_for(context.device)
+        self.device = device_of(context.device)
         on_gpu = context.device == "cuda"
-        self._rounds = {"rounds": 5, "samples": 10} if on_gpu else {"rounds": 1, "samples": 1}
+        self._rounds = ROUNDS if on_gpu else 1
         self._row_s = FIRST_SHAPE if on_gpu else 0.0
         self._failed: dict[tuple[Shape, str], str] = {}
 
@@ -81,15 +77,15 @@ class Attention:
         for way in ways:
             row = rows[way.name] = {"ours": way.ours, "whole": way.whole}
             if (shape, way.name) not in self._failed:
-                made = self._prepared(way, x, expected, shape, row)
-                if made is not None:
-                    runs[way.name] = made
+                prepared_run = self._prepare_way(way, x, expected, shape, row)
+                if prepared_run is not None:
+                    runs[way.name] = prepared_run
                 else:
                     # What failed at one density is not tried at the next.
                     self._failed[shape, way.name] = row["failed"]
             else:
                 row["failed"] = self._failed[shape, way.name]
-        for name, timing in in_rounds(runs, self._clock, limit=0.15, **self._rounds).items():
+        for name, timing in time_in_turns(runs, self._rounds).items():
             rows[name] |= {"us": asdict(timing)}
         self._context.emit(
             "row",
@@ -119,23 +115,25 @@ class Attention:
         out = torch.empty_like(x.query)
         calls = schedule.calls(problem, way, operands, out)
         # In order first: a later launch reads what an earlier one wrote.
-        runs = {call.function: self._clock.prepare(partial(launch, call)) for call in calls}
-        timings = in_rounds(runs, self._clock, limit=0.15, **self._rounds)
+        runs = {
+            call.function: prepare(partial(launch, call), self._context.device) for call in calls
+        }
+        timings = time_in_turns(runs, self._rounds)
         us = {name: asdict(timing) for name, timing in timings.items()}
         self._context.emit(
             "parts", shape=shape.as_json(), density=density, splits=way.splits, us=us
         )
 
-    def _prepared(
+    def _prepare_way(
         self, way: Way, x: Inputs, expected: Tensor, shape: Shape, row: dict[str, Any]
     ) -> Run | None:
-        """A way ready to be timed and found right; None where ``row`` says why not."""
+        """Return a way ready to be timed and checked; None where ``row`` says why not."""
         begin = time.monotonic()
         try:
-            made = self._clock.prepare(way.build(x), way.graph)
+            prepared_run = prepare(way.build(x), self._context.device, way.graph)
             # Once more as it will be timed, then what that left.
-            made.call()
-            row |= compared(made, expected, shape.element)
+            prepared_run.call()
+            row |= compare_output(prepared_run, expected, shape.element)
         except Exception as error:
             row["failed"] = first_line(error)
             if self._context.device == "cuda":
@@ -143,13 +141,13 @@ class Attention:
                 torch.cuda.synchronize()
             return None
         row["preparing_s"] = round(time.monotonic() - begin, 1)
-        row |= {"how": made.how, "why": made.why}
-        return None if "failed" in row else made
+        row |= {"how": prepared_run.how, "why": prepared_run.why}
+        return None if "failed" in row else prepared_run
 
 
-def compared(made: Run, expected: Tensor, element: str) -> dict[str, Any]:
-    """How far the output is from the reference, and whether that is too far."""
-    (output,) = tensors(made.output())
+def compare_output(prepared_run: Run, expected: Tensor, element: str) -> dict[str, Any]:
+    """Return how far the output is from the reference, and whether that is too far."""
+    (output,) = tensors(prepared_run.output())
     difference = (output.double() - expected).abs()
     largest = float(difference.max())
     norm = float(torch.linalg.vector_norm(difference) / torch.linalg.vector_norm(expected))

@@ -19,7 +19,7 @@ from xdecoder_rt.masks.resample import Axis, bicubic_axis
 
 Array: TypeAlias = npt.NDArray[Any]
 FOLDERS = {"machine code": "aot-cubin", "PTX": "aot-ptx"}
-"""Where the section ``loader`` leaves what it compiled."""
+"""Folders in which the section ``loader`` leaves compiled kernels."""
 OPEN = 0.1
 """The share of positions that are open."""
 
@@ -41,14 +41,14 @@ class AttentionCase:
     mask: str = "factors"
 
     def arrays(self) -> dict[str, Array]:
-        """The operands by the names of the schedule; keys are a view of ``[B, heads, d, N]``."""
+        """Return the operands by the schedule's names; keys are a view of ``[B, heads, d, N]``."""
         rng = np.random.default_rng(0)
         p = self.problem
 
         def normal(*shape: int) -> Array:
             return rng.standard_normal(shape).astype(np.float16)
 
-        made: dict[str, Array] = {
+        operands: dict[str, Array] = {
             "query": normal(p.batch, p.heads, p.queries, p.width),
             "key": normal(p.batch, p.heads, p.width, p.keys).swapaxes(-1, -2),
             "value": normal(p.batch, p.heads, p.keys, p.width),
@@ -57,9 +57,9 @@ class AttentionCase:
         # Rows that are empty, and full.
         logits[:, 0], logits[:, 1] = -1, 1
         if self.mask == "boolean":
-            return made | {"boolean": (logits >= 0).astype(np.uint8)}
+            return operands | {"boolean": (logits >= 0).astype(np.uint8)}
         if self.mask == "logits":
-            return made | {"logits": logits.astype(np.float16)}
+            return operands | {"logits": logits.astype(np.float16)}
         # Channel 1 + q opens keys of query q, as far as the channels reach; the rest see nothing.
         features = np.ones((p.batch, p.channels, p.keys))
         embedding = np.zeros((p.batch, p.queries, p.channels))
@@ -67,7 +67,7 @@ class AttentionCase:
         rows = min(p.queries, p.channels - 1)
         embedding[:, range(rows), range(1, rows + 1)] = 2
         features[:, 1 : rows + 1] = logits[:, :rows] >= 0
-        return made | {
+        return operands | {
             "mask_embedding": embedding.astype(np.float16),
             "mask_features": features.astype(np.float16),
         }
@@ -84,11 +84,11 @@ class ShrinkCase:
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """Of the levels."""
+        """Return the sizes of the levels."""
         return [(side, side) for side in self.levels]
 
     def map(self) -> Array:
-        """The input."""
+        """Return the input, fp16 ``[1, channels, side, side]``."""
         size = (1, self.channels, self.side, self.side)
         return np.random.default_rng(0).standard_normal(size).astype(np.float16)
 
@@ -103,7 +103,7 @@ class MapCase:
     target: tuple[int, int]
 
     def logits(self) -> Array:
-        """Blobs."""
+        """Return logits that are blobs, fp16 ``[masks, *source]``."""
         rng = np.random.default_rng(0)
         coarse = rng.standard_normal((self.masks, 4, 4)) * 6
         rows, columns = (bicubic_axis(4, size).matrix() for size in self.source)
@@ -111,16 +111,16 @@ class MapCase:
         return blobs
 
     def scores(self) -> Array:
-        """Of the masks."""
+        """Return the scores of the masks, float32."""
         return np.linspace(0.3, 1.0, self.masks, dtype=np.float32)
 
     def axes(self) -> tuple[Axis, Axis]:
-        """Rows and columns."""
+        """Return the axes of rows and of columns."""
         rows, columns = (bicubic_axis(a, b) for a, b in zip(self.source, self.target, strict=True))
         return rows, columns
 
     def ids(self) -> Array:
-        """What owners become: 0 stays, others get an id of their own."""
+        """Return the ids of owners: 0 stays, others get an id of their own."""
         return np.arange(self.masks + 1, dtype=np.int32) * 3
 
 
@@ -134,16 +134,16 @@ class FrameCase:
     interpolation: str
 
     def pixels(self) -> Array:
-        """Black and white noise: bicubic sums overshoot."""
+        """Return black and white noise, in which bicubic sums overshoot."""
         noise = np.random.default_rng(0).integers(0, 2, (*self.source, 3), np.uint8)
         return noise * np.uint8(255)
 
     def box(self) -> Letterbox:
-        """Where it goes."""
+        """Return the letterbox of the frame."""
         return Letterbox.fit(self.source, self.target)
 
     def axes(self) -> tuple[FixedAxis, FixedAxis]:
-        """Rows and columns."""
+        """Return the axes of rows and of columns."""
         sides = zip(self.source, self.box().valid, strict=True)
         rows, columns = (fixed_axis(a, b, self.interpolation) for a, b in sides)
         return rows, columns

@@ -10,10 +10,10 @@ import time
 import torch
 
 from gpu.attention import Attention
-from gpu.peers import COMPILED, PEERS, SHIPPED, ours
+from gpu.peers import COMPILED, PEERS, SHIPPED, our_ways
 from gpu.problems import COMPILED as SHAPES
 from gpu.problems import DENSITIES, TINY
-from gpu.sections import Context
+from gpu.section import Context
 
 BESIDE = "SDPA, boolean mask"
 
@@ -24,7 +24,7 @@ def run(context: Context) -> None:
     attention = Attention(context)
     slowest = 0.0
     for shape in TINY if context.device == "cpu" else SHAPES:
-        shipped = next(way for way in ours(shape, attention.device) if way.name == SHIPPED)
+        shipped = next(way for way in our_ways(shape, attention.device) if way.name == SHIPPED)
         beside = next(way for way in PEERS if way.name == BESIDE)
         for way in COMPILED:
             if context.remaining() < slowest:

@@ -1,4 +1,4 @@
-"""What the device is, and what it was measured to do: copies and matrix products."""
+"""The device: its facts, and the measured rates of copies and of matrix products."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import triton
 
-from gpu.clock import Clock, clock_for, in_rounds
-from gpu.sections import Context
+from gpu.section import Context
+from gpu.timing import prepare, time_in_turns
 
 COPY_BYTES = 1 << 30
 SIZES = {"fp16": 8192, "fp32": 4096}
@@ -23,12 +23,11 @@ def run(context: Context) -> None:
     """Record the facts and the rates."""
     facts = cuda_facts() if context.device == "cuda" else cpu_facts()
     context.emit("facts", **facts, **versions())
-    clock = clock_for(context.device)
-    context.emit("rates", **copy_rate(clock, context.device), **matrix_rates(clock, context.device))
+    context.emit("rates", **copy_rate(context.device), **matrix_rates(context.device))
 
 
 def versions() -> dict[str, Any]:
-    """Of what computes."""
+    """Return the versions of the software that computes."""
     return {
         "torch": torch.__version__,
         "triton": triton.__version__,
@@ -38,21 +37,21 @@ def versions() -> dict[str, Any]:
 
 
 def cuda_facts() -> dict[str, Any]:
-    """Of the GPU."""
-    found = torch.cuda.get_device_properties(0)
+    """Return the facts of the GPU."""
+    properties = torch.cuda.get_device_properties(0)
     return {
-        "name": found.name,
-        "capability": f"{found.major}.{found.minor}",
-        "multiprocessors": found.multi_processor_count,
-        "memory_gib": round(found.total_memory / 2**30, 1),
-        "l2_mib": round(found.L2_cache_size / 2**20, 1),
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_gib": round(properties.total_memory / 2**30, 1),
+        "l2_mib": round(properties.L2_cache_size / 2**20, 1),
         "driver": driver(),
         "cuda": torch.version.cuda,
     }
 
 
 def cpu_facts() -> dict[str, Any]:
-    """Of a processor that stands in for a GPU."""
+    """Return the facts of a processor that stands in for a GPU."""
     return {
         "name": f"CPU ({platform.machine()}), Triton's interpreter",
         "capability": None,
@@ -65,38 +64,39 @@ def cpu_facts() -> dict[str, Any]:
 
 
 def driver() -> str | None:
-    """The driver's version, where something says it."""
+    """Return the driver's version; None where neither nvidia-smi nor /proc has it."""
     tool = shutil.which("nvidia-smi")
     if tool:
-        asked = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+        command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
         try:
-            said = subprocess.run(asked, capture_output=True, text=True, timeout=20).stdout.strip()
+            process = subprocess.run(command, capture_output=True, text=True, timeout=20)
+            answer = process.stdout.strip()
         except (OSError, subprocess.TimeoutExpired):
-            said = ""
-        if said and said[0].isdigit():
-            return said.splitlines()[0]
+            answer = ""
+        if answer and answer[0].isdigit():
+            return answer.splitlines()[0]
     version = Path("/proc/driver/nvidia/version")
     return version.read_text().splitlines()[0] if version.is_file() else None
 
 
-def copy_rate(clock: Clock, device: str) -> dict[str, Any]:
-    """GB/s of a large copy within the device's memory, reads and writes both counted."""
+def copy_rate(device: str) -> dict[str, Any]:
+    """Return GB/s of a large copy within the device's memory, reads and writes both counted."""
     size = 1 << 22
     if device == "cuda":
         size = min(COPY_BYTES, torch.cuda.mem_get_info()[0] // 4)
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    timing = in_rounds({"copy": clock.prepare(lambda: target.copy_(source))}, clock)["copy"]
+    timing = time_in_turns({"copy": prepare(lambda: target.copy_(source), device)})["copy"]
     return {"copy_gb_s": 2 * size / timing.median / 1e3, "copy_bytes": size}
 
 
-def matrix_rates(clock: Clock, device: str) -> dict[str, Any]:
-    """TFLOP/s of square matrix products of random numbers; fp32 without TF32."""
+def matrix_rates(device: str) -> dict[str, Any]:
+    """Return TFLOP/s of square matrix products of random numbers; fp32 without TF32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     rates = {}
     for name, kind in TYPES.items():
         size = SIZES[name] if device == "cuda" else 128
         a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-        timing = in_rounds({name: clock.prepare(lambda a=a, b=b: a @ b)}, clock)[name]
+        timing = time_in_turns({name: prepare(lambda a=a, b=b: a @ b, device)})[name]
         rates[f"{name}_tflop_s"] = 2 * size**3 / timing.median / 1e6
     return rates

@@ -13,7 +13,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from gpu.problems import Inputs, Shape
 from xdecoder_rt.kernels.masked_attention import launch, reference, schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Schedule, Tiles
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Schedule, Tiles
 
 SHIPPED = "two kernels"
 TILES = (
@@ -53,7 +53,7 @@ class Way:
 
 
 def original(x: Inputs) -> Callable[[], Tensor]:
-    """As the published model does it.
+    """Attend as the published model does.
 
     Logits, a boolean mask repeated for every head, the row rule by indexing, and the arithmetic of
     ``nn.MultiheadAttention`` between its projections.
@@ -75,12 +75,12 @@ def original(x: Inputs) -> Callable[[], Tensor]:
 
 
 def definition(x: Inputs) -> Callable[[], Tensor]:
-    """Our reference, which waits for nothing."""
-    return lambda: reference.masked_attention(*x.all)
+    """Attend by our reference, which waits for nothing."""
+    return lambda: reference.masked_attention(*x.operands)
 
 
 def sdpa_boolean(x: Inputs) -> Callable[[], Tensor]:
-    """PyTorch's fused attention under a boolean mask, shared by the heads."""
+    """Attend by PyTorch's fused attention under a boolean mask, shared by the heads."""
 
     def call() -> Tensor:
         visible = reference.open_positions(x.mask_embedding, x.mask_features)[:, None]
@@ -90,7 +90,7 @@ def sdpa_boolean(x: Inputs) -> Callable[[], Tensor]:
 
 
 def sdpa_additive(x: Inputs) -> Callable[[], Tensor]:
-    """The same under an additive mask in the type of the queries."""
+    """Attend by PyTorch's fused attention under an additive mask in the type of the queries."""
 
     def call() -> Tensor:
         visible = reference.open_positions(x.mask_embedding, x.mask_features)[:, None]
@@ -102,14 +102,14 @@ def sdpa_additive(x: Inputs) -> Callable[[], Tensor]:
 
 
 def compiled_definition(x: Inputs) -> Callable[[], Tensor]:
-    """The reference under ``torch.compile``, for this shape."""
+    """Attend by the reference under ``torch.compile``, for this shape."""
     backend = "inductor" if x.query.is_cuda else "eager"
-    made = torch.compile(reference.masked_attention, dynamic=False, backend=backend)
-    return lambda: made(*x.all)
+    compiled_function = torch.compile(reference.masked_attention, dynamic=False, backend=backend)
+    return lambda: compiled_function(*x.operands)
 
 
 def flex(masked_anew: bool) -> Callable[[Inputs], Callable[[], Tensor]]:
-    """FlexAttention; its block mask made in every call, or beforehand."""
+    """Attend by FlexAttention; its block mask is made in every call, or beforehand."""
 
     def build(x: Inputs) -> Callable[[], Tensor]:
         on_gpu = x.query.is_cuda
@@ -128,8 +128,8 @@ def flex(masked_anew: bool) -> Callable[[Inputs], Callable[[], Tensor]]:
 
         if masked_anew:
             return lambda: attend(x.query, x.key, x.value, block_mask=block_mask())
-        known = block_mask()
-        return lambda: attend(x.query, x.key, x.value, block_mask=known)
+        fixed_mask = block_mask()
+        return lambda: attend(x.query, x.key, x.value, block_mask=fixed_mask)
 
     return build
 
@@ -140,13 +140,13 @@ PEERS = (
     Way("SDPA, boolean mask", sdpa_boolean),
     Way("SDPA, additive mask", sdpa_additive),
 )
-"""What PyTorch offers as it is."""
+"""Ways of PyTorch that need no compiling."""
 COMPILED = (
     Way("torch.compile of the reference", compiled_definition),
     Way("FlexAttention", flex(masked_anew=True)),
     Way("FlexAttention, block mask given", flex(masked_anew=False), whole=False),
 )
-"""What it compiles first, which takes seconds."""
+"""Ways that PyTorch compiles first, which takes seconds."""
 
 
 def _scheduled(way: Schedule | None) -> Callable[[Inputs], Callable[[], Tensor]]:
@@ -158,7 +158,7 @@ def _scheduled(way: Schedule | None) -> Callable[[Inputs], Callable[[], Tensor]]
 
 
 def _keys_by_position(x: Inputs) -> Callable[[], Tensor]:
-    return lambda: launch.masked_attention(*x.all)
+    return lambda: launch.masked_attention(*x.operands)
 
 
 def _under_mask(x: Inputs) -> Callable[[], Tensor]:
@@ -166,33 +166,30 @@ def _under_mask(x: Inputs) -> Callable[[], Tensor]:
     return lambda: launch.attention_under_mask(query, key, value, embedding @ features)
 
 
-def ours(shape: Shape, device: Device) -> list[Way]:
-    """Ways to run our kernels on a shape: what ships first, then what it is compared with."""
+def our_ways(shape: Shape, device: DeviceTraits) -> list[Way]:
+    """Return ways to run our kernels on a shape: the shipped one first, then its alternatives."""
     chosen = schedule.choose(shape.problem, device)
-    ways: dict[str, Callable[[Inputs], Callable[[], Tensor]]] = {
-        SHIPPED: _scheduled(None),
-        "one kernel": _scheduled(replace(chosen, tiles=schedule.NARROW, heads_together=1)),
-    }
+    ways = {SHIPPED: _scheduled(None)}
     if shape.sweep:
         for tiles in TILES:
-            for parts in filled(shape, tiles, device):
-                name = f"{named(tiles)}, keys in {parts}"
+            for parts in filling_parts(shape, tiles, device):
+                name = f"{tiles_name(tiles)}, keys in {parts}"
                 ways[name] = _scheduled(replace(chosen, tiles=tiles, splits=parts))
         for tiles in BITS:
-            ways[f"mask product {named(tiles)}"] = _scheduled(replace(chosen, bits=tiles))
+            ways[f"mask product {tiles_name(tiles)}"] = _scheduled(replace(chosen, bits=tiles))
         ways["keys [N, d]"] = _keys_by_position
         ways["torch product, then under a given mask"] = _under_mask
     return [Way(name, build, ours=True) for name, build in ways.items()]
 
 
-def filled(shape: Shape, tiles: Tiles, device: Device) -> list[int]:
-    """Numbers of parts of the keys that give every multiprocessor some programs."""
+def filling_parts(shape: Shape, tiles: Tiles, device: DeviceTraits) -> list[int]:
+    """Return numbers of parts of the keys that give every multiprocessor some programs."""
     programs = shape.heads * -(-shape.queries // tiles.query)
-    most = -(-shape.keys // tiles.key)
-    wanted = [-(-fill * device.multiprocessors // programs) for fill in FILLS]
-    return sorted({min(schedule.power_of_two(parts, least=1), most) for parts in wanted})
+    max_parts = -(-shape.keys // tiles.key)
+    part_counts = [-(-fill * device.multiprocessors // programs) for fill in FILLS]
+    return sorted({min(schedule.power_of_two(parts, least=1), max_parts) for parts in part_counts})
 
 
-def named(tiles: Tiles) -> str:
-    """Queries by keys, warps, stages."""
+def tiles_name(tiles: Tiles) -> str:
+    """Return tiles in words: queries by keys, warps, stages."""
     return f"{tiles.query}x{tiles.key}, {tiles.warps} warps, {tiles.stages} stages"

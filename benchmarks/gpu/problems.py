@@ -48,30 +48,30 @@ class Shape:
 
     @property
     def keys(self) -> int:
-        """Positions of the level."""
+        """Return the number of positions of the level."""
         return self.side**2
 
     @property
     def problem(self) -> Problem:
-        """As the kernels' schedule takes it."""
+        """Return the problem as the kernels' schedule takes it."""
         sizes = (1, self.heads, self.queries, self.keys, self.width, self.channels)
         return Problem(*sizes, self.element)
 
     @property
     def least_bytes(self) -> int:
-        """Queries, keys, values, mask embeddings and features read once, the output written."""
+        """Return bytes of all inputs, read once, and of the output, written once."""
         attention = 2 * self.heads * (self.queries + self.keys) * self.width
         mask = (self.queries + self.keys) * self.channels
         return (attention + mask) * TYPES[self.element].itemsize
 
     @property
     def dense_operations(self) -> int:
-        """Floating-point operations of the mask product and of attention to every key."""
+        """Return floating-point operations of the mask product and of attention to every key."""
         per_pair = 2 * self.channels + 4 * self.heads * self.width
         return self.queries * self.keys * per_pair
 
     def as_json(self) -> dict[str, Any]:
-        """For the report."""
+        """Return the shape as JSON values."""
         derived = {
             "keys": self.keys,
             "least_bytes": self.least_bytes,
@@ -110,9 +110,9 @@ SHAPES = (
 )
 """The most telling first: what time does not allow is left out from the end."""
 COMPILED = (_published(101, 64), _compact(65, 64), _published(101, 128))
-"""For what PyTorch must compile first."""
+"""Shapes for the ways that PyTorch must compile first."""
 TINY = (Shape("tiny", 2, 16, 9, 18, 8, sweep=True),)
-"""For the interpreter."""
+"""Shapes for the interpreter."""
 
 
 @dataclass(frozen=True)
@@ -126,19 +126,19 @@ class Inputs:
     mask_features: Tensor
 
     @property
-    def all(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """In the order that every form takes."""
+    def operands(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the tensors in the order that every form takes."""
         return self.query, self.key, self.value, self.mask_embedding, self.mask_features
 
     @property
     def as_plans_lay(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The same with the keys as plans lay them out, ``[1, heads, d, N]`` in memory."""
+        """Return the operands with keys as plans lay them out, ``[1, heads, d, N]`` in memory."""
         key = self.key.transpose(-1, -2).contiguous().transpose(-1, -2)
         return self.query, key, self.value, self.mask_embedding, self.mask_features
 
     def expected(self) -> Tensor:
-        """The definition in float64, some rows at a time."""
-        query, key, value, embedding, features = (t.double() for t in self.all)
+        """Return the definition's output in float64, some rows at a time."""
+        query, key, value, embedding, features = (t.double() for t in self.operands)
         parts = []
         for start in range(0, query.shape[2], ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
@@ -149,12 +149,12 @@ class Inputs:
         return torch.cat(parts, dim=2)
 
     def open_share(self) -> float:
-        """The share of positions that are open before the row rule."""
+        """Return the share of positions that are open before the row rule."""
         logits = self.mask_embedding.float() @ self.mask_features.float()
         return float((logits >= 0).float().mean())
 
     def tile_share(self) -> float:
-        """The share of the shipped kernel's tiles that some query of the block may see."""
+        """Return the share of the shipped kernel's tiles that some query of the block may see."""
         visible = reference.open_positions(self.mask_embedding.float(), self.mask_features.float())
         rows, keys = (-visible.shape[i] % size for i, size in ((1, WIDE.query), (2, WIDE.key)))
         padded = torch.nn.functional.pad(visible, (0, keys, 0, rows))
@@ -163,7 +163,7 @@ class Inputs:
 
 
 def inputs(shape: Shape, density: float, device: str, seed: int = 0) -> Inputs:
-    """Random attention under masks that are blobs, about ``density`` of them open.
+    """Return random attention under masks that are blobs, about ``density`` of them open.
 
     Mask features are plane waves over the level, rounded to small integers, and a channel of ones;
     an embedding adds up some of the waves and subtracts a threshold. So logits are integers, exact
@@ -188,7 +188,7 @@ def inputs(shape: Shape, density: float, device: str, seed: int = 0) -> Inputs:
 def blobs(
     shape: Shape, density: float, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mask embeddings ``[Q, C]`` and mask features ``[C, N]``, small integers."""
+    """Return mask embeddings ``[Q, C]`` and mask features ``[C, N]``, small integers."""
     waves = shape.channels - 1
     place = (np.arange(shape.side) + 0.5) / shape.side
     y, x = (axis.ravel() for axis in np.meshgrid(place, place, indexing="ij"))
@@ -203,13 +203,13 @@ def blobs(
         chosen = rng.choice(waves, min(ACTIVE, waves), replace=False)
         row[chosen] = rng.choice([-2.0, -1.0, 1.0, 2.0], len(chosen))
     fields = (embedding @ features).astype(np.int64)
-    missing = 0.0
+    shortfall = 0.0
     for row, values in zip(embedding, fields, strict=True):
         # How many positions reach each threshold; what one row misses, the next makes up for.
         levels, counts = np.unique(values, return_counts=True)
         reached = counts[::-1].cumsum()[::-1]
-        wanted = density * shape.keys + missing
-        best = int(np.abs(reached - wanted).argmin())
-        row[-1] = -levels[best]
-        missing = wanted - reached[best]
+        target_count = density * shape.keys + shortfall
+        nearest = int(np.abs(reached - target_count).argmin())
+        row[-1] = -levels[nearest]
+        shortfall = target_count - reached[nearest]
     return embedding, features

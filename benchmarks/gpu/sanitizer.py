@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from gpu.cases import FOLDERS
-from gpu.sections import Context, ended
+from gpu.section import Context, run_limited
 
 TOOLS = ("memcheck", "initcheck", "synccheck", "racecheck")
 PLACES = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer", "/opt/cuda/bin")
@@ -25,7 +25,7 @@ LEAST = 4.0
 
 
 def run(context: Context) -> None:
-    """One tool after another; what one finds fails the section."""
+    """Run one tool after another; a finding fails the section."""
     tool = shutil.which("compute-sanitizer") or next(
         (place for folder in PLACES if (place := shutil.which("compute-sanitizer", path=folder))),
         None,
@@ -40,16 +40,18 @@ def run(context: Context) -> None:
         return
     version = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=30).stdout
     context.emit("facts", tool=" ".join(re.findall(r"[Vv]ersion ([\d.]+)", version)))
-    outcomes = [one(context, tool, name, folder, len(TOOLS) - i) for i, name in enumerate(TOOLS)]
+    outcomes = [
+        run_tool(context, tool, name, folder, len(TOOLS) - i) for i, name in enumerate(TOOLS)
+    ]
     bad = [outcome for outcome in outcomes if outcome]
     if bad:
         late = all("out of time" in outcome for outcome in bad)
         context.verdict("out of time" if late else "failed", "; ".join(bad))
 
 
-def one(context: Context, tool: str, name: str, folder: Path, left: int) -> str:
-    """Run one of the tools that are ``left``; what is wrong, or nothing."""
-    seconds = context.remaining() / left
+def run_tool(context: Context, tool: str, name: str, folder: Path, tools_left: int) -> str:
+    """Run one tool within its part of the time; return its failure, or nothing."""
+    seconds = context.remaining() / tools_left
     if seconds < LEAST:
         context.emit("row", tool=name, status="left out", found="no time was left")
         return f"{name}: out of time"
@@ -58,14 +60,14 @@ def one(context: Context, tool: str, name: str, folder: Path, left: int) -> str:
     command += ["--small", *(("--unset",) if name == "initcheck" else ())]
     log = context.work / f"sanitizer-{name}.log"
     with log.open("wb") as output:
-        code = ended(command, seconds, stdout=output, stderr=subprocess.STDOUT)
+        code = run_limited(command, seconds, stdout=output, stderr=subprocess.STDOUT)
     text = log.read_text(errors="replace")
     summaries = SUMMARY.findall(text)
-    said = summaries[-1] if summaries else ""
+    finding = summaries[-1] if summaries else ""
     if code is None:
-        context.emit("row", tool=name, status="out of time", found=said)
+        context.emit("row", tool=name, status="out of time", found=finding)
         return f"{name}: out of time"
     status = "clean" if code == 0 and summaries else "found" if code == FOUND else "failed"
     details = [] if status == "clean" else [line[:200] for line in text.splitlines()[:40]]
-    context.emit("row", tool=name, status=status, found=said, details=details)
-    return "" if status == "clean" else f"{name}: {said or f'exit code {code}'}"
+    context.emit("row", tool=name, status=status, found=finding, details=details)
+    return "" if status == "clean" else f"{name}: {finding or f'exit code {code}'}"

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpu.clock import Clock, Run, clock_for, first_line, in_rounds, tensors
-from gpu.sections import Context
+from gpu.section import Context
+from gpu.timing import Run, first_line, prepare, tensors, time_in_turns
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.level_features.launch import level_features
@@ -61,19 +61,18 @@ TINY = (Shrink("tiny", 3, 32, (4, 8, 16)), Map("tiny", 3, 16, 64, (30, 40)))
 def run(context: Context) -> None:
     """Time every problem that time allows."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    clock = clock_for(context.device)
     problems = TINY if context.device == "cpu" else (*SHRINKS, *MAPS)
     for problem in problems:
         if context.remaining() < 0:
             context.emit("left out", problem=asdict(problem), reason="no time was left")
         elif isinstance(problem, Shrink):
-            shrink(context, clock, problem)
+            shrink(context, problem)
         else:
-            panoptic(context, clock, problem)
+            panoptic(context, problem)
 
 
-def shrink(context: Context, clock: Clock, problem: Shrink) -> None:
-    """One launch for three levels against ``F.interpolate`` and against matrix products."""
+def shrink(context: Context, problem: Shrink) -> None:
+    """Time one launch for three levels against ``F.interpolate`` and matrix products."""
     generator = torch.Generator().manual_seed(0)
     size = (1, problem.channels, problem.side, problem.side)
     x = torch.randn(size, generator=generator).to(context.device, torch.float16)
@@ -88,9 +87,11 @@ def shrink(context: Context, clock: Clock, problem: Shrink) -> None:
         options: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
         return [F.interpolate(x, level, **options).flatten(2) for level in levels]
 
-    def wrong(output: object) -> str:
+    def fault_of(output: object) -> str:
         pairs = zip(tensors(output), expected, strict=True)
-        largest = max(float((found.double() - right).abs().max()) for found, right in pairs)
+        largest = max(
+            float((level.double() - exact_level).abs().max()) for level, exact_level in pairs
+        )
         # Written so that NaN fails.
         return "" if largest <= SHRINK_TOLERANCE else f"differs by up to {largest:.3g}"
 
@@ -99,12 +100,14 @@ def shrink(context: Context, clock: Clock, problem: Shrink) -> None:
         "F.interpolate, three times": interpolated,
         "matrix products": lambda: [(rows @ x @ rows.T).flatten(2) for rows in matrices],
     }
-    least = x.itemsize * problem.channels * (problem.side**2 + sum(s * s for s in problem.levels))
-    timed(context, clock, "level_features", problem, functions, wrong, least)
+    least_bytes = (
+        x.itemsize * problem.channels * (problem.side**2 + sum(s * s for s in problem.levels))
+    )
+    time_functions(context, "level_features", problem, functions, fault_of, least_bytes)
 
 
-def panoptic(context: Context, clock: Clock, problem: Map) -> None:
-    """Owners of pixels and their counts against the reference and against ``F.interpolate``."""
+def panoptic(context: Context, problem: Map) -> None:
+    """Time owners of pixels and counts against the reference and ``F.interpolate``."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn((1, problem.masks, 6, 6), generator=generator) * 6
     logits = F.interpolate(coarse, (problem.side, problem.side), mode="bicubic")[0]
@@ -124,12 +127,12 @@ def panoptic(context: Context, clock: Clock, problem: Map) -> None:
 
     def interpolated() -> tuple[Tensor, Tensor]:
         options: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
-        whole = F.interpolate(logits.float()[None], padded, **options)
-        valid = whole[..., : letterbox.valid[0], : letterbox.valid[1]]
+        resized = F.interpolate(logits.float()[None], padded, **options)
+        valid = resized[..., : letterbox.valid[0], : letterbox.valid[1]]
         full = F.interpolate(valid, image, **options)[0]
-        return decided(full, scores)
+        return decide_owners(full, scores)
 
-    def wrong(output: object) -> str:
+    def fault_of(output: object) -> str:
         winners, counts = tensors(output)
         differing = int(((winners != expected) & ~doubtful).sum())
         share = float(doubtful.float().mean())
@@ -145,14 +148,14 @@ def panoptic(context: Context, clock: Clock, problem: Map) -> None:
             logits.float(), row_matrix, column_matrix, scores
         ),
     }
-    least = logits.nbytes + 4 * expected.numel()
-    timed(context, clock, "panoptic_map", problem, functions, wrong, least)
+    least_bytes = logits.nbytes + 4 * expected.numel()
+    time_functions(context, "panoptic_map", problem, functions, fault_of, least_bytes)
 
 
 def owners_kernel(
     logits: Tensor, rows: Axis, columns: Axis, scores: Tensor
 ) -> Callable[[], tuple[Tensor, Tensor]]:
-    """The launch of ``launch.owners`` with its tables on the device already, as a runtime has."""
+    """Return the launch of ``launch.owners`` with its tables on the device, as in a runtime."""
     device = logits.device
     arrays = (rows.first, rows.tap_columns, columns.first, columns.tap_columns)
     axes = [torch.tensor(array, device=device) for array in arrays]
@@ -178,8 +181,8 @@ def owners_kernel(
     return call
 
 
-def decided(full: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Owners and counts from logits of the image's size, ``[K, H, W]``."""
+def decide_owners(full: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return owners and counts from logits of the image's size, ``[K, H, W]``."""
     owner = (scores[:, None, None] * full.sigmoid()).argmax(dim=0)
     masks = full >= 0
     is_kept = masks.gather(0, owner[None])[0]
@@ -193,7 +196,7 @@ def decided(full: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 def expected_owners(
     logits: Tensor, rows: Axis, columns: Axis, scores: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Winners by the definition in float64, and where rounding may decide; some rows at a time."""
+    """Return winners in float64, and where rounding may decide; some rows at a time."""
     column_matrix = torch.from_numpy(columns.matrix()).to(logits.device)
     row_matrix = torch.from_numpy(rows.matrix()).to(logits.device)
     winners, doubts = [], []
@@ -202,38 +205,37 @@ def expected_owners(
         exact = (logits.double(), part, column_matrix, scores.double())
         winners.append(panoptic_reference.owners(*exact)[0])
         full = part @ logits.double() @ column_matrix.T
-        best = (scores.double().log()[:, None, None] + F.logsigmoid(full)).sort(dim=0).values
-        close = best[-1] - best[-2] < MARGIN
+        ranked = (scores.double().log()[:, None, None] + F.logsigmoid(full)).sort(dim=0).values
+        close = ranked[-1] - ranked[-2] < MARGIN
         doubts.append(close | (full.abs() < MARGIN).any(dim=0))
     return torch.cat(winners), torch.cat(doubts)
 
 
-def timed(
+def time_functions(
     context: Context,
-    clock: Clock,
     step: str,
     problem: Shrink | Map,
     functions: Functions,
-    wrong: Callable[[object], str],
-    least: int,
+    fault_of: Callable[[object], str],
+    least_bytes: int,
 ) -> None:
-    """Check and time functions that do the same, and record the row."""
+    """Check and time functions of equal results, and record the row."""
     runs: dict[str, Run] = {}
     ways: dict[str, dict[str, Any]] = {}
     for name, function in functions.items():
         row = ways[name] = {"ours": name == "kernel", "whole": True, "wrong": False}
         try:
-            made = clock.prepare(function)
-            made.call()
-            reason = wrong(made.output())
-            row |= {"how": made.how, "why": made.why}
+            prepared_run = prepare(function, context.device)
+            prepared_run.call()
+            reason = fault_of(prepared_run.output())
+            row |= {"how": prepared_run.how, "why": prepared_run.why}
         except Exception as error:
             row["failed"] = first_line(error)
             continue
         if reason:
             row |= {"wrong": True, "failed": reason}
         else:
-            runs[name] = made
-    for name, timing in in_rounds(runs, clock, limit=0.2).items():
+            runs[name] = prepared_run
+    for name, timing in time_in_turns(runs).items():
         ways[name] |= {"us": asdict(timing)}
-    context.emit("row", step=step, problem=asdict(problem), least_bytes=least, ways=ways)
+    context.emit("row", step=step, problem=asdict(problem), least_bytes=least_bytes, ways=ways)

@@ -6,11 +6,12 @@ type of every product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.tensorrt import layers as layer_reports
 from xdecoder_rt.export.tensorrt import masked_attention_nodes, plugins
 from xdecoder_rt.export.tensorrt.engine import BuiltEngine, build_engine
@@ -29,12 +30,10 @@ from xdecoder_rt.kernels.compiled import KERNELS
 from xdecoder_rt.plan.file import Plan, write_plan
 from xdecoder_rt.plan.manifest import Graphs, Manifest, size_key
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class EngineSummary:
-    """What was built.
+    """Result of a build of engines.
 
     Attributes:
         path: the plan.
@@ -51,7 +50,9 @@ def build_engines(
     source: Path,
     output: Path,
     options: EngineOptions,
-    progress: Progress = lambda _: None,
+    progress: StepProgress = lambda _: None,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> EngineSummary:
     """Build the engines of a portable plan's graphs and write them as a plan.
 
@@ -60,6 +61,7 @@ def build_engines(
         output: the plan to write; it appears whole or not at all.
         options: the library, the targets and the shapes.
         progress: called with a sentence before each step.
+        sizes: the input sizes to keep of the portable plan; None keeps all.
 
     Raises:
         PlanError: the source is not a sound plan.
@@ -69,23 +71,27 @@ def build_engines(
         KeyboardInterrupt: the build was interrupted, and has stopped.
     """
     toolchain = open_toolchain(options.backend, options.targets)
-    progress(f"Building with {toolchain.shown} for {', '.join(toolchain.capabilities)}")
+    progress(f"Building with {toolchain.release} for {', '.join(toolchain.capabilities)}")
     with Plan.open(source, verify=True) as plan:
-        kept = _kept(plan.manifest, source, options)
+        sizes_by_key = _sizes_to_build(plan.manifest, source, options.backend, sizes)
         kernels = kernel_members(plan, options.kernels, toolchain.targets)
-        form = plugins.choose(toolchain, kernels, progress) if options.plugin else None
+        form = plugins.choose_plugins(toolchain, kernels, progress) if options.plugin else None
         engines: dict[str, BuiltEngine] = {}
 
         def engine_of(graph: str, member: str) -> str:
             name = f"{member.removesuffix('.onnx')}.engine"
             progress(f"Building {name}")
-            engines[name] = _built(
+            engines[name] = _build_member(
                 graph, member, plan, toolchain, options, form if graph == "decode" else None
             )
             return name
 
         def all_of(graph: str, members: Mapping[str, str]) -> dict[str, str]:
-            return {key: engine_of(graph, member) for key, member in members.items() if key in kept}
+            return {
+                key: engine_of(graph, member)
+                for key, member in members.items()
+                if key in sizes_by_key
+            }
 
         graphs = plan.manifest.graphs
         built = Graphs(
@@ -96,19 +102,19 @@ def build_engines(
             None if graphs.token is None else engine_of("token", graphs.token),
         )
         manifest = replace(
-            _manifest(plan.manifest, built, kept, toolchain, options),
+            _manifest(plan.manifest, built, sizes_by_key, toolchain, options),
             plugins=() if form is None else form.names,
         )
-        others = {
+        other_members = {
             name: plan.read(name)
             for name in plan.names
             if name not in graphs.members() and not name.startswith(KERNELS)
         }
         members = {
             **{name: engine.data for name, engine in engines.items()},
-            **others,
+            **other_members,
             **kernels,
-            layer_reports.LAYERS: layer_reports.to_json(
+            layer_reports.LAYERS: layer_reports.layers_to_json(
                 {name: engine.layers for name, engine in engines.items()}
             ),
         }
@@ -116,7 +122,9 @@ def build_engines(
         return EngineSummary(output, write_plan(output, manifest, members), engines)
 
 
-def _kept(manifest: Manifest, source: Path, options: EngineOptions) -> dict[str, tuple[int, int]]:
+def _sizes_to_build(
+    manifest: Manifest, source: Path, backend: str, sizes: Sequence[tuple[int, int]] | None
+) -> dict[str, tuple[int, int]]:
     """The input sizes to build for, by their keys; refuses what is no source of engines."""
     if manifest.backend != "portable":
         raise BuildError(
@@ -128,22 +136,22 @@ def _kept(manifest: Manifest, source: Path, options: EngineOptions) -> dict[str,
             f"The graphs of {source} are written for a CPU",
             expected="an fp32 plan, or one made with --profile tensorrt",
             fix=f"build from the fp32 plan: --plan FP32.plan --precision {manifest.precision} "
-            f"--backend {options.backend}",
+            f"--backend {backend}",
         )
-    wanted = manifest.input.sizes if options.sizes is None else options.sizes
-    kept = {size_key(size): size for size in wanted}
-    absent = [key for key, size in kept.items() if size not in manifest.input.sizes]
-    if absent or not kept:
+    requested = manifest.input.sizes if sizes is None else sizes
+    sizes_by_key = {size_key(size): size for size in requested}
+    absent = [key for key, size in sizes_by_key.items() if size not in manifest.input.sizes]
+    if absent or not sizes_by_key:
         raise BuildError(
             f"{source} has no graphs for {', '.join(absent) or 'no size at all'}",
             expected="some of its own sizes: "
             + ", ".join(size_key(size) for size in manifest.input.sizes),
             fix="build a portable plan with that size from the checkpoint",
         )
-    return kept
+    return sizes_by_key
 
 
-def _built(
+def _build_member(
     graph: str,
     member: str,
     plan: Plan,
@@ -164,7 +172,7 @@ def _built(
 def _manifest(
     portable: Manifest,
     graphs: Graphs,
-    kept: Mapping[str, tuple[int, int]],
+    sizes_by_key: Mapping[str, tuple[int, int]],
     toolchain: Toolchain,
     options: EngineOptions,
 ) -> Manifest:
@@ -176,7 +184,7 @@ def _manifest(
         backend_version=library.version,
         targets=toolchain.capabilities,
         graphs=graphs,
-        input=replace(portable.input, sizes=tuple(kept.values()), batch=(1, options.batch)),
+        input=replace(portable.input, sizes=tuple(sizes_by_key.values()), batch=(1, options.batch)),
         decoder=replace(portable.decoder, max_rows=options.max_rows),
         build={**portable.build, library.backend: library.version},
     )

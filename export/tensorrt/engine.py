@@ -18,7 +18,7 @@ from xdecoder_rt.export.tensorrt.layers import Layer
 from xdecoder_rt.export.tensorrt.log import BuildLog
 from xdecoder_rt.export.tensorrt.options import EngineOptions
 from xdecoder_rt.export.tensorrt.plugins import Plugins
-from xdecoder_rt.export.tensorrt.profiles import Profile
+from xdecoder_rt.export.tensorrt.profiles import OptimizationProfile
 from xdecoder_rt.export.tensorrt.progress import BuildProgress
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain
 
@@ -41,7 +41,7 @@ class BuiltEngine:
 def build_engine(
     name: str,
     model: ModelProto,
-    profiles: Sequence[Profile],
+    profiles: Sequence[OptimizationProfile],
     toolchain: Toolchain,
     options: EngineOptions,
     plugins: Plugins | None = None,
@@ -62,15 +62,15 @@ def build_engine(
     """
     module = toolchain.library.module
     log = BuildLog(module)
-    at_work = nullcontext() if plugins is None else plugins.at_work(log.note)
-    with BuildProgress(module, name) as progress, at_work:
-        return _built(name, model, profiles, toolchain, options, plugins, log, progress.monitor)
+    launching = nullcontext() if plugins is None else plugins.launching(log.note)
+    with BuildProgress(module, name) as progress, launching:
+        return _serialize(name, model, profiles, toolchain, options, plugins, log, progress.monitor)
 
 
-def _built(
+def _serialize(
     name: str,
     model: ModelProto,
-    profiles: Sequence[Profile],
+    profiles: Sequence[OptimizationProfile],
     toolchain: Toolchain,
     options: EngineOptions,
     plugins: Plugins | None,
@@ -78,7 +78,7 @@ def _built(
     monitor: Any,
 ) -> BuiltEngine:
     module: Any = toolchain.library.module
-    with starting(BuildError, toolchain.shown, log.errors):
+    with starting(BuildError, toolchain.release, log.errors):
         builder = module.Builder(log.logger)
     network = builder.create_network(_flags(module, plugins))
     _parse(name, model, network, toolchain, log)
@@ -90,7 +90,7 @@ def _built(
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace)
     toolchain.aim(config)
     for profile in profiles:
-        _add(builder, config, profile)
+        _add_profile(builder, config, profile)
     cache = None if toolchain.library.backend == "tensorrt_rtx" else options.timing_cache
     timing_cache.attach(config, cache)
     if monitor is not None:
@@ -99,7 +99,7 @@ def _built(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BuildError(
-            f"{toolchain.shown} cannot build {name} for "
+            f"{toolchain.release} cannot build {name} for "
             f"{', '.join(f'sm_{target}' for target in toolchain.targets)} ({log.errors()})",
             fix=_advice(log.errors()),
         )
@@ -113,7 +113,7 @@ def _flags(module: Any, plugins: Plugins | None) -> int:
     """Strongly typed, and quick plugins with their kernels in the engine."""
     flags = module.NetworkDefinitionCreationFlag
     strict = 1 << int(flags.STRONGLY_TYPED)
-    if plugins is None or plugins.launched is not None:
+    if plugins is None or plugins.launcher is not None:
         return strict
     return strict | (1 << int(flags.PREFER_AOT_PYTHON_PLUGINS))
 
@@ -130,17 +130,17 @@ def _parse(name: str, model: ModelProto, network: Any, toolchain: Toolchain, log
         for error in errors
     ]
     raise BuildError(
-        f"{toolchain.shown} does not take {name}: {'; '.join(problems) or log.errors()}",
+        f"{toolchain.release} does not take {name}: {'; '.join(problems) or log.errors()}",
         expected="operators that its parser supports",
         fix="build the portable plan with this release, or report the operator",
     )
 
 
-def _add(builder: Any, config: Any, profile: Profile) -> None:
-    made = builder.create_optimization_profile()
+def _add_profile(builder: Any, config: Any, profile: OptimizationProfile) -> None:
+    optimization_profile = builder.create_optimization_profile()
     for port, shapes in profile.items():
-        made.set_shape(port, shapes.least, shapes.usual, shapes.most)
-    if config.add_optimization_profile(made) < 0:
+        optimization_profile.set_shape(port, shapes.least, shapes.usual, shapes.most)
+    if config.add_optimization_profile(optimization_profile) < 0:
         raise BuildError(
             "An optimization profile is refused", fix="report it with the plan and the options"
         )

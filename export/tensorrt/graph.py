@@ -58,7 +58,8 @@ def cast_frames_first(model: ModelProto) -> None:
         users = [user for user in graph.node if node.output[0] in user.input]
         if len(users) == 1 and users[0].op_type == "Cast":
             _swap(node, users[0])
-            for value in [one for one in graph.value_info if one.name == node.output[0]]:
+            between = [info for info in graph.value_info if info.name == node.output[0]]
+            for value in between:
                 graph.value_info.remove(value)  # of another type and shape now
 
 
@@ -69,19 +70,21 @@ def drop_softmax_floors(model: ModelProto) -> None:
     becomes ``softmax(x)``.
     """
     graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
-    read = Counter(name for node in graph.node for name in node.input)
+    producers = {name: node for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
     for node in list(graph.node):
-        highest = made.get(node.input[0]) if node.op_type == "Softmax" else None
+        highest = producers.get(node.input[0]) if node.op_type == "Softmax" else None
         if highest is None or highest.op_type != "Max" or len(highest.input) != 2:
             continue
         scores, below = highest.input
-        floor = made.get(below)
-        best = made.get(floor.input[0]) if floor is not None and floor.op_type == "Sub" else None
+        floor = producers.get(below)
+        best = (
+            producers.get(floor.input[0]) if floor is not None and floor.op_type == "Sub" else None
+        )
         if floor is None or best is None or best.op_type != "ReduceMax":
             continue
         steps = highest, floor, best
-        if best.input[0] != scores or any(read[step.output[0]] > 1 for step in steps):
+        if best.input[0] != scores or any(readers[step.output[0]] > 1 for step in steps):
             continue
         node.input[0] = scores
         for step in steps:

@@ -43,7 +43,7 @@ ATTENTION = "attention"
 """A softmax and both its products in one kernel."""
 
 # A fused layer bears the names of all that it was made of.
-Words: TypeAlias = Annotated[str, Rule(most=1 << 20)]
+LayerText: TypeAlias = Annotated[str, Rule(most=1 << 20)]
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ class Layer:
         tactic: the kernel, where the library says it.
     """
 
-    name: Words
-    kind: Words
-    operators: tuple[Words, ...]
-    inputs: tuple[Words, ...]
-    outputs: tuple[Words, ...]
-    tactic: Words
+    name: LayerText
+    kind: LayerText
+    operators: tuple[LayerText, ...]
+    inputs: tuple[LayerText, ...]
+    outputs: tuple[LayerText, ...]
+    tactic: LayerText
 
     @property
     def role(self) -> str | None:
-        """``attention``, or the operator of its product, or None where it has none."""
+        """Return ``attention``, or the operator of the product, or None where there is none."""
         if self.name.startswith(_GENERATED) and not _WITH_PRODUCT.search(self.name):
             return None
         products = [operator for operator in self.operators if operator in PRODUCTS]
@@ -78,7 +78,7 @@ class Layer:
 
     @property
     def precision(self) -> str:
-        """The narrowest arithmetic type that it reads, or writes where it reads none."""
+        """Return the narrowest arithmetic type that it reads, or writes where it reads none."""
         for types in (self.inputs, self.outputs):
             for name in _ARITHMETIC:
                 if name in types:
@@ -87,7 +87,7 @@ class Layer:
 
 
 def from_log(message: str, operators: Mapping[str, str]) -> list[Layer]:
-    """Layers of a log message of a builder with detailed profiling verbosity.
+    """Return the layers of a builder's log message, of detailed profiling verbosity.
 
     Args:
         message: it begins with ``Layers:``.
@@ -116,7 +116,7 @@ def from_log(message: str, operators: Mapping[str, str]) -> list[Layer]:
 
 
 def from_inspector(information: str, operators: Mapping[str, str]) -> list[Layer]:
-    """Layers of an ``EngineInspector``'s JSON, from an engine with detailed profiling verbosity.
+    """Return the layers of an ``EngineInspector``'s JSON, of detailed profiling verbosity.
 
     Args:
         information: of ``get_engine_information(LayerInformationFormat.JSON)``.
@@ -132,8 +132,8 @@ def from_inspector(information: str, operators: Mapping[str, str]) -> list[Layer
                 str(entry.get("Name", "")),
                 str(entry.get("LayerType", "")),
                 _operators(str(entry.get("Metadata", "")), operators),
-                _types(_described(entry.get("Inputs", ()))),
-                _types(_described(entry.get("Outputs", ()))),
+                _types(_element_types(entry.get("Inputs", ()))),
+                _types(_element_types(entry.get("Outputs", ()))),
                 str(entry.get("TacticName", "")),
             )
         )
@@ -141,7 +141,7 @@ def from_inspector(information: str, operators: Mapping[str, str]) -> list[Layer
 
 
 def precisions(layers: Iterable[Layer]) -> dict[str, dict[str, int]]:
-    """How many layers of each role compute in each precision: ``{"Conv": {"int8": 25}}``."""
+    """Count the layers of each role by precision: ``{"Conv": {"int8": 25}}``."""
     counted: dict[str, Counter[str]] = {}
     for layer in layers:
         if layer.role is not None:
@@ -149,13 +149,13 @@ def precisions(layers: Iterable[Layer]) -> dict[str, dict[str, int]]:
     return {role: dict(counter) for role, counter in sorted(counted.items())}
 
 
-def to_json(engines: Mapping[str, Sequence[Layer]]) -> bytes:
-    """The plan's member, from the layers of each engine's member."""
+def layers_to_json(engines: Mapping[str, Sequence[Layer]]) -> bytes:
+    """Return the plan's member, from the layers of each engine's member."""
     document = {name: [asdict(layer) for layer in layers] for name, layers in engines.items()}
     return json.dumps(document, sort_keys=True).encode()
 
 
-def from_json(data: bytes) -> dict[str, list[Layer]]:
+def layers_from_json(data: bytes) -> dict[str, list[Layer]]:
     """Read the plan's member, from an untrusted source.
 
     Raises:
@@ -170,7 +170,7 @@ def _operators(text: str, operators: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(operators[node] for node in _NODE.findall(text) if node in operators)
 
 
-def _described(tensors: Any) -> list[str]:
+def _element_types(tensors: Any) -> list[str]:
     """Element types, of ``Datatype`` or within ``Format/Datatype`` ("... linear FP16 format")."""
     types = []
     for tensor in tensors if isinstance(tensors, list) else ():

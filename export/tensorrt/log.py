@@ -10,7 +10,7 @@ _KEPT = 8
 
 
 class BuildLog:
-    """What a builder and a parser say.
+    """Messages of a builder and a parser.
 
     Attributes:
         logger: for the library.
@@ -36,12 +36,12 @@ class BuildLog:
         self._errors.append(error)
 
     def errors(self) -> str:
-        """The last errors, in one line; where there are none, the last warnings.
+        """Return the last errors, in one line; where there are none, the last warnings.
 
         That CUDA cannot be used is a warning to TensorRT.
         """
-        said = self._errors or self._warnings
-        return "; ".join(said[-_KEPT:]) or "it does not say why"
+        messages = self._errors or self._warnings
+        return "; ".join(messages[-_KEPT:]) or "it does not say why"
 
 
 def _logger(module: Any, take: Any) -> Any:

@@ -35,9 +35,11 @@ class MaskedAttention:
 
 
 def find(model: ModelProto) -> list[MaskedAttention]:
-    """Every masked attention of a graph, in order."""
+    """Return every masked attention of a graph, in order."""
     producers = {name: node for node in model.graph.node for name in node.output}
-    return [found for node in model.graph.node if (found := _match(node, producers)) is not None]
+    return [
+        attention for node in model.graph.node if (attention := _match(node, producers)) is not None
+    ]
 
 
 def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
@@ -51,28 +53,30 @@ def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
         How many there were.
     """
     graph = model.graph
-    found = find(model)
-    given = dict(fields or {})
-    for number, attention in enumerate(found):
+    attentions = find(model)
+    attributes = dict(fields or {})
+    for number, attention in enumerate(attentions):
         bits = f"{attention.last.output[0]}_bits"
         nodes = [
-            _node(BITS, number, [attention.mask_embedding, attention.mask_features], bits, given),
+            _node(
+                BITS, number, [attention.mask_embedding, attention.mask_features], bits, attributes
+            ),
             _node(
                 ATTEND,
                 number,
                 [attention.query, attention.key, attention.value, bits],
                 attention.last.output[0],
-                given,
+                attributes,
             ),
         ]
         place = list(graph.node).index(attention.last)
         graph.node.remove(attention.last)
         for offset, node in enumerate(nodes):
             graph.node.insert(place + offset, node)
-    if found:
+    if attentions:
         _remove_unused(graph)
         model.opset_import.append(helper.make_opsetid(NAMESPACE, 1))
-    return len(found)
+    return len(attentions)
 
 
 def _node(
@@ -82,7 +86,7 @@ def _node(
     node = helper.make_node(kind, inputs, [output], name=name, domain=NAMESPACE)
     # TensorRT's parser finds a plugin by these attributes and the operator's name.
     attributes = {"plugin_namespace": NAMESPACE, "plugin_version": VERSION, **fields}
-    node.attribute.extend(helper.make_attribute(*one) for one in attributes.items())
+    node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
     return node
 
 
@@ -115,10 +119,10 @@ def _match(last: NodeProto, producers: dict[str, NodeProto]) -> MaskedAttention 
             continue
         not_negative, negative = either.input
         greater, logits = chain(not_negative, "GreaterOrEqual", "MatMul")
-        less, highest, same = chain(negative, "Less", "ReduceMax", "MatMul")
+        less, highest, less_logits = chain(negative, "Less", "ReduceMax", "MatMul")
         if greater is None or less is None or highest is None or logits is None:
             continue
-        if same is not None and logits.output[0] == same.output[0]:
+        if less_logits is not None and logits.output[0] == less_logits.output[0]:
             return MaskedAttention(
                 mul.input[0],
                 product.input[1],
@@ -138,7 +142,7 @@ def _remove_unused(graph: GraphProto) -> None:
             graph.node.remove(node)
         else:
             needed.update(node.input)
-    for constant in [one for one in graph.initializer if one.name not in needed]:
+    for constant in [value for value in graph.initializer if value.name not in needed]:
         graph.initializer.remove(constant)
-    for value in [one for one in graph.value_info if one.name not in needed]:
+    for value in [value for value in graph.value_info if value.name not in needed]:
         graph.value_info.remove(value)

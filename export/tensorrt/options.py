@@ -1,4 +1,4 @@
-"""What a build of engines may be told."""
+"""Options of a build of engines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_ROWS = 1024
+from xdecoder_rt.backends.tensorrt.library import ENGINE_BACKENDS
+from xdecoder_rt.errors import ArgumentError, quoted
+
+ENGINE_MAX_ROWS = 1024
 """Rows of one run of the decode engine: the latents and eight phrases of a hundred queries."""
 
 
@@ -18,7 +21,6 @@ class EngineOptions:
         backend: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         targets: compute capabilities as major x 10 + minor, for TensorRT-RTX; none for the GPU of
             this machine, which is also TensorRT's only target.
-        sizes: the input sizes to keep of the portable plan; None keeps all.
         batch: most frames of one call.
         max_rows: most rows of one run of the decode engine; the runtime divides what is more.
         workspace: most bytes of scratch memory that a layer may take; None leaves it to the
@@ -29,14 +31,39 @@ class EngineOptions:
             portable plan.
         plugin: whether masked attention is our kernels, as plugins in the engine, rather than
             operators that TensorRT fuses.
+
+    Raises:
+        ArgumentError: a value is outside what is allowed.
     """
 
     backend: str
     targets: Sequence[int] = ()
-    sizes: Sequence[tuple[int, int]] | None = None
     batch: int = 1
-    max_rows: int = MAX_ROWS
+    max_rows: int = ENGINE_MAX_ROWS
     workspace: int | None = None
     timing_cache: Path | None = None
     kernels: Path | None = None
     plugin: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backend not in ENGINE_BACKENDS:
+            raise ArgumentError(
+                f"There are no engines for the backend {quoted(self.backend)}",
+                expected=" or ".join(ENGINE_BACKENDS),
+            )
+        for target in self.targets:
+            check_count("a target", target, "a compute capability such as 89")
+        check_count("batch", self.batch)
+        check_count("max_rows", self.max_rows)
+        if self.workspace is not None:
+            check_count("workspace", self.workspace, "a number of bytes")
+
+
+def check_count(name: str, value: object, expected: str = "a whole number of at least 1") -> None:
+    """Refuse what is no positive whole number.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name} is {quoted(value)}", expected=expected)

@@ -10,8 +10,8 @@ from typing import Any
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.json_reader import parse_json
 from xdecoder_rt.kernels.compiled import (
-    INDEX,
-    INDEX_LIMIT,
+    KERNEL_INDEX,
+    KERNEL_INDEX_LIMIT,
     KERNELS,
     CompiledKernels,
     compiles_for,
@@ -23,7 +23,7 @@ from xdecoder_rt.plan.file import Plan
 
 
 def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> dict[str, bytes]:
-    """Members of a plan that hold the kernels for some GPUs; none where there are no kernels.
+    """Return the members of a plan that hold the kernels for some GPUs; none without kernels.
 
     Args:
         plan: the portable plan, which may carry kernels.
@@ -38,7 +38,7 @@ def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> d
     if read is None:
         return {}
     CompiledKernels(read)  # checks the index
-    index = parse_json(read(INDEX), INDEX, INDEX_LIMIT)
+    index = parse_json(read(KERNEL_INDEX), KERNEL_INDEX, KERNEL_INDEX_LIMIT)
     members: dict[str, bytes] = {}
     kept_targets: set[str] = set()
     for form in index["kernels"].values():
@@ -51,16 +51,16 @@ def kernel_members(plan: Plan, folder: Path | None, targets: Sequence[int]) -> d
         for facts in form["targets"].values():
             members.update(_files(facts, read))
     if not kept_targets:
-        held = ", ".join(sorted(index.get("targets", {})))
+        compiled_for = ", ".join(sorted(index.get("targets", {})))
         raise BuildError(
-            f"The compiled kernels are for {held or 'no GPU'}, "
+            f"The compiled kernels are for {compiled_for or 'no GPU'}, "
             f"not for {', '.join(f'sm_{target}' for target in targets)}",
             fix=f"python -m xdecoder_rt.kernels.aot -o FOLDER --target {target_for(targets[0])}",
         )
     index["kernels"] = {name: form for name, form in index["kernels"].items() if form["targets"]}
     if isinstance(index.get("targets"), dict):
         index["targets"] = {k: v for k, v in index["targets"].items() if k in kept_targets}
-    members[KERNELS + INDEX] = (json.dumps(index, indent=1, sort_keys=True) + "\n").encode()
+    members[KERNELS + KERNEL_INDEX] = (json.dumps(index, indent=1, sort_keys=True) + "\n").encode()
     return members
 
 
@@ -91,6 +91,6 @@ def _kernel_files(plan: Plan, folder: Path | None) -> Callable[[str], bytes] | N
     """
     if folder is not None:
         return folder_reader(folder)
-    if KERNELS + INDEX in plan.names:
+    if KERNELS + KERNEL_INDEX in plan.names:
         return lambda name: plan.read(KERNELS + name)
     return None

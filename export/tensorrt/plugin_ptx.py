@@ -22,7 +22,7 @@ _HEAD = re.compile(r"(\.entry\s+(\w+)\(\n)(.*?)(\n\))", re.DOTALL)
 def reordered(
     ptx: str, arguments: Sequence[str], order: Sequence[str], baked: Mapping[str, float]
 ) -> str:
-    """PTX whose entry takes its parameters in another order.
+    """Return PTX whose entry takes its parameters in another order.
 
     Args:
         ptx: one kernel, as Triton compiled it.

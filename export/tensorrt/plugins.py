@@ -1,4 +1,4 @@
-"""In which form masked attention enters engines as plugins: what the installed TensorRT has."""
+"""Forms in which masked attention enters engines as plugins: what the installed TensorRT has."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from xdecoder_rt.backends.tensorrt import plugins as tensorrt_plugins
 from xdecoder_rt.backends.tensorrt.plugin_class import FIELD
 from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels
 from xdecoder_rt.errors import BackendError, BuildError
+from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.tensorrt import quick_plugin
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain
 from xdecoder_rt.kernels.compiled import KERNELS, CompiledKernels
@@ -25,42 +26,42 @@ class Plugins:
     """A form of the plugins, ready for a build.
 
     Attributes:
-        launched: what launches them where the engine does not hold their kernels (``IPluginV3``);
+        launcher: what launches them where the engine does not hold their kernels (``IPluginV3``);
             None for ahead-of-time quick plugins, whose kernels are in the engine.
     """
 
-    launched: PluginKernels | None = None
+    launcher: PluginKernels | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What must be registered before the engines are read."""
-        return () if self.launched is None else PLUGINS
+        """Return what must be registered before the engines are read."""
+        return () if self.launcher is None else PLUGINS
 
     @property
     def fields(self) -> Mapping[str, int]:
-        """What their nodes carry."""
-        return {} if self.launched is None else {FIELD: self.launched.number}
+        """Return what the nodes carry."""
+        return {} if self.launcher is None else {FIELD: self.launcher.number}
 
     @contextmanager
-    def at_work(self, report: Callable[[str], None]) -> Iterator[None]:
-        """While an engine is built.
+    def launching(self, report: Callable[[str], None]) -> Iterator[None]:
+        """Launch plugins while an engine is built.
 
         Args:
             report: takes what goes wrong in a plugin.
         """
-        if self.launched is None:
+        if self.launcher is None:
             yield
             return
-        self.launched.report = report
-        with tensorrt_plugins.offered(self.launched):
+        self.launcher.report = report
+        with tensorrt_plugins.offering(self.launcher):
             try:
                 yield
             finally:
-                self.launched.close()
+                self.launcher.close()
 
 
-def choose(
-    toolchain: Toolchain, kernels: Mapping[str, bytes], progress: Callable[[str], None]
+def choose_plugins(
+    toolchain: Toolchain, kernels: Mapping[str, bytes], progress: StepProgress
 ) -> Plugins | None:
     """Register the plugins in the form that the library has.
 
@@ -83,8 +84,8 @@ def choose(
             fix="build without --plugin: the graph's own operators compute the same",
         )
     quick = _ahead_of_time(library.module)
-    if quick is None and not tensorrt_plugins.are_there(library.module):
-        progress(f"{toolchain.shown} has no plugins of ours: masked attention stays in operators")
+    if quick is None and not tensorrt_plugins.has_plugins(library.module):
+        progress(f"{toolchain.release} has no plugins of ours: masked attention stays in operators")
         return None
     if not kernels:
         raise BuildError("There are no compiled kernels to make plugins of", fix=_COMPILE)
@@ -92,14 +93,16 @@ def choose(
     (target,) = toolchain.targets
     capability = divmod(target, 10)
     if quick is not None:
-        quick_plugin.register(quick, quick_plugin.Gpu(compiled, capability, toolchain.cuda))
+        quick_plugin.register_quick_plugins(
+            quick, quick_plugin.Gpu(compiled, capability, toolchain.cuda)
+        )
         return Plugins()
     try:
-        launched = PluginKernels(compiled, capability, toolchain.cuda, progress)
-        tensorrt_plugins.register(library.module, PLUGINS)
+        launcher = PluginKernels(compiled, capability, toolchain.cuda, progress)
+        tensorrt_plugins.register_plugins(library.module, PLUGINS)
     except BackendError as error:
         raise BuildError(error.what, expected=error.expected, fix=_COMPILE) from error
-    return Plugins(launched)
+    return Plugins(launcher)
 
 
 def _ahead_of_time(module: Any) -> ModuleType | None:

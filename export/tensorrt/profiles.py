@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
+from xdecoder_rt.backends.tensorrt.signature import Shape
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.plan.manifest import Manifest
-from xdecoder_rt.questions.caption import MAX_TOKENS
+from xdecoder_rt.questions.caption import CAPTION_TOKENS
 from xdecoder_rt.rows import PAST_MULTIPLE
 
-Shape = tuple[int, ...]
 MAX_REGIONS = 16
 """Regions that one call may confine its captions to."""
 LEAST_BEAMS = 8
@@ -28,7 +28,7 @@ _PHRASE = 16
 
 
 @dataclass(frozen=True)
-class Range:
+class AxisRange:
     """Sizes of an axis: the least, the one to be fastest at, the most."""
 
     least: int
@@ -36,13 +36,13 @@ class Range:
     most: int
 
     @classmethod
-    def fixed(cls, size: int) -> Range:
-        """One size."""
+    def fixed(cls, size: int) -> AxisRange:
+        """Return the range of one size."""
         return cls(size, size, size)
 
-    def plus(self, other: Range) -> Range:
-        """Of two axes end to end."""
-        return Range(
+    def plus(self, other: AxisRange) -> AxisRange:
+        """Return the range of two axes end to end."""
+        return AxisRange(
             max(1, self.least + other.least), self.usual + other.usual, self.most + other.most
         )
 
@@ -56,14 +56,14 @@ class InputRange:
     most: Shape
 
 
-Profile = Mapping[str, InputRange]
-Axes = Mapping[str, Range]
+OptimizationProfile = Mapping[str, InputRange]
+Axes = Mapping[str, AxisRange]
 
 
 def profiles_of(
     graph: str, model: ModelProto, manifest: Manifest, batch: int, max_rows: int
-) -> list[Profile]:
-    """The profiles of a graph, the most specific first.
+) -> list[OptimizationProfile]:
+    """Return the profiles of a graph, the most specific first.
 
     Args:
         graph: ``vision``, ``decode``, ``mask``, ``text`` or ``token``.
@@ -76,34 +76,37 @@ def profiles_of(
         BuildError: it has a symbolic dimension that this release does not know, or `max_rows` is
             less than the latents.
     """
-    made = [_profile(graph, model, axes) for axes in _axes(graph, manifest, batch, max_rows)]
-    return [profile for index, profile in enumerate(made) if profile not in made[:index]]
+    profiles = [_profile(graph, model, axes) for axes in _axes(graph, manifest, batch, max_rows)]
+    return [profile for index, profile in enumerate(profiles) if profile not in profiles[:index]]
 
 
 def longest_past(manifest: Manifest) -> int:
-    """Rows that a caption's next token may follow: the latents and every draft's tokens."""
+    """Return how many rows a token may follow: the latents and every draft's tokens."""
     text, decoder = manifest.text, manifest.decoder
-    tokens = text.context_length + max(LEAST_BEAMS, text.caption_beams) * MAX_TOKENS
+    tokens = text.context_length + max(LEAST_BEAMS, text.caption_beams) * CAPTION_TOKENS
     return _whole(decoder.num_queries + tokens)
 
 
 def _axes(graph: str, manifest: Manifest, batch: int, max_rows: int) -> Sequence[Axes]:
     """Ranges of the named axes of a graph, a mapping a profile."""
     queries = manifest.decoder.num_queries
-    one, frames = Range.fixed(1), Range(1, batch, batch)
+    single, frames = AxisRange.fixed(1), AxisRange(1, batch, batch)
     if graph == "vision":
-        return [{"batch": one}, {"batch": frames}]
+        return [{"batch": single}, {"batch": frames}]
     if graph == "mask":
         most = max(queries, manifest.decoder.max_phrases)
-        return [{"batch": frames, "kept": Range(1, min(20, most), most)}]
+        return [{"batch": frames, "kept": AxisRange(1, min(20, most), most)}]
     if graph == "token":
         most = max(LEAST_BEAMS, manifest.text.caption_beams)
-        return [{"captions": Range(1, min(most, manifest.text.caption_beams), most)}]
+        return [{"captions": AxisRange(1, min(most, manifest.text.caption_beams), most)}]
     if graph == "text":
-        length, past = Range(1, _PHRASE, TEXT_LENGTH), Range(0, 0, manifest.text.context_length)
+        length, past = (
+            AxisRange(1, _PHRASE, TEXT_LENGTH),
+            AxisRange(0, 0, manifest.text.context_length),
+        )
         return [
             {
-                "texts": Range(1, 8, TEXTS),
+                "texts": AxisRange(1, 8, TEXTS),
                 "length": length,
                 "past": past,
                 "seen": length.plus(past),
@@ -114,21 +117,27 @@ def _axes(graph: str, manifest: Manifest, batch: int, max_rows: int) -> Sequence
             f"{max_rows} rows are fewer than the {queries} latents of this model",
             expected=f"at least {queries}",
         )
-    latents = Range.fixed(queries)
-    frame = {"batch": one, "rows": latents, "past": Range.fixed(0), "seen": latents, "regions": one}
-    rows = Range(1, min(max_rows, queries + _PHRASE), max_rows)
-    past = Range(0, _whole(queries), longest_past(manifest))
+    latents = AxisRange.fixed(queries)
+    frame = {
+        "batch": single,
+        "rows": latents,
+        "past": AxisRange.fixed(0),
+        "seen": latents,
+        "regions": single,
+    }
+    rows = AxisRange(1, min(max_rows, queries + _PHRASE), max_rows)
+    past = AxisRange(0, _whole(queries), longest_past(manifest))
     more = {
         "batch": frames,
         "rows": rows,
         "past": past,
         "seen": rows.plus(past),
-        "regions": Range(1, 1, MAX_REGIONS),
+        "regions": AxisRange(1, 1, MAX_REGIONS),
     }
     return [frame, more]
 
 
-def _profile(graph: str, model: ModelProto, axes: Axes) -> Profile:
+def _profile(graph: str, model: ModelProto, axes: Axes) -> OptimizationProfile:
     profile = {}
     for value in model.graph.input:
         ranges = []
@@ -138,7 +147,7 @@ def _profile(graph: str, model: ModelProto, axes: Axes) -> Profile:
             if value.name == "visible" and place == len(dimensions) - 1:
                 name = "seen"  # the exporter numbers it: past and rows
             if not name:
-                ranges.append(Range.fixed(dimension.dim_value))
+                ranges.append(AxisRange.fixed(dimension.dim_value))
             elif name in axes:
                 ranges.append(axes[name])
             else:
@@ -148,9 +157,9 @@ def _profile(graph: str, model: ModelProto, axes: Axes) -> Profile:
                     fix="build the portable plan again with this release",
                 )
         profile[value.name] = InputRange(
-            tuple(one.least for one in ranges),
-            tuple(one.usual for one in ranges),
-            tuple(one.most for one in ranges),
+            tuple(axis.least for axis in ranges),
+            tuple(axis.usual for axis in ranges),
+            tuple(axis.most for axis in ranges),
         )
     return profile
 

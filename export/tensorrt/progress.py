@@ -68,37 +68,37 @@ class BuildProgress:
         self.interruption = number
 
     def started(self, phase: str, steps: int) -> None:
-        """A phase began, within the one before it."""
+        """Show that a phase began, within the one before it."""
         self._phases.append(phase)
         if self._bar is not None and len(self._phases) <= 2:
             self._bar.set_postfix_str(phase, refresh=False)
             self._bar.reset(total=steps)
 
     def stepped(self, phase: str, step: int) -> None:
-        """A step of a phase is done."""
+        """Show that a step of a phase is done."""
         if self._bar is not None and phase in self._phases[:2]:
             self._bar.n = step + 1
             self._bar.refresh()
 
     def finished(self, phase: str) -> None:
-        """A phase ended."""
+        """Show that a phase ended."""
         if phase in self._phases:
             self._phases.remove(phase)
 
 
-def _monitor(module: Any, shown: BuildProgress) -> Any:
+def _monitor(module: Any, progress: BuildProgress) -> Any:
     class Monitor(module.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             module.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            shown.started(phase_name, num_steps)
+            progress.started(phase_name, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            shown.stepped(phase_name, step)
-            return shown.interruption is None
+            progress.stepped(phase_name, step)
+            return progress.interruption is None
 
         def phase_finish(self, phase_name: str) -> None:
-            shown.finished(phase_name)
+            progress.finished(phase_name)
 
     return Monitor()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from xdecoder_rt.backends.tensorrt.plugin_class import ELEMENTS
+from xdecoder_rt.backends.tensorrt.plugin_class import KERNEL_ELEMENTS
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt.plugin_ptx import reordered
 from xdecoder_rt.kernels.compiled import CompiledKernels
@@ -28,16 +28,16 @@ from xdecoder_rt.kernels.masked_attention.nodes import (
 )
 from xdecoder_rt.kernels.masked_attention.schedule import BITS_ALIGNMENT
 from xdecoder_rt.kernels.masked_attention.specs import WIDE_CHANNELS
-from xdecoder_rt.kernels.spec import ALIGNMENT, Call, Count
+from xdecoder_rt.kernels.spec import ARGUMENT_ALIGNMENT, BlockCount, Call
 
 _WARP = 32
 # TensorRT aligns what it allocates to more than this.
-_ALIGNED = ALIGNMENT
+_ALIGNED = ARGUMENT_ALIGNMENT
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What plugins are made for.
+    """The GPU that plugins are made for.
 
     Attributes:
         kernels: compiled for it.
@@ -50,20 +50,20 @@ class Gpu:
     cuda: tuple[int, int]
 
 
-_goal: list[Gpu] = []
+_targets: list[Gpu] = []
 """What the next engine is built for: TensorRT takes a plugin's name once a process."""
 
 
-def register(plugin: ModuleType, gpu: Gpu) -> None:
+def register_quick_plugins(plugin: ModuleType, gpu: Gpu) -> None:
     """Make the two plugins known to TensorRT, for engines that are built from now on.
 
     Args:
         plugin: the module ``tensorrt.plugin``.
         gpu: that they are for.
     """
-    if not _goal:
+    if not _targets:
         _define(plugin)
-    _goal[:] = [gpu]
+    _targets[:] = [gpu]
 
 
 def _define(plugin: ModuleType) -> None:
@@ -81,12 +81,12 @@ def _define(plugin: ModuleType) -> None:
         return query.like()
 
     def bits_kernel(mask_embedding: Any, mask_features: Any, outputs: Any, tactic: int) -> Any:
-        return packed(trtp, BITS, (mask_embedding, mask_features), _goal[0])
+        return aot_kernel(trtp, BITS, (mask_embedding, mask_features), _targets[0])
 
     def attend_kernel(
         query: Any, key: Any, value: Any, bits: Any, outputs: Any, tactic: int
     ) -> Any:
-        return packed(trtp, ATTEND, (query, key, value, bits), _goal[0])
+        return aot_kernel(trtp, ATTEND, (query, key, value, bits), _targets[0])
 
     for node, shape, kernel in (
         (BITS, bits_shape, bits_kernel),
@@ -101,8 +101,8 @@ def _define(plugin: ModuleType) -> None:
 
 
 @dataclass(frozen=True)
-class Launch:
-    """One launch, twice.
+class NodeLaunch:
+    """One launch, over symbolic sizes and over an example.
 
     Attributes:
         call: over the symbolic sizes of an engine.
@@ -114,30 +114,30 @@ class Launch:
     example: Call
 
 
-def launch(node: str, tensors: Sequence[Any], capability: tuple[int, int]) -> Launch:
-    """The launch of a node, from descriptions of its inputs."""
+def node_launch(node: str, tensors: Sequence[Any], capability: tuple[int, int]) -> NodeLaunch:
+    """Return the launch of a node, from descriptions of its inputs."""
     first, second = (list(tensor.shape_expr) for tensor in tensors[:2])
     # Mask features have a channel for each region, of which there may be any number.
     free = second[1:2] if node == BITS and not second[1].is_constant else []
-    known = _known(second[1 + len(free) :])
+    fixed_sizes = _constant_sizes(second[1 + len(free) :])
 
     def call(shape: Sequence[Any], channels: Sequence[Any]) -> Call:
         addresses = dict.fromkeys((*INPUTS[node], OUTPUT[node]), _ALIGNED)
-        shapes = [shape, [1, *channels, *known]]
+        shapes = [shape, [1, *channels, *fixed_sizes]]
         return call_of(node, shapes, _element(tensors[0]), capability, addresses)
 
-    return Launch(call(first, free), call([1] * len(first), [WIDE_CHANNELS] * len(free)))
+    return NodeLaunch(call(first, free), call([1] * len(first), [WIDE_CHANNELS] * len(free)))
 
 
-def packed(trtp: Any, node: str, tensors: Sequence[Any], gpu: Gpu) -> tuple[str, str, Any, Any]:
-    """A launch as TensorRT takes it: entry, PTX, launch parameters, and integers between tensors.
+def aot_kernel(trtp: Any, node: str, tensors: Sequence[Any], gpu: Gpu) -> tuple[str, str, Any, Any]:
+    """Return a launch as TensorRT takes it: entry, PTX, parameters, integers between tensors.
 
     Raises:
         BackendError: no compiled form serves it, or the driver reads none of the PTX there is.
         BuildError: the kernel cannot be a plugin.
     """
-    made = launch(node, tensors, gpu.capability)
-    call, spec = made.call, gpu.kernels.form(made.example)
+    launch = node_launch(node, tensors, gpu.capability)
+    call, spec = launch.call, gpu.kernels.form(launch.example)
     image = gpu.kernels.ptx(spec, gpu.capability, gpu.cuda)
     floats = {name: call.values[name] for name, kind in spec.arguments.items() if kind == "fp32"}
     integers = [name for name, kind in spec.arguments.items() if kind == "i32"]
@@ -155,7 +155,7 @@ def packed(trtp: Any, node: str, tensors: Sequence[Any], gpu: Gpu) -> tuple[str,
     return image.entry, ptx, parameters, scalars
 
 
-def _programs(trtp: Any, axis: Sequence[Count], sizes: Mapping[str, Any]) -> Any:
+def _programs(trtp: Any, axis: Sequence[BlockCount], sizes: Mapping[str, Any]) -> Any:
     """A grid's axis over sizes that may be symbolic."""
     product: Any = 1
     for count in axis:
@@ -169,7 +169,7 @@ def _programs(trtp: Any, axis: Sequence[Count], sizes: Mapping[str, Any]) -> Any
     return product
 
 
-def _known(sizes: Sequence[Any]) -> list[int]:
+def _constant_sizes(sizes: Sequence[Any]) -> list[int]:
     """Sizes that are the same in every call of an engine."""
     if not all(size.is_constant for size in sizes):
         raise BuildError(
@@ -181,9 +181,9 @@ def _known(sizes: Sequence[Any]) -> list[int]:
 
 def _element(tensor: Any) -> str:
     name = tensor.dtype.name
-    if name not in ELEMENTS:
+    if name not in KERNEL_ELEMENTS:
         raise BuildError(
             f"Masked attention of the type {name} is no plugin",
-            expected=f"one of {', '.join(ELEMENTS)}",
+            expected=f"one of {', '.join(KERNEL_ELEMENTS)}",
         )
-    return ELEMENTS[name]
+    return KERNEL_ELEMENTS[name]

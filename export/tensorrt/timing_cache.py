@@ -19,10 +19,10 @@ def attach(config: Any, path: Path | None) -> None:
     if path is None:
         return
     try:
-        kept = path.read_bytes()
+        measurements = path.read_bytes()
     except OSError:
-        kept = b""
-    cache = config.create_timing_cache(kept)
+        measurements = b""
+    cache = config.create_timing_cache(measurements)
     # Of another GPU or version: TensorRT says so, and starts anew.
     if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)

@@ -33,12 +33,12 @@ class Toolchain:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """The targets as a manifest has them: ``"8.9"``."""
+        """Return the targets as a manifest has them: ``"8.9"``."""
         return tuple(f"{target // 10}.{target % 10}" for target in self.targets)
 
     @property
-    def shown(self) -> str:
-        """Library and version, for people."""
+    def release(self) -> str:
+        """Return library and version, for people."""
         return f"{self.library.title} {self.library.version}"
 
     def aim(self, config: Any) -> None:
@@ -49,7 +49,7 @@ class Toolchain:
         for index, target in enumerate(self.targets):
             capability = getattr(self.library.module.ComputeCapability, f"SM{target}")
             if not config.set_compute_capability(capability, index):
-                raise BuildError(f"{self.shown} refuses the target sm_{target}")
+                raise BuildError(f"{self.release} refuses the target sm_{target}")
 
 
 def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
@@ -71,12 +71,12 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
         extra = "tensorrt-rtx-build" if backend == "tensorrt_rtx" else backend
         raise MissingExtraError(error.what, fix=f'pip install "xdecoder_rt[{extra}]"') from error
     if targets:
-        return Toolchain(library, _checked(library, targets), True)
-    known = supported(library)
+        return Toolchain(library, _checked_targets(library, targets), True)
+    capabilities = supported(library)
     try:
         cuda = CudaContext(None, backend)
     except (BackendError, MissingExtraError) as error:
-        named = f"name the GPUs, as in --sm {known[-1]}; or " if known else ""
+        named = f"name the GPUs, as in --sm {capabilities[-1]}; or " if capabilities else ""
         raise BuildError(
             f"{library.title} builds for the GPU of this machine, which cannot be used "
             f"({error.what})",
@@ -90,24 +90,24 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
 
 
 def supported(library: Library) -> list[int]:
-    """Compute capabilities that a library builds for without a GPU; none for TensorRT."""
+    """Return the compute capabilities that a library builds for without their GPU."""
     names = getattr(getattr(library.module, "ComputeCapability", None), "__members__", ())
-    return sorted(int(found.group(1)) for name in names if (found := _TARGET.fullmatch(name)))
+    return sorted(int(match.group(1)) for name in names if (match := _TARGET.fullmatch(name)))
 
 
-def _checked(library: Library, targets: Sequence[int]) -> tuple[int, ...]:
-    known = supported(library)
-    if not known:
+def _checked_targets(library: Library, targets: Sequence[int]) -> tuple[int, ...]:
+    capabilities = supported(library)
+    if not capabilities:
         raise BuildError(
             f"{library.title} builds for the GPU that it runs on",
             expected="no --sm",
             fix="build on the device itself, or build for --backend tensorrt_rtx",
         )
-    unknown = [str(target) for target in targets if target not in known]
+    unknown = [str(target) for target in targets if target not in capabilities]
     if unknown:
         raise BuildError(
             f"{library.title} {library.version} does not build for sm_{', sm_'.join(unknown)}",
-            expected=f"some of {', '.join(map(str, known))}",
+            expected=f"some of {', '.join(map(str, capabilities))}",
             fix="for a Jetson or a data centre's GPU use --backend tensorrt on that machine",
         )
     return tuple(dict.fromkeys(targets))

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 PRECISION = 22
 """Bits of a weight's fraction: 32, less 8 of a pixel, less 2 for sums beyond 255."""
@@ -35,18 +35,18 @@ class FixedAxis:
 
     @property
     def target(self) -> int:
-        """Length of what comes out."""
+        """Return the length of what comes out."""
         return len(self.first)
 
     @property
     def taps(self) -> int:
-        """Pixels that one output reads."""
+        """Return how many pixels one output reads."""
         return len(self.weights)
 
 
 @lru_cache(maxsize=64)
 def fixed_axis(source: int, target: int, interpolation: str) -> FixedAxis:
-    """One axis of a resize from `source` to `target` pixels.
+    """Return one axis of a resize from `source` to `target` pixels.
 
     Args:
         source: pixels before, at least 1.
@@ -62,7 +62,7 @@ def fixed_axis(source: int, target: int, interpolation: str) -> FixedAxis:
         )
     if interpolation not in _SUPPORT:
         raise ArgumentError(
-            f"The interpolation {shown(interpolation)} is unknown",
+            f"The interpolation {quoted(interpolation)} is unknown",
             expected="one of " + ", ".join(map(repr, _SUPPORT)),
         )
     scale = source / target

@@ -15,7 +15,7 @@ from xdecoder_rt.kernels.launch import launch
 def letterbox(
     pixels: Tensor, size: tuple[int, int], interpolation: str = "bilinear"
 ) -> tuple[Tensor, Letterbox]:
-    """:func:`xdecoder_rt.image.letterbox` by the kernels.
+    """Compute :func:`xdecoder_rt.image.letterbox` by the kernels.
 
     Args:
         pixels: uint8 ``[h, w, 3]``; lines may be apart.

@@ -11,7 +11,7 @@ from xdecoder_rt.kernels.frame_resize.axes import PRECISION, FixedAxis
 def letterboxed(
     pixels: Tensor, rows: FixedAxis, columns: FixedAxis, size: tuple[int, int]
 ) -> Tensor:
-    """:func:`xdecoder_rt.image.letterbox`, its pixels alone.
+    """Compute the pixels of :func:`xdecoder_rt.image.letterbox`.
 
     Args:
         pixels: uint8 ``[h, w, 3]``.

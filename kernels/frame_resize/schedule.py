@@ -6,7 +6,7 @@ from typing import Any
 
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.frame_resize.axes import PRECISION, FixedAxis
-from xdecoder_rt.kernels.spec import Call, Constant, Count, Grid
+from xdecoder_rt.kernels.spec import BlockCount, Call, Constant, Grid
 
 MODULE = "xdecoder_rt.kernels.frame_resize.triton"
 ELEMENT = "u8"
@@ -14,13 +14,13 @@ CHANNELS = 3
 _BLOCK = 512
 CONSTANTS: dict[str, Constant] = {"BLOCK": _BLOCK, "PRECISION": PRECISION}
 # Lines along x, which may have more programs than 65,535.
-GRID = Grid(((Count("lines"),), (Count("line_bytes", _BLOCK),), ()))
+GRID = Grid(((BlockCount("lines"),), (BlockCount("line_bytes", _BLOCK),), ()))
 
 
 def across(
     pixels: Any, pitch: int, height: int, axis: FixedAxis, first: Any, weights: Any, between: Any
 ) -> Call:
-    """Every line to its valid width.
+    """Return the launch that scales every line to its valid width.
 
     Args:
         pixels: uint8 ``[height, w, 3]``, lines of packed pixels.
@@ -48,7 +48,7 @@ def across(
 def down(
     between: Any, axis: FixedAxis, box: Letterbox, first: Any, weights: Any, frame: Any
 ) -> Call:
-    """Every column to its valid height, and zeros beside the image.
+    """Return the launch that scales every column to its valid height, zeros beside the image.
 
     Args:
         between: uint8 ``[h, valid width, 3]``.

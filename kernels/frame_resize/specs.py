@@ -9,7 +9,7 @@ _AXIS = {"first": "*i32", "weights": "*i32"}
 
 
 def specs() -> list[KernelSpec]:
-    """Every form that plans use."""
+    """Return every form that plans use."""
     sizes = dict.fromkeys(("pitch", "width", "taps"), "i32")
     across = {"pixels": "*u8", **_AXIS, "between": "*u8", **sizes}
     sizes = dict.fromkeys(("height", "width", "frame_width", "taps"), "i32")

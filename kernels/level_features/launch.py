@@ -17,7 +17,7 @@ Sizes = tuple[tuple[int, int], ...]
 
 
 def level_features(x: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """:func:`~xdecoder_rt.kernels.level_features.reference.level_features` by one launch.
+    """Compute :func:`reference.level_features` by one launch.
 
     Accumulates in fp32; the weights and what lies between the two products are rounded to the
     type of ``x``.

@@ -11,7 +11,7 @@ from xdecoder_rt.masks.resample import bicubic_matrix
 
 
 def level_features(x: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """``R_h X R_w^T`` for each level, with the antialiased bicubic matrices of its size.
+    """Compute ``R_h X R_w^T`` for each level, with the antialiased bicubic matrices of its size.
 
     Args:
         x: ``[B, C, h, w]``, floating point.

@@ -1,4 +1,4 @@
-"""How the level shrink is launched: no Triton, no PyTorch."""
+"""The launch of the level shrink: no Triton, no PyTorch."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import Any
 
 from xdecoder_rt.kernels.level_features.tiles import (
     COLUMN_CHUNK,
-    COLUMNS,
     FIELDS,
-    LEVELS,
+    LAUNCH_LEVELS,
     ROW_CHUNK,
-    ROWS,
+    TILE_COLUMNS,
+    TILE_ROWS,
 )
-from xdecoder_rt.kernels.spec import Call, Constant, Count, Grid
+from xdecoder_rt.kernels.spec import BlockCount, Call, Constant, Grid
 
 MODULE = "xdecoder_rt.kernels.level_features.triton"
-GRID = Grid(((Count("planes"), Count("tiles")), (), ()))
+GRID = Grid(((BlockCount("planes"), BlockCount("tiles")), (), ()))
 """``planes`` is batch x channels, ``tiles`` the length of the tile table."""
 WARPS = 4
-STAGES = 3
+PIPELINE_STAGES = 3
 
 
 def constants(element: str) -> dict[str, Constant]:
-    """Constants of the kernel for an element type: ``fp16``, ``bf16`` or ``fp32``."""
+    """Return the constants of the kernel for an element type: ``fp16``, ``bf16`` or ``fp32``."""
     return {
-        "ROWS": ROWS,
-        "COLUMNS": COLUMNS,
+        "ROWS": TILE_ROWS,
+        "COLUMNS": TILE_COLUMNS,
         "ROW_CHUNK": ROW_CHUNK,
         "COLUMN_CHUNK": COLUMN_CHUNK,
         "FIELDS": len(FIELDS),
@@ -43,7 +43,7 @@ def call(
     weights: Any,
     outs: list[Any],
 ) -> Call:
-    """The launch, over tensors or device addresses.
+    """Return the launch, over tensors or device addresses.
 
     Args:
         element: ``fp16``, ``bf16`` or ``fp32``: the type of the map, the weights and the outputs.
@@ -60,7 +60,7 @@ def call(
         "x": x,
         "table": table,
         "weights": weights,
-        **{f"out_{level}": outs[level] for level in range(LEVELS)},
+        **{f"out_{level}": outs[level] for level in range(LAUNCH_LEVELS)},
         "channels": channels,
         "width": width,
         "tiles": tiles,
@@ -68,4 +68,4 @@ def call(
         **constants(element),
     }
     sizes = {"planes": batch * channels, "tiles": tiles}
-    return Call(MODULE, "shrink", element, values, sizes, GRID, WARPS, STAGES)
+    return Call(MODULE, "shrink", element, values, sizes, GRID, WARPS, PIPELINE_STAGES)

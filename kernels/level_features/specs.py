@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from xdecoder_rt.kernels.level_features import schedule
-from xdecoder_rt.kernels.level_features.tiles import LEVELS
+from xdecoder_rt.kernels.level_features.tiles import LAUNCH_LEVELS
 from xdecoder_rt.kernels.spec import ELEMENTS, KernelSpec
 
-_POINTERS = ("x", "table", "weights", *(f"out_{level}" for level in range(LEVELS)))
+_POINTERS = ("x", "table", "weights", *(f"out_{level}" for level in range(LAUNCH_LEVELS)))
 _SIZES = ("channels", "width", "tiles")
 _STRIDES = ("stride_b", "stride_c", "stride_h")
 
 
 def specs() -> list[KernelSpec]:
-    """For every element type a form for maps of aligned rows, and one for any.
+    """Return for every element type a form for maps of aligned rows, and one for any.
 
     Rows are aligned where the width and all strides are multiples of 16. Both take maps whose
     columns are neighbours in memory.
@@ -32,5 +32,5 @@ def _shrink(element: str, aligned: bool) -> KernelSpec:
         constants={"stride_w": 1, **schedule.constants(element)},
         grid=schedule.GRID,
         warps=schedule.WARPS,
-        stages=schedule.STAGES,
+        stages=schedule.PIPELINE_STAGES,
     )

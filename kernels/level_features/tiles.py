@@ -1,4 +1,4 @@
-"""How the output of the level shrink is cut into tiles, and the weights that each tile needs.
+"""Tiles of the output of the level shrink, and the weights that each tile needs.
 
 A tile is a few rows and columns of one level. Its values depend on a band of source rows and a
 band of source columns, so beside the bands it needs two small dense blocks of the resize
@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.kernels.spec import ALIGNMENT
+from xdecoder_rt.kernels.spec import ARGUMENT_ALIGNMENT
 from xdecoder_rt.masks.resample import Axis, bicubic_axis
 
-LEVELS = 3
+LAUNCH_LEVELS = 3
 """Levels that one launch serves."""
 
-ROWS = 16
-COLUMNS = 32
+TILE_ROWS = 16
+TILE_COLUMNS = 32
 """Output rows and columns of a tile."""
 
 ROW_CHUNK = 32
@@ -51,8 +51,8 @@ class TilePlan:
 
     Attributes:
         table: int32 ``[tiles, len(FIELDS)]``, the longest-running tiles first.
-        weights: float64, one after another the blocks ``[ROWS, source rows]`` and
-            ``[source columns, COLUMNS]``, padded with zeros to whole tiles and whole chunks.
+        weights: float64, one after another the blocks ``[TILE_ROWS, source rows]`` and
+            ``[source columns, TILE_COLUMNS]``, padded with zeros to whole tiles and whole chunks.
     """
 
     table: npt.NDArray[np.int32]
@@ -107,21 +107,26 @@ def _cut(
 
 @lru_cache(maxsize=64)
 def tile_plan(size: tuple[int, int], sizes: tuple[tuple[int, int], ...]) -> TilePlan:
-    """The tiles of the shrink of a map of ``size`` to the levels' ``sizes``.
+    """Return the tiles of the shrink of a map of ``size`` to the levels' ``sizes``.
 
     Raises:
         ArgumentError: there are not three levels, or a length is below 1.
     """
-    if len(sizes) != LEVELS:
+    if len(sizes) != LAUNCH_LEVELS:
         raise ArgumentError(
-            f"there are {len(sizes)} levels", expected=f"the sizes of {LEVELS} levels"
+            f"there are {len(sizes)} levels", expected=f"the sizes of {LAUNCH_LEVELS} levels"
         )
     weights = _Weights()
     tiles = []
     for level, (height, width) in enumerate(sizes):
-        rows = _cut(bicubic_axis(size[0], height), ROWS, ROW_CHUNK, 1, weights, False)
+        rows = _cut(bicubic_axis(size[0], height), TILE_ROWS, ROW_CHUNK, 1, weights, False)
         columns = _cut(
-            bicubic_axis(size[1], width), COLUMNS, COLUMN_CHUNK, ALIGNMENT, weights, True
+            bicubic_axis(size[1], width),
+            TILE_COLUMNS,
+            COLUMN_CHUNK,
+            ARGUMENT_ALIGNMENT,
+            weights,
+            True,
         )
         for row in rows:
             for column in columns:

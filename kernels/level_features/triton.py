@@ -32,7 +32,7 @@ def shrink(
     FIELDS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A tile of one level of one plane: ``R_h X R_w^T`` over the bands that it reads.
+    """Compute a tile of one level of one plane: ``R_h X R_w^T`` over the bands that it reads.
 
     ``table`` and ``weights`` are those of ``tiles.TilePlan``, the weights in the type of ``x``.
     Grid: planes x tiles, the tiles fastest.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from xdecoder_rt.kernels.launch import ELEMENT_OF, launch
 from xdecoder_rt.kernels.masked_attention import schedule as plan
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand, Problem, Schedule
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Operand, Problem, Schedule
 
 
 def masked_attention(
@@ -18,7 +18,7 @@ def masked_attention(
     mask_features: Tensor,
     schedule: Schedule | None = None,
 ) -> Tensor:
-    """:func:`~xdecoder_rt.kernels.masked_attention.reference.masked_attention` by the kernels.
+    """Compute :func:`reference.masked_attention` by the kernels.
 
     All of one floating type, with any strides. The mask logits of fp32 inputs are exact fp32
     products; those of fp16 and bf16 are accumulated in fp32.
@@ -36,13 +36,13 @@ def masked_attention(
     """
     channels = mask_embedding.shape[-1]
     factors = {"mask_embedding": mask_embedding, "mask_features": mask_features}
-    return _run(query, key, value, factors, channels, schedule)
+    return _attend(query, key, value, factors, channels, schedule)
 
 
 def attention_under_mask(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, schedule: Schedule | None = None
 ) -> Tensor:
-    """The same with a mask that exists.
+    """Compute masked attention with a mask that exists.
 
     Args:
         query: ``[B, heads, Q, d]``.
@@ -53,11 +53,11 @@ def attention_under_mask(
         schedule: how to run it, with two kernels; None chooses for the device.
     """
     is_bool = mask.dtype == torch.bool
-    given = {"boolean": mask.view(torch.uint8)} if is_bool else {"logits": mask}
-    return _run(query, key, value, given, 0, schedule)
+    operands = {"boolean": mask.view(torch.uint8)} if is_bool else {"logits": mask}
+    return _attend(query, key, value, operands, 0, schedule)
 
 
-def _run(
+def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -71,8 +71,13 @@ def _run(
         return out
     element = ELEMENT_OF[query.dtype]
     problem = Problem(batch, heads, queries, key.shape[2], width, channels, element)
-    schedule = schedule or plan.choose(problem, _described(query.device))
-    tensors = {"query": _unit(query), "key": key, "value": _unit(value), **mask}
+    schedule = schedule or plan.choose(problem, _device_traits(query.device))
+    tensors = {
+        "query": _with_unit_stride(query),
+        "key": key,
+        "value": _with_unit_stride(value),
+        **mask,
+    }
     for name, (shape, kind) in plan.workspace(problem, schedule).items():
         tensors[name] = torch.empty(shape, dtype=getattr(torch, kind), device=query.device)
     operands = {name: Operand(tensor, tensor.stride()) for name, tensor in tensors.items()}
@@ -81,13 +86,13 @@ def _run(
     return out
 
 
-def _unit(tensor: Tensor) -> Tensor:
+def _with_unit_stride(tensor: Tensor) -> Tensor:
     """With the last axis contiguous: the kernels load whole rows of it."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-def _described(device: torch.device) -> Device:
+def _device_traits(device: torch.device) -> DeviceTraits:
     if device.type != "cuda":
-        return Device(multiprocessors=1, capability=(8, 0))
-    found = torch.cuda.get_device_properties(device)
-    return Device(found.multi_processor_count, (found.major, found.minor))
+        return DeviceTraits(multiprocessors=1, capability=(8, 0))
+    properties = torch.cuda.get_device_properties(device)
+    return DeviceTraits(properties.multi_processor_count, (properties.major, properties.minor))

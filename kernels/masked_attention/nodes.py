@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from xdecoder_rt.kernels.masked_attention import schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand, Problem
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Operand, Problem
 from xdecoder_rt.kernels.masked_attention.specs import WIDE_CHANNELS
 from xdecoder_rt.kernels.spec import Call
 
@@ -35,7 +35,7 @@ def call_of(
     capability: tuple[int, int],
     addresses: Mapping[str, int],
 ) -> Call:
-    """The launch of a node.
+    """Return the launch of a node.
 
     Args:
         node: :data:`BITS` or :data:`ATTEND`.
@@ -66,8 +66,8 @@ def call_of(
             "bits": (),
         }
     # The tiles do not depend on sizes.
-    known = replace(problem, batch=1, queries=1)
-    way = replace(schedule.choose(known, Device(1, capability)), splits=1)
+    fixed = replace(problem, batch=1, queries=1)
+    way = replace(schedule.choose(fixed, DeviceTraits(1, capability)), splits=1)
     operands = {name: Operand(addresses[name], axes) for name, axes in strides.items()}
     if node == BITS:
         call = schedule.bits_call(problem, way, operands)

@@ -25,7 +25,7 @@ MAX_WIDTH = 128
 def masked_attention(
     query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor
 ) -> Tensor:
-    """Masked cross-attention; see :func:`reference.masked_attention` for shapes."""
+    """Compute masked cross-attention; see :func:`reference.masked_attention` for shapes."""
     visible = reference.open_positions(mask_embedding, mask_features)[:, None]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=visible).contiguous()
 
@@ -33,7 +33,7 @@ def masked_attention(
 def trained(
     query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor
 ) -> Tensor:
-    """The same for training: PyTorch's attention under the mask, which has a fused gradient.
+    """Compute masked attention for training: PyTorch's own, which has a fused gradient.
 
     The operator's own gradient goes through the reference, which forms every score.
     """
@@ -83,8 +83,8 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         out = reference.masked_attention(
             query, key, value, mask_embedding.to(dtype), mask_features.to(dtype)
         )
-    found = torch.autograd.grad(out, leaves, gradient.to(dtype))
-    gradients = [g.to(t.dtype) for g, t in zip(found, inputs, strict=True)]
+    leaf_gradients = torch.autograd.grad(out, leaves, gradient.to(dtype))
+    gradients = [g.to(t.dtype) for g, t in zip(leaf_gradients, inputs, strict=True)]
     # The mask is a threshold: its factors get no gradient.
     return (*gradients, None, None)
 

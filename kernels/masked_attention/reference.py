@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def open_positions(mask_embedding: Tensor, mask_features: Tensor) -> Tensor:
-    """Which keys each query may see: ``[B, Q, C], [B, C, N] -> [B, Q, N]`` bool.
+    """Return which keys each query may see: ``[B, Q, C], [B, C, N] -> [B, Q, N]`` bool.
 
     A position is open where its mask logit is not negative (the original's
     ``sigmoid(x) >= 0.5``). A row with no open position is open everywhere.
@@ -21,7 +21,7 @@ def open_positions(mask_embedding: Tensor, mask_features: Tensor) -> Tensor:
 def masked_attention(
     query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor
 ) -> Tensor:
-    """``softmax(Q K^T / sqrt(d) + M) V`` with one mask for all heads.
+    """Compute ``softmax(Q K^T / sqrt(d) + M) V`` with one mask for all heads.
 
     Args:
         query: ``[B, heads, Q, d]``.

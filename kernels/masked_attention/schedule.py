@@ -1,4 +1,4 @@
-"""Which masked-attention kernels run, with which tiles, over what: no Triton, no PyTorch.
+"""Schedules of masked attention: kernels, tiles and launches; no Triton, no PyTorch.
 
 The launches are described once (:func:`calls`) and made by PyTorch on tensors
 (:mod:`xdecoder_rt.kernels.masked_attention.launch`) or by pycuda on addresses
@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xdecoder_rt.kernels.spec import Call, Constant, Count, Grid
+from xdecoder_rt.kernels.spec import BlockCount, Call, Constant, Grid
 
 MODULE = "xdecoder_rt.kernels.masked_attention.triton"
-FUSED_MODULE = f"{MODULE}_fused"
 # Rows of bits are padded to whole words of a wide tile, so that tiles need no mask of their own.
 BITS_ALIGNMENT = 128
 CHUNK = 4
@@ -50,12 +49,12 @@ class Problem:
 
     @property
     def words(self) -> int:
-        """Words of 32 bits in a row of bits."""
+        """Return the number of 32-bit words in a row of bits."""
         return -(-self.keys // BITS_ALIGNMENT) * (BITS_ALIGNMENT // 32)
 
     @property
     def rows(self) -> int:
-        """Rows of the output."""
+        """Return the number of rows of the output."""
         return self.batch * self.heads * self.queries
 
 
@@ -82,16 +81,13 @@ class Schedule:
 
     Attributes:
         tiles: the shape of an attention program.
-        bits: the shape of a program of the mask product, in the design of two kernels.
+        bits: the shape of a program of the mask product.
         splits: parts that the keys are divided into.
-        heads_together: heads that share mask logits in one program; 0 for the design of two
-            kernels, which shares them among all.
     """
 
     tiles: Tiles
     bits: Tiles
     splits: int = 1
-    heads_together: int = 0
 
 
 WIDE, NARROW = Tiles(query=32, key=64, stages=3), Tiles(query=16, key=64)
@@ -104,8 +100,8 @@ REGISTERS = 255
 
 
 @dataclass(frozen=True)
-class Device:
-    """What of a GPU decides a schedule.
+class DeviceTraits:
+    """Traits of a GPU that decide a schedule.
 
     Attributes:
         multiprocessors: how many it has.
@@ -117,12 +113,12 @@ class Device:
 
 
 def has_tensor_cores(element: str, capability: tuple[int, int]) -> bool:
-    """Whether Triton forms products of an element type on tensor cores; fp32 is kept exact."""
+    """Return whether Triton forms products of a type on tensor cores; fp32 is kept exact."""
     return element != "fp32" and capability >= (8, 0)
 
 
-def choose(problem: Problem, device: Device) -> Schedule:
-    """The schedule for a device.
+def choose(problem: Problem, device: DeviceTraits) -> Schedule:
+    """Return the schedule for a device.
 
     Small blocks skip more tiles and fill a chip sooner, large ones read keys and values less often;
     the choice was measured on an H200 (docs/kernels.md).
@@ -137,23 +133,21 @@ def choose(problem: Problem, device: Device) -> Schedule:
 
 
 def splits(problem: Problem, tiles: Tiles, multiprocessors: int) -> int:
-    """Parts of the keys that give every multiprocessor enough programs, a power of two."""
+    """Return the parts of the keys, a power of two, that keep every multiprocessor busy."""
     programs = problem.batch * problem.heads * -(-problem.queries // tiles.query)
-    wanted = -(-ENOUGH_PROGRAMS * multiprocessors // programs)
+    enough = -(-ENOUGH_PROGRAMS * multiprocessors // programs)
     most = max(1, -(-problem.keys // tiles.key) // LEAST_SPLIT)
-    return 1 << (min(wanted, most).bit_length() - 1)
+    return 1 << (min(enough, most).bit_length() - 1)
 
 
 def workspace(problem: Problem, schedule: Schedule) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shapes and types (``int32``, ``float32``) of what the launches need besides the output."""
-    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
-    if not schedule.heads_together:
-        shapes["bits"] = ((problem.batch, problem.queries, problem.words), "int32")
+    """Return shapes and types (``int32``, ``float32``) of the launches' own memory."""
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+        "bits": ((problem.batch, problem.queries, problem.words), "int32")
+    }
     if schedule.splits > 1:
         shapes["parts"] = ((schedule.splits, problem.rows, problem.width), "float32")
         shapes["tops"] = shapes["totals"] = ((schedule.splits, problem.rows), "float32")
-        if schedule.heads_together:
-            shapes["opened"] = ((schedule.splits, problem.rows), "int32")
     return shapes
 
 
@@ -171,24 +165,24 @@ class Operand:
 
 
 def precision(element: str) -> str:
-    """How products are formed: exactly in fp32, on tensor cores otherwise."""
+    """Return how products are formed: exactly in fp32, on tensor cores otherwise."""
     return "ieee" if element == "fp32" else "tf32"
 
 
 def power_of_two(size: int, least: int = 16) -> int:
-    """The smallest power of two that holds a size."""
+    """Return the smallest power of two that holds a size."""
     return max(least, 1 << (size - 1).bit_length())
 
 
 def channel_tile(channels: int, tiles: Tiles) -> int:
-    """Channels of a step of the mask product."""
+    """Return the number of channels of a step of the mask product."""
     return min(64 if tiles == BITS else 32, power_of_two(channels))
 
 
 def calls(
     problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
 ) -> list[Call]:
-    """The launches of masked attention, in order.
+    """Return the launches of masked attention, in order.
 
     Args:
         problem: the sizes.
@@ -199,44 +193,38 @@ def calls(
             ``[B, Q, N]``; and the names of :func:`workspace`.
         out: ``[B, heads, Q, width]``, contiguous.
     """
-    splits_keys = schedule.splits > 1
-    made: list[Call] = []
-    if schedule.heads_together:
-        made.append(_fused(problem, schedule, operands, out))
-    else:
-        made.append(bits_call(problem, schedule, operands))
-        made.append(attend_call(problem, schedule, operands, out))
-    if splits_keys:
-        made.append(_combine(problem, schedule, operands, out))
-    return made
+    launches = [
+        bits_call(problem, schedule, operands),
+        attend_call(problem, schedule, operands, out),
+    ]
+    if schedule.splits > 1:
+        launches.append(_combine(problem, schedule, operands, out))
+    return launches
 
 
 def bits_grid(tiles: Tiles) -> Grid:
-    """The grid of ``open_bits`` and ``pack``."""
-    return Grid(
-        ((Count("padded_keys", tiles.key),), (Count("queries", tiles.query),), (Count("batch"),))
-    )
-
-
-def attend_grid(tiles: Tiles) -> Grid:
-    """The grid of ``attend``."""
-    return Grid(
-        ((Count("queries", tiles.query),), (Count("batch"), Count("heads")), (Count("splits"),))
-    )
-
-
-def fused_grid(tiles: Tiles, heads_together: int) -> Grid:
-    """The grid of ``fused``."""
+    """Return the grid of ``open_bits`` and ``pack``."""
     return Grid(
         (
-            (Count("queries", tiles.query),),
-            (Count("batch"), Count("heads", heads_together)),
-            (Count("splits"),),
+            (BlockCount("padded_keys", tiles.key),),
+            (BlockCount("queries", tiles.query),),
+            (BlockCount("batch"),),
         )
     )
 
 
-COMBINE_GRID = Grid(((Count("rows", COMBINE_ROWS),), (), ()))
+def attend_grid(tiles: Tiles) -> Grid:
+    """Return the grid of ``attend``."""
+    return Grid(
+        (
+            (BlockCount("queries", tiles.query),),
+            (BlockCount("batch"), BlockCount("heads")),
+            (BlockCount("splits"),),
+        )
+    )
+
+
+COMBINE_GRID = Grid(((BlockCount("rows", COMBINE_ROWS),), (), ()))
 
 
 def _sizes(problem: Problem, schedule: Schedule | None = None) -> dict[str, int]:
@@ -251,21 +239,28 @@ def _sizes(problem: Problem, schedule: Schedule | None = None) -> dict[str, int]
 
 
 def bits_call(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand]) -> Call:
-    """The launch that makes the bits, of :func:`calls`."""
+    """Return the launch that makes the bits, of :func:`calls`."""
     values: dict[str, Any] = {
         "bits": operands["bits"].data,
         "queries": problem.queries,
         "keys": problem.keys,
         "words": problem.words,
     }
-    given = next((name for name in ("logits", "boolean") if name in operands), None)
-    if given:
-        mask = operands[given]
+    mask_name = next((name for name in ("logits", "boolean") if name in operands), None)
+    if mask_name:
+        mask = operands[mask_name]
         values |= {"mask": mask.data, **_strides("m", "bqn", mask)}
-        values |= pack_constants(given == "logits")
-        element = problem.element if given == "logits" else "u8"
+        values |= pack_constants(mask_name == "logits")
+        element = problem.element if mask_name == "logits" else "u8"
         return Call(MODULE, "pack", element, values, _sizes(problem), bits_grid(PACK))
-    values |= _mask_factors(problem, operands)
+    embedding, features = operands["mask_embedding"], operands["mask_features"]
+    values |= {
+        "mask_embedding": embedding.data,
+        "mask_features": features.data,
+        "channels": problem.channels,
+        **_strides("e", "bqc", embedding),
+        **_strides("f", "bcn", features),
+    }
     values |= bits_constants(problem.element, problem.channels, schedule.bits)
     return Call(
         MODULE,
@@ -280,12 +275,12 @@ def bits_call(problem: Problem, schedule: Schedule, operands: Mapping[str, Opera
 
 
 def pack_constants(logits: bool) -> dict[str, Constant]:
-    """Constants of ``pack``."""
+    """Return the constants of ``pack``."""
     return {"QUERY_TILE": PACK.query, "KEY_TILE": PACK.key, "LOGITS": logits}
 
 
 def bits_constants(element: str, channels: int, tiles: Tiles) -> dict[str, Constant]:
-    """Constants of ``open_bits``."""
+    """Return the constants of ``open_bits``."""
     return {
         "QUERY_TILE": tiles.query,
         "KEY_TILE": tiles.key,
@@ -295,7 +290,7 @@ def bits_constants(element: str, channels: int, tiles: Tiles) -> dict[str, Const
 
 
 def attend_constants(element: str, width: int, tiles: Tiles, split: bool) -> dict[str, Constant]:
-    """Constants of ``attend``; without a split, the parts' tensors are constants: none."""
+    """Return the constants of ``attend``; without a split the parts' tensors are None."""
     constants: dict[str, Constant] = {
         "WIDTH": width,
         "WIDTH_TILE": power_of_two(width),
@@ -308,15 +303,9 @@ def attend_constants(element: str, width: int, tiles: Tiles, split: bool) -> dic
     return constants if split else {"tops": None, "totals": None, **constants}
 
 
-def combine_constants(width: int, flagged: bool) -> dict[str, Constant]:
-    """Constants of ``combine``."""
-    constants: dict[str, Constant] = {
-        "WIDTH": width,
-        "WIDTH_TILE": power_of_two(width),
-        "ROW_TILE": COMBINE_ROWS,
-        "FLAGGED": flagged,
-    }
-    return constants if flagged else {"opened": None, **constants}
+def combine_constants(width: int) -> dict[str, Constant]:
+    """Return the constants of ``combine``."""
+    return {"WIDTH": width, "WIDTH_TILE": power_of_two(width), "ROW_TILE": COMBINE_ROWS}
 
 
 def _strides(letter: str, axes: str, operand: Operand) -> dict[str, int]:
@@ -325,21 +314,10 @@ def _strides(letter: str, axes: str, operand: Operand) -> dict[str, int]:
     }
 
 
-def _mask_factors(problem: Problem, operands: Mapping[str, Operand]) -> dict[str, Any]:
-    embedding, features = operands["mask_embedding"], operands["mask_features"]
-    return {
-        "mask_embedding": embedding.data,
-        "mask_features": features.data,
-        "channels": problem.channels,
-        **_strides("e", "bqc", embedding),
-        **_strides("f", "bcn", features),
-    }
-
-
-def _attention(
+def attend_call(
     problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
-) -> dict[str, Any]:
-    """What ``attend`` and ``fused`` have in common."""
+) -> Call:
+    """Return the launch that attends under the bits, of :func:`calls`."""
     split = schedule.splits > 1
     tiles = -(-problem.keys // schedule.tiles.key)
     query, key, value = (operands[name] for name in ("query", "key", "value"))
@@ -347,6 +325,8 @@ def _attention(
         "query": query.data,
         "key": key.data,
         "value": value.data,
+        "bits": operands["bits"].data,
+        "words": problem.words,
         "out": operands["parts"].data if split else out,
         "tops": operands["tops"].data if split else None,
         "totals": operands["totals"].data if split else None,
@@ -360,49 +340,14 @@ def _attention(
     values |= _strides("q", "bhq", Operand(None, query.strides[:3]))
     values |= _strides("k", "bhnd", key)
     values |= _strides("v", "bhn", Operand(None, value.strides[:3]))
-    return values
-
-
-def attend_call(
-    problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
-) -> Call:
-    """The launch that attends under the bits, of :func:`calls`."""
-    values = _attention(problem, schedule, operands, out)
-    values |= {"bits": operands["bits"].data, "words": problem.words}
-    values |= attend_constants(problem.element, problem.width, schedule.tiles, schedule.splits > 1)
+    values |= attend_constants(problem.element, problem.width, schedule.tiles, split)
     return Call(
         MODULE,
         "attend",
         problem.element,
-        values | {"SPLIT": schedule.splits > 1},
-        _sizes(problem, schedule),
-        attend_grid(schedule.tiles),
-        schedule.tiles.warps,
-        schedule.tiles.stages,
-    )
-
-
-def _fused(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any) -> Call:
-    split = schedule.splits > 1
-    values = _attention(problem, schedule, operands, out)
-    values |= _mask_factors(problem, operands)
-    constants = attend_constants(problem.element, problem.width, schedule.tiles, split)
-    del constants["CHUNK"]
-    values |= constants
-    values |= {
-        "opened": operands["opened"].data if split else None,
-        "CHANNEL_TILE": channel_tile(problem.channels, schedule.bits),
-        "HEADS": schedule.heads_together,
-    }
-    if split:
-        values |= {"tops": operands["tops"].data, "totals": operands["totals"].data}
-    return Call(
-        FUSED_MODULE,
-        "fused",
-        problem.element,
         values,
         _sizes(problem, schedule),
-        fused_grid(schedule.tiles, schedule.heads_together),
+        attend_grid(schedule.tiles),
         schedule.tiles.warps,
         schedule.tiles.stages,
     )
@@ -411,13 +356,11 @@ def _fused(problem: Problem, schedule: Schedule, operands: Mapping[str, Operand]
 def _combine(
     problem: Problem, schedule: Schedule, operands: Mapping[str, Operand], out: Any
 ) -> Call:
-    flagged = schedule.heads_together > 0
-    values: dict[str, Any] = combine_constants(problem.width, flagged)
+    values: dict[str, Any] = combine_constants(problem.width)
     values |= {
         "parts": operands["parts"].data,
         "tops": operands["tops"].data,
         "totals": operands["totals"].data,
-        "opened": operands["opened"].data if flagged else None,
         "out": out,
         "rows": problem.rows,
         "splits": schedule.splits,

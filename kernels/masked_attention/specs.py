@@ -18,35 +18,24 @@ WIDE_CHANNELS = 64
 
 _POINTERS = frozenset(
     ("query", "key", "value", "mask_embedding", "mask_features", "mask", "bits")
-    + ("parts", "tops", "totals", "opened", "out")
+    + ("parts", "tops", "totals", "out")
 )
 _FP32 = frozenset(("tops", "totals", "parts"))
-_INT32 = frozenset(("bits", "opened"))
 
 
 def specs(capability: tuple[int, int]) -> list[KernelSpec]:
-    """Every form that plans use on GPUs of a compute capability."""
+    """Return every form that plans use on GPUs of a compute capability."""
     forms = [_pack("u8", False)]
     for element in ELEMENTS:
         tensor_cores = plan.has_tensor_cores(element, capability)
         tiles = plan.WIDE if tensor_cores else plan.NARROW_PLAIN
-        forms += [_pack(element, True), _combine(element, False)]
+        forms += [_pack(element, True), _combine(element)]
         for aligned in (True, False):
             forms.append(
                 _open_bits(element, aligned, plan.BITS if tensor_cores else plan.BITS_PLAIN)
             )
             forms += [_attend(element, split, aligned, tiles) for split in (False, True)]
     return forms
-
-
-def compared(capability: tuple[int, int]) -> list[KernelSpec]:
-    """Forms that no plan uses: the design of one kernel, and narrower blocks of queries."""
-    if not plan.has_tensor_cores("fp16", capability):
-        return []
-    return [
-        _attend("fp16", False, True, plan.NARROW),
-        *(_fused("fp16", heads) for heads in (1, 4)),
-    ]
 
 
 _BITS_SIZES = ("queries", "keys", "channels", "words")
@@ -106,38 +95,14 @@ def _attend(element: str, split: bool, aligned: bool, tiles: plan.Tiles) -> Kern
     )
 
 
-def _combine(element: str, flagged: bool) -> KernelSpec:
+def _combine(element: str) -> KernelSpec:
     return _spec(
         "combine",
         element,
         ("parts", "tops", "totals", "out", "rows", "splits"),
-        plan.combine_constants(WIDTH, flagged),
+        plan.combine_constants(WIDTH),
         plan.COMBINE_GRID,
         plan.Tiles(),
-    )
-
-
-def _fused(element: str, heads: int) -> KernelSpec:
-    tiles = plan.NARROW
-    constants = plan.attend_constants(element, WIDTH, tiles, False)
-    del constants["CHUNK"]
-    return _spec(
-        "fused",
-        element,
-        (
-            *("query", "key", "value", "mask_embedding", "mask_features", "out"),
-            *(*_ATTENTION_SIZES, "channels", "split_tiles", "scale"),
-            *(*_ATTENTION_STRIDES, *_BITS_STRIDES),
-        ),
-        {
-            **constants,
-            **{"stride_kn": 1, "stride_ec": 1, "stride_fn": 1, "opened": None},
-            **{"CHANNEL_TILE": plan.channel_tile(WIDE_CHANNELS, plan.BITS), "HEADS": heads},
-        },
-        plan.fused_grid(tiles, heads),
-        tiles,
-        aligned=("keys", *_ATTENTION_STRIDES, "stride_fb", "stride_fc"),
-        suffix=f"_h{heads}",
     )
 
 
@@ -157,7 +122,7 @@ def _spec(
     types = {name: _type(name, element, name in fp32) for name in arguments}
     return KernelSpec(
         name=f"{function}_{element}{suffix}",
-        module=plan.FUSED_MODULE if function == "fused" else plan.MODULE,
+        module=plan.MODULE,
         function=function,
         element=element,
         arguments=types,
@@ -176,6 +141,6 @@ def _shape(tiles: plan.Tiles) -> str:
 
 def _type(name: str, element: str, fp32: bool) -> str:
     if name in _POINTERS:
-        kind = "fp32" if fp32 or name in _FP32 else "i32" if name in _INT32 else element
+        kind = "fp32" if fp32 or name in _FP32 else "i32" if name == "bits" else element
         return f"*{kind}"
     return "fp32" if name == "scale" else "i32"

@@ -2,8 +2,7 @@
 
 Two kernels: :func:`open_bits` multiplies mask embeddings with level mask features and keeps the
 signs, a bit a position, for all heads; :func:`attend` reads the bits, walks over the key tiles
-that some query of its block may see and over no others. One kernel that does both is in
-:mod:`xdecoder_rt.kernels.masked_attention.triton_fused`; ``benchmarks/gpu.sh`` compares them.
+that some query of its block may see and over no others.
 
 The keys are split over programs where the queries alone cannot fill the chip; :func:`combine` joins
 the parts. Scores, sums and outputs are accumulated in fp32 whatever the inputs are.
@@ -42,7 +41,7 @@ def mask_logits(
     CHANNEL_TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Mask logits of a tile, fp32 ``[QUERY_TILE, KEY_TILE]``."""
+    """Return the mask logits of a tile, fp32 ``[QUERY_TILE, KEY_TILE]``."""
     channel = tl.arange(0, CHANNEL_TILE)
     logits = tl.zeros((QUERY_TILE, KEY_TILE), dtype=tl.float32)
     for start in range(0, channels, CHANNEL_TILE):
@@ -81,7 +80,7 @@ def open_bits(
     CHANNEL_TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Where the product of mask embeddings and mask features is not negative, a bit a position.
+    """Pack a bit a position: where mask embeddings by mask features are not negative.
 
     Bit ``n % 32`` of ``bits[b, q, n // 32]`` says that query q may see key n; bits past the last
     key are clear. Grid: key tiles of the padded words, query tiles, batch.
@@ -129,7 +128,7 @@ def pack(
     KEY_TILE: tl.constexpr,
     LOGITS: tl.constexpr,
 ):
-    """The bits of :func:`open_bits` from a mask that exists: logits, or bytes where 0 forbids.
+    """Pack the bits of :func:`open_bits` from a mask that exists: logits, or bytes (0 forbids).
 
     Grid: key tiles of the padded words, query tiles, batch.
     """
@@ -137,15 +136,15 @@ def pack(
     row = tl.program_id(1) * QUERY_TILE + tl.arange(0, QUERY_TILE)
     column = tl.program_id(0) * KEY_TILE + tl.arange(0, KEY_TILE)
     inside = (row < queries)[:, None] & (column < keys)[None, :]
-    given = tl.load(
+    entries = tl.load(
         mask + batch * stride_mb + row[:, None] * stride_mq + column[None, :] * stride_mn,
         mask=inside,
         other=0,
     )
     if LOGITS:
-        visible = inside & (given >= 0)
+        visible = inside & (entries >= 0)
     else:
-        visible = inside & (given != 0)
+        visible = inside & (entries != 0)
     word = tl.program_id(0) * (KEY_TILE // 32) + tl.arange(0, KEY_TILE // 32)
     tl.store(
         bits + (batch * queries + row[:, None]) * words + word[None, :],
@@ -156,7 +155,7 @@ def pack(
 
 @triton.jit
 def weighed(scores, top):
-    """Weights of a tile against the new row maxima, and what older sums shrink by."""
+    """Return weights of a tile against the new row maxima, and what older sums shrink by."""
     highest = tl.maximum(top, tl.max(scores, axis=-1))
     # A row that has seen nothing yet has a maximum of -inf; the difference must not be NaN.
     base = tl.where(highest == float("-inf"), 0.0, highest)
@@ -197,7 +196,7 @@ def attend(
     SPLIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Attention of a block of queries of one head over the key tiles that its bits open.
+    """Attend from a block of queries of one head over the key tiles that its bits open.
 
     ``scale`` is log2(e) / sqrt(width): the softmax is in powers of two. With ``SPLIT`` the program
     handles ``split_tiles`` key tiles, and ``out`` gets fp32 sums ``[splits, B, heads, Q, width]``
@@ -214,17 +213,17 @@ def attend(
     row_bits = bits + (batch * queries + row) * words
 
     chunk_word = tl.arange(0, CHUNK * WORDS)
-    found = tl.zeros((QUERY_TILE,), dtype=tl.int32)
+    opened = tl.zeros((QUERY_TILE,), dtype=tl.int32)
     for start in range(0, words, CHUNK * WORDS):
         word = start + chunk_word
-        some = tl.load(
+        chunk_bits = tl.load(
             row_bits[:, None] + word[None, :],
             mask=is_row[:, None] & (word < words)[None, :],
             other=0,
         )
-        found = tl.maximum(found, tl.max((some != 0).to(tl.int32), axis=1))
+        opened = tl.maximum(opened, tl.max((chunk_bits != 0).to(tl.int32), axis=1))
     # The row rule: with no open position, every position is open.
-    empty = is_row & (found == 0)
+    empty = is_row & (opened == 0)
 
     query += batch * stride_qb + (head % heads) * stride_qh
     key += batch * stride_kb + (head % heads) * stride_kh
@@ -240,12 +239,12 @@ def attend(
     chunk_tile = tl.arange(0, CHUNK)
     for chunk in range(first, last, CHUNK):
         word = chunk * WORDS + chunk_word
-        some = tl.load(
+        chunk_bits = tl.load(
             row_bits[:, None] + word[None, :],
             mask=is_row[:, None] & (word < tl.minimum(last * WORDS, words))[None, :],
             other=0,
         )
-        used = tl.max(((some != 0) | empty[:, None]).to(tl.int32), axis=0)
+        used = tl.max(((chunk_bits != 0) | empty[:, None]).to(tl.int32), axis=0)
         used = tl.max(tl.reshape(used, (CHUNK, WORDS)), axis=1)
         used = tl.where(chunk + chunk_tile < last, used, 0)
         # A loop over the used tiles, rather than a branch in a loop over all, so that the
@@ -262,12 +261,12 @@ def attend(
                 other=0.0,
             )
             scores = tl.dot(q, k, input_precision=PRECISION) * scale
-            seen = tl.zeros((QUERY_TILE, KEY_TILE), dtype=tl.int32)
+            key_word = tl.zeros((QUERY_TILE, KEY_TILE), dtype=tl.int32)
             for i in tl.static_range(WORDS):
-                own = tl.load(row_bits + tile * WORDS + i, mask=is_row, other=0)
-                own = tl.where(empty, -1, own)
-                seen = tl.where((column // 32 == i)[None, :], own[:, None], seen)
-            visible = ((seen >> (column % 32)[None, :]) & 1) != 0
+                word_bits = tl.load(row_bits + tile * WORDS + i, mask=is_row, other=0)
+                word_bits = tl.where(empty, -1, word_bits)
+                key_word = tl.where((column // 32 == i)[None, :], word_bits[:, None], key_word)
+            visible = ((key_word >> (column % 32)[None, :]) & 1) != 0
             scores = tl.where(visible & is_key[None, :], scores, float("-inf"))
             top, weights, shrink = weighed(scores, top)
             total = total * shrink + tl.sum(weights, axis=1)
@@ -300,21 +299,14 @@ def combine(
     parts,
     tops,
     totals,
-    opened,
     out,
     rows,
     splits,
     WIDTH: tl.constexpr,
     WIDTH_TILE: tl.constexpr,
     ROW_TILE: tl.constexpr,
-    FLAGGED: tl.constexpr,
 ):
-    """Join the parts of split keys.
-
-    With ``FLAGGED``, ``opened`` says which parts of a row saw an open key; where any did, the
-    others, which gathered everything, do not count. ``rows`` is batch x heads x queries.
-    Grid: row tiles.
-    """
+    """Join the parts of split keys; ``rows`` is batch x heads x queries. Grid: row tiles."""
     row = tl.program_id(0).to(tl.int64) * ROW_TILE + tl.arange(0, ROW_TILE)
     is_row = row < rows
     lane = tl.arange(0, WIDTH_TILE)
@@ -322,17 +314,9 @@ def combine(
     top = tl.full((ROW_TILE,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((ROW_TILE,), dtype=tl.float32)
     gathered = tl.zeros((ROW_TILE, WIDTH_TILE), dtype=tl.float32)
-    wanted = tl.zeros((ROW_TILE,), dtype=tl.int32)
-    if FLAGGED:
-        for split in range(splits):
-            flag = tl.load(opened + split * rows + row, mask=is_row, other=0)
-            wanted = tl.maximum(wanted, flag)
     for split in range(splits):
         place = split * rows + row
         part_top = tl.load(tops + place, mask=is_row, other=float("-inf"))
-        if FLAGGED:
-            flag = tl.load(opened + place, mask=is_row, other=0)
-            part_top = tl.where(flag == wanted, part_top, float("-inf"))
         part_total = tl.load(totals + place, mask=is_row, other=0.0)
         part = tl.load(parts + place[:, None] * WIDTH + lane[None, :], mask=inside, other=0.0)
         highest = tl.maximum(top, part_top)

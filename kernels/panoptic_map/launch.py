@@ -10,12 +10,12 @@ from torch import Tensor
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.launch import ELEMENT_OF, launch
 from xdecoder_rt.kernels.panoptic_map import schedule
-from xdecoder_rt.masks.panoptic_rule import PanopticSegment, panoptic_segments
+from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.resample import Axis, mask_axis
 
 
 def owners(mask_logits: Tensor, rows: Axis, columns: Axis, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`~xdecoder_rt.kernels.panoptic_map.reference.owners` by the kernel.
+    """Compute :func:`reference.owners` by the kernel.
 
     Args:
         mask_logits: ``[K, h, w]``.
@@ -64,8 +64,8 @@ def panoptic(
     letterbox: Letterbox,
     is_thing: npt.NDArray[np.bool_],
     overlap_threshold: float,
-) -> tuple[Tensor, tuple[PanopticSegment, ...]]:
-    """Map and segments of :func:`xdecoder_rt.masks.postprocess.panoptic`, the map on the device.
+) -> tuple[Tensor, tuple[MapSegment, ...]]:
+    """Compute :func:`xdecoder_rt.masks.postprocess.panoptic`, the map on the device.
 
     Only the counts, three integers a mask, come to the host between the two kernels.
 

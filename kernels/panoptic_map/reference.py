@@ -9,7 +9,7 @@ from torch import Tensor
 def owners(
     mask_logits: Tensor, rows: Tensor, columns: Tensor, scores: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The rule of :func:`xdecoder_rt.masks.postprocess.panoptic` up to the choice of segments.
+    """Apply :func:`xdecoder_rt.masks.postprocess.panoptic` up to the choice of segments.
 
     Args:
         mask_logits: ``[K, h, w]``.
@@ -26,7 +26,7 @@ def owners(
     owner = (scores[:, None, None] * logits.sigmoid()).argmax(dim=0)
     masks = logits >= 0
     owned = owner == torch.arange(len(scores), device=owner.device)[:, None, None]
-    kept = owned & masks
-    winners = torch.where(kept.any(dim=0), owner + 1, 0)
-    counts = torch.stack([count.sum(dim=(1, 2)) for count in (owned, masks, kept)])
+    owned_inside = owned & masks
+    winners = torch.where(owned_inside.any(dim=0), owner + 1, 0)
+    counts = torch.stack([count.sum(dim=(1, 2)) for count in (owned, masks, owned_inside)])
     return winners.to(torch.int32), counts.to(torch.int32)

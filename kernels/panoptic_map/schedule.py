@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xdecoder_rt.kernels.spec import Call, Constant, Count, Grid
+from xdecoder_rt.kernels.spec import BlockCount, Call, Constant, Grid
 
 MODULE = "xdecoder_rt.kernels.panoptic_map.triton"
 # At the usual enlargement of four a tile reads one chunk.
@@ -14,10 +14,10 @@ OWN_CONSTANTS: dict[str, Constant] = {
     "ROW_CHUNK": 16,
     "COLUMN_CHUNK": 32,
 }
-OWN_GRID = Grid(((Count("out_width", 64),), (Count("out_height", 16),), ()))
+OWN_GRID = Grid(((BlockCount("out_width", 64),), (BlockCount("out_height", 16),), ()))
 OWN_WARPS = 8
 BLOCK = 1024
-RELABEL_GRID = Grid(((Count("pixels", BLOCK),), (), ()))
+RELABEL_GRID = Grid(((BlockCount("pixels", BLOCK),), (), ()))
 
 
 def own(
@@ -29,7 +29,7 @@ def own(
     counts: Any,
     sizes: dict[str, int],
 ) -> Call:
-    """Owners of pixels.
+    """Return the launch that finds the owners of pixels.
 
     Args:
         element: type of the mask logits.
@@ -54,7 +54,7 @@ def own(
 
 
 def relabel(winners: Any, ids: Any, pixels: int) -> Call:
-    """Ids in place of owners.
+    """Return the launch that puts ids in place of owners.
 
     Args:
         winners: int32, ``pixels`` of them, overwritten.

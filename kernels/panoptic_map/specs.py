@@ -9,7 +9,7 @@ _SIZES = ("masks", "height", "width", "row_taps", "column_taps", "out_height", "
 
 
 def specs() -> list[KernelSpec]:
-    """Every form that plans use."""
+    """Return every form that plans use."""
     return [*(_own(element) for element in ELEMENTS), _relabel()]
 
 

@@ -42,7 +42,7 @@ def own(
     ROW_CHUNK: tl.constexpr,
     COLUMN_CHUNK: tl.constexpr,
 ):
-    """Owners of a tile of pixels, and its part of the counts.
+    """Compute the owners of a tile of pixels, and its part of the counts.
 
     ``winners`` and ``counts`` are as in the reference; ``counts`` is added to. ``shifts`` is
     -log(score): the largest score x probability is the smallest shift + softplus(-logit).
@@ -92,9 +92,9 @@ def own(
     for mask in range(masks):
         owned = tl.where(inside & (owner == mask + 1), 1, 0)
         number = tl.sum(tl.sum(owned, axis=1), axis=0)
-        kept = tl.sum(tl.sum(owned * owner_inside, axis=1), axis=0)
+        owned_inside = tl.sum(tl.sum(owned * owner_inside, axis=1), axis=0)
         tl.atomic_add(counts + mask, number, mask=number > 0)
-        tl.atomic_add(counts + 2 * masks + mask, kept, mask=kept > 0)
+        tl.atomic_add(counts + 2 * masks + mask, owned_inside, mask=owned_inside > 0)
     winner = tl.where(owner_inside > 0, owner, 0)
     tl.store(winners + y[:, None] * out_width + x[None, :], winner, mask=inside)
 

@@ -1,4 +1,4 @@
-"""``benchmarks/ablation.py``: what an arm changes, and the tables."""
+"""``benchmarks/studies/ablation.py``: what an arm changes, and the tables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from PIL import Image
 
 pytest.importorskip("cv2", reason="the benchmark trains, which needs opencv-python-headless")
 pytest.importorskip("onnxscript", reason="the benchmark builds plans")
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "studies"))
 
 import ablation
 import ablation_arms as arms
 
-from xdecoder_rt.scenes.bank.store import INDEX, PICTURES, BankWriter
+from xdecoder_rt.scenes.bank.store import BANK_INDEX, PICTURES, BankWriter
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 
 
@@ -79,7 +79,7 @@ def test_every_arm_changes_something(name: str) -> None:
 def test_a_bank_with_less_in_it(
     data: Path, tmp_path: Path, change: Any, things: set[str], stuff: int, photographs: int
 ) -> None:
-    before = {name: (data / "bank" / name).read_bytes() for name in (INDEX, PICTURES)}
+    before = {name: (data / "bank" / name).read_bytes() for name in (BANK_INDEX, PICTURES)}
     (scenes,) = arms.bank_of(change)(data, tmp_path / "runs").values()
     left = scenes.bank  # type: ignore[attr-defined]
     assert set(left.by_name) == things

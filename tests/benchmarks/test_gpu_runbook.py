@@ -18,93 +18,74 @@ from hypothesis import strategies as st
 pytest.importorskip("torch", reason="the runbook's clock needs torch")
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from gpu import budget as budgets
-from gpu import layout
-from gpu.clock import Run, Timing, in_rounds
 from gpu.problems import DENSITIES, Shape, blobs
 from gpu.report import Report
-from gpu.sections import Result, ended, read_records
+from gpu.section import SHARES, Result, part_of, read_records, run_limited
+from gpu.tests import read_junit
+from gpu.timing import Run, Timing, prepare, sample_calls, tensors, time_in_turns
 
 ROOT = Path(__file__).parents[2]
-parts = st.dictionaries(st.sampled_from("abcdefg"), st.floats(0.01, 1), min_size=1)
-
-
-class Hands:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_shares_are_parts_of_a_whole() -> None:
-    assert sum(budgets.SHARES.values()) == pytest.approx(1)
+    assert sum(SHARES.values()) == pytest.approx(1)
 
 
-@given(shares=parts, used=st.lists(st.floats(0, 1), min_size=7, max_size=7))
+@given(
+    waiting=st.lists(st.sampled_from(list(SHARES)), min_size=1, unique=True),
+    used=st.lists(st.floats(0, 1), min_size=7, max_size=7),
+)
 def test_sections_never_get_more_than_is_left_and_the_last_gets_it_all(
-    shares: dict[str, float], used: list[float]
+    waiting: list[str], used: list[float]
 ) -> None:
-    hands = Hands()
-    budget = budgets.Budget(190, shares, reserve=3, now=hands)
-    total = 0.0
-    for section, part in zip(shares, used, strict=False):
-        before, seconds = budget.remaining(), budget.begin(section)
-        assert 0 < seconds <= before * (1 + 1e-9)
-        if section == list(shares)[-1]:
-            assert seconds == pytest.approx(before)
+    remaining, whole = 187.0, sum(SHARES[name] for name in waiting)
+    for place, part in zip(range(len(waiting)), used, strict=False):
+        seconds = part_of(remaining, waiting[place:])
+        assert 0 < seconds <= remaining * (1 + 1e-9)
+        if place == len(waiting) - 1:
+            assert seconds == pytest.approx(remaining)
         # At least its share of the whole, since the others leave theirs or take no more.
-        assert seconds >= 187 * shares[section] / sum(shares.values()) - 1e-6
+        assert seconds >= 187 * SHARES[waiting[place]] / whole - 1e-6
         # Sections are ended when their time is over.
-        hands.now += seconds * part
-        total += seconds * part
-    assert total <= 187 * (1 + 1e-9)
+        remaining -= seconds * part
 
 
 def test_no_time_is_left_after_the_end() -> None:
-    hands = Hands()
-    budget = budgets.Budget(60, {"a": 0.5, "b": 0.5}, now=hands)
-    hands.now += 61
-    assert (budget.remaining(), budget.begin("a")) == (0, 0)
-
-
-class Counted:
-    """A clock whose runs take what they say, in microseconds."""
-
-    def __init__(self) -> None:
-        self.order: list[str] = []
-
-    def prepare(self, function: Any, graph: bool = True) -> Run:
-        raise NotImplementedError
-
-    def sample(self, run: Run, count: int) -> list[float]:
-        name, taken = run.held  # type: ignore[misc]
-        self.order.append(name)
-        return [taken] * count
-
-
-def runs_of(**taken: float) -> dict[str, Run]:
-    return {
-        name: Run(lambda: None, lambda: None, "host", held=(name, us)) for name, us in taken.items()
-    }
+    assert part_of(0.0, list(SHARES)) == 0
 
 
 def test_runs_take_turns_and_each_turn_begins_with_another() -> None:
-    clock = Counted()
-    timings = in_rounds(runs_of(a=1, b=2), clock, rounds=3, samples=10)
-    # Each once to know how long it takes; then a turn that does not count, and three that do.
-    assert clock.order == list("ab" + "ab" + "ba" + "ab" + "ba")
+    order: list[str] = []
+
+    def sample(run: Run) -> list[float]:
+        name, taken = run.keep_alive  # type: ignore[misc]
+        order.append(name)
+        return [taken] * 10
+
+    runs = {
+        name: Run(lambda: None, lambda: None, "host", keep_alive=(name, us))
+        for name, us in (("a", 1.0), ("b", 2.0))
+    }
+    timings = time_in_turns(runs, rounds=3, sample=sample)
+    assert order == list("ab" + "ba" + "ab")
     assert {name: (t.median, t.calls) for name, t in timings.items()} == {
         "a": (1, 30),
         "b": (2, 30),
     }
 
 
-def test_a_slow_run_is_called_less_often_but_in_every_turn() -> None:
-    timings = in_rounds(runs_of(fast=1, slow=2e6), Counted(), rounds=3, samples=10, limit=1.0)
-    assert (timings["fast"].calls, timings["slow"].calls) == (30, 3)
+def test_without_a_gpu_a_function_is_called_once_to_prepare_it_and_once_a_sample() -> None:
+    called: list[int] = []
+
+    def function() -> list[int]:
+        called.append(len(called))
+        return called
+
+    run = prepare(function, "cpu")
+    assert (called, run.how) == ([0], "host")
+    (taken,) = sample_calls(run)
+    assert taken > 0 and called == [0, 1]
+    assert tensors(run.output()) == (0, 1)
 
 
 @given(taken=st.lists(st.floats(0, 1e6), min_size=1))
@@ -118,10 +99,38 @@ def test_what_takes_too_long_is_ended_with_what_it_started(tmp_path: Path) -> No
     alive = tmp_path / "alive"
     child = f"import time, pathlib; time.sleep(3); pathlib.Path({str(alive)!r}).touch()"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    assert ended([sys.executable, "-c", code], 0.5) is None
-    assert ended([sys.executable, "-c", "raise SystemExit(5)"], 30) == 5
+    assert run_limited([sys.executable, "-c", code], 0.5) is None
+    assert run_limited([sys.executable, "-c", "raise SystemExit(5)"], 30) == 5
     time.sleep(3)
     assert not alive.exists()
+
+
+def test_what_is_interrupted_may_say_what_it_knows(tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    code = (
+        "import time, pathlib\n"
+        "try: time.sleep(60)\n"
+        f"except KeyboardInterrupt: pathlib.Path({str(known)!r}).touch()"
+    )
+    assert run_limited([sys.executable, "-c", code], 1.0, grace=20) is None
+    assert known.exists()
+
+
+def test_outcomes_of_tests_are_those_that_pytest_writes(tmp_path: Path) -> None:
+    (tmp_path / "test_three.py").write_text(
+        "import pytest\n"
+        "def test_good(): pass\n"
+        "def test_bad(): raise ValueError('no')\n"
+        "def test_absent(): pytest.skip('needs more')\n"
+    )
+    report = tmp_path / "tests.xml"
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "--rootdir=."]
+    subprocess.run(command, cwd=tmp_path, capture_output=True)
+    assert read_junit(report) == [
+        ("test_three::test_good", "passed", ""),
+        ("test_three::test_bad", "failed", "ValueError: no"),
+        ("test_three::test_absent", "skipped", "needs more"),
+    ]
 
 
 def test_a_line_that_was_cut_off_is_no_record(tmp_path: Path) -> None:
@@ -207,12 +216,12 @@ def test_kernels_of_ours_that_fail_are_failures_and_others_are_not() -> None:
 
 
 def test_a_report_of_sections_that_found_nothing_says_why(tmp_path: Path) -> None:
-    results = [Result(name, "out of time", "it was ended") for name in budgets.SHARES]
+    results = [Result(name, "out of time", "it was ended") for name in SHARES]
     report_of(*results).write(tmp_path, "gpu")
     written = json.loads((tmp_path / "gpu.json").read_text())
     assert [section["status"] for section in written["sections"]] == ["out of time"] * len(results)
     text = (tmp_path / "gpu.md").read_text()
-    assert all(f"| {name} | out of time | 0 s | it was ended |" in text for name in budgets.SHARES)
+    assert all(f"| {name} | out of time | 0 s | it was ended |" in text for name in SHARES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu.json", "gpu.md"]
 
 
@@ -236,15 +245,6 @@ def test_every_other_section_has_its_table() -> None:
     assert "3 passed, 1 failed, 2 skipped" in text and "- failed: test_x: AssertionError" in text
 
 
-def test_the_tree_is_laid_out_as_the_wheel_has_it(tmp_path: Path) -> None:
-    layout.lay_out(ROOT, tmp_path)
-    for name in ("xdecoder_rt/kernels/aot.py", "xdecoder_rt/image.py", "gpu/__main__.py"):
-        assert (tmp_path / name).is_file()
-    assert not list(tmp_path.rglob("*.so")) and not list(tmp_path.rglob("__pycache__"))
-    with pytest.raises(ValueError, match="scikit-build"):
-        layout.packages("[project]\n")
-
-
 def command(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """The script, called in a folder."""
     script = ROOT / "benchmarks" / "gpu.sh"
@@ -262,6 +262,17 @@ def test_the_command_leaves_the_report_and_nothing_else(tmp_path: Path) -> None:
     statuses = {s["section"]: s["status"] for s in json.loads(written.read_text())["sections"]}
     assert statuses.pop("sanitizer") == "not there"
     assert set(statuses.values()) == {"left out"}
+
+
+@pytest.mark.slow
+def test_the_runbook_can_be_rehearsed_without_a_gpu(tmp_path: Path) -> None:
+    options = ("--device", "cpu", "--budget", "600", "--only", "device", "attention", "steps")
+    done = command(*options, "--output", "out", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (written,) = (tmp_path / "out").glob("*.md")
+    text = written.read_text()
+    assert "### tiny, fp16: 2 heads of 16" in text and "| two kernels |" in text
+    assert "| level_features, tiny | kernel |" in text
 
 
 def test_the_command_refuses_bad_arguments_and_machines_without_a_gpu(tmp_path: Path) -> None:

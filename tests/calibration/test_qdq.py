@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx", reason="quantization needs the extra export")
 import onnxruntime as ort  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from xdecoder_rt.calibration.profiles import PROFILES, quantizable  # noqa: E402
+from xdecoder_rt.calibration.profiles import QUANTIZATION_PROFILES, quantizable  # noqa: E402
 from xdecoder_rt.calibration.qdq import (  # noqa: E402
     halve_constants,
     quantize,
@@ -37,10 +37,10 @@ def graph(tiny_plan: Path) -> Callable[[str], Model]:
 
 
 def quantized(model: Model, profile: str, nodes: list[str] | None = None) -> Model:
-    chosen = quantizable(model, PROFILES[profile]) if nodes is None else nodes
+    chosen = quantizable(model, QUANTIZATION_PROFILES[profile]) if nodes is None else nodes
     entering = {node.input[0] for node in model.graph.node}
     ranges = dict.fromkeys(entering, (-3.0, 5.0))
-    return quantize(model, PROFILES[profile], chosen, ranges)
+    return quantize(model, QUANTIZATION_PROFILES[profile], chosen, ranges)
 
 
 def quantizers(model: Model) -> list[onnx.NodeProto]:
@@ -48,19 +48,19 @@ def quantizers(model: Model) -> list[onnx.NodeProto]:
 
 
 @pytest.mark.parametrize("member", GRAPHS)
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", QUANTIZATION_PROFILES)
 def test_the_rules_of_the_profile_hold(
     graph: Callable[[str], Model], member: str, profile: str
 ) -> None:
     model = quantized(graph(member), profile)
-    assert violations(model, PROFILES[profile]) == []
+    assert violations(model, QUANTIZATION_PROFILES[profile]) == []
     assert quantizers(model)
     if profile == "tensorrt":
-        assert violations(to_typed(model, "fp16"), PROFILES[profile]) == []
+        assert violations(to_typed(model, "fp16"), QUANTIZATION_PROFILES[profile]) == []
 
 
 @pytest.mark.parametrize("member", GRAPHS)
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", QUANTIZATION_PROFILES)
 def test_weights_are_int8_with_a_scale_for_each_channel(
     graph: Callable[[str], Model], member: str, profile: str
 ) -> None:
@@ -93,11 +93,11 @@ def test_depthwise_convolutions_are_the_cpus_alone_and_those_that_resample_nobod
     learnt = {name for name, is_learnt in depthwise.items() if is_learnt}
     # Of three levels, once along each axis.
     assert learnt and len(depthwise) - len(learnt) == 6
-    assert depthwise.keys() & set(quantizable(model, PROFILES["cpu"])) == learnt
-    assert not depthwise.keys() & set(quantizable(model, PROFILES["tensorrt"]))
+    assert depthwise.keys() & set(quantizable(model, QUANTIZATION_PROFILES["cpu"])) == learnt
+    assert not depthwise.keys() & set(quantizable(model, QUANTIZATION_PROFILES["tensorrt"]))
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", QUANTIZATION_PROFILES)
 def test_attention_and_mask_products_are_left_alone(
     graph: Callable[[str], Model], profile: str
 ) -> None:
@@ -105,7 +105,7 @@ def test_attention_and_mask_products_are_left_alone(
         model = graph(member)
         stored = {value.name for value in model.graph.initializer}
         for node in model.graph.node:
-            if node.name in quantizable(model, PROFILES[profile]):
+            if node.name in quantizable(model, QUANTIZATION_PROFILES[profile]):
                 assert node.op_type in ("Conv", "Gemm", "MatMul")
                 assert node.input[1] in stored and node.input[0] not in stored
 
@@ -116,7 +116,7 @@ def test_exactly_what_is_chosen_is_quantized(
     graph: Callable[[str], Model], data: st.DataObject
 ) -> None:
     model = graph("decode_64x64.onnx")
-    names = quantizable(model, PROFILES["cpu"])
+    names = quantizable(model, QUANTIZATION_PROFILES["cpu"])
     chosen = data.draw(st.lists(st.sampled_from(names), unique=True))
     result = quantized(model, "cpu", chosen)
     made_by = {name: node for node in result.graph.node for name in node.output}
@@ -128,7 +128,7 @@ def test_exactly_what_is_chosen_is_quantized(
         and source.op_type == "DequantizeLinear"
     }
     assert found == set(chosen)
-    assert violations(result, PROFILES["cpu"]) == []
+    assert violations(result, QUANTIZATION_PROFILES["cpu"]) == []
     assert [value.name for value in result.graph.output] == [
         value.name for value in model.graph.output
     ]
@@ -136,9 +136,13 @@ def test_exactly_what_is_chosen_is_quantized(
 
 def test_broken_rules_are_seen(graph: Callable[[str], Model]) -> None:
     asymmetric = quantized(graph("text.onnx"), "cpu")
-    assert any("zero point" in one for one in violations(asymmetric, PROFILES["tensorrt"]))
+    assert any(
+        "zero point" in one for one in violations(asymmetric, QUANTIZATION_PROFILES["tensorrt"])
+    )
     depthwise = quantized(graph("vision_64x64.onnx"), "cpu")
-    assert any("depthwise" in one for one in violations(depthwise, PROFILES["tensorrt"]))
+    assert any(
+        "depthwise" in one for one in violations(depthwise, QUANTIZATION_PROFILES["tensorrt"])
+    )
 
 
 def run(model: Model, feeds: dict[str, np.ndarray]) -> np.ndarray:

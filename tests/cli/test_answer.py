@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from command_line import HEIGHT, WIDTH, Run, document_of, the_error
 from PIL import Image
 
 from xdecoder_rt import Engine
-from xdecoder_rt.cli import main
-
-HEIGHT, WIDTH = 50, 70
-
-Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "cli_cache"
-    monkeypatch.setenv("XDECODER_RT_CACHE", str(folder))
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    return save_picture(tmp_path / "photo.png")
-
-
-@pytest.fixture
-def answer(tiny_plan: Path) -> Run:
-    def run(*arguments: object) -> int:
-        texts = [str(argument) for argument in arguments]
-        return main(["answer", *texts, "--plan", str(tiny_plan), "--threads", "1"])
-
-    return run
-
-
-def save_picture(path: Path, seed: int = 0) -> Path:
-    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr that a failed command leaves, with nothing on stdout."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    return err
+def answer(on_tiny_plan: Callable[..., Run]) -> Run:
+    return on_tiny_plan("answer")
 
 
 @pytest.mark.parametrize("choices", [["yes,no, not at all"], ["yes", "no", "not at all"]])
@@ -62,7 +27,7 @@ def test_the_json_is_the_engines_answer(
 ) -> None:
     questions = ["is there a mug?", "is it red?"]
     assert answer(photo, "--question", *questions, "--choices", *choices, "--json") == 0
-    document = json.loads(capsys.readouterr().out)
+    document = document_of(capsys)
     wanted = ["yes", "no", "not at all"]
     assert (document["questions"], document["choices"]) == (questions, wanted)
     (image,) = document["images"]

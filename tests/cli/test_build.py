@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import document_of, the_error
 
 from xdecoder_rt.cli import main
 from xdecoder_rt.errors import BuildError
@@ -48,15 +50,31 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert out == "" and len(lines) == 1 and err.endswith(f"{lines[0]}\n"), err
-    return lines[0]
+@pytest.fixture(scope="module")
+def exports_are_kept() -> Iterator[None]:
+    """Tests of this module export each graph of the one checkpoint once."""
+    pytest.importorskip("torch", reason="building a plan needs the extra export")
+    pytest.importorskip("onnxscript", reason="building a plan needs the extra export")
+    from xdecoder_rt.export import portable
+
+    def kept(export: Callable[..., Any]) -> Callable[..., Any]:
+        exported: dict[tuple[object, ...], Any] = {}
+
+        def take(model: object, *size: object) -> Any:
+            if size not in exported:
+                exported[size] = export(model, *size)
+            return exported[size]
+
+        return take
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("export_image_graphs", "export_text_graph", "export_token_graph"):
+            patch.setattr(portable, name, kept(getattr(portable, name)))
+        yield
 
 
 def test_a_checkpoint_becomes_a_plan(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, exports_are_kept: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "small.plan"
     arguments = ["--checkpoint", str(checkpoint), "--size", "32x64", "-o", str(target), "--json"]
@@ -77,6 +95,40 @@ def test_a_checkpoint_becomes_a_plan(
     assert list(tmp_path.iterdir()) == [target]
     with Plan.open(target, verify=True) as plan:
         assert plan.manifest.input.sizes == ((32, 64),)
+
+
+def test_python_makes_the_plan_of_the_command(
+    checkpoint: Path, exports_are_kept: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from xdecoder_rt.export.options import BuildOptions
+    from xdecoder_rt.export.pipeline import build
+
+    by_python, by_command = tmp_path / "python.plan", tmp_path / "command.plan"
+    made = build(checkpoint, by_python, BuildOptions(sizes=[(32, 64)], max_phrases=7))
+    arguments = ["--size", "32x64", "--max-phrases", "7", "-o", str(by_command), "--json"]
+    assert main(["build", "--checkpoint", str(checkpoint), *arguments]) == 0
+    assert by_python.read_bytes() == by_command.read_bytes()
+    document = json.loads(capsys.readouterr().out)
+    expected = {**made.to_dict(), "plan": str(by_command), "seconds": document["seconds"]}
+    assert document == expected
+
+
+def test_a_plan_given_as_a_checkpoint_is_refused(
+    tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "model.plan"
+    assert main(["build", "--checkpoint", str(tiny_plan), "-o", str(target)]) == 1
+    error = the_error(capsys)
+    assert "is a plan, not a checkpoint" in error and "--plan" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_given_as_a_plan_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", "--plan", str(checkpoint), "-o", str(tmp_path / "model.plan")]) == 1
+    assert "is a safetensors checkpoint, not a plan" in the_error(capsys)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plan_becomes_a_smaller_one(
@@ -108,7 +160,7 @@ def test_a_plan_carries_vocabularies(
     target = tmp_path / "robot.plan"
     files = [f"--vocabulary={tmp_path / name}" for name in ("kitchen.txt", "lab.json")]
     assert main(["build", "--plan", str(tiny_plan), *files, "-o", str(target), "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    summary = document_of(capsys)
     assert summary["vocabularies"] == {"kitchen": 3, "lab": 1}
     assert summary["size"] == target.stat().st_size
     # A plan made of it carries them on.
@@ -125,7 +177,7 @@ def test_a_bad_file_of_words_is_told_before_the_work(
     target = tmp_path / "robot.plan"
     words = str(tmp_path / "kitchen.txt")
     assert main(["build", "--plan", str(tiny_plan), "--vocabulary", words, "-o", str(target)]) == 1
-    assert "'loud' is not understood" in the_error(capsys)
+    assert "'loud' is not understood" in the_error(capsys, after_progress=True)
     assert not target.exists()
 
 
@@ -135,7 +187,7 @@ def test_a_size_that_a_plan_lacks(
     target = tmp_path / "other.plan"
     arguments = ["--plan", str(tiny_plan), "--size", "512x512", "-o", str(target)]
     assert main(["build", *arguments]) == 1
-    error = the_error(capsys)
+    error = the_error(capsys, after_progress=True)
     assert "512x512" in error and "64x64, 32x96" in error
     assert list(tmp_path.iterdir()) == []
 
@@ -146,7 +198,7 @@ def test_a_size_that_no_network_takes(
     target = tmp_path / "odd.plan"
     arguments = ["--checkpoint", str(checkpoint), "--size", "33x64", "-o", str(target)]
     assert main(["build", *arguments]) == 1
-    assert "multiples of 32" in the_error(capsys)
+    assert "multiples of 32" in the_error(capsys, after_progress=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,7 +219,7 @@ def test_bad_checkpoints(
     if content is not None:
         source.write_bytes(content)
     assert main(["build", "--checkpoint", str(source), "-o", str(target)]) == 1
-    assert name in the_error(capsys)
+    assert name in the_error(capsys, after_progress=True)
     assert not target.exists()
 
 
@@ -183,7 +235,7 @@ def test_bad_plans(
         data[len(data) // 2] ^= 1
         source.write_bytes(data)
     assert main(["build", "--plan", str(source), "-o", str(target)]) == 1
-    assert "source.plan" in the_error(capsys)
+    assert "source.plan" in the_error(capsys, after_progress=True)
     assert [path.name for path in tmp_path.iterdir()] in ([], ["source.plan"])
 
 
@@ -191,9 +243,9 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["build", "-o", str(tmp_path / "no" / "model.plan")]) == 1
-    assert "no folder" in the_error(capsys)
+    assert "no folder" in the_error(capsys, after_progress=True)
     assert main(["build", "-o", str(tmp_path)]) == 1
-    assert "it is a folder" in the_error(capsys)
+    assert "it is a folder" in the_error(capsys, after_progress=True)
 
 
 def test_a_full_disk_leaves_nothing(
@@ -210,7 +262,7 @@ def test_a_full_disk_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", full)
     assert main(["build", "--plan", str(tiny_plan), "-o", str(tmp_path / "model.plan")]) == 1
-    assert "No space left" in the_error(capsys)
+    assert "No space left" in the_error(capsys, after_progress=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -219,7 +271,7 @@ def test_without_the_extra_it_is_named(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert main(["build", "-o", str(tmp_path / "model.plan")]) == 1
-    assert "xdecoder_rt[export]" in the_error(capsys)
+    assert "xdecoder_rt[export]" in the_error(capsys, after_progress=True)
 
 
 def test_an_interruption_among_the_words_leaves_the_older_plan(
@@ -250,16 +302,17 @@ def test_the_toolchain_is_looked_at_before_a_conversion(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A calibration takes long, and a wrong target is known before it."""
-    from xdecoder_rt.cli import build
+    from xdecoder_rt.export import convert
+    from xdecoder_rt.export.tensorrt import toolchain
 
     done: list[str] = []
 
-    def missing(_: object) -> None:
+    def missing(*_: object) -> None:
         done.append("toolchain")
         raise BuildError("no such GPU")
 
-    monkeypatch.setattr(build, "check_toolchain", missing)
-    monkeypatch.setattr(build, "convert", lambda *_: done.append("conversion"))
+    monkeypatch.setattr(toolchain, "open_toolchain", missing)
+    monkeypatch.setattr(convert, "convert_plan", lambda *_, **__: done.append("conversion"))
     arguments = ["--backend", "tensorrt_rtx", "--sm", "86", "--precision", "fp16"]
     output = ["-o", str(tmp_path / "rtx.plan")]
     assert main(["build", "--plan", str(tiny_plan), *arguments, *output]) == 1

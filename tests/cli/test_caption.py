@@ -4,57 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from command_line import HEIGHT, WIDTH, Run, document_of, the_error
 from PIL import Image
 
 from xdecoder_rt import Engine
-from xdecoder_rt.cli import main
 from xdecoder_rt.results import Caption
 
-HEIGHT, WIDTH = 50, 70
-
-Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "cli_cache"
-    monkeypatch.setenv("XDECODER_RT_CACHE", str(folder))
-
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    return save_picture(tmp_path / "photo.png")
-
-
-@pytest.fixture
-def caption(tiny_plan: Path) -> Run:
-    def run(*arguments: object) -> int:
-        texts = [str(argument) for argument in arguments]
-        return main(["caption", *texts, "--plan", str(tiny_plan), "--threads", "1"])
-
-    return run
-
-
-def save_picture(path: Path, seed: int = 0) -> Path:
-    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr that a failed command leaves, with nothing on stdout."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    return err
+def caption(on_tiny_plan: Callable[..., Run]) -> Run:
+    return on_tiny_plan("caption")
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
-    (image,) = json.loads(capsys.readouterr().out)["images"]
+    (image,) = document_of(capsys)["images"]
     return dict(image)
 
 
@@ -147,9 +116,15 @@ class TestRegions:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        from xdecoder_rt.questions import refer as grounding
+        from xdecoder_rt.masks import postprocess
 
-        monkeypatch.setattr(grounding, "_mask", lambda mask: np.zeros_like(mask, np.bool_))
+        form = postprocess.binary_masks
+
+        def empty_masks(*arguments: Any, **options: Any) -> postprocess.BinaryMasks:
+            formed = form(*arguments, **options)
+            return replace(formed, masks=np.zeros_like(formed.masks))
+
+        monkeypatch.setattr(postprocess, "binary_masks", empty_masks)
         assert caption(photo, "--region", "the red mug") == 1
         assert "'the red mug'" in the_error(capsys)
 

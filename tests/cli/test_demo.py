@@ -11,19 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run, document_of, the_error
 from PIL import Image
 
 from xdecoder_rt import Engine
 from xdecoder_rt.cli import demo, main
 
 FRAMES = 4
-Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "cli_cache"
-    monkeypatch.setenv("XDECODER_RT_CACHE", str(folder))
 
 
 @pytest.fixture
@@ -38,12 +32,8 @@ def frames(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def play(tiny_plan: Path) -> Run:
-    def run(*arguments: object) -> int:
-        texts = [str(argument) for argument in arguments]
-        return main(["demo", *texts, "--plan", str(tiny_plan), "--threads", "1", "--no-window"])
-
-    return run
+def play(on_tiny_plan: Callable[..., Run]) -> Run:
+    return on_tiny_plan("demo", "--no-window")
 
 
 @pytest.fixture
@@ -54,18 +44,6 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     yield writing
     os.close(reading)
     os.close(writing)
-
-
-def document_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return document
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert out == "" and len(lines) == 1, err
-    return lines[0]
 
 
 def test_every_frame_is_drawn_when_asked_for(
@@ -185,7 +163,7 @@ def test_what_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert play(*(str(frames) if one == "FRAMES" else one for one in arguments)) == 1
-    assert message in the_error(capsys)
+    assert message in the_error(capsys, after_progress=True)
 
 
 def test_an_absent_plan_tells_how_to_build_one(
@@ -193,7 +171,7 @@ def test_an_absent_plan_tells_how_to_build_one(
 ) -> None:
     absent = str(tmp_path / "no.plan")
     assert main(["demo", str(frames), "--words", "mug", "--plan", absent]) == 1
-    assert "xdecoder-rt build" in the_error(capsys)
+    assert "xdecoder-rt build" in the_error(capsys, after_progress=True)
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "fast"])

@@ -7,20 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import document_of, the_error
 
 from xdecoder_rt.cli import main
-from xdecoder_rt.datasets.items import Phrase, Question
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase
 from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
 from xdecoder_rt.plan.file import Plan
 
 VOCABULARY = ("mug", "robot arm", "floor")
 ITEMS = 3
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "cli_cache"
-    monkeypatch.setenv("XDECODER_RT_CACHE", str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = generator.integers(0, 256, (40, 60, 3), np.uint8)
             writer.add(pixels, ids, {1: "mug", 2: "floor"})
     return path
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    return err
 
 
 def test_json_alone_is_all_that_stdout_holds(
@@ -85,10 +73,10 @@ def test_every_task_that_the_plan_has_is_scored(
                 {1: "mug", 2: "floor"},
                 phrases=[Phrase("the mug", (1,)), Phrase("everything", (1, 2))],
                 captions=[f"a mug, number {number}", "a mug on the floor"],
-                questions=[Question("what is it?", ("mug",), ("mug", "robot arm"))],
+                questions=[AnsweredQuestion("what is it?", ("mug",), ("mug", "robot arm"))],
             )
     assert main(["eval", str(tiny_plan), str(writer.root), "--json", "--no-progress"]) == 0
-    scores = json.loads(capsys.readouterr().out)
+    scores = document_of(capsys)
     with Plan.open(tiny_plan) as plan:
         tasks = plan.manifest.tasks
     for task, section in {
@@ -107,7 +95,7 @@ def test_progress_leaves_stdout_to_the_json(
     tiny_plan: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", str(tiny_plan), str(folder), "--limit", "2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["items"] == 2
+    assert document_of(capsys)["items"] == 2
 
 
 def test_a_folder_that_is_none_is_refused(

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import document_of, the_error
 
 from xdecoder_rt import Engine
 from xdecoder_rt.cli import main
-from xdecoder_rt.cli.bench import STAGES
-from xdecoder_rt.cli.memory import measure
+from xdecoder_rt.cli.bench import STAGE_NAMES
+from xdecoder_rt.cli.memory import measure_memory
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.streams import synthetic
 from xdecoder_rt.words.cache import CACHE_FILE
 
 SHORT = ["--iterations", "2", "--warmup", "1", "--size", "40x60", "--words", "3", "--threads", "1"]
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    out, err = capsys.readouterr()
-    assert out == ""
-    lines = err.splitlines()
-    assert lines[-1].startswith("error: ") and sum("error: " in line for line in lines) == 1
-    return lines[-1]
 
 
 class TestInfo:
@@ -45,7 +37,7 @@ class TestInfo:
         self, tiny_plan: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["info", str(tiny_plan), "--json"]) == 0
-        document = json.loads(capsys.readouterr().out)
+        document = document_of(capsys)
         assert document["size"] == tiny_plan.stat().st_size
         assert document["manifest"]["model"]["name"] == "tiny"
         assert document["manifest"]["input"]["sizes"] == [[64, 64], [32, 96]]
@@ -65,7 +57,7 @@ class TestInfo:
         assert "3 texts of this plan, 3 of all" in out
         assert "3 disk hits" in out and "3 misses" in out
         assert main([*asked, "--json"]) == 0
-        counts = json.loads(capsys.readouterr().out)["text_cache"]["counts"]
+        counts = document_of(capsys)["text_cache"]["counts"]
         assert (counts["disk_hits"], counts["misses"]) == (3, 3)
 
     def test_an_absent_plan_tells_how_to_build_one(
@@ -73,7 +65,7 @@ class TestInfo:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         assert main(["info"]) == 1
-        error = the_error(capsys)
+        error = the_error(capsys, after_progress=True)
         assert "model.plan" in error and "xdecoder-rt build" in error
 
     @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.7, 0.99])
@@ -85,7 +77,7 @@ class TestInfo:
         flipped = tmp_path / "flipped.plan"
         flipped.write_bytes(data)
         assert main(["info", str(flipped)]) == 1
-        assert "flipped.plan" in the_error(capsys)
+        assert "flipped.plan" in the_error(capsys, after_progress=True)
 
     def test_a_bare_tensorrt_engine_is_told_apart(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -93,7 +85,7 @@ class TestInfo:
         bare = tmp_path / "bare.plan"
         bare.write_bytes(b"ftrt" + bytes(1000))
         assert main(["info", str(bare)]) == 1
-        assert "TensorRT" in the_error(capsys)
+        assert "TensorRT" in the_error(capsys, after_progress=True)
 
     def test_a_closed_pipe_is_no_story(self, tiny_plan: Path) -> None:
         import subprocess
@@ -111,7 +103,7 @@ class TestInfo:
 class TestBench:
     def bench(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
         assert main(["bench", *arguments, *SHORT, "--json"]) == 0
-        document: dict[str, Any] = json.loads(capsys.readouterr().out)
+        document: dict[str, Any] = document_of(capsys)
         return document
 
     def test_every_stage_memory_and_machine_are_reported(
@@ -125,7 +117,7 @@ class TestBench:
             document["machine"]
         )
         (result,) = document["backends"].values()
-        assert set(result["stages_ms"]) == set(STAGES)
+        assert set(result["stages_ms"]) == set(STAGE_NAMES)
         for times in result["stages_ms"].values():
             assert times["p50"] <= times["p90"] <= times["p99"]
         stages = result["stages_ms"]
@@ -139,7 +131,7 @@ class TestBench:
     ) -> None:
         assert main(["bench", str(tiny_plan), *SHORT]) == 0
         out = capsys.readouterr().out
-        for title in (*STAGES.values(), "peak memory", "frames a second"):
+        for title in (*STAGE_NAMES.values(), "peak memory", "frames a second"):
             assert title in out
 
     @pytest.mark.skipif(not find_spec("openvino"), reason="OpenVINO is not installed")
@@ -155,13 +147,13 @@ class TestBench:
     ) -> None:
         twice = ["--backend", "onnxruntime", "onnxruntime"]
         assert main(["bench", str(tiny_plan), *twice, *SHORT]) == 1
-        assert "twice" in the_error(capsys)
+        assert "twice" in the_error(capsys, after_progress=True)
 
     def test_an_absent_plan_tells_how_to_build_one(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["bench", str(tmp_path / "no.plan"), *SHORT]) == 1
-        assert "xdecoder-rt build" in the_error(capsys)
+        assert "xdecoder-rt build" in the_error(capsys, after_progress=True)
 
     @pytest.mark.parametrize(
         "arguments", [["--size", "40"], ["--iterations", "0"], ["--words", "many"]]
@@ -175,7 +167,7 @@ class TestBench:
 
 def test_the_measuring_process_tells_why_it_failed(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"no\.plan"):
-        measure(str(tmp_path / "no.plan"), (40, 60), 3)
+        measure_memory(str(tmp_path / "no.plan"), (40, 60), 3)
 
 
 def test_synthetic_words_differ_and_variants_share_none() -> None:

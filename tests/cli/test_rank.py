@@ -8,48 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from command_line import Run, document_of, save_picture, the_error
 
 from xdecoder_rt import Engine
-from xdecoder_rt.cli import main
-
-HEIGHT, WIDTH = 50, 70
-
-Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "cli_cache"
-    monkeypatch.setenv("XDECODER_RT_CACHE", str(folder))
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    return save_picture(tmp_path / "photo.png")
-
-
-@pytest.fixture
-def rank(tiny_plan: Path) -> Run:
-    def run(*arguments: object) -> int:
-        texts = [str(argument) for argument in arguments]
-        return main(["rank", *texts, "--plan", str(tiny_plan), "--threads", "1"])
-
-    return run
-
-
-def save_picture(path: Path, seed: int = 0) -> Path:
-    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr that a failed command leaves, with nothing on stdout."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    return err
+def rank(on_tiny_plan: Callable[..., Run]) -> Run:
+    return on_tiny_plan("rank")
 
 
 TEXTS = ["a robot arm", "the red mug", "a kitchen"]
@@ -68,7 +34,7 @@ def test_the_json_holds_the_engines_scores_sorted(
     rank: Run, photos: Path, tiny_plan: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rank(photos, "--texts", *TEXTS, "--top", 1, "--json") == 0
-    document = json.loads(capsys.readouterr().out)
+    document = document_of(capsys)
     paths = [str(photos / f"{seed}.png") for seed in range(4)]
     with Engine(tiny_plan, threads=1) as engine:
         ranking = engine.rank(paths, TEXTS)
@@ -103,7 +69,7 @@ def test_each_text_is_found_in_its_best_image(
 ) -> None:
     where = tmp_path / "where"
     assert rank(photos, "--texts", *TEXTS, "--find", "-o", where, "--json") == 0
-    document = json.loads(capsys.readouterr().out)
+    document = document_of(capsys)
     paths = [str(photos / f"{seed}.png") for seed in range(4)]
     with Engine(tiny_plan, threads=1) as engine:
         for text in document["texts"]:
@@ -120,7 +86,7 @@ def test_an_unreadable_image_is_skipped(
 ) -> None:
     (photos / "0.png").write_bytes(b"no picture")
     assert rank(photos, "--texts", "mug", "--find", "--json") == 1
-    document = json.loads(capsys.readouterr().out)
+    document = document_of(capsys)
     assert set(document["images"][0]) == {"image", "error"}
     assert len(document["texts"][0]["images"]) == 3
 

@@ -6,53 +6,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from command_line import HEIGHT, WIDTH, Run, document_of, save_picture, the_error
 from PIL import Image
 
 from xdecoder_rt import Engine
-from xdecoder_rt.cli import main
 from xdecoder_rt.masks.rle import decode_mask
 
 PHRASES = ["the red mug", "the cube left of the bin"]
 TOO_LONG = " ".join(["mug"] * 100)
-HEIGHT, WIDTH = 50, 70
-
-Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "cli_cache"
-    monkeypatch.setenv("XDECODER_RT_CACHE", str(folder))
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    return save_picture(tmp_path / "photo.png")
-
-
-@pytest.fixture
-def refer(tiny_plan: Path) -> Run:
-    def run(*arguments: object) -> int:
-        texts = [str(argument) for argument in arguments]
-        return main(["refer", *texts, "--plan", str(tiny_plan), "--threads", "1"])
-
-    return run
-
-
-def save_picture(path: Path, seed: int = 0) -> Path:
-    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr that a failed command leaves, with nothing on stdout."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    return err
+def refer(on_tiny_plan: Callable[..., Run]) -> Run:
+    return on_tiny_plan("refer")
 
 
 def test_the_table_has_a_row_for_each_phrase(
@@ -74,7 +41,7 @@ def test_the_json_is_the_engines_answer(
 ) -> None:
     options = ["--backend", "onnxruntime", *(["--joint"] if joint else []), "--json"]
     assert refer(photo, "--phrases", *PHRASES, *options) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = document_of(capsys)
     assert document["plan"] == str(tiny_plan) and document["backend"] == "onnxruntime"
     assert (document["phrases"], document["joint"]) == (PHRASES, joint)
     (image,) = document["images"]
@@ -90,7 +57,7 @@ def test_phrases_may_be_given_one_by_one(
     refer: Run, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refer(photo, "--phrases", PHRASES[0], "--phrases", PHRASES[1], "--json") == 0
-    assert json.loads(capsys.readouterr().out)["phrases"] == PHRASES
+    assert document_of(capsys)["phrases"] == PHRASES
 
 
 def test_the_picture_holds_the_image_and_the_phrases_under_it(

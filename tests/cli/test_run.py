@@ -7,50 +7,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from command_line import HEIGHT, WIDTH, Run, document_of, save_picture, the_error
 from PIL import Image
 
 from xdecoder_rt import Engine
 from xdecoder_rt.cli import main
-
-HEIGHT, WIDTH = 50, 70
-
-Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "cli_cache"
-    monkeypatch.setenv("XDECODER_RT_CACHE", str(folder))
+from xdecoder_rt.plan.manifest import Manifest
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    return save_picture(tmp_path / "photo.png")
-
-
-@pytest.fixture
-def run(tiny_plan: Path) -> Run:
-    def run(*arguments: object) -> int:
-        texts = [str(argument) for argument in arguments]
-        return main(["run", *texts, "--plan", str(tiny_plan), "--threads", "1"])
-
-    return run
-
-
-def save_picture(path: Path, seed: int = 0) -> Path:
-    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr that a failed command leaves, with nothing on stdout."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    return err
+def run(on_tiny_plan: Callable[..., Run]) -> Run:
+    return on_tiny_plan("run")
 
 
 EVERYTHING = [
@@ -64,7 +32,7 @@ def test_everything_at_once_is_the_engines_answer(
     run: Run, photo: Path, tiny_plan: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(photo, *EVERYTHING, "--json") == 0
-    document = json.loads(capsys.readouterr().out)
+    document = document_of(capsys)
     assert document["vocabulary"] == ["mug", "robot arm", "floor"]
     assert document["stuff"] == ["floor"]
     assert document["phrases"] == ["the red mug", "a fork"]
@@ -168,16 +136,9 @@ def test_a_plan_without_the_task_says_how_to_build_it(
     options: list[str],
     task: str,
     photo: Path,
-    tiny_plan: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    altered: Callable[[Callable[[Manifest], Manifest]], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    begin = Engine.__init__
-
-    def lacking(self: Engine, *arguments: object, **keywords: object) -> None:
-        begin(self, *arguments, **keywords)  # type: ignore[arg-type]
-        self.manifest = dataclasses.replace(self.manifest, tasks=("segment",))
-
-    monkeypatch.setattr(Engine, "__init__", lacking)
-    assert main([command, str(photo), *options, "--plan", str(tiny_plan)]) == 1
+    plan = altered(lambda manifest: dataclasses.replace(manifest, tasks=("segment",)))
+    assert main([command, str(photo), *options, "--plan", str(plan)]) == 1
     assert f"--tasks segment,{task}" in the_error(capsys)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import HEIGHT, WIDTH, Run, document_of, save_picture, the_error
 from PIL import Image
 
 from xdecoder_rt import Engine
@@ -21,43 +22,11 @@ from xdecoder_rt.cli import main
 from xdecoder_rt.masks.rle import decode_mask
 
 WORDS = ["mug", "robot arm", "floor"]
-HEIGHT, WIDTH = 50, 70
-
-Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "cli_cache"
-    monkeypatch.setenv("XDECODER_RT_CACHE", str(folder))
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    return save_picture(tmp_path / "photo.png")
-
-
-@pytest.fixture
-def segment(tiny_plan: Path) -> Run:
-    def run(*arguments: object) -> int:
-        texts = [str(argument) for argument in arguments]
-        return main(["segment", *texts, "--plan", str(tiny_plan), "--threads", "1"])
-
-    return run
-
-
-def save_picture(path: Path, seed: int = 0) -> Path:
-    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr that a failed command leaves, with nothing on stdout."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    return err
+def segment(on_tiny_plan: Callable[..., Run]) -> Run:
+    return on_tiny_plan("segment")
 
 
 class TestWhatIsFound:
@@ -112,7 +81,7 @@ class TestWhatIsFound:
         self, segment: Run, photo: Path, tiny_plan: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         segment(photo, "--words", *WORDS, "--stuff", "floor", "--json")
-        document = json.loads(capsys.readouterr().out)
+        document = document_of(capsys)
         with Engine(tiny_plan, threads=1) as engine:
             expected = engine.segment(photo, WORDS, stuff=["floor"]).to_dict()
         assert document["images"][0]["segments"] == json.loads(json.dumps(expected["segments"]))
@@ -120,7 +89,7 @@ class TestWhatIsFound:
 
 class TestWords:
     def asked(self, capsys: pytest.CaptureFixture[str]) -> tuple[Any, Any]:
-        document = json.loads(capsys.readouterr().out)
+        document = document_of(capsys)
         return document["vocabulary"], document["stuff"]
 
     def test_stuff_is_looked_for_too(
@@ -150,7 +119,7 @@ class TestWords:
         names.write_text("wrench [id 9]\nelse [other]\n")
         words = ("--words", "mug", "knife [threshold 0.9]", "--words-file", names)
         assert segment(photo, *words, "--negatives", "hand", "--task", "semantic", "--json") == 0
-        document = json.loads(capsys.readouterr().out)
+        document = document_of(capsys)
         assert document["vocabulary"] == [
             "mug",
             {"name": "knife", "threshold": 0.9, "id": 11},
@@ -214,7 +183,7 @@ class TestFiles:
     ) -> None:
         target = tmp_path / "ids.png"
         assert segment(photo, "--words", *WORDS, "--labels-png", target, "--json") == 0
-        found = json.loads(capsys.readouterr().out)["images"][0]["segments"]
+        found = document_of(capsys)["images"][0]["segments"]
         ids = np.asarray(Image.open(target))
         assert ids.shape == (HEIGHT, WIDTH)
         for one in found:
@@ -238,7 +207,7 @@ class TestFiles:
         drawn = tmp_path / "new" / "drawn"
         assert segment(*images, "--words", "mug", "-o", drawn, "--json") == 0
         assert sorted(path.name for path in drawn.iterdir()) == ["one-2.png", "one.png"]
-        named = [entry["picture"] for entry in json.loads(capsys.readouterr().out)["images"]]
+        named = [entry["picture"] for entry in document_of(capsys)["images"]]
         assert named == [str(drawn / "one.png"), str(drawn / "one-2.png")]
 
     def test_one_bad_image_of_several_is_reported_and_skipped(
@@ -443,7 +412,7 @@ class TestWhatIsRefused:
     ) -> None:
         image = save_picture(tmp_path / "caf\u00e9 \U0001f44b.png")
         assert segment(image, "--words", "\U0001f9f8", "杯子", "--json") == 0
-        document = json.loads(capsys.readouterr().out)
+        document = document_of(capsys)
         assert document["vocabulary"] == ["\U0001f9f8", "杯子"]
         assert document["images"][0]["image"] == str(image)
 

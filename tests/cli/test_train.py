@@ -6,16 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import the_error
 
 from xdecoder_rt.cli import main
 from xdecoder_rt.training.config import TrainConfig
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    return err
 
 
 @pytest.fixture

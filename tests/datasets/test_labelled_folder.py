@@ -18,10 +18,10 @@ from PIL import Image
 
 from xdecoder_rt.datasets.labelled_folder import (
     ANNOTATIONS,
+    AnsweredQuestion,
     LabelledFolder,
     LabelledFolderWriter,
     Phrase,
-    Question,
     Segment,
 )
 from xdecoder_rt.errors import DatasetError
@@ -43,8 +43,8 @@ def folder(tmp_path: Path) -> Path:
             phrases=[Phrase("both mugs", (1, 3))],
             captions=["two mugs on a table"],
             questions=[
-                Question("how many mugs?", ("2", "two"), ("1", "2")),
-                Question("what is under the mugs?", ("a table",)),
+                AnsweredQuestion("how many mugs?", ("2", "two"), ("1", "2")),
+                AnsweredQuestion("what is under the mugs?", ("a table",)),
             ],
         )
     return tmp_path / "scenes"
@@ -62,7 +62,7 @@ def test_what_is_written_is_read_back(folder: Path) -> None:
     )
     assert item.phrases == (Phrase("both mugs", (1, 3)),)
     assert item.captions == ("two mugs on a table",)
-    assert item.questions[0] == Question("how many mugs?", ("2", "two"), ("1", "2"))
+    assert item.questions[0] == AnsweredQuestion("how many mugs?", ("2", "two"), ("1", "2"))
     assert item.questions[1].choices is None
     np.testing.assert_array_equal(item.load_image(), IMAGE)
     np.testing.assert_array_equal(item.load_panoptic(), MAP)
@@ -355,7 +355,7 @@ def test_a_jpeg_is_stored_when_asked_and_files_are_copied_as_they_are(tmp_path: 
         ({"segments": {**LABELS, 3: "cup"}}, "'cup' is not in 'vocabulary'"),
         ({"phrases": [Phrase("all", (1, 9))]}, r"does not have: \[9\]"),
         ({"captions": [""]}, "non-empty strings"),
-        ({"questions": [Question("what?", ())]}, "'answers' is empty"),
+        ({"questions": [AnsweredQuestion("what?", ())]}, "'answers' is empty"),
     ],
 )
 def test_the_writer_refuses_what_the_reader_would(

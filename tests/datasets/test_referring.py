@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from xdecoder_rt.datasets.documents import Document
-from xdecoder_rt.datasets.instances import paint, read_instance
+from xdecoder_rt.datasets.instances import paint_instances, read_instance
 from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem, Phrase, Segment
 from xdecoder_rt.errors import DatasetError
 from xdecoder_rt.masks.rle import encode_mask
-from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.sources import open_dataset
 
 pytest.importorskip("pycocotools", reason="needs pycocotools")
 
@@ -102,7 +102,7 @@ class RefCoco:
     images: Path
 
     def open(self, split: str = "") -> PanopticDataset:
-        return open_source(Path(f"{self.refs}#{split}" if split else self.refs))
+        return open_dataset(Path(f"{self.refs}#{split}" if split else self.refs))
 
     def edit(self, change: Callable[[list[Any], dict[str, Any]], object]) -> None:
         refs, instances = (
@@ -202,7 +202,7 @@ def test_polygons_are_rasterised_as_coco_does() -> None:
         size = tuple(int(side) for side in rng.integers(1, 60, size=2))
         shape = [(rng.random(8) * np.tile(size[::-1], 4)).tolist() for _ in range(2)]
         record = Document(instance(1, 1, 1, shape), "x")
-        ids = paint([read_instance(record, 1, {1: "cup"}, size)], size)
+        ids = paint_instances([read_instance(record, 1, {1: "cup"}, size)], size)
         encoded = coco.frPyObjects(shape, *size)
         np.testing.assert_array_equal(ids > 0, coco.decode(encoded).any(axis=2))
 
@@ -211,8 +211,8 @@ def test_refs_are_read_from_json_too(refcoco: RefCoco) -> None:
     as_json = refcoco.refs.with_suffix(".json")
     as_json.write_text(json.dumps(REFS))
     for split in ("", "#test"):
-        first = open_source(Path(f"{refcoco.refs}{split}"))
-        second = open_source(Path(f"{as_json}{split}"))
+        first = open_dataset(Path(f"{refcoco.refs}{split}"))
+        second = open_dataset(Path(f"{as_json}{split}"))
         assert [i.phrases for i in first.items] == [i.phrases for i in second.items]
         assert [i.image for i in first.items] == [i.image for i in second.items]
 

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from xdecoder_rt.datasets.coco_panoptic import CocoPanoptic
-from xdecoder_rt.datasets.items import PanopticDataset, Phrase, Question, Segment
+from xdecoder_rt.datasets.items import AnsweredQuestion, PanopticDataset, Phrase, Segment
 from xdecoder_rt.datasets.join import join_by_image
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder, LabelledFolderWriter
 from xdecoder_rt.errors import DatasetError
-from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.sources import open_dataset
 
 ANSWERS = ("red", "red", "dark red", "red", "maroon", "red", "red", "red", "Red", "")
 QUESTIONS = "v2_OpenEnded_mscoco_train2014_questions.json"
@@ -115,7 +115,7 @@ def coco(tmp_path: Path) -> Path:
 
 
 def test_captions_are_read_and_nothing_is_labelled(coco: Path) -> None:
-    dataset: PanopticDataset = open_source(coco / "annotations/captions_train2017.json")
+    dataset: PanopticDataset = open_dataset(coco / "annotations/captions_train2017.json")
     assert (dataset.vocabulary, dataset.stuff) == ((), frozenset())
     first, second = dataset.items
     assert first.image == coco / "train2017/000000000009.jpg"
@@ -131,28 +131,28 @@ def test_captions_of_other_images_than_cocos_are_found_by_their_names_alone(coco
     source.rename(coco / "annotations/captions_kitchen.json")
     save(coco / "images/kitchen", "000000000009.jpg")
     with pytest.raises(DatasetError, match="image 1: there is no file of the image 25"):
-        open_source(coco / "annotations/captions_kitchen.json")
+        open_dataset(coco / "annotations/captions_kitchen.json")
     save(coco / "images/kitchen", "000000000025.jpg")
-    found = open_source(coco / "annotations/captions_kitchen.json").items
+    found = open_dataset(coco / "annotations/captions_kitchen.json").items
     assert {item.image.parent for item in found} == {coco / "images/kitchen"}
 
 
 def test_questions_keep_all_answers_in_order(coco: Path) -> None:
-    dataset = open_source(coco / "vqa" / QUESTIONS)
+    dataset = open_dataset(coco / "vqa" / QUESTIONS)
     assert (dataset.vocabulary, dataset.stuff) == ((), frozenset())
     first, second = dataset.items
     assert first.image == coco / "train2017/000000000009.jpg"
     assert first.questions == (
-        Question("What colour is the cup?", ANSWERS),
-        Question("Is it full?", ("yes", "no") * 5),
+        AnsweredQuestion("What colour is the cup?", ANSWERS),
+        AnsweredQuestion("Is it full?", ("yes", "no") * 5),
     )
-    assert second.questions == (Question("How many?", ("1",) * 10),)
+    assert second.questions == (AnsweredQuestion("How many?", ("1",) * 10),)
     assert first.captions == ()
 
 
 def test_images_of_either_year_are_found_and_those_of_the_split_first(coco: Path) -> None:
     save(coco / "train2014", "COCO_train2014_000000000025.jpg")
-    first, second = open_source(coco / "vqa" / QUESTIONS).items
+    first, second = open_dataset(coco / "vqa" / QUESTIONS).items
     assert first.image == coco / "train2017/000000000009.jpg"
     assert second.image == coco / "train2014/COCO_train2014_000000000025.jpg"
 
@@ -164,7 +164,7 @@ def test_multiple_choice_and_version_1_are_read(coco: Path) -> None:
     (vqa / ANNOTATIONS).rename(coco / "Annotations/mscoco_train2014_annotations.json")
     path = vqa / "MultipleChoice_mscoco_train2014_questions.json"
     edit(path, lambda d: [q.update(multiple_choices=["1", "red", "yes"]) for q in d["questions"]])
-    first = open_source(path).items[0]
+    first = open_dataset(path).items[0]
     assert [question.choices for question in first.questions] == [("1", "red", "yes")] * 2
 
 
@@ -201,7 +201,7 @@ def test_a_wrong_field_of_vqa_is_refused(
 ) -> None:
     edit(coco / "vqa" / name, change)
     with pytest.raises(DatasetError, match=message) as error:
-        open_source(coco / "vqa" / QUESTIONS)
+        open_dataset(coco / "vqa" / QUESTIONS)
     assert str(coco / "vqa") in str(error.value)
 
 
@@ -226,7 +226,7 @@ def test_a_wrong_field_of_captions_is_refused(
     path = coco / "annotations/captions_train2017.json"
     edit(path, change)
     with pytest.raises(DatasetError, match=message) as error:
-        open_source(path)
+        open_dataset(path)
     assert str(path) in str(error.value)
 
 
@@ -242,13 +242,13 @@ def test_a_name_with_a_path_in_it_is_no_file_of_the_folder(coco: Path) -> None:
         ),
     )
     with pytest.raises(DatasetError, match="image 0: there is no file of the image 8"):
-        open_source(path)
+        open_dataset(path)
 
 
 def test_labels_captions_and_questions_of_the_same_images_are_joined(coco: Path) -> None:
     annotations = coco / "annotations"
     names = ("captions_train2017.json", "panoptic_train2017.json", f"../vqa/{QUESTIONS}")
-    dataset = open_source(Path(",".join(str(annotations / name) for name in names)))
+    dataset = open_dataset(Path(",".join(str(annotations / name) for name in names)))
     assert dataset.vocabulary == ("cup",)
     first, second = dataset.items
     assert first.segments == (Segment(7, "cup", True, 6),)
@@ -269,9 +269,9 @@ def test_joining_keeps_what_a_labelled_item_says_itself(coco: Path, tmp_path: Pa
     with LabelledFolderWriter(tmp_path / "a,b", ["cup"]) as writer:
         phrases = [Phrase("the cup", (1,))]
         writer.add(image, np.ones((3, 5), np.uint8), {1: "cup"}, phrases=phrases, captions=["one"])
-    folder = open_source(tmp_path / "a,b")  # an existing path is one path
+    folder = open_dataset(tmp_path / "a,b")  # an existing path is one path
     assert isinstance(folder, LabelledFolder)
-    joined = join_by_image([folder, open_source(coco / "vqa" / QUESTIONS)])
+    joined = join_by_image([folder, open_dataset(coco / "vqa" / QUESTIONS)])
     assert [item.captions for item in joined.items] == [("one",), (), ()]
     assert joined.items[0].phrases == (Phrase("the cup", (1,)),)
     assert len(joined) == 3
@@ -281,37 +281,37 @@ def test_joining_keeps_what_a_labelled_item_says_itself(coco: Path, tmp_path: Pa
 
 def test_each_kind_is_told_by_what_the_file_holds(coco: Path) -> None:
     annotations = coco / "annotations"
-    assert isinstance(open_source(annotations / "panoptic_train2017.json"), CocoPanoptic)
+    assert isinstance(open_dataset(annotations / "panoptic_train2017.json"), CocoPanoptic)
     with pytest.raises(
         DatasetError, match="no kind that training reads.*Fix: name the file of VQA"
     ):
-        open_source(coco / "vqa" / ANNOTATIONS)
+        open_dataset(coco / "vqa" / ANNOTATIONS)
     instances = annotations / "instances_train2017.json"
     instances.write_text(json.dumps({"annotations": [{"segmentation": [], "image_id": 9}]}))
     with pytest.raises(DatasetError, match="annotation 0: it is of no kind that training reads"):
-        open_source(instances)
+        open_dataset(instances)
     for nothing in ("none", "none.json", "none.json,train2017", "train2017/000000000009.jpg"):
         with pytest.raises(DatasetError, match="There is no data set at .* Expected a labelled"):
-            open_source(coco / nothing)
+            open_dataset(coco / nothing)
     instances.write_text("[" * 100_000)
     with pytest.raises(DatasetError, match="is not valid JSON"):
-        open_source(instances)
+        open_dataset(instances)
     instances.write_text("3")
     with pytest.raises(DatasetError, match=r"instances_train2017\.json is 3"):
-        open_source(instances)
+        open_dataset(instances)
     for path in (annotations / "captions_train2017.json", annotations):
         with pytest.raises(DatasetError, match="no split 'val'. Expected a split of RefCOCO refs"):
-            open_source(path.with_name(f"{path.name}#val"))
+            open_dataset(path.with_name(f"{path.name}#val"))
 
 
 def test_questions_whose_answers_are_not_there_are_refused(coco: Path) -> None:
     path = coco / "vqa" / QUESTIONS
     (coco / "vqa" / ANNOTATIONS).unlink()
     with pytest.raises(DatasetError, match=f"has no answers.*Fix: put {ANNOTATIONS} beside it"):
-        open_source(path)
+        open_dataset(path)
     path.rename(path.with_name("mine.json"))
     with pytest.raises(DatasetError, match="its name does not say where their answers are"):
-        open_source(path.with_name("mine.json"))
+        open_dataset(path.with_name("mine.json"))
 
 
 def test_examples_are_made_of_images_without_labels(coco: Path) -> None:
@@ -319,7 +319,7 @@ def test_examples_are_made_of_images_without_labels(coco: Path) -> None:
     from xdecoder_rt.training.dataset import TrainingSet, collate
     from xdecoder_rt.training.sampler import SampleKey
 
-    source = open_source(coco / "annotations/captions_train2017.json")
+    source = open_dataset(coco / "annotations/captions_train2017.json")
     examples = TrainingSet([source], size=32, points=8, seed=0)
     batch = collate([examples[SampleKey(0, item, item)] for item in range(2)])
     assert batch.labels == [(), ()]
@@ -328,5 +328,5 @@ def test_examples_are_made_of_images_without_labels(coco: Path) -> None:
 
 def test_items_travel_to_the_processes_that_load_data(coco: Path) -> None:
     for path in (coco / "annotations/captions_train2017.json", coco / "vqa" / QUESTIONS):
-        dataset = open_source(path)
+        dataset = open_dataset(path)
         assert pickle.loads(pickle.dumps(dataset.items)) == dataset.items

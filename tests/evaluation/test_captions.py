@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt.errors import ArgumentError, MissingExtraError
-from xdecoder_rt.evaluation.captions import caption_scores, require_scorers, words
+from xdecoder_rt.evaluation.captions import caption_scores, caption_words, require_scorers
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_words(caption: str, expected: str) -> None:
-    assert words(caption) == expected.split()
+    assert caption_words(caption) == expected.split()
 
 
 @pytest.mark.usefixtures("scorers")

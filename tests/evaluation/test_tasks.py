@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from xdecoder_rt.cli import main
-from xdecoder_rt.datasets.items import Phrase, Question
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder, LabelledFolderWriter
 from xdecoder_rt.errors import ArgumentError, DatasetError
 from xdecoder_rt.evaluation.evaluate import evaluate
@@ -116,8 +116,8 @@ def write(path: Path, ids: np.ndarray = MAP, labels: Any = LABELS, **texts: Any)
 def folder(tmp_path: Path) -> LabelledFolder:
     phrases = [Phrase("both 1 3", (1, 3)), Phrase("wrong 2", (3,))]
     questions = [
-        Question("say yes", ("Yes",)),
-        Question("say 3", ("two",), ("two", "three")),
+        AnsweredQuestion("say yes", ("Yes",)),
+        AnsweredQuestion("say 3", ("two",), ("two", "three")),
     ]
     return write(
         tmp_path / "folder",
@@ -184,7 +184,7 @@ def test_open_questions_are_not_asked_of_a_plan_without_answers(
     assert len(warned) == 1
     assert report.vqa is not None
     assert (report.vqa.accuracy, report.vqa.questions) == (0, 2)
-    opened = write(tmp_path / "open", questions=[[Question("say yes", ("yes",))]] * ITEMS)
+    opened = write(tmp_path / "open", questions=[[AnsweredQuestion("say yes", ("yes",))]] * ITEMS)
     with pytest.warns(UserWarning, match="3 of 3 questions"):
         report = evaluate(Engine(answers=()), opened, progress=False)
     assert report.to_json()["vqa"] is None

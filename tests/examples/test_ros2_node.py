@@ -10,7 +10,7 @@ import importlib.util
 import io
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -34,8 +34,8 @@ class Message:
 
     def __init__(self) -> None:
         for name, kind in self.FIELDS.items():
-            made = array.array("B") if kind == "uint8[]" else kind() if callable(kind) else []
-            object.__setattr__(self, name, made)
+            value = array.array("B") if kind == "uint8[]" else kind() if callable(kind) else []
+            object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         assert name in self.FIELDS, f"{type(self).__name__} has no field {name!r}"
@@ -43,7 +43,7 @@ class Message:
         if kind == "uint8[]":
             assert isinstance(value, array.array) and value.typecode == "B"
         elif isinstance(kind, list):
-            assert all(isinstance(one, kind[0]) for one in value)
+            assert all(isinstance(item, kind[0]) for item in value)
         else:
             assert type(value) is kind or (isinstance(kind, type) and isinstance(value, kind))
         object.__setattr__(self, name, value)
@@ -82,8 +82,8 @@ SetParametersResult = message("SetParametersResult", successful=bool, reason=str
 class Node:
     """An rclpy node without ROS: topics are lists and calls."""
 
-    def __init__(self, given: dict[str, Any]) -> None:
-        self._given = given
+    def __init__(self, overrides: dict[str, Any]) -> None:
+        self._overrides = overrides
         self._parameters: dict[str, Any] = {}
         self.published: dict[str, list[Any]] = {}
         self.subscribed: dict[str, tuple[Any, Callable[[Any], Any], Any]] = {}
@@ -93,7 +93,7 @@ class Node:
 
     def declare_parameter(self, name: str, default: Any) -> None:
         assert default != [], "rclpy takes an empty list for one of bytes"
-        self._parameters[name] = self._given.get(name, default)
+        self._parameters[name] = self._overrides.get(name, default)
 
     def get_parameter(self, name: str) -> Any:
         return SimpleNamespace(value=self._parameters[name])
@@ -110,10 +110,10 @@ class Node:
     def create_publisher(self, kind: Any, topic: str, depth: int) -> Any:
         self.published[topic] = []
 
-        def publish(sent: Any) -> None:
-            assert isinstance(sent, kind)
+        def publish(sent_message: Any) -> None:
+            assert isinstance(sent_message, kind)
             with self.came:
-                self.published[topic].append(sent)
+                self.published[topic].append(sent_message)
                 self.came.notify_all()
 
         return SimpleNamespace(publish=publish)
@@ -123,10 +123,10 @@ class Node:
     ) -> None:
         self.subscribed[topic] = kind, callback, quality
 
-    def send(self, topic: str, sent: Any) -> None:
+    def send(self, topic: str, sent_message: Any) -> None:
         kind, callback, _ = self.subscribed[topic]
-        assert isinstance(sent, kind)
-        callback(sent)
+        assert isinstance(sent_message, kind)
+        callback(sent_message)
 
     def wait(self, topic: str, count: int) -> list[Any]:
         with self.came:
@@ -147,30 +147,33 @@ class Node:
 
     def wait_log(self, level: str, part: str) -> None:
         with self.came:
-            found = self.came.wait_for(
+            is_logged = self.came.wait_for(
                 lambda: any(a == level and part in b for a, b in self.log), 60
             )
-        assert found, self.log
+        assert is_logged, self.log
 
     def destroy_node(self) -> None:
         self.is_destroyed = True
 
 
-@pytest.fixture
-def node_module(monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(scope="module")
+def node_module() -> Iterator[Any]:
+    """The example, imported once; a test that changes it uses monkeypatch."""
     spec = importlib.util.spec_from_file_location("ros2_node", EXAMPLE)
     assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "ros2_node", made)
-    spec.loader.exec_module(made)
-    return made
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        # Dataclasses look their module up.
+        monkeypatch.setitem(sys.modules, "ros2_node", module)
+        spec.loader.exec_module(module)
+        yield module
 
 
 def install(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], spin: Callable[[Node], None]
+    monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any], spin: Callable[[Node], None]
 ) -> Node:
     """Put the stand-ins where ROS 2 would be; ``spin`` is what happens while the node runs."""
-    node = Node(given)
+    node = Node(parameters)
     state = {"running": False}
 
     def init(args: list[str]) -> None:
@@ -202,10 +205,10 @@ def install(
         "rcl_interfaces.msg": {"SetParametersResult": SetParametersResult},
     }
     for name, members in modules.items():
-        made = ModuleType(name)
+        module = ModuleType(name)
         for key, value in members.items():
-            setattr(made, key, value)
-        monkeypatch.setitem(sys.modules, name, made)
+            setattr(module, key, value)
+        monkeypatch.setitem(sys.modules, name, module)
     for name in modules:
         if "." in name:
             parent, child = name.split(".")
@@ -219,12 +222,12 @@ def image_of(pixels: Any, encoding: str = "rgb8", gap: int = 0, frame: str = "ca
     packed = pixels.reshape(height, -1)
     rows = np.full((height, packed.shape[1] + gap), 0xEE, np.uint8)
     rows[:, : packed.shape[1]] = packed
-    made = Image()
-    made.header.frame_id = frame
-    made.height, made.width, made.step = height, width, rows.shape[1]
-    made.encoding = encoding
-    made.data = array.array("B", rows.tobytes())
-    return made
+    image = Image()
+    image.header.frame_id = frame
+    image.height, image.width, image.step = height, width, rows.shape[1]
+    image.encoding = encoding
+    image.data = array.array("B", rows.tobytes())
+    return image
 
 
 @settings(max_examples=40, deadline=None)
@@ -233,13 +236,9 @@ def image_of(pixels: Any, encoding: str = "rgb8", gap: int = 0, frame: str = "ca
     gap=st.integers(0, 5),
     seed=st.integers(0, 99),
 )
-def test_pixels_of_every_encoding(size: tuple[int, int], gap: int, seed: int) -> None:
-    spec = importlib.util.spec_from_file_location("ros2_node_pixels", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    example = sys.modules.get(spec.name)
-    if example is None:
-        example = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(example)
+def test_pixels_of_every_encoding(
+    node_module: Any, size: tuple[int, int], gap: int, seed: int
+) -> None:
     rgb = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     alpha = np.full((*size, 1), 7, np.uint8)
     grey = rgb[:, :, :1]
@@ -251,9 +250,11 @@ def test_pixels_of_every_encoding(size: tuple[int, int], gap: int, seed: int) ->
         ("bgra8", np.concatenate([rgb[:, :, ::-1], alpha], axis=2), rgb),
         ("mono8", grey, grey.repeat(3, axis=2)),
     ]:
-        found = example.pixels_of(image_of(np.ascontiguousarray(pixels), encoding, gap))
-        assert found.flags.c_contiguous and found.dtype == np.uint8
-        np.testing.assert_array_equal(found, expected)
+        decoded_pixels = node_module.pixels_of(
+            image_of(np.ascontiguousarray(pixels), encoding, gap)
+        )
+        assert decoded_pixels.flags.c_contiguous and decoded_pixels.dtype == np.uint8
+        np.testing.assert_array_equal(decoded_pixels, expected)
 
 
 def test_images_that_cannot_be_read_are_refused(node_module: Any) -> None:
@@ -277,10 +278,10 @@ def test_images_that_cannot_be_read_are_refused(node_module: Any) -> None:
 
 
 def compressed(data: bytes) -> Any:
-    made = CompressedImage()
-    made.format = "png"
-    made.data = array.array("B", data)
-    return made
+    image = CompressedImage()
+    image.format = "png"
+    image.data = array.array("B", data)
+    return image
 
 
 def test_compressed_images(node_module: Any) -> None:
@@ -294,12 +295,12 @@ def test_compressed_images(node_module: Any) -> None:
 def test_label_images(node_module: Any, encoding: str, kind: str) -> None:
     sensor = SimpleNamespace(Image=Image)
     numbers = np.array([[0, 1, 70000], [3, 4, 5]], np.int32)
-    made = node_module.Messages(sensor, None, encoding).labels(numbers, Header())
-    assert (made.height, made.width, made.encoding) == (2, 3, encoding)
-    assert made.step == 3 * np.dtype(kind).itemsize and made.is_bigendian == 0
-    found = np.frombuffer(made.data, kind).reshape(2, 3)
+    image = node_module.Messages(sensor, None, encoding).labels(numbers, Header())
+    assert (image.height, image.width, image.encoding) == (2, 3, encoding)
+    assert image.step == 3 * np.dtype(kind).itemsize and image.is_bigendian == 0
+    labels = np.frombuffer(image.data, kind).reshape(2, 3)
     expected = numbers.clip(0, 65535) if encoding == "mono16" else numbers
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(labels, expected)
     with pytest.raises(ArgumentError, match="mono16 or 32SC1"):
         node_module.Messages(sensor, None, "rgb8")
 
@@ -308,14 +309,14 @@ class Recorded:
     """An engine that answers at once, or when it is allowed to, and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.questions: list[dict[str, Any]] = []
         self.pixels: list[Any] = []
         self.allowed = threading.Event()
         self.allowed.set()
         self.begun = threading.Event()
 
     def __call__(self, plan: str, **options: Any) -> Recorded:
-        self.opened = {"plan": plan, **options}
+        self.open_options = {"plan": plan, **options}
         return self
 
     def __enter__(self) -> Recorded:
@@ -324,8 +325,8 @@ class Recorded:
     def __exit__(self, *_: object) -> None:
         self.is_closed = True
 
-    def run(self, pixels: Any, **asked: Any) -> Output:
-        self.asked.append(asked)
+    def run(self, pixels: Any, **questions: Any) -> Output:
+        self.questions.append(questions)
         self.pixels.append(pixels)
         self.begun.set()
         assert self.allowed.wait(60)
@@ -338,22 +339,22 @@ class Recorded:
             {"id": 2, "label_id": 1, "label": "table", "score": 0.25, "area": 1, "isthing": False},
         ]
         references = []
-        for index, phrase in enumerate(asked.get("refer", ())):
+        for index, phrase in enumerate(questions.get("refer", ())):
             mask = np.zeros((height, width), np.bool_)
             mask[index : height - index] = True
             box = np.array([0, index, width, height - index], np.float32)
             references.append(Reference(phrase, mask, 0.9 - 0.3 * index, box))
         return Output(
-            segment=Segmentation(numbers, infos) if "segment" in asked else None,
+            segment=Segmentation(numbers, infos) if "segment" in questions else None,
             refer=references or None,
         )
 
 
 @pytest.fixture
 def engine(node_module: Any, monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    made = Recorded()
-    monkeypatch.setattr(node_module, "Engine", made)
-    return made
+    recorded = Recorded()
+    monkeypatch.setattr(node_module, "Engine", recorded)
+    return recorded
 
 
 GIVEN = {"plan": "workcell.plan", "vocabulary": ["bin", "table"], "stuff": ["table"]}
@@ -370,29 +371,33 @@ def test_an_image_becomes_detections_and_labels(
 
     node = install(monkeypatch, {**GIVEN, "device": "cuda:1"}, spin)
     assert node_module.main([]) == 0
-    assert engine.opened == {
+    assert engine.open_options == {
         "plan": "workcell.plan",
         "backend": None,
         "device": "cuda:1",
         "threads": None,
     }
     np.testing.assert_array_equal(engine.pixels[0], pixels)
-    (sent,) = node.published["detections"]
-    assert sent.header.frame_id == "left"
-    first, second = sent.detections
-    assert (first.id, first.results[0].hypothesis.class_id) == ("1", "bin")
-    assert first.results[0].hypothesis.score == 0.75
-    box = first.bbox
+    (detections,) = node.published["detections"]
+    assert detections.header.frame_id == "left"
+    bin_, table = detections.detections
+    assert (bin_.id, bin_.results[0].hypothesis.class_id) == ("1", "bin")
+    assert bin_.results[0].hypothesis.score == 0.75
+    box = bin_.bbox
     assert (box.center.position.x, box.center.position.y) == (2.5, 2.0)
     assert (box.size_x, box.size_y) == (5.0, 4.0)
-    assert (second.id, second.results[0].hypothesis.class_id) == ("2", "table")
+    assert (table.id, table.results[0].hypothesis.class_id) == ("2", "table")
     (labels,) = node.published["labels"]
     assert labels.header.frame_id == "left"
-    found = np.frombuffer(labels.data, "<u2").reshape(8, 10)
-    assert (found[:4, :5] == 1).all() and (found[4:] == 2).all() and not found[:4, 5:].any()
+    label_map = np.frombuffer(labels.data, "<u2").reshape(8, 10)
+    assert (
+        (label_map[:4, :5] == 1).all()
+        and (label_map[4:] == 2).all()
+        and not label_map[:4, 5:].any()
+    )
     assert not node.published["references"]  # no phrases, no answer
     assert node.is_destroyed and engine.is_closed
-    vocabulary = engine.asked[0]["segment"]
+    vocabulary = engine.questions[0]["segment"]
     assert [word.stuff for word in vocabulary.words] == [False, True]
     _, _, quality = node.subscribed["image"]
     assert (quality.depth, quality.reliability) == (1, "best effort")
@@ -408,12 +413,15 @@ def test_what_is_unsure_is_not_published(
     phrases = ["the left bin", "the right bin", "the third"]
     node = install(monkeypatch, {**GIVEN, "phrases": phrases, "min_score": 0.5}, spin)
     assert node_module.main([]) == 0
-    (sent,) = node.published["detections"]
-    assert [one.id for one in sent.detections] == ["1"]
-    found = np.frombuffer(node.published["labels"][0].data, "<u2")
-    assert set(found) == {0, 1}
+    (detections,) = node.published["detections"]
+    assert [detection.id for detection in detections.detections] == ["1"]
+    label_map = np.frombuffer(node.published["labels"][0].data, "<u2")
+    assert set(label_map) == {0, 1}
     (referred,) = node.published["references"]
-    assert [(one.id, one.results[0].hypothesis.class_id) for one in referred.detections] == [
+    assert [
+        (detection.id, detection.results[0].hypothesis.class_id)
+        for detection in referred.detections
+    ] == [
         ("1", "the left bin"),
         ("2", "the right bin"),
     ]
@@ -424,17 +432,17 @@ def test_what_is_unsure_is_not_published(
 def test_words_change_while_it_runs(
     node_module: Any, engine: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told(data: str) -> Any:
-        made = String()
-        made.data = data
-        return made
+    def string_of(data: str) -> Any:
+        string = String()
+        string.data = data
+        return string
 
     def spin(node: Node) -> None:
         frame = image_of(np.zeros((4, 4, 3), np.uint8))
-        node.send("vocabulary", told("mug, hand\nrobot arm,"))
+        node.send("vocabulary", string_of("mug, hand\nrobot arm,"))
         node.send("image", frame)
         node.wait("detections", 1)
-        node.send("phrases", told("the mug, upside down\nthe hand"))
+        node.send("phrases", string_of("the mug, upside down\nthe hand"))
         node.send("image", frame)
         node.wait("references", 1)
         assert node.set(vocabulary=["cup"], stuff=[""]).successful
@@ -443,7 +451,7 @@ def test_words_change_while_it_runs(
         node.wait("detections", 3)
         refused = node.set(vocabulary=["cup", "cup"])
         assert not refused.successful and "cup" in refused.reason
-        node.send("vocabulary", told("saw,saw"))
+        node.send("vocabulary", string_of("saw,saw"))
         refused = node.set(plan="other.plan")
         assert not refused.successful and "plan can be set at the start only" in refused.reason
         node.send("image", frame)
@@ -451,9 +459,9 @@ def test_words_change_while_it_runs(
 
     node = install(monkeypatch, GIVEN, spin)
     assert node_module.main([]) == 0
-    words = [[word.name for word in asked["segment"].words] for asked in engine.asked]
+    words = [[word.name for word in questions["segment"].words] for questions in engine.questions]
     assert words == [["mug", "hand", "robot arm"]] * 2 + [["cup"]] * 2
-    assert [asked.get("refer") for asked in engine.asked] == [
+    assert [questions.get("refer") for questions in engine.questions] == [
         None,
         ("the mug, upside down", "the hand"),
         None,
@@ -523,10 +531,10 @@ def test_without_ros_that_is_said(
 def test_help_teaches(node_module: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         node_module.main(["--help"])
-    said = capsys.readouterr().out
+    help_text = capsys.readouterr().out
     for name in node_module.PARAMETERS:
-        assert name in said
-    assert "NOT TRIED under ROS 2" in said
+        assert name in help_text
+    assert "NOT TRIED under ROS 2" in help_text
 
 
 def test_with_a_real_plan(
@@ -537,11 +545,13 @@ def test_with_a_real_plan(
         node.send("image", image_of(pixels))
         node.wait("references", 1)
 
-    given = {**GIVEN, "plan": str(tiny_plan), "phrases": ["the bin"], "backend": "onnxruntime"}
-    node = install(monkeypatch, given, spin)
+    parameters = {**GIVEN, "plan": str(tiny_plan), "phrases": ["the bin"], "backend": "onnxruntime"}
+    node = install(monkeypatch, parameters, spin)
     assert node_module.main([]) == 0
-    (sent,) = node.published["detections"]
+    (detections,) = node.published["detections"]
     labels = np.frombuffer(node.published["labels"][0].data, "<u2")
     assert labels.size == 48 * 80
-    assert {one.id for one in sent.detections} == {str(n) for n in np.unique(labels) if n}
-    assert len(sent.detections) >= 1
+    assert {detection.id for detection in detections.detections} == {
+        str(n) for n in np.unique(labels) if n
+    }
+    assert len(detections.detections) >= 1

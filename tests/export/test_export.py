@@ -19,6 +19,7 @@ import onnxruntime as ort
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import BuildError, PlanError
+from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export import portable as build
 from xdecoder_rt.export.costs import macs, parameters, weights_digest
 from xdecoder_rt.export.onnx_graphs import (
@@ -30,7 +31,7 @@ from xdecoder_rt.export.onnx_graphs import (
 )
 from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.export.repack import repack_portable
-from xdecoder_rt.export.verify import check_against_torch, relative_rms
+from xdecoder_rt.export.verify import check_against_torch
 from xdecoder_rt.models import ModelConfig, XDecoder
 from xdecoder_rt.models.decoder import LEVELS, Rows
 from xdecoder_rt.models.graphs import memory_names, state_names
@@ -85,7 +86,7 @@ def inputs(
         queries = graphs[name].module.decoder.num_queries
         groups = [tasks.latents(queries)]
         groups += [tasks.group(task, queries, other) for task in tasks.TASKS if other]
-        layout = tasks.side_by_side(groups, tasks.LATENTS)
+        layout = tasks.side_by_side(groups, tasks.LATENT_GROUP)
         before = tasks.group("caption", queries, past)
         rows = Rows.of([layout] * batch, past=before)
         weight = torch.zeros(batch, len(layout), 1)
@@ -315,19 +316,6 @@ def test_the_digest_tells_weights_apart(tiny: ModelConfig, model: XDecoder) -> N
     with torch.no_grad():
         same.decoder.class_embed[0, 0] += 1e-3
     assert weights_digest(same) != weights_digest(model)
-
-
-@pytest.mark.parametrize(
-    ("actual", "expected", "error"),
-    [
-        ([1.0, 2.0], [1.0, 2.0], 0.0),
-        ([0.0], [0.0], 0.0),
-        ([1.0], [0.0], float("inf")),
-        ([3.0, 3.0], [2.0, 2.0], 0.5),
-    ],
-)
-def test_relative_rms(actual: list[float], expected: list[float], error: float) -> None:
-    assert relative_rms(actual, expected) == error
 
 
 def with_another_weight(graph: ExportedGraph) -> ExportedGraph:

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt import Engine
+from xdecoder_rt.backends.cuda import context
 from xdecoder_rt.errors import ArgumentError, ImageError
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.kernels import cuda_driver
 
 if TYPE_CHECKING:
     from fake_tensorrt import Gpu, Kernels
@@ -180,7 +180,7 @@ def test_a_closed_engine_leaves_no_context_behind(gpu: Gpu, plan: Path, closes: 
         engine.close()
     else:
         together(engine.close)
-    assert gpu.held() == (False, 0)
+    assert gpu.context_state() == (False, 0)
 
 
 def test_a_closed_engine_leaves_the_context_of_its_caller(gpu: Gpu, plan: Path) -> None:
@@ -188,11 +188,11 @@ def test_a_closed_engine_leaves_the_context_of_its_caller(gpu: Gpu, plan: Path) 
     own = gpu.driver.Device(0).retain_primary_context()
     own.push()
     Engine(plan).close()
-    assert gpu.held()[0]
+    assert gpu.context_state()[0]
     gpu.driver.Context.pop()
-    assert not gpu.held()[0]
+    assert not gpu.context_state()[0]
     own.push()
-    cuda_driver.Context.pop()
+    context.pop_unknown_to_pycuda()
     own.detach()
 
 
@@ -496,11 +496,11 @@ def test_frames_of_any_size_and_place_from_any_thread(
 
 
 def test_letterboxes_of_pictures_taken_as_they_are() -> None:
-    from xdecoder_rt.image import unscaled
+    from xdecoder_rt.image import unscaled_letterbox
 
     sizes = [(64, 64), (32, 96), (96, 96)]
-    assert unscaled((64, 64), sizes) == Letterbox((64, 64), (64, 64), (64, 64))
-    assert unscaled((32, 96), sizes).target == (32, 96)
-    assert unscaled((96, 10), sizes).target == (96, 96)
+    assert unscaled_letterbox((64, 64), sizes) == Letterbox((64, 64), (64, 64), (64, 64))
+    assert unscaled_letterbox((32, 96), sizes).target == (32, 96)
+    assert unscaled_letterbox((96, 10), sizes).target == (96, 96)
     with pytest.raises(ImageError, match="64 x 64, 32 x 96, 96 x 96"):
-        unscaled((65, 64), sizes)
+        unscaled_letterbox((65, 64), sizes)

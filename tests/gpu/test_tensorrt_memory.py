@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.backends.cuda.values import ELEMENTS
+from xdecoder_rt.backends.cuda.values import ELEMENT_BY_TYPE
 from xdecoder_rt.errors import BackendError, PlanError
 
 onnx = pytest.importorskip("onnx", reason="the fake engines are ONNX models")
@@ -406,7 +406,7 @@ def test_shapes_that_no_profile_takes_are_refused(gpu: Gpu, engines: tuple[bytes
             PlanError, match="takes map, rows; this version of xdecoder_rt gives map"
         ):
             session.read({"map": state.values["map"]})
-        as_fp32 = replace(state.values["map"], element=ELEMENTS["FLOAT"])
+        as_fp32 = replace(state.values["map"], element=ELEMENT_BY_TYPE["FLOAT"])
         with pytest.raises(BackendError, match="takes 'map' as fp16, and gets fp32"):
             session.read({"map": as_fp32, "rows": np.zeros((3, 2), np.float32)})
 
@@ -422,7 +422,7 @@ def test_the_program_may_end_without_closing(gpu: Gpu, engines: tuple[bytes, byt
 
 
 def test_bfloat16_is_rounded_to_the_nearest_and_read_as_float32() -> None:
-    bf16 = ELEMENTS["BF16"]
+    bf16 = ELEMENT_BY_TYPE["BF16"]
     given = np.float32([0, 1, -2.5, 1 + 2**-8, 1 + 3 * 2**-8, 3e38, np.inf, np.nan])
     stored = np.empty(len(given), np.uint16)
     bf16.write(given, stored)
@@ -433,6 +433,6 @@ def test_bfloat16_is_rounded_to_the_nearest_and_read_as_float32() -> None:
 @given(st.floats(-(2.0**120), 2.0**120, width=32))
 def test_bfloat16_is_within_half_a_step(value: float) -> None:
     stored = np.empty(1, np.uint16)
-    ELEMENTS["BF16"].write(np.float32([value]), stored)
-    (found,) = ELEMENTS["BF16"].to_host(stored)
+    ELEMENT_BY_TYPE["BF16"].write(np.float32([value]), stored)
+    (found,) = ELEMENT_BY_TYPE["BF16"].to_host(stored)
     assert abs(float(found) - value) <= abs(value) * 2**-8 + 1e-40

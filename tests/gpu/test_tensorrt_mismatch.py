@@ -104,7 +104,7 @@ def test_a_driver_older_than_the_library_builds_nothing(
     monkeypatch.setattr(library, "_cuda_of", lambda _: 13)
     with pytest.raises(BackendError, match=r"made for CUDA 13; the driver here is of CUDA 12\.6"):
         open_toolchain("tensorrt", ())
-    assert gpu.held() == (False, 0)
+    assert gpu.context_state() == (False, 0)
 
 
 def refused(kind: type[Exception], message: str) -> Callable[..., Any]:
@@ -181,7 +181,7 @@ def test_what_tensorrt_rtx_finds_in_an_engines_header(gpu: Gpu, made: Callable[.
     gpu.install("tensorrt_rtx", "1.7.1.116")
 
     def other(name: str, data: bytes) -> bytes:
-        header, model = fake_tensorrt.opened(data)
+        header, model = fake_tensorrt.read_engine(data)
         (profile,) = header.profiles[:1]
         ranges = {port: tuple(map(tuple, shapes)) for port, shapes in profile.items()}
         return bytes(fake_tensorrt.engine(model, [ranges], "1.6.0.1", "12.0"))

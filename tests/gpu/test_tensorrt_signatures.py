@@ -114,9 +114,9 @@ def test_the_log_is_one_of_the_real_library(real: Any) -> None:
 
 
 def test_names_of_element_types_are_real(real: Any) -> None:
-    from xdecoder_rt.backends.cuda.values import ELEMENTS
+    from xdecoder_rt.backends.cuda.values import ELEMENT_BY_TYPE
 
-    assert set(ELEMENTS) <= set(real.DataType.__members__)
+    assert set(ELEMENT_BY_TYPE) <= set(real.DataType.__members__)
 
 
 def test_what_tensorrt_rtx_says_of_an_engine() -> None:

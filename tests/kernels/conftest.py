@@ -1,4 +1,4 @@
-"""Kernels run on the GPU where there is one, and under Triton's interpreter where there is none."""
+"""Kernels that several modules look at."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_cuda import fake_cuda, fake_driver  # noqa: F401
 
 if TYPE_CHECKING:
     from xdecoder_rt.kernels.compiled import CompiledKernels
 
 torch = pytest.importorskip("torch")
 
-# Read by Triton when a kernel's module is imported, so it is set before any test module is.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on a GPU where there is one: what asks for the device."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and "device" in item.fixturenames:
+            item.add_marker("gpu")
 
 
 @pytest.fixture(scope="session")

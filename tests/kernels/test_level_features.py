@@ -12,9 +12,9 @@ from xdecoder_rt.kernels.level_features import schedule
 from xdecoder_rt.kernels.level_features.specs import specs
 from xdecoder_rt.kernels.level_features.tiles import (
     COLUMN_CHUNK,
-    COLUMNS,
     ROW_CHUNK,
-    ROWS,
+    TILE_COLUMNS,
+    TILE_ROWS,
     tile_plan,
 )
 from xdecoder_rt.kernels.spec import ELEMENTS
@@ -190,14 +190,14 @@ def test_tiles_cover_each_level_once_with_the_weights_of_the_resize(problem):
         assert 0 <= top < bottom <= size[0]
         assert 0 <= left < right
         assert left % 16 == right % 16 == at % 16 == across % 16 == 0
-        rows, columns = slice(row, row + ROWS), slice(column, column + COLUMNS)
+        rows, columns = slice(row, row + TILE_ROWS), slice(column, column + TILE_COLUMNS)
         covered[level][rows, columns] += 1
 
         span = -(-(bottom - top) // ROW_CHUNK) * ROW_CHUNK
-        block = plan.weights[at : at + ROWS * span].reshape(ROWS, span)
+        block = plan.weights[at : at + TILE_ROWS * span].reshape(TILE_ROWS, span)
         assert_block(block, bicubic_matrix(size[0], height)[rows], top)
         span = -(-(right - left) // COLUMN_CHUNK) * COLUMN_CHUNK
-        block = plan.weights[across : across + COLUMNS * span].reshape(span, COLUMNS)
+        block = plan.weights[across : across + TILE_COLUMNS * span].reshape(span, TILE_COLUMNS)
         assert_block(block.T, bicubic_matrix(size[1], width)[columns], left)
     assert all((count == 1).all() for count in covered)
 

@@ -1,7 +1,7 @@
 """Compiled kernels launched from device addresses, with neither Triton nor PyTorch.
 
-Without a GPU, what arrives at the driver is checked: by a stand-in for pycuda, and by ctypes and
-the real pycuda, where it is installed, on a fake driver. What arrived is then run for what it
+Without a GPU, what arrives at the driver is checked: by a stand-in for pycuda, and by cuda-bindings
+and the real pycuda, where it is installed, on a fake driver. What arrived is then run for what it
 means, by Triton's interpreter on the memory at those addresses.
 """
 
@@ -12,9 +12,8 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -24,20 +23,20 @@ import torch
 
 pytest.importorskip("triton")
 
-from fake_cuda import Launch
+from fake_cuda import Launch, bindings
 
 from xdecoder_rt.errors import BackendError
+from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import CompiledKernels
-from xdecoder_rt.kernels.loader import Kernels, packed
+from xdecoder_rt.kernels.loader import Kernels, kernel_arguments
 from xdecoder_rt.kernels.masked_attention import reference, schedule
-from xdecoder_rt.kernels.masked_attention.schedule import Device, Operand, Problem, Schedule
+from xdecoder_rt.kernels.masked_attention.schedule import DeviceTraits, Operand, Problem, Schedule
 from xdecoder_rt.kernels.spec import Call, KernelSpec
 
 # Rows of a block that no query has hold nothing, and divide by it.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-ORIN = Device(16, (8, 7))
+ORIN = DeviceTraits(16, (8, 7))
 # A shape with odd sizes: the general forms. And one of multiples of 16: the aligned ones.
 SHAPES = {
     "any": Problem(2, 3, 21, 300, 64, 65, "fp16"),
@@ -132,13 +131,14 @@ class StandIn(ModuleType):
 
 @dataclass(frozen=True)
 class Cuda:
-    """A driver, and what it was asked to launch."""
+    """A driver, what it was asked to launch, and by what the loader calls it if not by pycuda."""
 
     driver: Any
     launches: Callable[[], list[Launch]]
+    called_by: ModuleType | None = None
 
 
-@pytest.fixture(params=["stand-in", "ctypes", "pycuda"])
+@pytest.fixture(params=["stand-in", "cuda-bindings", "pycuda"])
 def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
     if request.param == "stand-in":
         package, driver = ModuleType("pycuda"), StandIn()
@@ -147,18 +147,13 @@ def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
         yield Cuda(driver, lambda: driver.launches)
         return
-    if request.param == "ctypes":
-        # What the GPU runbook has in pycuda's place.
+    if request.param == "cuda-bindings":
         fake = request.getfixturevalue("fake_driver")
-        monkeypatch.syspath_prepend(BENCHMARKS)
-        driver = import_module("gpu.cuda_driver")
-        package = ModuleType("pycuda")
-        package.driver = driver  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "pycuda", package)
-        monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-    else:
-        fake = request.getfixturevalue("fake_cuda")
-        driver = import_module("pycuda.driver")
+        with bindings.current_context():
+            yield Cuda(bindings, fake.launches, cuda_driver)
+        return
+    fake = request.getfixturevalue("fake_cuda")
+    driver = import_module("pycuda.driver")
     driver.init()
     context = driver.Device(0).retain_primary_context()
     context.push()
@@ -256,8 +251,8 @@ def test_the_loader_launches_masked_attention_by_addresses(
     problem = SHAPES[shape]
     tensors = tensors_of(problem)
     arrays = Arrays(cuda.driver)
-    kernels = Kernels(compiled)
-    assert Device(kernels.multiprocessors, kernels.capability) == ORIN
+    kernels = Kernels(compiled, cuda.called_by)
+    assert DeviceTraits(kernels.multiprocessors, kernels.capability) == ORIN
     way = schedule.choose(problem, ORIN)
     if splits:
         way = Schedule(way.tiles, way.bits, splits)
@@ -292,7 +287,7 @@ def check(launch: Launch, call: Call, spec: KernelSpec) -> None:
     assert launch.block == (spec.warps * 32, 1, 1)
     *given, scratch, profile = launch.unpack(types_of(spec))
     assert (scratch, profile) == (0, 0)
-    assert given == pytest.approx([float(value) for value in packed(spec, call.values)])
+    assert given == pytest.approx([float(value) for value in kernel_arguments(spec, call.values)])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fakes stand in for a GPU; there is one")
@@ -303,14 +298,29 @@ def test_a_call_that_was_not_compiled_is_refused(compiled: CompiledKernels, cuda
     way = Schedule(schedule.WIDE, schedule.BITS)
     attend = schedule.calls(problem, way, operands, 256)[-1]
     with pytest.raises(BackendError, match="no compiled form of attend"):
-        Kernels(compiled).launch(attend)
+        Kernels(compiled, cuda.called_by).launch(attend)
     assert not cuda.launches()
+
+
+def test_a_form_with_a_constant_that_its_kernel_no_longer_has_serves_no_call(
+    compiled: CompiledKernels,
+) -> None:
+    """As forms of an earlier release may."""
+    spec = compiled.forms["combine_fp16"]
+    values = dict.fromkeys(spec.arguments, 256) | dict(spec.constants)
+    sizes = {"rows": 1}
+    call = Call(
+        *(spec.module, spec.function, spec.element, values, sizes),
+        *(spec.grid, spec.warps, spec.stages),
+    )
+    assert call.is_served_by(spec, int)
+    assert not call.is_served_by(replace(spec, constants={**spec.constants, "FORMER": 1}), int)
 
 
 def test_neither_triton_nor_torch_is_imported_by_the_loader() -> None:
     code = (
         "import sys, xdecoder_rt.kernels.loader, xdecoder_rt.kernels.masked_attention.schedule;"
-        "print([m for m in ('torch', 'triton', 'pycuda') if m in sys.modules])"
+        "print([m for m in ('torch', 'triton', 'pycuda', 'cuda') if m in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"

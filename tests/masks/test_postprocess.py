@@ -369,10 +369,10 @@ def test_instances_are_ordered_by_their_final_score() -> None:
 
 def test_paint_shows_the_first_of_overlapping_masks() -> None:
     found = postprocess.binary_masks(np.concatenate([halves(8.0), everywhere(8.0)]), SQUARE)
-    painted = postprocess.paint(found.masks, found.boxes, (16, 16))
+    painted = postprocess.paint_masks(found.masks, found.boxes, (16, 16))
     assert (painted[:, :8] == 1).all()
     assert (painted[:, 8:] == 2).all()
-    assert not postprocess.paint(found.masks[:0], found.boxes[:0], (16, 16)).any()
+    assert not postprocess.paint_masks(found.masks[:0], found.boxes[:0], (16, 16)).any()
 
 
 def test_arguments_of_other_types_and_layouts_are_taken() -> None:

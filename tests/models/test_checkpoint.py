@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.models import ModelConfig, XDecoder, load_checkpoint, save_checkpoint
-from xdecoder_rt.models.checkpoint import FORMAT, read_header, read_tensors
+from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header, read_tensors
 
 NORM = "decoder.decoder_norm.weight"
 
@@ -62,7 +62,7 @@ def test_matrices_are_stored_in_half_and_vectors_in_full_precision(path: Path) -
 
 def test_header_tells_format_configuration_and_metadata(path: Path, tiny_model: XDecoder) -> None:
     header = read_header(path)
-    assert header["format"] == FORMAT
+    assert header["format"] == CHECKPOINT_FORMAT
     assert header["training"] == "seven steps"
     assert ModelConfig.from_json(header["config"]) == tiny_model.config
     assert read_tensors(path)[1] == header

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from xdecoder_rt import Engine
+from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.models.published import load_published
 from xdecoder_rt.parity.__main__ import main
-from xdecoder_rt.parity.comparison import relative_rms
 from xdecoder_rt.parity.fixture import Fixture
 from xdecoder_rt.parity.settings import model_config
 from xdecoder_rt.parity.torch_form import TorchNetwork
@@ -152,10 +152,10 @@ def test_captions_go_on_past_end_tokens(tmp_path: Path) -> None:
     model = load_published(fixture.weights, model_config(fixture.settings, "fixture"))
     network = TorchNetwork(model.requires_grad_(False), fixture.background())
     image = fixture.images["img1"]
-    first = network.written(image, None, 1)[0]
+    first = network.write_caption(image, None, 1)[0]
     # The end token's row of the table, which is never read before it is written, wins every step.
     model.text_encoder.token_embedding.weight[-1] = torch.from_numpy(first.features[0])
-    anew, cached = network.written(image, None, 3)
+    anew, cached = network.write_caption(image, None, 3)
     assert len(anew.token_ids) == 3
     assert anew.token_ids[0] == 49407
     assert (anew.token_ids == cached.token_ids).all()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import BuildError, PlanError, PlanVersionError
 from xdecoder_rt.plan import file as plan_module
-from xdecoder_rt.plan.archive import ALIGNMENT
+from xdecoder_rt.plan.archive import MEMBER_ALIGNMENT
 from xdecoder_rt.plan.file import Plan, write_plan
 from xdecoder_rt.plan.manifest import Manifest, MemberInfo
 
@@ -83,7 +83,7 @@ def test_views_are_read_only_aligned_and_outlive_the_plan(plan_path, members):
 
 def test_members_lie_on_64_byte_boundaries(plan_path):
     for member in _directory(plan_path).values():
-        assert member.offset % ALIGNMENT == 0
+        assert member.offset % MEMBER_ALIGNMENT == 0
 
 
 def _directory(path: Path):

@@ -65,6 +65,9 @@ class TorchBackend:
     def to_numpy(self, value: Tensor) -> np.ndarray[Any, Any]:
         return value.numpy()
 
+    def to_numpy_all(self, values: dict[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+        return {name: value.numpy() for name, value in values.items()}
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -128,16 +131,20 @@ class Studio:
         writer = CaptionWriter(text, rows, tokenizer, scores, config.num_queries, stops)
         return cls(model, images, features, state, writer, rows, tokenizer)
 
-    def opening(self, prompt: str | None = None, region: Tensor | None = None) -> Opening:
+    def opening(self, prompt: str | None = None) -> Opening:
+        return self.writer.open(prompt)
+
+    def drafts(
+        self,
+        opening: Opening,
+        beams: int = 1,
+        max_tokens: int | None = None,
+        region: Tensor | None = None,
+    ) -> Iterator[Draft]:
         levels = None
         if region is not None:
             levels = region_levels(region[0].numpy(), self.state.letterbox)
-        return self.writer.open(prompt, levels)
-
-    def drafts(
-        self, opening: Opening, beams: int = 1, max_tokens: int | None = None
-    ) -> Iterator[Draft]:
-        (decoded,) = self.rows.decode(self.state, [opening.group])
+        (decoded,) = self.rows.decode(self.state, [self.writer.group(opening, levels)])
         return self.writer.drafts(self.state, opening, decoded, beams, max_tokens)
 
     def logits_after(self, token_ids: Sequence[int], region: Tensor | None) -> Tensor:
@@ -151,7 +158,7 @@ def logits_after(
     """Scores of the token after others, the whole decoder anew in the original's order."""
     queries = model.config.num_queries
     groups = [tasks.latents(queries), tasks.group("caption", queries, len(token_ids))]
-    layout = tasks.side_by_side(groups, tasks.LATENTS)
+    layout = tasks.side_by_side(groups, tasks.LATENT_GROUP)
     with torch.no_grad():
         text = F.pad(model.text_encoder(torch.tensor([token_ids])), (0, 0, queries, 0))
         output = plain_decode(model, features, Rows.of([layout], text), region)
@@ -241,14 +248,14 @@ def test_caches_change_no_token(batch: int, tiny: ModelConfig) -> None:
         studio = drawn(small(tiny, choice), seed, size)
         prompt = "".join(choice.choices("abcdxyz", k=choice.randint(0, 3))) or None
         region = choice.choice([None, a_region(choice, size)])
-        opening = studio.opening(prompt, region)
+        opening = studio.opening(prompt)
         end = studio.tokenizer.end_token
         expected, score, nearest = recomputed(
             studio.model, studio.features, opening.token_ids, 4, end, region
         )
         if nearest < NEAR:
             continue
-        *_, caption = studio.drafts(opening, max_tokens=4)
+        *_, caption = studio.drafts(opening, max_tokens=4, region=region)
         assert list(caption.token_ids) == expected, seed
         assert caption.score == pytest.approx(score, abs=1e-6)
         compared += 1
@@ -514,7 +521,7 @@ def test_a_stream_holds_back_half_a_letter(engine: Engine, monkeypatch: pytest.M
     tokenizer = ClipTokenizer.default()
     ids = tokenizer(["a 🦩 isn't"])
     script = Script(ids[0, 1 : tokenizer.lengths(ids)[0]].tolist(), tokenizer.vocab_size)
-    monkeypatch.setattr(engine._runtime.captions, "_scores", script)
+    monkeypatch.setattr(engine._runtime, "token_logits", script)
     pieces = list(engine.caption_stream(picture(1)))
     assert "".join(pieces) == "a 🦩 isn't"
     assert all("\N{REPLACEMENT CHARACTER}" not in piece for piece in pieces)

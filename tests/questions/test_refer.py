@@ -100,7 +100,7 @@ def asked_plainly(
         features = [row[:length] for row, length in zip(encoded, lengths, strict=True)]
         queries = config.num_queries
         group = tasks.group("refer", queries, sum(lengths))
-        layout = tasks.side_by_side([tasks.latents(queries), group], tasks.LATENTS)
+        layout = tasks.side_by_side([tasks.latents(queries), group], tasks.LATENT_GROUP)
         text = F.pad(torch.cat(features), (0, 0, 2 * queries - 1, 0))[None]
         output = plain_forward(model, images, Rows.of([layout], text))
     copies = slice(queries, 2 * queries - 1)

@@ -9,9 +9,20 @@ from hypothesis import strategies as st
 
 from xdecoder_rt import Vocabulary, Word
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.masks.classification import class_probabilities, keep_panoptic, top_instances
+from xdecoder_rt.masks import postprocess
+from xdecoder_rt.masks.classification import (
+    Selection,
+    class_probabilities,
+    keep_panoptic,
+    top_instances,
+)
 from xdecoder_rt.plan.manifest import PostprocessInfo
-from xdecoder_rt.questions.segment import RULES
+from xdecoder_rt.questions.segment import (
+    SEGMENT_RULES,
+    instance_result,
+    panoptic_result,
+    semantic_result,
+)
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
 
@@ -32,14 +43,24 @@ def segmented(task: str, words: Vocabulary, *rows: list[float]) -> Segmentation:
     for index, band in enumerate(np.array_split(np.arange(SIDE), len(rows))):
         masks[index, band] = 20.0
     box = Letterbox(size, size, size)
-    return RULES[task](logits_of(*rows), lambda kept: masks[kept], box, words, PLAN, 1)
+    logits = logits_of(*rows)
+    if task == "panoptic":
+
+        def form(kept: Selection) -> postprocess.Panoptic:
+            things, overlap = words.is_thing(), PLAN.overlap_threshold
+            chosen = masks[kept.queries]
+            return postprocess.panoptic(kept.scores, kept.labels, chosen, box, things, overlap)
+
+        return panoptic_result(logits, form, box, words, PLAN)
+    rule = semantic_result if task == "semantic" else instance_result
+    return rule(logits, lambda kept: masks[kept], box, words, PLAN, 1)
 
 
 def found(result: Segmentation) -> list[str]:
     return [info["label"] for info in result.segments_info]
 
 
-@pytest.mark.parametrize("task", RULES)
+@pytest.mark.parametrize("task", SEGMENT_RULES)
 def test_negatives_compete_and_are_never_reported(task: str) -> None:
     words = Vocabulary.parse(["mug", "cup"], negatives=["hand"])
     result = segmented(task, words, [0.9, 0.03, 0.04], [0.1, 0.1, 0.75])
@@ -49,7 +70,7 @@ def test_negatives_compete_and_are_never_reported(task: str) -> None:
     assert (lower == (-1 if task == "semantic" else 0)).all(), "what it wins is nobody's"
 
 
-@pytest.mark.parametrize("task", RULES)
+@pytest.mark.parametrize("task", SEGMENT_RULES)
 def test_a_word_below_its_threshold_is_silent_and_nobody_takes_its_place(task: str) -> None:
     plain = Vocabulary.parse(["knife", "fork"])
     strict = Vocabulary.parse(["knife", "fork"], thresholds={"knife": 0.9, "fork": 0.2})
@@ -66,7 +87,7 @@ def test_a_threshold_may_be_below_the_plans() -> None:
     assert found(segmented("panoptic", words, [0.35, 0.05], [0.25, 0.45])) == ["drone"]
 
 
-@pytest.mark.parametrize("task", RULES)
+@pytest.mark.parametrize("task", SEGMENT_RULES)
 def test_what_is_no_word_for_sure_is_other(task: str) -> None:
     words = Vocabulary.parse(["mug", "cup"], negatives=["hand"], other="something")
     result = segmented(
@@ -99,13 +120,13 @@ def test_no_instance_is_reported_below_its_threshold() -> None:
         box = Letterbox((4 * SIDE,) * 2, (4 * SIDE,) * 2, (4 * SIDE,) * 2)
         for logit, count in ((20.0, 1), (2.0, 0)):
             mask = np.full((1, SIDE, SIDE), logit, np.float32)
-            result = RULES["instance"](
+            result = instance_result(
                 logits_of([0.85, 0.0]), lambda kept, mask=mask: mask[kept], box, words, PLAN, 1
             )
             assert len([info for info in result.segments_info if info["label"] != "cup"]) == count
 
 
-@pytest.mark.parametrize("task", RULES)
+@pytest.mark.parametrize("task", SEGMENT_RULES)
 def test_results_carry_the_words_ids(task: str) -> None:
     words = Vocabulary.parse([Word("mug", id=40), Word("cup", id=7)], other=Word("other", id=3))
     result = segmented(task, words, [0.9, 0.05], [0.1, 0.85], [0.45, 0.45])

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xdecoder_rt.scenes.language import Description, describe, mirrored, plural
+from xdecoder_rt.scenes.language import Description, describe_picture, mirrored, plural_name
 from xdecoder_rt.scenes.language.colour import COLOURS, colour_shares, colour_word
-from xdecoder_rt.scenes.language.english import NUMBERS, counted, indefinite
+from xdecoder_rt.scenes.language.english import NUMBERS, counted_name, indefinite
 from xdecoder_rt.scenes.language.kinds import alike, covers
 from xdecoder_rt.scenes.language.layout import APART, NEAR_GAP
 from xdecoder_rt.scenes.language.phrases import LARGER, MOST_PHRASES, SIDE_APART
@@ -40,7 +40,7 @@ class Picture:
 
     def described(self, seed: int) -> Description:
         rng = np.random.default_rng(seed)
-        return describe(self.image, self.ids, self.labels, VOCABULARY, STUFF, rng)
+        return describe_picture(self.image, self.ids, self.labels, VOCABULARY, STUFF, rng)
 
     def flipped(self) -> Picture:
         return Picture(self.image[:, ::-1], self.ids[:, ::-1], self.labels, self.paint)
@@ -144,11 +144,15 @@ def meant(p: Picture, text: str) -> set[int]:
     """The segments that a phrase means."""
     text = text.removeprefix("the ")
     for name in NAMES + ("table",):
-        if text in (f"all {plural(name)}", f"both {plural(name)}", f"all the {plural(name)}"):
+        if text in (
+            f"all {plural_name(name)}",
+            f"both {plural_name(name)}",
+            f"all the {plural_name(name)}",
+        ):
             return called(p, name)
-        if text in (f"every {name}", plural(name)):
+        if text in (f"every {name}", plural_name(name)):
             return called(p, name)
-        if match := re.fullmatch(COLOUR + plural(name), text):
+        if match := re.fullmatch(COLOUR + plural_name(name), text):
             return called(p, name, match["colour"])
     if match := re.fullmatch(COLOUR + NAME, text):
         return called(p, match["name"], match["colour"])
@@ -225,7 +229,7 @@ def answers_of(p: Picture, text: str) -> set[str]:
 
 
 def the_one_name(many: str) -> str:
-    (name,) = {name for name in (*NAMES, "table") if plural(name) == many}
+    (name,) = {name for name in (*NAMES, "table") if plural_name(name) == many}
     return name
 
 
@@ -258,7 +262,7 @@ def check_captions(p: Picture, texts: Description) -> None:
     for caption in texts.captions:
         assert 5 <= len(caption.split()) <= 20
         for name in (*NAMES, "table"):
-            for match in re.finditer(rf"{ITEM}(?P<noun>{name}|{plural(name)})\b", caption):
+            for match in re.finditer(rf"{ITEM}(?P<noun>{name}|{plural_name(name)})\b", caption):
                 found = called(p, name, match["colour"])
                 assert found, caption
                 if match["count"] in NUMBERS:
@@ -435,7 +439,7 @@ def test_what_has_a_more_general_name_present_is_not_named_by_it() -> None:
     vocabulary = ("soccer ball", "ball", *VOCABULARY)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        texts = describe(p.image, p.ids, p.labels, vocabulary, STUFF, rng)
+        texts = describe_picture(p.image, p.ids, p.labels, vocabulary, STUFF, rng)
         assert not any(re.match("(the )?ball", phrase.text) for phrase in texts.phrases)
         for question in texts.questions:
             assert not question.text.startswith("how many balls")
@@ -492,12 +496,12 @@ def test_dull_colours_are_not_certain_in_a_dark_picture() -> None:
 
 
 def test_counting_and_articles() -> None:
-    assert counted("mug", 1) == "a mug"
-    assert counted("mug", 3, "red") == "three red mugs"
-    assert counted("bread", 2) == "some bread"
-    assert counted("scissors", 2) == "several scissors"
-    assert counted("egg", 40) == "many eggs"
-    assert counted("santa claus", 1) == "santa claus"
+    assert counted_name("mug", 1) == "a mug"
+    assert counted_name("mug", 3, "red") == "three red mugs"
+    assert counted_name("bread", 2) == "some bread"
+    assert counted_name("scissors", 2) == "several scissors"
+    assert counted_name("egg", 40) == "many eggs"
+    assert counted_name("santa claus", 1) == "santa claus"
     assert indefinite("mug", "orange") == "an orange mug"
     assert indefinite("hourglass", "blue") == "a blue hourglass"
 

@@ -130,7 +130,7 @@ def test_the_command_reports_errors_in_one_line(
 def test_the_colour_measured_in_a_rendering_is_the_one_that_was_painted() -> None:
     pytest.importorskip("pybullet", reason="the package pybullet is not installed")
     from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
-    from xdecoder_rt.scenes.language.layout import measure
+    from xdecoder_rt.scenes.language.layout import measure_layout
     from xdecoder_rt.scenes.scene import scene_generator
     from xdecoder_rt.scenes.workcell import WorkcellStudio
 
@@ -138,7 +138,9 @@ def test_the_colour_measured_in_a_rendering_is_the_one_that_was_painted() -> Non
     right, wrong = [], []
     for index in range(20):
         scene = studio.draw(scene_generator("workcell", "colours", 0, index), (120, 160))
-        layout = measure(scene.image, scene.ids, scene.labels, studio.vocabulary, studio.stuff)
+        layout = measure_layout(
+            scene.image, scene.ids, scene.labels, studio.vocabulary, studio.stuff
+        )
         for thing in layout.things:
             painted = scene.colours.get(thing.id)
             if painted and thing.colour:

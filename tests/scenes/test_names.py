@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdecoder_rt.scenes.backdrop import STUFF as CLIPART_STUFF
+from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF as CLIPART_STUFF
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
-from xdecoder_rt.scenes.language import indefinite, plural
+from xdecoder_rt.scenes.language import indefinite, plural_name
 from xdecoder_rt.scenes.names import SYNONYMS, canonical, held_out, synonyms
-from xdecoder_rt.scenes.room import STUFF as WORKCELL_STUFF
+from xdecoder_rt.scenes.room import ROOM_STUFF as WORKCELL_STUFF
 from xdecoder_rt.scenes.scene import Scene
 from xdecoder_rt.scenes.splits import novel_names
 from xdecoder_rt.scenes.sprites import lexicon
@@ -90,7 +90,7 @@ def test_holding_out_does_not_depend_on_the_order(names: set[str], random: objec
 )
 def test_articles_and_plurals(name: str, article: str, many: str) -> None:
     assert indefinite(name) == article
-    assert plural(name) == many
+    assert plural_name(name) == many
 
 
 def scene_of(*rows: str, labels: dict[int, str], colours: dict[int, str] | None = None) -> Scene:

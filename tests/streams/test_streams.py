@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from xdecoder_rt.cli import sinks
-from xdecoder_rt.cli.sinks import Folder, Video, Window, open_output
+from xdecoder_rt.cli.sinks import Folder, PictureWindow, Video, open_output
 from xdecoder_rt.errors import ArgumentError, ImageError, MissingExtraError
-from xdecoder_rt.streams.frames import ImageFolder, open_source
+from xdecoder_rt.streams.frames import ImageFolder, open_frames
 
 
 def picture(shade: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -39,7 +39,7 @@ class TestFolderOfImages:
         for number in (10, 9, 100, 1):
             picture(number).save(tmp_path / f"frame{number}.png")
         (tmp_path / "notes.txt").write_text("no image")
-        source = open_source(str(tmp_path))
+        source = open_frames(str(tmp_path))
         assert [int(frame[0, 0, 0]) for frame in source] == [1, 9, 10, 100]
         assert (source.fps, source.is_live, source.failures) == (10.0, False, [])
 
@@ -53,12 +53,12 @@ class TestFolderOfImages:
 
     def test_a_folder_without_images_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="no images"):
-            open_source(str(tmp_path))
+            open_frames(str(tmp_path))
 
 
 class TestVideosAndCameras:
     def test_a_video_gives_rgb_frames_at_its_own_pace(self, video: Path) -> None:
-        source = open_source(str(video))
+        source = open_frames(str(video))
         frames = list(source)
         source.close()
         assert (source.fps, source.is_live) == (25.0, False)
@@ -68,21 +68,21 @@ class TestVideosAndCameras:
         assert red > 150 and green < 40
 
     def test_the_pace_can_be_chosen(self, video: Path) -> None:
-        assert open_source(str(video), 5.0).fps == 5.0
+        assert open_frames(str(video), 5.0).fps == 5.0
 
     def test_a_file_that_is_no_video_is_refused(self, tmp_path: Path, cv2: Any) -> None:
         path = tmp_path / "clip.mp4"
         path.write_bytes(b"not a video" * 100)
         with pytest.raises(ImageError, match=r"clip\.mp4.*cannot be opened"):
-            open_source(str(path))
+            open_frames(str(path))
 
     def test_a_camera_that_is_not_there_is_refused(self, cv2: Any) -> None:
         with pytest.raises(ImageError, match="The camera 987 cannot be opened"):
-            open_source("987")
+            open_frames("987")
 
     def test_a_missing_file_is_refused(self) -> None:
         with pytest.raises(ImageError, match="no video or folder"):
-            open_source("/nowhere/clip.mp4")
+            open_frames("/nowhere/clip.mp4")
 
     def test_without_opencv_the_extra_is_named(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -91,7 +91,7 @@ class TestVideosAndCameras:
         path.write_bytes(b"")
         monkeypatch.setitem(__import__("sys").modules, "cv2", None)
         with pytest.raises(MissingExtraError, match=r"xdecoder_rt\[video\]"):
-            open_source(str(path))
+            open_frames(str(path))
 
 
 class TestFolderOutput:
@@ -166,14 +166,14 @@ class TestWindow:
         monkeypatch.delenv("DISPLAY", raising=False)
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
         with pytest.raises(ArgumentError, match="window|tkinter"):
-            Window("title")
+            PictureWindow("title")
 
     def test_pictures_are_shrunk_to_the_screen_and_escape_ends(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tk = FakeTk()
         monkeypatch.setitem(__import__("sys").modules, "tkinter", tk)
-        window = Window("title")
+        window = PictureWindow("title")
         assert window.show(picture(7, (1000, 200)), 0)
         assert tk.pictures[-1].startswith(b"P6 450 90 255 ")
         assert tk.pictures[-1].count(b"\x07") == 450 * 90 * 3
@@ -185,7 +185,7 @@ class TestWindow:
     def test_small_pictures_stay_as_they_are(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tk = FakeTk()
         monkeypatch.setitem(__import__("sys").modules, "tkinter", tk)
-        Window("title").show(picture(7), 0)
+        PictureWindow("title").show(picture(7), 0)
         assert tk.pictures[-1].startswith(b"P6 64 48 255 ")
 
 

@@ -14,8 +14,8 @@ from xdecoder_rt.masks.classification import Selection, class_probabilities
 from xdecoder_rt.masks.postprocess import (
     BinaryMasks,
     Instances,
+    MapSegment,
     Panoptic,
-    PanopticSegment,
 )
 from xdecoder_rt.masks.resample import bicubic_axis, resample
 
@@ -71,7 +71,7 @@ def panoptic(
     if not len(weights):
         return Panoptic(segmentation, ())
     owner = (weights[:, None, None] * probabilities).argmax(axis=0)
-    segments: list[PanopticSegment] = []
+    segments: list[MapSegment] = []
     for row, label in enumerate(np.asarray(labels).tolist()):
         owned = owner == row
         inside = probabilities[row] >= 0.5
@@ -83,12 +83,10 @@ def panoptic(
         if not things[label]:
             merged = next((s for s in segments if s.label_id == label and not s.isthing), None)
         if merged is None:
-            segment = PanopticSegment(
-                len(segments) + 1, label, bool(things[label]), score, area, (row,)
-            )
+            segment = MapSegment(len(segments) + 1, label, bool(things[label]), score, area, (row,))
             segments.append(segment)
         else:
-            segment = PanopticSegment(
+            segment = MapSegment(
                 merged.id,
                 label,
                 False,
@@ -148,15 +146,15 @@ def binary_masks(mask_logits: npt.ArrayLike, letterbox: Letterbox) -> BinaryMask
 
 def instance(selection: Selection, mask_logits: npt.ArrayLike, letterbox: Letterbox) -> Instances:
     """See `xdecoder_rt.masks.postprocess.instance`."""
-    found = binary_masks(mask_logits, letterbox)
-    scores = selection.scores * found.certainty[selection.rows]
+    binary = binary_masks(mask_logits, letterbox)
+    scores = selection.scores * binary.certainty[selection.rows]
     order = np.argsort(-scores, kind="stable")
     rows = selection.rows[order]
     return Instances(
-        found.masks[rows],
+        binary.masks[rows],
         scores[order],
         selection.labels[order].astype(np.int32),
-        found.boxes[rows],
-        found.areas[rows],
+        binary.boxes[rows],
+        binary.areas[rows],
         selection.queries[order],
     )

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from xdecoder_rt.datasets.items import Phrase, Question
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase
 from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.config import (
@@ -116,7 +116,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 phrases=[Phrase(f"the {NAMES[i - 1]}", (i,)) for i in labels if i < 5],
                 captions=[f"a {' and a '.join(shown)} on the floor"],
                 questions=[
-                    Question(
+                    AnsweredQuestion(
                         "which box is missing ?",
                         tuple(NAMES[i - 1] for i in range(1, 5) if i not in labels),
                     )

@@ -8,14 +8,14 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.datasets.items import Question
+from xdecoder_rt.datasets.items import AnsweredQuestion
 from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
 
 WORDS = st.sampled_from(["yes", "no", "red", "blue", "two", "a mug", "left"])
 QUESTIONS = st.lists(
     st.none()
     | st.builds(
-        Question,
+        AnsweredQuestion,
         st.just("what?"),
         st.lists(WORDS, min_size=1, max_size=4).map(tuple),
         st.none() | st.lists(WORDS, min_size=1, unique=True).map(tuple),
@@ -24,7 +24,7 @@ QUESTIONS = st.lists(
 
 
 def source(*answers: tuple[str, ...]) -> Any:
-    item = SimpleNamespace(questions=[Question("what?", texts) for texts in answers])
+    item = SimpleNamespace(questions=[AnsweredQuestion("what?", texts) for texts in answers])
     return cast(Any, SimpleNamespace(items=[item]))
 
 
@@ -39,7 +39,7 @@ def test_the_most_frequent_answers_come_first_and_ties_follow_the_alphabet() -> 
 @settings(max_examples=60, deadline=None)
 @given(QUESTIONS, st.integers(1, 12), st.integers(0, 99))
 def test_a_step_offers_all_that_its_questions_accept_and_offer(
-    questions: list[Question | None], size: int, step: int
+    questions: list[AnsweredQuestion | None], size: int, step: int
 ) -> None:
     known = tuple(f"answer {i}" for i in range(8))
     drawn = AnswerSampler(known, size, 0).sample(questions, step)
@@ -53,7 +53,7 @@ def test_a_step_offers_all_that_its_questions_accept_and_offer(
 
 def test_steps_draw_different_answers() -> None:
     sampler = AnswerSampler([f"answer {i}" for i in range(50)], 5, 0)
-    questions = [Question("what?", ("yes",))]
+    questions = [AnsweredQuestion("what?", ("yes",))]
     first = sampler.sample(questions, 3)
     assert sampler.sample(questions, 3) == first
     assert sampler.sample(questions, 4) != first

@@ -12,9 +12,9 @@ pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
 from xdecoder_rt.datasets.items import NOTHING
 from xdecoder_rt.training.augment import (
     View,
+    augmented,
     jitter_colour,
     random_view,
-    seen,
     truthful_view,
     whole_view,
 )
@@ -49,7 +49,7 @@ def test_the_same_generator_gives_the_same_view_and_colours() -> None:
 
     def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)
-        return seen(image, ids, random_view(ids, 64, rng), rng)
+        return augmented(image, ids, random_view(ids, 64, rng), rng)
 
     first, second, other = drawn(5), drawn(5), drawn(6)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

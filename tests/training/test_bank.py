@@ -15,8 +15,8 @@ from PIL import Image
 pytest.importorskip("cv2", reason="banks need opencv-python-headless")
 
 from xdecoder_rt.errors import DatasetError
-from xdecoder_rt.scenes.bank.store import INDEX, PICTURES, Bank, BankWriter
-from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.scenes.bank.store import BANK_INDEX, PICTURES, Bank, BankWriter
+from xdecoder_rt.training.sources import open_dataset
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -31,15 +31,15 @@ def png(pixels: np.ndarray) -> bytes:
 def bank_copy(tiny_bank: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "bank"
     copy.mkdir()
-    for name in (INDEX, PICTURES):
+    for name in (BANK_INDEX, PICTURES):
         (copy / name).write_bytes((tiny_bank / name).read_bytes())
     return copy
 
 
 def edit(folder: Path, change: Change) -> Path:
-    index = json.loads((folder / INDEX).read_text())
+    index = json.loads((folder / BANK_INDEX).read_text())
     change(index)
-    (folder / INDEX).write_text(json.dumps(index))
+    (folder / BANK_INDEX).write_text(json.dumps(index))
     return folder
 
 
@@ -79,7 +79,7 @@ def test_a_bank_written_again_replaces_the_first(tmp_path: Path) -> None:
         writer.photograph(png(np.zeros((4, 4, 3), np.uint8)))
         writer.write(tmp_path)
     assert set(Bank(tmp_path).by_name) == {"box"}
-    assert {path.name for path in tmp_path.iterdir()} == {INDEX, PICTURES}
+    assert {path.name for path in tmp_path.iterdir()} == {BANK_INDEX, PICTURES}
 
 
 def test_a_folder_without_a_bank_says_how_one_is_made(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_hostile_index_is_refused(bank_copy: Path, change: Change, message: st
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"stuff": NaN}', b"\xff"])
 def test_an_index_that_is_no_json_is_refused(bank_copy: Path, text: bytes) -> None:
-    (bank_copy / INDEX).write_bytes(text)
+    (bank_copy / BANK_INDEX).write_bytes(text)
     with pytest.raises(DatasetError, match="damaged"):
         Bank(bank_copy)
 
@@ -211,7 +211,7 @@ def test_labels_of_another_size_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_bank_is_opened_like_any_data_set(tiny_bank: Path) -> None:
-    source = open_source(tiny_bank)
+    source = open_dataset(tiny_bank)
     assert source.stuff == {"floor", "grass"}
     assert {"cup", "ball", "sphere", "table"} <= set(source.vocabulary)
     assert len(source.items) == 1_000_000

@@ -19,7 +19,7 @@ from xdecoder_rt.scenes.__main__ import main
 from xdecoder_rt.scenes.bank.build import BankPlan
 from xdecoder_rt.scenes.bank.composed import ComposedScenes
 from xdecoder_rt.scenes.bank.renders import renderings
-from xdecoder_rt.scenes.bank.store import INDEX, Bank
+from xdecoder_rt.scenes.bank.store import BANK_INDEX, Bank
 from xdecoder_rt.scenes.clipart import training_drawings
 from xdecoder_rt.scenes.splits import novel_names
 from xdecoder_rt.scenes.sprites import SpriteCache, lexicon
@@ -88,7 +88,7 @@ def test_a_folder_without_pictures_is_named_and_nothing_is_left(
     given[given.index("--photographs") + 1] = str(tmp_path / "empty")
     assert main(given) == 1
     assert "has no pictures" in capsys.readouterr().err
-    assert not (tmp_path / "bank" / INDEX).exists()
+    assert not (tmp_path / "bank" / BANK_INDEX).exists()
 
 
 def test_a_photograph_that_cannot_be_read_is_named(
@@ -169,4 +169,4 @@ def test_a_label_that_is_stuff_here_and_a_thing_there_is_named(
     given[given.index("--scenes") + 1] = str(room(tmp_path / "scenes", "floor", []))
     assert main(given) == 1
     assert "['floor'] would be stuff in one" in capsys.readouterr().err
-    assert not (tmp_path / "bank" / INDEX).exists()
+    assert not (tmp_path / "bank" / BANK_INDEX).exists()

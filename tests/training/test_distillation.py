@@ -160,12 +160,12 @@ def test_a_position_gives_one_lesson(tiny_teacher: Path, tiny_tokenizer: Tokeniz
     writer = LessonWriter(teacher, tiny_tokenizer, 12, 0)  # type: ignore[arg-type]
     lesson, again, other = writer.write(5), writer.write(5), writer.write(6)
     assert torch.equal(lesson.token_ids, again.token_ids)
-    assert torch.equal(lesson.wanted, again.wanted)
-    assert not torch.equal(lesson.wanted, other.wanted)
-    assert lesson.token_ids.shape[0] == lesson.wanted.shape[0] == 12
-    torch.testing.assert_close(lesson.wanted.norm(dim=1), torch.ones(12))
+    assert torch.equal(lesson.targets, again.targets)
+    assert not torch.equal(lesson.targets, other.targets)
+    assert lesson.token_ids.shape[0] == lesson.targets.shape[0] == 12
+    torch.testing.assert_close(lesson.targets.norm(dim=1), torch.ones(12))
     known = F.normalize(torch.from_numpy(teacher.embeddings.astype(np.float32)), dim=-1)
-    assert ((lesson.wanted @ known.T).max(dim=1).values > 1 - 1e-5).all()
+    assert ((lesson.targets @ known.T).max(dim=1).values > 1 - 1e-5).all()
 
 
 def test_half_of_a_lesson_are_the_first_words(
@@ -174,7 +174,7 @@ def test_half_of_a_lesson_are_the_first_words(
     teacher = Teacher.load(tiny_teacher)
     writer = LessonWriter(teacher, tiny_tokenizer, 100, 0)  # type: ignore[arg-type]
     known = F.normalize(torch.from_numpy(teacher.embeddings.astype(np.float32)), dim=-1)
-    chosen = torch.cat([(writer.write(i).wanted @ known.T).argmax(dim=1) for i in range(10)])
+    chosen = torch.cat([(writer.write(i).targets @ known.T).argmax(dim=1) for i in range(10)])
     assert 0.5 < (chosen < 4).float().mean() < 0.6
 
 

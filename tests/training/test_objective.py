@@ -15,7 +15,9 @@ from torch import Tensor
 
 pytest.importorskip("scipy", reason="matching needs scipy")
 
-from xdecoder_rt.datasets.items import Phrase, Question, Segment
+from plain_targets import target_masks
+
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment
 from xdecoder_rt.models import LayerPrediction, Prediction, XDecoder
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.config import LossWeights
@@ -53,7 +55,7 @@ def make_batch(seed: int, counts: tuple[int, ...] = (3, 1, 0), spoken: bool = Tr
         # Keep to the middle of the cells, where bilinear samples are the cells' own values.
         points = np.floor(points / 4) * 4 + 2
         image = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-        texts = (f"a picture of {count}", Question("how many ?", (str(count),)))
+        texts = (f"a picture of {count}", AnsweredQuestion("how many ?", (str(count),)))
         caption, question = texts if spoken and count else (None, None)
         shape = (SIZE, SIZE)
         examples.append(Example(image, shape, True, targets, points, weights, 0, caption, question))
@@ -117,7 +119,7 @@ def perfect(batch: Batch, text: StepText, sharpness: float = 30.0) -> Prediction
 
     A phrase's copy is that of the query which segments what it means.
     """
-    masks = batch.target_masks()[:, :, 2::4, 2::4].float()
+    masks = target_masks(batch)[:, :, 2::4, 2::4].float()
     size, width = masks.shape[:2]
     features = torch.zeros(size, QUERIES, *masks.shape[2:])
     features[:, :width] = 2 * masks - 1

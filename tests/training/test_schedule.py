@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.training.schedule import Progress, rate_factor
+from xdecoder_rt.training.schedule import TrainingProgress, rate_factor
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
 def test_the_rate_rises_to_its_peak_and_falls_to_zero(schedule: str) -> None:
-    progress, rates = Progress(), []
+    progress, rates = TrainingProgress(), []
     while not progress.finished:
         rates.append(rate_factor(progress, 10, schedule))
         progress.advance_to_step_limit(1.0, 200)
@@ -36,7 +36,7 @@ def test_a_time_budget_is_used_up_as_the_rate_reaches_its_end(
     seconds: float, budget: float, reserve: float, change: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    progress, fractions = Progress(), []
+    progress, fractions = TrainingProgress(), []
     while not progress.finished:
         fractions.append(progress.fraction)
         # The machine gets slower or faster halfway.
@@ -52,7 +52,7 @@ def test_a_time_budget_is_used_up_as_the_rate_reaches_its_end(
 
 
 def test_an_even_machine_gets_the_schedule_of_its_steps() -> None:
-    timed, counted = Progress(), Progress()
+    timed, counted = TrainingProgress(), TrainingProgress()
     for _ in range(100):
         assert timed.fraction == pytest.approx(counted.fraction, abs=0.02)
         timed.advance_to_time_limit(1.0, 100.5)
@@ -62,7 +62,7 @@ def test_an_even_machine_gets_the_schedule_of_its_steps() -> None:
 
 
 def test_a_first_slow_step_does_not_end_the_run() -> None:
-    progress = Progress()
+    progress = TrainingProgress()
     progress.advance_to_time_limit(30.0, 100.0)
     for _ in range(20):
         progress.advance_to_time_limit(1.0, 100.0)

@@ -20,7 +20,7 @@ from xdecoder_rt.training.distillation.lesson import LessonWriter
 from xdecoder_rt.training.distillation.teacher import Teacher
 from xdecoder_rt.training.loader import load_steps
 from xdecoder_rt.training.sampler import SampleOrder
-from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.sources import open_dataset
 from xdecoder_rt.training.step import Step, StepMaker
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.vocabulary import VocabularySampler
@@ -32,7 +32,7 @@ Load = Callable[..., list[Step]]
 
 @pytest.fixture
 def load(tiny_folder: Path, tiny_teacher: Path, tiny_tokenizer: Tokenizer) -> Load:
-    source = open_source(tiny_folder)
+    source = open_dataset(tiny_folder)
     examples = TrainingSet([source], 64, 16, 0)
     order = SampleOrder([len(source.items)], [1.0], 0)
     tokenizer: Any = tiny_tokenizer
@@ -53,7 +53,13 @@ def load(tiny_folder: Path, tiny_teacher: Path, tiny_tokenizer: Tokenizer) -> Lo
 def tensors(step: Step) -> list[torch.Tensor]:
     assert step.lesson is not None
     text = [value for value in vars(step.text).values() if isinstance(value, torch.Tensor)]
-    return [step.batch.images, *step.text.buckets, *text, step.lesson.token_ids, step.lesson.wanted]
+    return [
+        step.batch.images,
+        *step.text.buckets,
+        *text,
+        step.lesson.token_ids,
+        step.lesson.targets,
+    ]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xdecoder_rt import tasks
-from xdecoder_rt.datasets.items import Phrase, Question, Segment
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.tasks import TASKS, Row
 from xdecoder_rt.training.dataset import Batch, collate, make_example
@@ -27,8 +27,12 @@ QUERIES, END = 6, 63
 VOCABULARY = BatchVocabulary(("cup", "bin"), ("a photo of a cup", "a bin", "background"))
 MIXED = (
     Texts((Phrase("the red cup", (1,)), Phrase("the bin", (2,))), "a cup left of a bin"),
-    Texts((), None, Question("what is it ?", ("a cup", "cup", "cup", "bin"))),
-    Texts((Phrase("the bin", (2,)),), "a bin", Question("how many ?", ("two",), ("two", "one"))),
+    Texts((), None, AnsweredQuestion("what is it ?", ("a cup", "cup", "cup", "bin"))),
+    Texts(
+        (Phrase("the bin", (2,)),),
+        "a bin",
+        AnsweredQuestion("how many ?", ("two",), ("two", "one")),
+    ),
     Texts(),
 )
 WORDS = st.lists(st.sampled_from(["a", "red", "cup", "bin", "left", "of", "two"]), max_size=20)

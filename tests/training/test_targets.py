@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_targets import target_masks
 
 from xdecoder_rt.datasets.items import NOTHING as UNNAMED
 from xdecoder_rt.datasets.items import Phrase, Segment
 from xdecoder_rt.training.dataset import Example, collate
-from xdecoder_rt.training.targets import IGNORE, NOTHING, Targets, make_targets
+from xdecoder_rt.training.targets import IGNORE, NO_TARGET, Targets, make_targets
 
 
 def masks_of(targets: Targets) -> dict[str, list[np.ndarray]]:
@@ -42,12 +43,12 @@ def test_pixels_known_to_show_nothing_named_are_negatives_and_unlabelled_ones_ig
     segments = [Segment(1, "cup", True, 64)]
     phrases = [Phrase("the cup", (1,))]
     targets = make_targets(ids, segments, 16, phrases=phrases)
-    assert (targets.ids[:6] == NOTHING).all()
+    assert (targets.ids[:6] == NO_TARGET).all()
     assert (targets.ids[10:] == IGNORE).all()
     assert targets.labels == ("cup",)
     assert targets.phrases == ("the cup",)
     empty = make_targets(np.full((16, 16), UNNAMED, np.int16), segments, 16)
-    assert (empty.ids == NOTHING).all()
+    assert (empty.ids == NO_TARGET).all()
     assert empty.labels == ()
 
 
@@ -61,7 +62,7 @@ def test_slivers_are_no_targets_but_known_to_be_none_and_crowds_are_ignored() ->
     ]
     targets = make_targets(ids, segments, 16, min_pixels=16)
     assert targets.labels == ("bin",)
-    assert (targets.ids[0, :15] == NOTHING).all()
+    assert (targets.ids[0, :15] == NO_TARGET).all()
     assert (targets.ids[8:12] == IGNORE).all()
     assert (targets.ids[12:] == IGNORE).all()
 
@@ -71,7 +72,7 @@ def test_a_crowd_that_a_phrase_means_is_still_unknown_to_segmentation() -> None:
     segments = [Segment(1, "cup", True, 64), Segment(2, "people", True, 64, iscrowd=True)]
     targets = make_targets(ids, segments, 16, [Phrase("all of them", (2,)), Phrase("it", (3,))])
     assert np.array_equal(targets.membership[1, targets.ids], ids == 2)
-    assert np.array_equal(targets.known[targets.ids], ids == 1)
+    assert np.array_equal(targets.known_ids[targets.ids], ids == 1)
     points = (np.argwhere(np.ones((16, 16)))[:, ::-1] + 0.5).astype(np.float32)
     image, ones = np.zeros((16, 16, 3), np.uint8), np.ones(256, np.float32)
     batch = collate([Example(image, (16, 16), True, targets, points, ones, 0)])
@@ -80,8 +81,8 @@ def test_a_crowd_that_a_phrase_means_is_still_unknown_to_segmentation() -> None:
 
 def test_padding_is_known_to_be_no_target() -> None:
     targets = make_targets(np.ones((8, 10), np.uint8), [Segment(1, "bin", True, 80)], 16)
-    assert (targets.ids[8:] == NOTHING).all()
-    assert (targets.ids[:, 10:] == NOTHING).all()
+    assert (targets.ids[8:] == NO_TARGET).all()
+    assert (targets.ids[:, 10:] == NO_TARGET).all()
     assert targets.boxes.tolist() == [[0, 0, 10, 8]]
 
 
@@ -154,7 +155,7 @@ def test_points_of_a_batch_take_the_values_of_the_masks() -> None:
         weights = np.ones(50, np.float32)
         examples.append(Example(image, (16, 16), count > 0, targets, points, weights, 0))
     batch = collate(examples)
-    masks, at_points = batch.target_masks(), batch.point_targets()
+    masks, at_points = target_masks(batch), batch.point_targets()
     assert masks.shape == (3, 3, 16, 16)
     assert at_points.shape == (3, 3, 50)
     assert not at_points[1, 1:].any()

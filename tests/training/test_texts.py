@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
 
-from xdecoder_rt.datasets.items import Phrase, Question, Segment
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.dataset import Example, TrainingSet, plain_example
 from xdecoder_rt.training.sampler import SampleKey
@@ -23,7 +23,7 @@ PHRASES = (
     Phrase("the box on the right", (2,)),
     Phrase("the boxes", (1, 2)),
 )
-QUESTION = Question("is the small box left or right ?", ("left",), ("left", "right"))
+QUESTION = AnsweredQuestion("is the small box left or right ?", ("left",), ("left", "right"))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_mirroring_twice_changes_nothing_and_once_the_sides() -> None:
     mirrored = texts.mirrored()
     assert mirrored.caption == "Right of it"
     assert mirrored.phrases[0] == Phrase("the box on the right", (1,))
-    assert mirrored.question == Question(
+    assert mirrored.question == AnsweredQuestion(
         "is the small box right or left ?", ("right",), ("right", "left")
     )
     assert mirrored.mirrored() == texts

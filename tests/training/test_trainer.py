@@ -32,7 +32,7 @@ from xdecoder_rt.training.metrics import (
     is_validation,
     read_metrics,
 )
-from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.sources import open_dataset
 from xdecoder_rt.training.step import Step
 from xdecoder_rt.training.trainer import CHECKPOINT, CURVES, METRICS, STATE, Trainer
 
@@ -71,8 +71,8 @@ def make(
     def build(model: XDecoder | None = None, **changes: Any) -> Trainer:
         changed = dataclasses.replace(config, **changes)
         model = model or tiny_model(seed=changed.seed)
-        sources = [open_source(source.path) for source in changed.sources]
-        held_out = {name: open_source(path) for name, path in changed.held_out().items()}
+        sources = [open_dataset(source.path) for source in changed.sources]
+        held_out = {name: open_dataset(path) for name, path in changed.held_out().items()}
         return Trainer(changed, model, tiny_tokenizer, sources, held_out, World(), CPU)
 
     return build

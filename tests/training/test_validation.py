@@ -16,7 +16,7 @@ from torch.nn import functional as F
 pytest.importorskip("scipy", reason="validation needs scipy")
 pytest.importorskip("cv2", reason="validation needs opencv-python-headless")
 
-from xdecoder_rt.datasets.items import Phrase, Question, Segment
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment
 from xdecoder_rt.models import LayerPrediction, Prediction, XDecoder
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.tasks import TASKS, Row
@@ -118,7 +118,7 @@ def spoken(dataset: Any) -> Any:
             item,
             phrases=(Phrase(f"n{number % 4}", (number % 4 + 1,)),),
             captions=(f"{number % 4}",),
-            questions=(Question(f"{number % 4}?", (f"n{number % 4}",) * 10),),
+            questions=(AnsweredQuestion(f"{number % 4}?", (f"n{number % 4}",) * 10),),
         )
         for number, item in enumerate(dataset.items)
     ]

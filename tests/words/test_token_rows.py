@@ -105,6 +105,9 @@ class TorchBackend:
     def to_numpy(self, value: torch.Tensor) -> np.ndarray[Any, Any]:
         return value.numpy()
 
+    def to_numpy_all(self, values: dict[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+        return {name: value.numpy() for name, value in values.items()}
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -1,4 +1,4 @@
-"""What a backend is: graphs that take and return values, and nothing of the model.
+"""Protocols of backends: graphs that take and return values, and nothing of the model.
 
 A *value* is whatever a backend keeps arrays in, on its own device. Values go from one graph of a
 backend into another without visiting the host; only :meth:`Backend.to_numpy` brings them out.
@@ -6,7 +6,7 @@ backend into another without visiting the host; only :meth:`Backend.to_numpy` br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import PlanError
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.masks.panoptic_rule import PanopticSegment
+from xdecoder_rt.masks.panoptic_rule import MapSegment
 
 Array = npt.NDArray[Any]
 Value = Any
@@ -33,24 +33,20 @@ class Graph(Protocol):
         """Run the graph on arrays or on values of the same backend; returns every output."""
 
 
-def check_feeds(name: str, inputs: tuple[str, ...], feeds: Mapping[str, Value | Array]) -> None:
-    """Check that a graph gets what it takes, before a library says so in its own words.
+def feeds_error(name: str, inputs: Iterable[str], feeds: Iterable[str]) -> PlanError:
+    """Return the error of a graph that does not get what it takes, as in plans of other versions.
 
     Args:
-        name: the graph's, for the message.
+        name: the graph's.
         inputs: names of what it takes.
-        feeds: what it gets.
-
-    Raises:
-        PlanError: they differ, as they do in plans of other versions.
+        feeds: names of what it gets.
     """
-    if feeds.keys() != set(inputs):
-        raise PlanError(
-            f"The {name} graph of the plan takes {', '.join(sorted(inputs))}; this version of "
-            f"xdecoder_rt gives {', '.join(sorted(feeds))}",
-            expected="a plan that this version built",
-            fix="build the plan again: xdecoder-rt build",
-        )
+    return PlanError(
+        f"The {name} graph of the plan takes {', '.join(sorted(inputs))}; this version of "
+        f"xdecoder_rt gives {', '.join(sorted(feeds))}",
+        expected="a plan that this version built",
+        fix="build the plan again: xdecoder-rt build",
+    )
 
 
 class Backend(Protocol):
@@ -80,7 +76,10 @@ class Backend(Protocol):
         """
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
-        """A value as an array on the host; it may share the value's memory."""
+        """Return a value as an array on the host; it may share the value's memory."""
+
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return every output of a graph as :meth:`to_numpy` does."""
 
     def close(self) -> None:
         """Release what the backend holds."""
@@ -95,7 +94,7 @@ PanopticMap = Callable[
         npt.NDArray[np.bool_],
         float,
     ],
-    tuple[npt.NDArray[np.int32], tuple[PanopticSegment, ...]],
+    tuple[npt.NDArray[np.int32], tuple[MapSegment, ...]],
 ]
 """From scores ``[K]``, labels ``[K]``, mask logits ``[1, K, h, w]`` on the device, letterbox, which
 classes are things and the overlap threshold to the map ``[H, W]`` and its segments, as
@@ -104,7 +103,7 @@ classes are things and the overlap threshold to the map ``[H, W]`` and its segme
 
 @runtime_checkable
 class DeviceBackend(Protocol):
-    """What a backend with a device of its own can do besides being a :class:`Backend`.
+    """Abilities of a backend with a device of its own, beside those of a :class:`Backend`.
 
     Attributes:
         scales_frames: whether :meth:`frame` scales.
@@ -126,7 +125,7 @@ class DeviceBackend(Protocol):
         """
 
     def picture(self, image: object) -> Any | None:
-        """An image that is on the device already, or None.
+        """Return an image that is on the device already as a picture, or None.
 
         Returns:
             Something with the ``shape`` ``(height, width, 3)``, for :meth:`frame`.
@@ -136,7 +135,7 @@ class DeviceBackend(Protocol):
         """
 
     def frame(self, picture: Any, box: Letterbox, interpolation: str) -> Value:
-        """A picture laid into a network input: ``(1, H, W, 3)``.
+        """Return a picture laid into a network input: ``(1, H, W, 3)``.
 
         Args:
             picture: uint8 ``[h, w, 3]`` on the host, or what :meth:`picture` gave.

@@ -69,12 +69,16 @@ class OpenVINOFirst:
             return second(error)
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
-        """Values are arrays already."""
+        """Return a value, which is an array already."""
         array: np.ndarray[Any, Any] = value
         return array
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return values, which are arrays already."""
+        return dict(values)
+
     def close(self) -> None:
-        """Compiled models end with the graphs that hold them."""
+        """Release nothing: compiled models end with the graphs that hold them."""
 
 
 class _Guarded:

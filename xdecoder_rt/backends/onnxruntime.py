@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from xdecoder_rt.backends.base import Array, Graph, Value, check_feeds
+from xdecoder_rt.backends.base import Array, Graph, Value, feeds_error
 from xdecoder_rt.errors import BackendError
 
 
@@ -19,6 +19,7 @@ class OnnxRuntimeGraph:
         self._name = name
         self._session = session
         self.inputs = tuple(port.name for port in session.get_inputs())
+        self._input_names = frozenset(self.inputs)
         self._outputs = [output.name for output in session.get_outputs()]
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
@@ -28,7 +29,8 @@ class OnnxRuntimeGraph:
             PlanError: the graph takes other inputs.
             BackendError: ONNX Runtime fails, as for want of memory.
         """
-        check_feeds(self._name, self.inputs, feeds)
+        if feeds.keys() != self._input_names:
+            raise feeds_error(self._name, self.inputs, feeds)
         values = {
             name: value if isinstance(value, ort.OrtValue) else _wrap(value)
             for name, value in feeds.items()
@@ -88,8 +90,12 @@ class OnnxRuntimeBackend:
         array: np.ndarray[Any, Any] = value.numpy()
         return array
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Copy values out of ONNX Runtime's memory."""
+        return {name: value.numpy() for name, value in values.items()}
+
     def close(self) -> None:
-        """Sessions end with the graphs that hold them."""
+        """Release nothing: sessions end with the graphs that hold them."""
 
 
 def _wrap(array: Array) -> ort.OrtValue:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.backends.base import Array, Graph, Value, check_feeds
+from xdecoder_rt.backends.base import Array, Graph, Value, feeds_error
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import BackendError, require
 
@@ -46,7 +46,7 @@ class OpenVINOGraph:
     Args:
         name: the graph's, for messages.
         read: gives the model, uncompiled.
-        compiled: compiles a model, with fixed shapes where they are given.
+        compile_model: compiles a model, with fixed shapes where they are given.
         is_steady: whether most calls come with the shapes of the first.
 
     Raises:
@@ -57,22 +57,23 @@ class OpenVINOGraph:
         self,
         name: str,
         read: Callable[[], Any],
-        compiled: Callable[[Any, Shapes | None], _Compiled],
+        compile_model: Callable[[Any, Shapes | None], _Compiled],
         is_steady: bool,
     ) -> None:
         self._name = name
         self._read = read
-        self._compile = compiled
+        self._compile = compile_model
         self._lock = threading.Lock()
         self._fixed: tuple[Shapes, _Compiled] | None = None
         self._general: _Compiled | None = None
         with self._errors("read or compile"):
             network = read()
             self.inputs = tuple(port.get_any_name() for port in network.inputs)
+            self._input_names = frozenset(self.inputs)
             # Until the first call, which fixes its shapes.
             self._network = network if is_steady else None
             if not is_steady:
-                self._general = compiled(network, None)
+                self._general = compile_model(network, None)
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
         """Run the graph; outputs are arrays of their own.
@@ -81,7 +82,8 @@ class OpenVINOGraph:
             PlanError: the graph takes other inputs.
             BackendError: OpenVINO fails, as it may with the first inputs of some shape.
         """
-        check_feeds(self._name, self.inputs, feeds)
+        if feeds.keys() != self._input_names:
+            raise feeds_error(self._name, self.inputs, feeds)
         with self._errors("run"):
             inputs = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
             return self._for({name: array.shape for name, array in inputs.items()}).run(inputs)
@@ -115,18 +117,18 @@ class _Compiled:
     """A compiled model and a pool of requests: one for each call in flight.
 
     Args:
-        compiled: the model.
+        model: the model, compiled.
         outputs: their names, in order.
         tensor: OpenVINO's class of tensors.
     """
 
-    def __init__(self, compiled: Any, outputs: Sequence[str], tensor: Any) -> None:
-        self._compiled = compiled
+    def __init__(self, model: Any, outputs: Sequence[str], tensor: Any) -> None:
+        self._model = model
         self._tensor = tensor
-        self._outputs = outputs
+        self._output_names = outputs
         # Outputs whose shapes are known are written where the caller keeps them, without a copy.
-        ports = compiled.outputs
-        self._known = (
+        ports = model.outputs
+        self._output_types = (
             None
             if any(port.partial_shape.is_dynamic for port in ports)
             else [(tuple(port.shape), port.element_type.to_dtype()) for port in ports]
@@ -137,16 +139,16 @@ class _Compiled:
         try:
             request = self._requests.get_nowait()
         except queue.Empty:
-            request = self._compiled.create_infer_request()
+            request = self._model.create_infer_request()
         try:
-            if self._known is None:
+            if self._output_types is None:
                 results = request.infer(inputs, share_inputs=True, share_outputs=False)
-                return dict(zip(self._outputs, results.values(), strict=True))
-            made = [np.empty(shape, dtype) for shape, dtype in self._known]
-            for index, array in enumerate(made):
+                return dict(zip(self._output_names, results.values(), strict=True))
+            outputs = [np.empty(shape, dtype) for shape, dtype in self._output_types]
+            for index, array in enumerate(outputs):
                 request.set_output_tensor(index, self._tensor(array, shared_memory=True))
             request.infer(inputs, share_inputs=True, share_outputs=True)
-            return dict(zip(self._outputs, made, strict=True))
+            return dict(zip(self._output_names, outputs, strict=True))
         finally:
             self._requests.put(request)
 
@@ -191,18 +193,22 @@ class OpenVINOBackend:
             BackendError: OpenVINO refuses the model.
         """
         return OpenVINOGraph(
-            name, lambda: self._core.read_model(model=bytes(model)), self._compiled, is_steady
+            name, lambda: self._core.read_model(model=bytes(model)), self._compile, is_steady
         )
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
-        """Values are arrays already."""
+        """Return a value, which is an array already."""
         array: np.ndarray[Any, Any] = value
         return array
 
-    def close(self) -> None:
-        """Compiled models end with the graphs that hold them."""
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return values, which are arrays already."""
+        return dict(values)
 
-    def _compiled(self, network: Any, shapes: Shapes | None) -> _Compiled:
+    def close(self) -> None:
+        """Release nothing: compiled models end with the graphs that hold them."""
+
+    def _compile(self, network: Any, shapes: Shapes | None) -> _Compiled:
         # Before it is simplified, which merges names.
         outputs = [port.get_any_name() for port in network.outputs]
         settings = dict(self._settings)
@@ -214,10 +220,10 @@ class OpenVINOBackend:
                 # with a segmentation fault.
                 settings["SNIPPETS_MODE"] = "DISABLE"
         try:
-            compiled = self._core.compile_model(network, "CPU", {**settings, **self._cache})
+            model = self._core.compile_model(network, "CPU", {**settings, **self._cache})
         except RuntimeError:
             if not self._cache:
                 raise
             # OpenVINO compiles nothing where it cannot make the folder or write into it.
-            compiled = self._core.compile_model(network, "CPU", settings)
-        return _Compiled(compiled, outputs, self._tensor)
+            model = self._core.compile_model(network, "CPU", settings)
+        return _Compiled(model, outputs, self._tensor)

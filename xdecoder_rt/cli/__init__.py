@@ -99,18 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A word that the terminal's encoding lacks is no reason to fail; stderr does so already.
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser()
+    parser = _build_parser()
     try:
         args = parser.parse_args(arguments)
         if args.command is None:
             print(GUIDE.format(commands=_command_list()), end="")
             return EXIT_OK
-        return _run(args)
+        return _run_command(args)
     except SystemExit as exit_:  # argparse, after --help or a usage error
         return exit_.code if isinstance(exit_.code, int) else EXIT_ERROR
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_command(args: argparse.Namespace) -> int:
     """Run the chosen command, turning whatever it raises into a line and a code."""
     try:
         with warnings.catch_warnings(), _terminable():
@@ -129,7 +129,7 @@ def _run(args: argparse.Namespace) -> int:
     except Exception as error:
         if args.debug:
             traceback.print_exc()
-        print(f"error: {_line(error)}", file=sys.stderr)
+        print(f"error: {_error_line(error)}", file=sys.stderr)
         return EXIT_ERROR
 
 
@@ -150,16 +150,16 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _line(error: Exception) -> str:
-    """An error in one line; one that is not ours is named, as it may be a fault of this program."""
+def _error_line(error: Exception) -> str:
+    """Return an error in one line; the type is named where it may be a fault of this program."""
     if isinstance(error, XDecoderError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return f"The module {error.name!r} is not installed. Fix: pip install {error.name}."
     if isinstance(error, MemoryError):
         return "Out of memory. Fix: use a smaller image, fewer words, or close other programs."
-    what = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {what}. Run again with --debug for the whole story."
+    message = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {message}. Run again with --debug for the whole story."
 
 
 def _show_warning(
@@ -170,11 +170,11 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning in one line on stderr, without the source line that Python adds."""
+    """Print a warning in one line on stderr, without the source line that Python adds."""
     print(f"warning: {' '.join(str(message).split())}", file=file or sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="xdecoder-rt",
         description="Segment, refer, describe, answer: build plans, run them, measure them.",

@@ -13,8 +13,8 @@ from xdecoder_rt.cli.images import (
     any_failed,
     ask_all,
     headline,
-    opened,
-    plural,
+    open_engine,
+    quantity,
     timed,
 )
 from xdecoder_rt.cli.options import (
@@ -25,9 +25,9 @@ from xdecoder_rt.cli.options import (
     add_strict,
     read_choices,
 )
-from xdecoder_rt.cli.output import Report, printable
+from xdecoder_rt.cli.output import CommandReport, printable
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.cli.tables import TEXT_LIMIT, answer_line
+from xdecoder_rt.cli.tables import CELL_LIMIT, answer_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,16 +81,16 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, a question, the choices or the places to write are not usable.
     """
-    report = Report(args.json)
+    report = CommandReport(args.json)
     images = ImageList.read(args.images)
     choices = read_choices(args)
-    with opened(args) as engine:
+    with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         jobs = [
-            partial(_one, engine, image, args, choices, picture)
+            partial(_answer_image, engine, image, args, choices, picture)
             for image, picture in zip(images.paths, pictures, strict=True)
         ]
-        entries = ask_all(images.paths, jobs, _text, report)
+        entries = ask_all(images.paths, jobs, _answers_text, report)
         report.document(
             {
                 "plan": str(args.plan),
@@ -103,25 +103,25 @@ def run(args: argparse.Namespace) -> int:
     return int(any_failed(entries))
 
 
-def _one(
+def _answer_image(
     engine: Engine,
     path: str,
     args: argparse.Namespace,
     choices: list[str] | None,
     picture: Path | None,
 ) -> dict[str, Any]:
-    """Answer on one image and draw it; its entry of the JSON."""
+    """Answer on one image, draw it, and return its entry of the JSON."""
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
 
-    def answers() -> list[Answer]:
+    def ask() -> list[Answer]:
         state = engine.encode(pixels)
         return [engine.answer(state, text, choices, strict=args.strict) for text in args.question]
 
-    found, milliseconds = timed(answers)
+    answers, milliseconds = timed(ask)
     if picture is not None:
-        _draw(pixels, args.question, found, args.font, picture)
+        _draw_answers(pixels, args.question, answers, args.font, picture)
     return {
         "image": path,
         "time_ms": milliseconds,
@@ -130,12 +130,12 @@ def _one(
         "width": pixels.shape[1],
         "answers": [
             {"question": question, **answer.to_dict()}
-            for question, answer in zip(args.question, found, strict=True)
+            for question, answer in zip(args.question, answers, strict=True)
         ],
     }
 
 
-def _draw(
+def _draw_answers(
     pixels: npt.NDArray[np.uint8],
     questions: list[str],
     answers: list[Answer],
@@ -152,11 +152,11 @@ def _draw(
     write_picture(with_strip(as_image(pixels), notes=notes, font=font), picture)
 
 
-def _text(entry: dict[str, Any], remark: str) -> str:
-    lines = [headline(entry, plural(len(entry["answers"]), "question"), remark)]
+def _answers_text(entry: dict[str, Any], remark: str) -> str:
+    lines = [headline(entry, quantity(len(entry["answers"]), "question"), remark)]
     for answer in entry["answers"]:
         lines += [
-            f"  {printable(answer['question'], TEXT_LIMIT)}",
+            f"  {printable(answer['question'], CELL_LIMIT)}",
             f"    {answer_line(answer)}",
         ]
     return "\n".join([*lines, ""])

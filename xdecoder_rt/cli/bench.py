@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xdecoder_rt.cli.machine import describe, summary
-from xdecoder_rt.cli.memory import measure
-from xdecoder_rt.cli.options import BACKENDS, RULES, add_json, add_plan, positive, size
-from xdecoder_rt.cli.output import Progress, Report, printable, table
+from xdecoder_rt.cli.machine import describe_machine, machine_summary
+from xdecoder_rt.cli.memory import measure_memory
+from xdecoder_rt.cli.options import CPU_BACKENDS, SEGMENT_TASKS, add_json, add_plan, positive, size
+from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, format_table, printable
 from xdecoder_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ EXAMPLES = """\
   xdecoder-rt bench robot.plan --backend onnxruntime openvino --iterations 100
   xdecoder-rt bench robot.plan --words 1000 --json bench.json
 """
-STAGES = {
+STAGE_NAMES = {
     "preprocess": "pre-processing: resize and pad",
     "vision": "vision: backbone and pixel decoder",
     "decode": "decode: queries over the image",
@@ -70,7 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="size of the vocabulary (default: %(default)s)",
     )
     parser.add_argument(
-        "--task", choices=RULES, default="panoptic", help="kind of output (default: %(default)s)"
+        "--task",
+        choices=SEGMENT_TASKS,
+        default="panoptic",
+        help="kind of output (default: %(default)s)",
     )
     parser.add_argument(
         "--iterations",
@@ -89,9 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         nargs="+",
-        choices=BACKENDS,
+        choices=CPU_BACKENDS,
         metavar="NAME",
-        help=f"one or several of {', '.join(BACKENDS)} (default: chosen by the plan)",
+        help=f"one or several of {', '.join(CPU_BACKENDS)} (default: chosen by the plan)",
     )
     parser.add_argument(
         "--threads",
@@ -108,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the image or a backend are not usable.
     """
-    report, progress = Report(args.json), Progress()
+    report, progress = CommandReport(args.json), ProgressPrinter()
     names: list[str | None] = list(args.backend) if args.backend else [None]
     if len(set(names)) != len(names):
         raise ArgumentError("A backend is named twice", expected="each once")
@@ -139,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     results = {}
     for subject in subjects:
         progress(f"Measuring the memory of {subject.name}")
-        memory = measure(args.plan, (height, width), args.words, subject.name, args.threads)
+        memory = measure_memory(args.plan, (height, width), args.words, subject.name, args.threads)
         results[subject.name] = {**subject.results(), "peak_memory_mb": asdict(memory)}
     document = {
         "plan": str(args.plan),
@@ -151,10 +154,10 @@ def run(args: argparse.Namespace) -> int:
         "words": args.words,
         "threads": args.threads,
         "iterations": args.iterations,
-        "machine": describe(),
+        "machine": describe_machine(),
         "backends": results,
     }
-    report.text(_text(document))
+    report.text(_bench_text(document))
     report.document(document)
     return 0
 
@@ -223,16 +226,16 @@ class Subject:
         self._timed("end_to_end_cold", lambda: engine.segment(image, newer, task=task))
 
     def measure_disk_cache(self, vocabulary: Sequence[str]) -> None:
-        """Measure what known words cost an engine that has just been opened."""
+        """Measure known words in an engine that has just been opened."""
         for _ in range(len(self.times["text_cold"])):
             with self._open() as fresh:
                 self._timed("text_disk", lambda engine=fresh: engine.warm(vocabulary))  # type: ignore[misc]
 
     def results(self) -> dict[str, Any]:
-        """Percentiles of each stage, and what else is known, as JSON values."""
+        """Return percentiles of each stage, versions, counts and times to open, as JSON values."""
         from xdecoder_rt.evaluation.report import Percentiles
 
-        stages = {name: asdict(Percentiles.of(self.times[name])) for name in STAGES}
+        stages = {name: asdict(Percentiles.of(self.times[name])) for name in STAGE_NAMES}
         return {
             "version": self.engine.backend.version,
             "device": self.engine.backend.device,
@@ -263,36 +266,36 @@ class Subject:
         self.times.setdefault(stage, []).append(milliseconds)
 
 
-def _text(document: dict[str, Any]) -> str:
+def _bench_text(document: dict[str, Any]) -> str:
     image = document["image"]
     threads = document["threads"] or "default"
     lines = [
         f"{printable(document['plan'], 200)}  {printable(document['model'])}, "
         f"{document['precision']}, {document['task']}, image {image['height']} x {image['width']} "
         f"(height x width), {document['words']} words, threads: {threads}",
-        summary(document["machine"]),
+        machine_summary(document["machine"]),
     ]
     for name, result in document["backends"].items():
         rows = [
-            (STAGES[stage], *(f"{times[p]:.2f}" for p in _PERCENTILES))
+            (STAGE_NAMES[stage], *(f"{times[p]:.2f}" for p in _PERCENTILES))
             for stage, times in result["stages_ms"].items()
         ]
-        memory, found = result["peak_memory_mb"], result["segments"]
+        memory, segments = result["peak_memory_mb"], result["segments"]
         lines += [
             "",
             f"{name} {result['version']}",
-            table(("milliseconds", *_PERCENTILES), rows),
-            f"  {result['frames_per_second']:.1f} frames a second, {found} segment"
-            f"{'' if found == 1 else 's'}; "
+            format_table(("milliseconds", *_PERCENTILES), rows),
+            f"  {result['frames_per_second']:.1f} frames a second, {segments} segment"
+            f"{'' if segments == 1 else 's'}; "
             f"opened in {result['open_ms']:.0f} ms, first frame {result['first_frame_ms']:.0f} ms",
-            f"  text cache: {_cached(result['text_cache'])}",
+            f"  text cache: {_cache_counts(result['text_cache'])}",
             f"  peak memory {memory['segmented']:.0f} MB (after importing "
             f"{memory['imported']:.0f}, after loading {memory['loaded']:.0f})",
         ]
     return "\n".join(lines)
 
 
-def _cached(counts: dict[str, int]) -> str:
-    """What became of the texts that were asked for."""
-    told = [f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items() if number]
-    return ", ".join(told)
+def _cache_counts(counts: dict[str, int]) -> str:
+    """Return how many texts were found where, in words."""
+    parts = [f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items() if number]
+    return ", ".join(parts)

@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from xdecoder_rt.backends.tensorrt.library import BACKENDS
-from xdecoder_rt.cli.engine_build import (
-    build_engines,
-    check_toolchain,
-    engine_summary,
-    engine_text,
-)
 from xdecoder_rt.cli.engine_options import (
     add_engine_options,
     engine_options,
     refuse_engine_options,
 )
-from xdecoder_rt.cli.info import graph_members, member_errors
 from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, size, task_names
-from xdecoder_rt.cli.output import (
-    Progress,
-    Report,
-    check_writable,
-    count,
-    counted,
-    note,
-    printable,
-    table,
-)
-from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert
-from xdecoder_rt.errors import ArgumentError, require
+from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, check_writable, note
+from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert_options
+from xdecoder_rt.errors import ArgumentError, CheckpointError, quoted
+from xdecoder_rt.export.options import BACKENDS, BuildOptions
 from xdecoder_rt.plan.file import Plan
-from xdecoder_rt.plan.manifest import Manifest, size_key
 from xdecoder_rt.tasks import TASKS
-
-if TYPE_CHECKING:
-    from xdecoder_rt.words.vocabulary import Vocabulary
 
 SUMMARY = "make a plan from a checkpoint or from another plan"
 DESCRIPTION = """\
@@ -68,9 +45,6 @@ EXAMPLES = """\
   xdecoder-rt build --precision int8 --calibration scenes/val --report report -o int8.plan
   xdecoder-rt build --plan model.plan --precision bf16 -o bf16.plan
 """
-_EXPORT_MODULES = ("torch", "safetensors", "onnx", "onnxscript", "onnxsim")
-# By family. Compact models see 320 to 384 pixels in training, and were measured at several sizes.
-_DEFAULT_SIZES = {"compact": (448, 448), "published": (512, 512)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backend",
-        choices=("portable", *BACKENDS),
+        choices=BACKENDS,
         default="portable",
         help="kind of plan: portable runs on any CPU, the others on NVIDIA GPUs (default: "
         "%(default)s)",
@@ -141,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         XDecoderError: the source is not usable, a graph is not exact, or the plan cannot be
             written; nothing is left behind.
     """
-    report, progress = Report(args.json), Progress()
+    report, progress = CommandReport(args.json), ProgressPrinter()
     if args.plan and (args.tasks or args.max_phrases):
         raise ArgumentError(
             "--tasks and --max-phrases were given with --plan",
@@ -150,196 +124,53 @@ def run(args: argparse.Namespace) -> int:
         )
     check_precision(args)
     check_writable(args.output, "the plan")
+    options = _options(args)
+    from xdecoder_rt.cli.build_report import build_text
+    from xdecoder_rt.export.pipeline import build
+
+    summary = build(_source(args), args.output, options, progress)
+    for complaint in summary.complaints:
+        note(f"warning: written all the same, as --force says: {complaint}")
+    report.text(build_text(summary))
+    report.document(summary.to_dict())
+    return 0
+
+
+def _options(args: argparse.Namespace) -> BuildOptions:
     from xdecoder_rt.words.carried import check_name
     from xdecoder_rt.words.vocabulary import Vocabulary
 
     vocabularies = {check_name(path.stem): Vocabulary.load(path) for path in args.vocabulary}
-    if args.backend != "portable":
-        summary = _engines(args, vocabularies, progress)
-    else:
+    if args.backend == "portable":
         refuse_engine_options(args)
-        summary = _portable(args, vocabularies, progress)
-    summary["vocabularies"] = {name: len(one.texts) for name, one in vocabularies.items()}
-    summary["seconds"] = round(progress.seconds, 1)
-    report.text(_text(summary) if args.backend == "portable" else engine_text(summary))
-    report.document(summary)
-    return 0
-
-
-def _portable(
-    args: argparse.Namespace, vocabularies: Mapping[str, Vocabulary], progress: Progress
-) -> dict[str, Any]:
-    """A portable plan, which appears when its words are in it."""
-    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
-        made = Path(folder) / "wordless.plan" if vocabularies else args.output
-        step = argparse.Namespace(**{**vars(args), "output": made})
-        summary = _repacked(step, progress) if args.plan else _exported(step, progress)
-        _carry(made, vocabularies, progress, args.output)
-    return {**summary, "plan": str(args.output), "size": args.output.stat().st_size}
-
-
-def _engines(
-    args: argparse.Namespace, vocabularies: Mapping[str, Vocabulary], progress: Progress
-) -> dict[str, Any]:
-    """Engines of a portable plan, which is made first where there is none."""
-    options = engine_options(args)
-    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
-        source = args.plan
-        fp32 = {**vars(args), "precision": None, "output": Path(folder) / "portable.plan"}
-        if source is None or args.precision is not None:
-            check_toolchain(options)  # before long work
-        if source is None:
-            source = fp32["output"]
-            _exported(argparse.Namespace(**fp32), progress)
-        elif vocabularies:
-            # Words are embedded with the portable plan, here: engines may be for another machine.
-            source = fp32["output"]
-            _repacked(argparse.Namespace(**fp32), progress)
-        _carry(source, vocabularies, progress, source)
-        if args.precision not in (None, _precision_of(source)):
-            typed = {**vars(args), "profile": "tensorrt", "output": Path(folder) / "typed.plan"}
-            convert(argparse.Namespace(**typed), source, progress)
-            source = typed["output"]
-        built = build_engines(source, args.output, options, progress)
-    return engine_summary(_summary(args.output, built.manifest), built)
-
-
-def _precision_of(plan: Path) -> str:
-    with Plan.open(plan) as opened:
-        return opened.manifest.precision
-
-
-def _exported(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    for module in _EXPORT_MODULES:
-        require(module, "export")
-    from xdecoder_rt.export.portable import MAX_PHRASES, build_portable
-    from xdecoder_rt.export.sources import load_model
-
-    progress(f"Loading {args.checkpoint or 'the starter model'}")
-    model = load_model(args.checkpoint)
-    sizes = args.size or [_DEFAULT_SIZES[model.config.family]]
-    is_final = args.precision in (None, "fp32")
-    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
-        exported = args.output if is_final else Path(folder) / "fp32.plan"
-        built = build_portable(
-            model,
-            exported,
-            sizes=sizes,
-            tasks=args.tasks or tuple(TASKS),
-            max_phrases=args.max_phrases or MAX_PHRASES,
-            progress=progress,
-        )
-        summary = (
-            _summary(args.output, built.manifest)
-            if is_final
-            else _converted(args, exported, progress)
-        )
-    made = {graph.member: graph for graph in built.graphs}
-    for graph in summary["graphs"]:
-        graph.update(nodes=made[graph["member"]].nodes, macs=made[graph["member"]].macs)
-    return summary
-
-
-def _repacked(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    if args.precision is not None:
-        return _converted(args, args.plan, progress)
-    from xdecoder_rt.export.repack import repack_portable
-
-    progress(f"Checking {args.plan} and writing {args.output}")
-    return _summary(args.output, repack_portable(args.plan, args.output, args.size))
-
-
-def _carry(
-    plan: Path, vocabularies: Mapping[str, Vocabulary], progress: Progress, output: Path
-) -> None:
-    """Embed words with a plan's own text graph; the last are written into it as the output."""
-    from xdecoder_rt.engine import Engine
-    from xdecoder_rt.words.carried import carry
-
-    names = list(vocabularies)
-    for name, words in vocabularies.items():
-        progress(f"Embedding the vocabulary {name}")
-        with Engine(plan) as engine, counted("sentences embedded") as told:
-            table = engine.class_table(words, told)
-        carry(plan, output if name == names[-1] else plan, name, words, table)
-
-
-def _converted(args: argparse.Namespace, source: Path, progress: Progress) -> dict[str, Any]:
-    made = convert(args, source, progress)
-    for complaint in made.complaints:
-        note(f"warning: written all the same, as --force says: {complaint}")
-    return _summary(args.output, made.manifest)
-
-
-def _summary(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """What was made, for programs; `nodes` and `macs` of a graph are known after an export only."""
-    errors = member_errors(manifest)
-    return {
-        "plan": str(path),
-        "backend": manifest.backend,
-        "size": path.stat().st_size,
-        "model": manifest.model.name,
-        "family": manifest.model.family,
-        "parameters": manifest.model.parameters,
-        "macs": manifest.model.macs,
-        "precision": manifest.precision,
-        "profile": manifest.profile,
-        "calibration": manifest.calibration,
-        "accuracy": dict(manifest.accuracy),
-        "sizes": [list(one) for one in manifest.input.sizes],
-        "graphs": [
-            {
-                "graph": graph,
-                "member": member,
-                "nodes": None,
-                "macs": None,
-                "size": manifest.members[member].size,
-                "error": errors.get(member),
-            }
-            for graph, _, member in graph_members(manifest.graphs)
-        ],
-    }
-
-
-def _text(summary: dict[str, Any]) -> str:
-    rows = [
-        (
-            printable(graph["member"], 60),
-            "-" if graph["nodes"] is None else str(graph["nodes"]),
-            "-" if graph["macs"] is None else count(graph["macs"]),
-            f"{graph['size'] / 1e6:.2f} MB",
-            "-" if graph["error"] is None else f"{graph['error']:.1e}",
-        )
-        for graph in summary["graphs"]
-    ]
-    sizes = ", ".join(size_key((height, width)) for height, width in summary["sizes"])
-    head = (
-        f"{printable(summary['plan'], 200)}  {summary['size'] / 1e6:.1f} MB, "
-        f"{printable(summary['model'])} ({summary['family']}), {summary['precision']}\n"
-        f"{count(summary['parameters'])} parameters, {count(summary['macs'])}MAC a frame, "
-        f"input {sizes} (height x width), made in {summary['seconds']:.0f} s"
-    )
-    return "\n".join(
-        (
-            head,
-            "",
-            table(("graph", "nodes", "MAC", "size", "error"), rows),
-            "",
-            "The last column: how far the fp32 graph is from PyTorch, relative RMS (1e-4 may be).",
-            *precision_lines(summary),
-        )
+    return BuildOptions(
+        sizes=args.size,
+        tasks=args.tasks,
+        max_phrases=args.max_phrases,
+        vocabularies=vocabularies,
+        conversion=convert_options(args),
+        engines=None if args.backend == "portable" else engine_options(args),
     )
 
 
-def precision_lines(summary: dict[str, Any]) -> list[str]:
-    """What another precision costs and gains, as measured when the plan was built."""
-    accuracy = summary["accuracy"]
-    lines = []
-    if "metric" in accuracy:
-        lines.append(
-            f"{printable(str(accuracy['metric']))}: {accuracy['fp32']:.2f} in fp32, "
-            f"{accuracy['int8']:.2f} in int8, on {accuracy['images']} images"
+def _source(args: argparse.Namespace) -> Path | None:
+    """Return the plan or the checkpoint; each option refuses the other kind of file.
+
+    Raises:
+        PlanError: --plan names something else.
+        CheckpointError: --checkpoint names a plan.
+    """
+    from xdecoder_rt.export.sources import is_plan
+
+    if args.plan is not None:
+        Plan.open(args.plan).close()
+        plan: Path = args.plan
+        return plan
+    checkpoint: Path | None = args.checkpoint
+    if checkpoint is not None and checkpoint.is_file() and is_plan(checkpoint):
+        raise CheckpointError(
+            f"{quoted(str(checkpoint), 200)} is a plan, not a checkpoint",
+            expected="a .safetensors or .pt file",
+            fix="name it with --plan",
         )
-    if "times_faster_than_fp32" in accuracy:
-        lines.append(f"a frame: {accuracy['times_faster_than_fp32']:.2f} times as fast as in fp32")
-    return lines
+    return checkpoint

@@ -15,13 +15,13 @@ from xdecoder_rt.cli.images import (
     any_failed,
     ask_all,
     headline,
-    opened,
+    open_engine,
     timed,
 )
 from xdecoder_rt.cli.options import add_caption, add_engine, add_json, add_plan, add_strict
-from xdecoder_rt.cli.output import Report, harmless
+from xdecoder_rt.cli.output import CommandReport, harmless
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.errors import ArgumentError, ImageError, shown
+from xdecoder_rt.errors import ArgumentError, ImageError, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     region.add_argument(
         "--box",
-        type=_box,
+        type=_parse_box,
         metavar="L,T,R,B",
         help="describe a rectangle: left, top, right, bottom in pixels",
     )
@@ -91,15 +91,17 @@ def run(args: argparse.Namespace) -> int:
             "--stream was given with --json, --output or --beams",
             expected="one of them: a stream is one beam, printed as it comes",
         )
-    report = Report(args.json)
+    report = CommandReport(args.json)
     images = ImageList.read(args.images)
-    with opened(args) as engine:
+    with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         jobs = [
-            partial(_one, engine, image, args, picture, report)
+            partial(_caption_image, engine, image, args, picture, report)
             for image, picture in zip(images.paths, pictures, strict=True)
         ]
-        entries = ask_all(images.paths, jobs, _streamed if args.stream else _text, report)
+        entries = ask_all(
+            images.paths, jobs, _stream_text if args.stream else _caption_text, report
+        )
         report.document(
             {
                 "plan": str(args.plan),
@@ -116,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Region:
+class _ImagePart:
     """A part of an image.
 
     Attributes:
@@ -130,17 +132,17 @@ class _Region:
     entry: dict[str, Any]
 
 
-def _one(
-    engine: Engine, path: str, args: argparse.Namespace, picture: Path | None, report: Report
+def _caption_image(
+    engine: Engine, path: str, args: argparse.Namespace, picture: Path | None, report: CommandReport
 ) -> dict[str, Any]:
-    """Describe one image and draw it; its entry of the JSON."""
+    """Describe one image, draw it, and return its entry of the JSON."""
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
 
-    def described() -> tuple[Caption | None, _Region | None]:
+    def ask() -> tuple[Caption | None, _ImagePart | None]:
         state = engine.encode(pixels)
-        region = _region(engine, state, path, args)
+        region = _image_part(engine, state, path, args)
         mask = None if region is None else region.mask
         if args.stream:
             pieces = engine.caption_stream(
@@ -160,9 +162,9 @@ def _one(
         )
         return caption, region
 
-    (caption, region), milliseconds = timed(described)
+    (caption, region), milliseconds = timed(ask)
     if picture is not None and caption is not None:
-        _draw(pixels, caption, region, args.font, picture)
+        _draw_caption(pixels, caption, region, args.font, picture)
     return {
         "image": path,
         "time_ms": milliseconds,
@@ -174,10 +176,10 @@ def _one(
     }
 
 
-def _region(
+def _image_part(
     engine: Engine, state: ImageState, path: str, args: argparse.Namespace
-) -> _Region | None:
-    """The part of an image that its caption is to be about.
+) -> _ImagePart | None:
+    """Return the part of an image that its caption is to be about.
 
     Raises:
         ImageError: the image holds nothing of it.
@@ -185,54 +187,56 @@ def _region(
     from xdecoder_rt.questions.regions import read_region
 
     if args.region is not None:
-        (found,) = engine.refer(state, [args.region], strict=args.strict)
-        if not found.mask.any():
+        (reference,) = engine.refer(state, [args.region], strict=args.strict)
+        if not reference.mask.any():
             raise ImageError(
-                f"{shown(path, 200)} holds nothing that {shown(args.region)} means",
+                f"{quoted(path, 200)} holds nothing that {quoted(args.region)} means",
                 fix="describe it otherwise, or give --box",
             )
-        return _Region(args.region, found.mask, found.to_dict())
+        return _ImagePart(args.region, reference.mask, reference.to_dict())
     if args.box is not None:
         try:
             mask = read_region(args.box, state.letterbox.source)
         except ArgumentError as error:
             raise ImageError(
-                f"{shown(path, 200)}: {error.what}", expected=error.expected, fix=error.fix
+                f"{quoted(path, 200)}: {error.what}", expected=error.expected, fix=error.fix
             ) from error
-        return _Region(f"box {','.join(f'{edge:g}' for edge in args.box)}", mask, {"box": args.box})
+        return _ImagePart(
+            f"box {','.join(f'{edge:g}' for edge in args.box)}", mask, {"box": args.box}
+        )
     return None
 
 
-def _draw(
-    pixels: Pixels, caption: Caption, region: _Region | None, font: str | None, picture: Path
+def _draw_caption(
+    pixels: Pixels, caption: Caption, region: _ImagePart | None, font: str | None, picture: Path
 ) -> None:
     import numpy as np
 
-    from xdecoder_rt.drawing.outlines import Outline
+    from xdecoder_rt.drawing.outlines import RegionOutline
     from xdecoder_rt.drawing.picture import draw_map, outline_colour
     from xdecoder_rt.drawing.strip import Note, with_strip
 
-    outlines = [] if region is None else [Outline(region.mask, "", outline_colour(0))]
-    nothing = np.zeros(pixels.shape[:2], np.int32)
-    drawn = draw_map(pixels, nothing, [], font, outlines)
+    outlines = [] if region is None else [RegionOutline(region.mask, "", outline_colour(0))]
+    no_segments = np.zeros(pixels.shape[:2], np.int32)
+    drawing = draw_map(pixels, no_segments, [], font, outlines)
     note = Note(caption.text, "" if region is None else region.name)
-    write_picture(with_strip(drawn, notes=[note], font=font), picture)
+    write_picture(with_strip(drawing, notes=[note], font=font), picture)
 
 
-def _text(entry: dict[str, Any], remark: str) -> str:
+def _caption_text(entry: dict[str, Any], remark: str) -> str:
     caption = entry["caption"]
     head = headline(entry, f"score {caption['score']:.2f}", remark)
     return f"{head}\n  {harmless(caption['text'])}\n"
 
 
-def _streamed(entry: dict[str, Any], remark: str) -> str:
+def _stream_text(entry: dict[str, Any], remark: str) -> str:
     return headline(entry, "", remark) + "\n"
 
 
-def _box(text: str) -> list[float]:
-    """Four numbers from ``L,T,R,B``, for argparse."""
+def _parse_box(text: str) -> list[float]:
+    """Return four numbers from ``L,T,R,B``, for argparse."""
     if not re.fullmatch(rf"{_NUMBER}(?:,{_NUMBER}){{3}}", text.replace(" ", "")):
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not left,top,right,bottom in pixels, such as 120,80,360,300"
+            f"{quoted(text)} is not left,top,right,bottom in pixels, such as 120,80,360,300"
         )
     return [float(edge) for edge in text.split(",")]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.cli.images import ImageList
-from xdecoder_rt.cli.options import BACKENDS, add_json, add_threads, positive
-from xdecoder_rt.cli.output import Report, printable, table
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.cli.options import CPU_BACKENDS, add_json, add_threads, positive
+from xdecoder_rt.cli.output import CommandReport, format_table, printable
+from xdecoder_rt.errors import ArgumentError, quoted
 
 SUMMARY = "compare two plans of one model: every output, masks, labels"
 DESCRIPTION = """\
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
     group = parser.add_argument_group("limits")
-    for name, what in (
+    for name, description in (
         ("cosine", "cosine of every output"),
         ("pixels", "share of pixels with the same label"),
         ("iou", "mean IoU of the masks of phrases"),
@@ -58,11 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=_share,
             metavar="X",
             default=0.0,
-            help=f"least {what}, from 0 to 1 (default: no limit)",
+            help=f"least {description}, from 0 to 1 (default: no limit)",
         )
     engine = parser.add_argument_group("engine")
-    engine.add_argument("--backend", choices=BACKENDS, help="what runs PLAN")
-    engine.add_argument("--against-backend", choices=BACKENDS, help="what runs the other")
+    engine.add_argument("--backend", choices=CPU_BACKENDS, help="what runs PLAN")
+    engine.add_argument("--against-backend", choices=CPU_BACKENDS, help="what runs the other")
     add_threads(engine)
     add_json(parser)
 
@@ -80,64 +80,66 @@ def run(args: argparse.Namespace) -> int:
     from xdecoder_rt.image import load_image
     from xdecoder_rt.streams import synthetic
 
-    report = Report(args.json)
+    report = CommandReport(args.json)
     paths = ImageList.read(args.images).paths[: args.limit]
     shared = {"threads": args.threads, "cache_dir": args.cache_dir}
     with (
         Engine(args.plan, backend=args.backend, **shared) as tried,
-        Engine(args.against, backend=args.against_backend, **shared) as base,
+        Engine(args.against, backend=args.against_backend, **shared) as reference,
     ):
-        if tried.manifest.model.weights_sha256 != base.manifest.model.weights_sha256:
+        if tried.manifest.model.weights_sha256 != reference.manifest.model.weights_sha256:
             raise ArgumentError(
-                f"{shown(str(args.plan), 200)} and {shown(str(args.against), 200)} hold different "
-                "weights",
+                f"{quoted(str(args.plan), 200)} and {quoted(str(args.against), 200)} hold "
+                "different weights",
                 expected="two plans that were built from one checkpoint",
             )
-        sizes = [set(engine.manifest.input.sizes) for engine in (tried, base)]
+        sizes = [set(engine.manifest.input.sizes) for engine in (tried, reference)]
         if sizes[0] != sizes[1]:
             raise ArgumentError(
-                f"{shown(str(args.plan), 200)} and {shown(str(args.against), 200)} have different "
-                "input sizes",
+                f"{quoted(str(args.plan), 200)} and {quoted(str(args.against), 200)} have "
+                "different input sizes",
                 expected="two plans that were built with the same --size",
             )
-        size = base.manifest.input.sizes[0]
+        size = reference.manifest.input.sizes[0]
         images = (
             (load_image(Path(path)) for path in paths)
             if paths
             else (synthetic.image(size, seed) for seed in range(args.limit or _DRAWN))
         )
         words = args.words or synthetic.words(_WORDS)
-        found = compare(tried, base, images, words, args.phrases)
-        names = [f"{engine.backend.name}, {engine.manifest.precision}" for engine in (tried, base)]
-    failures = _failures(found.to_json(), args)
+        agreement = compare(tried, reference, images, words, args.phrases)
+        names = [
+            f"{engine.backend.name}, {engine.manifest.precision}" for engine in (tried, reference)
+        ]
+    failures = _failures(agreement.to_json(), args)
     document = {
         "plan": str(args.plan),
         "against": str(args.against),
         "forms": names,
-        **found.to_json(),
+        **agreement.to_json(),
         "failures": failures,
     }
-    report.text(_text(document))
+    report.text(_agreement_text(document))
     report.document(document)
     return int(bool(failures))
 
 
-def _failures(found: dict[str, Any], args: argparse.Namespace) -> list[str]:
+def _failures(agreement: dict[str, Any], args: argparse.Namespace) -> list[str]:
     failures = [
         f"{name} has a cosine of {row['cosine']:.5f}, less than {args.least_cosine:g}"
-        for name, row in found["outputs"].items()
+        for name, row in agreement["outputs"].items()
         if row["cosine"] < args.least_cosine
     ]
-    for key, least, what in (
+    for key, limit, description in (
         ("same_label", args.least_pixels, "of the pixels have the same label"),
         ("phrase_iou", args.least_iou, "is the mean IoU of the masks of phrases"),
     ):
-        if found[key] is not None and found[key] < least:
-            failures.append(f"{found[key]:.4f} {what}, less than {least:g}")
+        if agreement[key] is not None and agreement[key] < limit:
+            failures.append(f"{agreement[key]:.4f} {description}, less than {limit:g}")
     return failures
 
 
-def _text(document: dict[str, Any]) -> str:
+def _agreement_text(document: dict[str, Any]) -> str:
     rows = [
         (
             printable(name, 60),
@@ -152,7 +154,7 @@ def _text(document: dict[str, Any]) -> str:
         f"{printable(document['against'], 200)} ({document['forms'][1]}), "
         f"{document['images']} images",
         "",
-        table(("output", "cosine", "relative RMS", "largest"), rows),
+        format_table(("output", "cosine", "relative RMS", "largest"), rows),
         "",
         f"same panoptic segment  {100 * document['same_segment']:.3f} % of the pixels",
         f"same label             {100 * document['same_label']:.3f} % of the pixels",
@@ -165,11 +167,11 @@ def _text(document: dict[str, Any]) -> str:
 
 
 def _share(text: str) -> float:
-    """A number from 0 to 1, for argparse."""
+    """Return a number from 0 to 1, for argparse."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 1")
     return value

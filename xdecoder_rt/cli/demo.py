@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from xdecoder_rt.cli.line_input import LineInput
 from xdecoder_rt.cli.options import (
-    RULES,
+    SEGMENT_TASKS,
     add_engine,
     add_json,
     add_plan,
     add_words,
     positive,
-    read_words,
+    read_vocabulary,
 )
-from xdecoder_rt.cli.output import Report, note, printable
-from xdecoder_rt.cli.sinks import Sink, Window, open_output
-from xdecoder_rt.errors import ArgumentError, VocabularyError, shown
-from xdecoder_rt.streams.frames import open_source
-from xdecoder_rt.streams.mailbox import Frame, FrameReader
+from xdecoder_rt.cli.output import CommandReport, note, printable
+from xdecoder_rt.cli.sinks import PictureWindow, Sink, open_output
+from xdecoder_rt.errors import ArgumentError, VocabularyError, quoted
+from xdecoder_rt.streams.frames import open_frames
+from xdecoder_rt.streams.mailbox import FrameReader, StreamFrame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     add_words(parser)
     parser.add_argument(
-        "--task", choices=RULES, default="panoptic", help="kind of output (default: %(default)s)"
+        "--task",
+        choices=SEGMENT_TASKS,
+        default="panoptic",
+        help="kind of output (default: %(default)s)",
     )
     stream = parser.add_argument_group("stream")
     stream.add_argument(
@@ -101,13 +104,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words, the source or the output are not usable.
     """
-    report = Report(args.json)
+    report = CommandReport(args.json)
     if args.output is not None and os.path.realpath(args.output) == os.path.realpath(args.source):
         raise ArgumentError(
-            f"{shown(args.output, 200)} is the source itself",
+            f"{quoted(args.output, 200)} is the source itself",
             fix="keep the pictures somewhere else",
         )
-    words = read_words(args)
+    words = read_vocabulary(args)
     import numpy as np
 
     from xdecoder_rt.engine import Engine
@@ -119,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         # Graphs are loaded on first need: now, and not while frames go by.
         blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
         engine.segment(blank, words, task=args.task)
-        source = open_source(args.source, args.fps)
+        source = open_frames(args.source, args.fps)
         sinks = _open_sinks(args, source.name, source.fps)
         stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
         player = Player(engine, words, args.task, sinks, LineInput(_standard_input()))
@@ -129,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
             every=args.every_frame and not source.is_live,
             on_end=source.close,
         )
-        note(f"{printable(source.name, 200)}: looking for {_listed(words)}")
+        note(f"{printable(source.name, 200)}: looking for {_word_list(words)}")
         note("Type other words, separated by commas, and press Enter; Ctrl-C ends.")
         stopped = player.play(reader, args.frames)
     document = {
@@ -143,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     }
     for failure in source.failures:
         note(f"error: {failure}")
-    report.text(_text(document))
+    report.text(_session_text(document))
     report.document(document)
     return int(bool(source.failures))
 
@@ -197,11 +200,11 @@ class Player:
                         if reader.box.ended:
                             return "end of stream"
                         continue
-                    found, goes_on = self._answer(frame)
+                    label_counts, goes_on = self._answer(frame)
                     self._seconds = (now := time.perf_counter()) - start
                     if now - last_status >= _STATUS_SECONDS:
                         last_status = now
-                        note(self._status(reader.box.dropped, found))
+                        note(self._status(reader.box.dropped, label_counts))
                     if not goes_on:
                         return "window closed"
                 return "enough frames"
@@ -209,9 +212,9 @@ class Player:
             return "interrupted"
 
     def results(self) -> dict[str, Any]:
-        """Counts and times as JSON values; the latency is from a frame's coming to its answer."""
+        """Return counts and times as JSON values; latency is from arrival to answer."""
         from xdecoder_rt.evaluation.report import Percentiles
-        from xdecoder_rt.words.files import plain
+        from xdecoder_rt.words.files import plain_entries
 
         latencies = list(self._latencies_ms)
         return {
@@ -219,11 +222,11 @@ class Player:
             "seconds": self._seconds,
             "fps": self.answered / self._seconds if self._seconds else 0.0,
             "latency_ms": asdict(Percentiles.of(latencies)) if latencies else None,
-            "words": plain(self.words),
+            "words": plain_entries(self.words.words),
         }
 
-    def _answer(self, frame: Frame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:
-        """Answer one frame: what was found, and whether the sinks want more."""
+    def _answer(self, frame: StreamFrame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:
+        """Answer one frame; return segments by label, and whether the sinks want more."""
         result = self._engine.segment(frame.content, self.words, task=self._task)
         self._latencies_ms.append(1000 * (time.perf_counter() - frame.time))
         self.answered += 1
@@ -239,16 +242,16 @@ class Player:
             words = _renewed(self.words, line)
             self._engine.warm(words)
         except VocabularyError as error:
-            note(f"error: {error} Still looking for {_listed(self.words)}.")
+            note(f"error: {error} Still looking for {_word_list(self.words)}.")
             return
         self.words = words
-        note(f"looking for {_listed(words)}")
+        note(f"looking for {_word_list(words)}")
 
-    def _status(self, dropped: int, found: Counter[str]) -> str:
+    def _status(self, dropped: int, label_counts: Counter[str]) -> str:
         recent = list(self._latencies_ms)[-30:]
         names = ", ".join(
             printable(label) if number == 1 else f"{number} {printable(label)}"
-            for label, number in found.most_common()
+            for label, number in label_counts.most_common()
         )
         return (
             f"{self.answered / self._seconds:.1f} fps, latency {sum(recent) / len(recent):.0f} ms, "
@@ -262,7 +265,7 @@ def _open_sinks(args: argparse.Namespace, name: str, fps: float) -> list[Sink]:
         sinks.append(open_output(args.output, fps))
     if args.window:
         try:
-            sinks.append(Window(f"xdecoder-rt: {name}"))
+            sinks.append(PictureWindow(f"xdecoder-rt: {name}"))
         except ArgumentError as error:
             note(f"{error}" if sinks else f"{error} Use --output to keep pictures.")
     return sinks
@@ -291,7 +294,7 @@ def _rate(text: str) -> float:
 
 
 def _renewed(words: Vocabulary, line: str) -> Vocabulary:
-    """The words of a line, separated by commas, under the rules and ids of those before them."""
+    """Return the words of a line, separated by commas, under the rules and ids of those before."""
     from xdecoder_rt.words.files import parse_lines
     from xdecoder_rt.words.vocabulary import Vocabulary
 
@@ -306,13 +309,13 @@ def _renewed(words: Vocabulary, line: str) -> Vocabulary:
     return Vocabulary.parse(parsed, stuff).keeping_ids_of(words)
 
 
-def _listed(words: Vocabulary) -> str:
+def _word_list(words: Vocabulary) -> str:
     names = [printable(word.name) for word in words.words if not word.negative]
-    more = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
-    return ", ".join(names[:_NAMES_LISTED]) + more
+    remark = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
+    return ", ".join(names[:_NAMES_LISTED]) + remark
 
 
-def _text(document: dict[str, Any]) -> str:
+def _session_text(document: dict[str, Any]) -> str:
     latency = document["latency_ms"]
     lines = [
         f"{document['stopped']}: {document['frames']} frames, {document['answered']} answered, "

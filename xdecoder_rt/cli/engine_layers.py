@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from xdecoder_rt.cli.output import printable, table
+from xdecoder_rt.cli.output import format_table, printable
 from xdecoder_rt.export.tensorrt.layers import Layer, precisions
 
 
 def precision_table(layers: Mapping[str, Sequence[Layer]]) -> str:
-    """In which precision the layers of each engine compute their products."""
+    """Return a table of the precisions in which each engine's layers compute their products."""
     rows = [
         (printable(member, 60), printable(role), str(number), printable(precision))
-        for member, found in layers.items()
-        for role, by in precisions(found).items()
+        for member, engine_layers in layers.items()
+        for role, by in precisions(engine_layers).items()
         for precision, number in sorted(by.items())
     ]
-    return table(("engine", "operator", "layers", "precision"), rows, left=2)
+    return format_table(("engine", "operator", "layers", "precision"), rows, left_columns=2)
 
 
 def layer_tables(layers: Mapping[str, Sequence[Layer]]) -> str:
-    """Every kernel of every engine."""
+    """Return a table of kernels for each engine."""
     parts = []
-    for member, found in layers.items():
+    for member, engine_layers in layers.items():
         rows = [
             (
                 printable(layer.kind, 20),
@@ -31,10 +31,10 @@ def layer_tables(layers: Mapping[str, Sequence[Layer]]) -> str:
                 printable(_clipped(_grouped(layer.operators)), 60),
                 printable(_clipped(layer.name), 60),
             )
-            for layer in found
+            for layer in engine_layers
         ]
         header = ("kernel", "precision", "ONNX operators", "name")
-        parts.append(f"\n{printable(member, 60)}\n{table(header, rows, left=4)}")
+        parts.append(f"\n{printable(member, 60)}\n{format_table(header, rows, left_columns=4)}")
     return "\n".join(parts)
 
 
@@ -43,6 +43,6 @@ def _clipped(text: str, limit: int = 60) -> str:
 
 
 def _grouped(operators: Sequence[str]) -> str:
-    """``Conv, 2 Relu``."""
-    counted = Counter(operators)
-    return ", ".join(f"{n} {name}" if n > 1 else name for name, n in counted.items()) or "-"
+    """Return operators with their counts: ``Conv, 2 Relu``."""
+    counts = Counter(operators)
+    return ", ".join(f"{n} {name}" if n > 1 else name for name, n in counts.items()) or "-"

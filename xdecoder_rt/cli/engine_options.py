@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from xdecoder_rt.backends.tensorrt.library import BACKENDS
+from xdecoder_rt.backends.tensorrt.library import ENGINE_BACKENDS
 from xdecoder_rt.cli.options import positive
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.export.tensorrt.options import ENGINE_MAX_ROWS, EngineOptions
 from xdecoder_rt.words.cache import default_directory
-
-if TYPE_CHECKING:
-    from xdecoder_rt.export.tensorrt.options import EngineOptions
 
 _UNITS = {"": 1 << 20, "M": 1 << 20, "G": 1 << 30}
 _NAMES = ("sm", "batch", "max_rows", "workspace", "timing_cache", "kernels", "plugin")
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how engines are built."""
+    """Add the options of engines."""
     group = parser.add_argument_group(
         "engines",
         "for --backend tensorrt and tensorrt_rtx; what a plan is built for is fixed in it",
@@ -74,18 +71,15 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_options(args: argparse.Namespace) -> EngineOptions:
-    """What was asked for."""
-    from xdecoder_rt.export.tensorrt.options import MAX_ROWS, EngineOptions
-
+    """Return the options of engines that a command line gives."""
     cache = args.timing_cache
     if cache is None and (folder := default_directory()) is not None:
         cache = folder / "tensorrt.timing"
     return EngineOptions(
         args.backend,
         targets=tuple(args.sm or ()),
-        sizes=args.size,
         batch=args.batch or 1,
-        max_rows=args.max_rows or MAX_ROWS,
+        max_rows=args.max_rows or ENGINE_MAX_ROWS,
         workspace=args.workspace,
         timing_cache=cache,
         kernels=args.kernels,
@@ -94,7 +88,7 @@ def engine_options(args: argparse.Namespace) -> EngineOptions:
 
 
 def refuse_engine_options(args: argparse.Namespace) -> None:
-    """For another backend.
+    """Refuse options of engines for another backend.
 
     Raises:
         ArgumentError: an option of engines was given.
@@ -103,23 +97,23 @@ def refuse_engine_options(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None:
             raise ArgumentError(
                 f"--{name.replace('_', '-')} was given for a {args.backend} plan",
-                expected=f"--backend {' or '.join(BACKENDS)} with it",
+                expected=f"--backend {' or '.join(ENGINE_BACKENDS)} with it",
             )
 
 
 def _capability(text: str) -> int:
-    """A compute capability, ``89`` or ``8.9`` or ``sm_89``, for argparse."""
+    """Return a compute capability from ``89``, ``8.9`` or ``sm_89``, for argparse."""
     match = re.fullmatch(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])", text.lower())
     if not match:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a compute capability, such as 89 or 8.9"
+            f"{quoted(text)} is not a compute capability, such as 89 or 8.9"
         )
     return int(match[1] + match[2])
 
 
 def _memory(text: str) -> int:
-    """Bytes from ``512M`` or ``2G``, for argparse."""
+    """Return bytes from ``512M`` or ``2G``, for argparse."""
     match = re.fullmatch(r"([1-9][0-9]{0,6})([MG]?)(?:i?B)?", text.upper().replace("IB", "B"))
     if not match:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a size such as 512M or 2G")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a size such as 512M or 2G")
     return int(match[1]) * _UNITS[match[2]]

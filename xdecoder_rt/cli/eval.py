@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from xdecoder_rt.cli.options import add_engine, add_json, positive, task_names
-from xdecoder_rt.cli.output import Report
+from xdecoder_rt.cli.output import CommandReport
 from xdecoder_rt.errors import require
 from xdecoder_rt.tasks import TASKS
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         PlanError: the plan is not usable.
         DatasetError: the folder is not a labelled folder, or has nothing for the tasks.
     """
-    report = Report(args.json)
+    report = CommandReport(args.json)
     require("tqdm", "train")
     from xdecoder_rt.datasets.labelled_folder import LabelledFolder
     from xdecoder_rt.engine import Engine

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xdecoder_rt.cli.info import graph_members
 from xdecoder_rt.cli.options import add_json, add_plan, size
-from xdecoder_rt.cli.output import Report, check_writable, printable, writer
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.cli.output import CommandReport, check_writable, printable, writer
+from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.plan.contents import graph_members
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest, size_key
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         PlanError: the file is not a sound plan.
         ArgumentError: there is no such graph, or the file cannot be written.
     """
-    report = Report(args.json)
+    report = CommandReport(args.json)
     if (args.graph is None) != (args.output is None):
         raise ArgumentError(
             "--graph and --output go together", expected="both, or none to list the graphs"
@@ -58,44 +58,46 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.output, "the graph")
     with Plan.open(args.plan) as plan:
         if args.graph is None:
-            return _list(report, plan)
+            return _list_graphs(report, plan)
         member = _member(plan.manifest, args.graph, args.size)
         data = plan.view(member)
         with writer(args.output, "the graph") as file:
             file.write(data)
-        size_ = len(data)
-    report.text(f"{printable(str(args.output), 200)}  {size_ / 1e6:.2f} MB, {printable(member)}")
-    report.document({"file": str(args.output), "member": member, "size": size_})
+        byte_count = len(data)
+    report.text(
+        f"{printable(str(args.output), 200)}  {byte_count / 1e6:.2f} MB, {printable(member)}"
+    )
+    report.document({"file": str(args.output), "member": member, "size": byte_count})
     return 0
 
 
-def _list(report: Report, plan: Plan) -> int:
-    found = [
+def _list_graphs(report: CommandReport, plan: Plan) -> int:
+    entries = [
         {"graph": graph, "for": key, "member": member, "size": plan.manifest.members[member].size}
         for graph, key, member in graph_members(plan.manifest.graphs)
     ]
-    for entry in found:
+    for entry in entries:
         report.text(
             f"{entry['graph']:8}{printable(str(entry['for'])):12}{printable(str(entry['member']))}"
         )
-    report.document({"plan": str(plan.path), "graphs": found})
+    report.document({"plan": str(plan.path), "graphs": entries})
     return 0
 
 
-def _member(manifest: Manifest, graph: str, wanted: tuple[int, int] | None) -> str:
-    """The member of a graph, for an input size where it has several."""
-    found = {key: member for name, key, member in graph_members(manifest.graphs) if name == graph}
-    if not found:
+def _member(manifest: Manifest, graph: str, input_size: tuple[int, int] | None) -> str:
+    """Return the member of a graph, for an input size where it has several."""
+    members = {key: member for name, key, member in graph_members(manifest.graphs) if name == graph}
+    if not members:
         raise ArgumentError(
-            f"The plan has no graph {shown(graph)}",
+            f"The plan has no graph {quoted(graph)}",
             expected="one of "
             + ", ".join(dict.fromkeys(name for name, _, _ in graph_members(manifest.graphs))),
         )
-    if len(found) == 1 and (wanted is None or "any" in found):
-        return next(iter(found.values()))
-    if wanted is None or size_key(wanted) not in found:
+    if len(members) == 1 and (input_size is None or "any" in members):
+        return next(iter(members.values()))
+    if input_size is None or size_key(input_size) not in members:
         raise ArgumentError(
-            f"The plan has {graph} graphs for {', '.join(found)}",
+            f"The plan has {graph} graphs for {', '.join(members)}",
             expected="--size with one of them",
         )
-    return found[size_key(wanted)]
+    return members[size_key(input_size)]

@@ -1,4 +1,4 @@
-"""What the commands share that ask something of images, one after the other."""
+"""Commands that take images, one after the other: the list, the engine, texts of results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xdecoder_rt.cli.output import Report, note, printable
+from xdecoder_rt.cli.output import CommandReport, note, printable
 from xdecoder_rt.errors import ImageError
 from xdecoder_rt.streams.frames import images_in
 
@@ -34,7 +34,7 @@ class ImageList:
 
     @classmethod
     def read(cls, names: Sequence[str]) -> ImageList:
-        """Images as named: files, and folders, which stand for the images in them.
+        """Return images as named: files, and folders, which stand for the images in them.
 
         Raises:
             ImageError: a folder holds no images, or cannot be read.
@@ -61,8 +61,8 @@ def add_images(parser: argparse.ArgumentParser, option: str) -> None:
 
 
 @contextmanager
-def opened(args: argparse.Namespace) -> Iterator[Engine]:
-    """The engine of a command line with the options of `add_plan` and `add_engine`."""
+def open_engine(args: argparse.Namespace) -> Iterator[Engine]:
+    """Open the engine of a command line with the options of `add_plan` and `add_engine`."""
     from xdecoder_rt.engine import Engine
 
     with Engine(
@@ -72,7 +72,7 @@ def opened(args: argparse.Namespace) -> Iterator[Engine]:
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """What a call gives, and the milliseconds that it took."""
+    """Return the value of a call, and the milliseconds that it took."""
     start = time.perf_counter()
     value = call()
     return value, 1000 * (time.perf_counter() - start)
@@ -82,7 +82,7 @@ def ask_all(
     paths: Sequence[str],
     jobs: Sequence[Callable[[], dict[str, Any]]],
     text: Callable[[dict[str, Any], str], str] | None,
-    report: Report,
+    report: CommandReport,
 ) -> list[dict[str, Any]]:
     """Do a job for each image; one that cannot be read is reported and skipped.
 
@@ -116,20 +116,20 @@ def any_failed(entries: Sequence[dict[str, Any]]) -> bool:
     return any("error" in entry for entry in entries)
 
 
-def headline(entry: dict[str, Any], what: str, remark: str) -> str:
-    """The line that begins what is said of an image.
+def headline(entry: dict[str, Any], finding: str, remark: str) -> str:
+    """Return the line that begins an image's text.
 
     Args:
         entry: with `image`, `height`, `width` and `time_ms`.
-        what: what was found, in a few words; may be empty.
+        finding: a few words on the results; may be empty.
         remark: on the time.
     """
     return (
         f"{printable(entry['image'], 200)}  {entry['width']} x {entry['height']}, "
-        f"{what}{', ' if what else ''}{entry['time_ms']:.0f} ms{remark}"
+        f"{finding}{', ' if finding else ''}{entry['time_ms']:.0f} ms{remark}"
     )
 
 
-def plural(number: int, noun: str) -> str:
-    """A number of things: ``1 segment``, ``2 segments``."""
+def quantity(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 segment``, ``2 segments``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

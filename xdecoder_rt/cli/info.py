@@ -11,11 +11,12 @@ from typing import Any
 
 from xdecoder_rt.cli.engine_layers import layer_tables, precision_table
 from xdecoder_rt.cli.options import add_cache, add_json, add_plan
-from xdecoder_rt.cli.output import Report, count, printable, table
-from xdecoder_rt.errors import ArgumentError, shown
-from xdecoder_rt.export.tensorrt.layers import LAYERS, from_json, precisions
+from xdecoder_rt.cli.output import CommandReport, format_count, format_table, printable
+from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.export.tensorrt.layers import LAYERS, layers_from_json, precisions
+from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan
-from xdecoder_rt.plan.manifest import Graphs, Manifest, size_key
+from xdecoder_rt.plan.manifest import Manifest, size_key
 
 SUMMARY = "say what a plan holds, and check that it is whole"
 DESCRIPTION = """\
@@ -49,20 +50,20 @@ def run(args: argparse.Namespace) -> int:
         PlanError: the file is not a sound plan.
         ArgumentError: layers were asked for and the plan has no engines.
     """
-    report = Report(args.json)
+    report = CommandReport(args.json)
     with Plan.open(args.plan, verify=True) as plan:
         manifest, total = plan.manifest, plan.path.stat().st_size
-        cache = _cache(plan, args.cache_dir)
-        layers = from_json(plan.read(LAYERS)) if LAYERS in plan.names else None
+        cache = _cache_entry(plan, args.cache_dir)
+        layers = layers_from_json(plan.read(LAYERS)) if LAYERS in plan.names else None
     if args.layers and layers is None:
         raise ArgumentError(
-            f"{shown(str(args.plan), 200)} lists no layers",
+            f"{quoted(str(args.plan), 200)} lists no layers",
             expected="a plan built with --backend tensorrt or tensorrt_rtx",
         )
     report.text(f"{printable(str(args.plan), 200)}  {total / 1e6:.1f} MB, every member whole\n")
     report.text("\n".join(f"{name:12}{value}" for name, value in _facts(manifest)))
     report.text("\ngraphs")
-    report.text(_graphs(manifest))
+    report.text(_graph_table(manifest))
     document: dict[str, Any] = {
         "plan": str(args.plan),
         "size": total,
@@ -72,11 +73,14 @@ def run(args: argparse.Namespace) -> int:
     if layers is not None:
         report.text("\nlayers with products, by the precision that they compute in")
         report.text(precision_table(layers))
-        document["precisions"] = {name: precisions(found) for name, found in layers.items()}
+        document["precisions"] = {
+            name: precisions(engine_layers) for name, engine_layers in layers.items()
+        }
         if args.layers:
             report.text(layer_tables(layers))
             document["layers"] = {
-                name: [asdict(layer) for layer in found] for name, found in layers.items()
+                name: [asdict(layer) for layer in engine_layers]
+                for name, engine_layers in layers.items()
             }
     report.text("\ntext cache of this machine")
     report.text(_cache_text(cache))
@@ -84,19 +88,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _cache(plan: Plan, directory: Path | None) -> dict[str, Any]:
-    """What the cache of a folder has for a plan, and its counts since it was begun."""
+def _cache_entry(plan: Plan, directory: Path | None) -> dict[str, Any]:
+    """Return the texts that a folder's cache has for a plan, and its counts since it was begun."""
     from xdecoder_rt.words.cache import CACHE_FILE, default_directory
     from xdecoder_rt.words.carried import PlanWords, cache_of
 
     folder = directory or default_directory()
-    found: dict[str, Any] = {"file": None if folder is None else str(folder / CACHE_FILE)}
+    place: dict[str, Any] = {"file": None if folder is None else str(folder / CACHE_FILE)}
     if folder is None or not (folder / CACHE_FILE).is_file():
-        return {**found, "texts": 0, "entries": 0, "bytes": 0, "counts": {}}
+        return {**place, "texts": 0, "entries": 0, "bytes": 0, "counts": {}}
     with contextlib.closing(cache_of(plan, PlanWords(plan), folder)) as cache:
         summary, texts = cache.summary(), len(cache.entries())
         return {
-            **found,
+            **place,
             "texts": texts,
             "entries": summary.entries,
             "bytes": summary.bytes,
@@ -118,14 +122,17 @@ def _cache_text(cache: dict[str, Any]) -> str:
 
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
-    """The manifest without its members, a line each."""
+    """Return the manifest without its members, a line each."""
     model, image, text = manifest.model, manifest.input, manifest.text
     thresholds = manifest.postprocess
     sizes = ", ".join(size_key(size) for size in image.sizes)
     facts = [
         ("model", f"{printable(model.name)} ({model.family})"),
-        ("weights", f"{count(model.parameters)}, SHA-256 {model.weights_sha256[:16]}…"),
-        ("compute", f"{count(model.macs)}MAC a frame of {size_key(image.sizes[0])}, text excluded"),
+        ("weights", f"{format_count(model.parameters)}, SHA-256 {model.weights_sha256[:16]}…"),
+        (
+            "compute",
+            f"{format_count(model.macs)}MAC a frame of {size_key(image.sizes[0])}, text excluded",
+        ),
         ("backend", f"{manifest.backend}, {printable(manifest.backend_version)}"),
         (
             "precision",
@@ -151,8 +158,8 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.plugins:
         facts.append(("plugins", f"{printable(', '.join(manifest.plugins), 200)}: of xdecoder_rt"))
     facts += [
-        ("vocabulary", f"{printable(one.name)}: {one.count} words embedded")
-        for one in manifest.vocabularies
+        ("vocabulary", f"{printable(vocabulary.name)}: {vocabulary.count} words embedded")
+        for vocabulary in manifest.vocabularies
     ]
     if manifest.build:
         tools = (f"{printable(k)} {printable(v)}" for k, v in sorted(manifest.build.items()))
@@ -161,7 +168,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     return facts
 
 
-def _graphs(manifest: Manifest) -> str:
+def _graph_table(manifest: Manifest) -> str:
     errors = member_errors(manifest)
     rows = []
     for graph, key, member in graph_members(manifest.graphs):
@@ -175,28 +182,4 @@ def _graphs(manifest: Manifest) -> str:
                 "-" if error is None else f"{error:.1e}",
             )
         )
-    return table(("graph", "for", "member", "size", "error"), rows, left=3)
-
-
-def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
-    """(graph, what it is for, member) of each graph of a plan."""
-    groups = {
-        "vision": graphs.vision,
-        "decode": graphs.decode,
-        "mask": graphs.mask,
-        "text": {"any": graphs.text},
-        "token": {"any": graphs.token} if graphs.token is not None else {},
-    }
-    return [(name, key, member) for name, group in groups.items() for key, member in group.items()]
-
-
-def member_errors(manifest: Manifest) -> dict[str, float]:
-    """Relative RMS error of each graph against PyTorch, as measured when the plan was built."""
-    measured: Any = manifest.accuracy.get("relative_rms_error_against_pytorch")
-    if not isinstance(measured, dict):
-        return {}
-    return {
-        str(name): float(value)
-        for name, value in measured.items()
-        if isinstance(value, int | float)
-    }
+    return format_table(("graph", "for", "member", "size", "error"), rows, left_columns=3)

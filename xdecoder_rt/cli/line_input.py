@@ -24,7 +24,7 @@ class LineInput:
         self._pending = b""
 
     def poll(self) -> list[str]:
-        """The lines that have been completed since the last call, without their ends."""
+        """Return the lines completed since the last call, without their ends."""
         while self._descriptor is not None and self._has_data(self._descriptor):
             try:
                 data = os.read(self._descriptor, _CHUNK)

@@ -37,7 +37,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class _Task:
-    """What the process is to do; as for `measure`."""
+    """The work of the measured process; as for `measure_memory`."""
 
     plan: str
     height: int
@@ -48,7 +48,7 @@ class _Task:
 
 
 def peak_mb() -> float:
-    """The peak resident memory of this process so far, in MB."""
+    """Return the peak resident memory of this process so far, in MB."""
     # Linux keeps the figure of getrusage across exec, so a child would report its parent's peak.
     status = Path("/proc/self/status")
     if status.exists():
@@ -61,7 +61,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def measure(
+def measure_memory(
     plan: str,
     image_size: tuple[int, int],
     words: int,
@@ -82,11 +82,11 @@ def measure(
     """
     task = _Task(plan, *image_size, words, backend, threads)
     command = [sys.executable, "-m", "xdecoder_rt.cli.memory", json.dumps(asdict(task))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise BackendError(f"The process that measures memory failed ({last})")
-    return Memory(**json.loads(done.stdout))
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BackendError(f"The process that measures memory failed ({last_line})")
+    return Memory(**json.loads(process.stdout))
 
 
 def _measure_here(task: _Task) -> Memory:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.output import STDOUT
-from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from xdecoder_rt.words.word import Entry
 
 DEFAULT_PLAN = "model.plan"
-BACKENDS = ("onnxruntime", "openvino")
-RULES = ("panoptic", "semantic", "instance")
+CPU_BACKENDS = ("onnxruntime", "openvino")
+SEGMENT_TASKS = ("panoptic", "semantic", "instance")
 _OTHER = "other"
 
 
@@ -32,11 +32,11 @@ def add_plan(parser: argparse.ArgumentParser, *, positional: bool = False) -> No
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how a plan is run."""
+    """Add the backend, the threads and the folder of caches."""
     group = parser.add_argument_group("engine")
     group.add_argument(
         "--backend",
-        choices=BACKENDS,
+        choices=CPU_BACKENDS,
         help="what runs the graphs (default: chosen by the plan and what is installed)",
     )
     add_threads(group)
@@ -65,7 +65,7 @@ def add_cache(group: argparse._ActionsContainer) -> None:
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
-    """Add what to look for."""
+    """Add the words to look for, from the command line, a file or the plan."""
     group = parser.add_argument_group("words")
     group.add_argument(
         "--words",
@@ -112,15 +112,18 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_rule(parser: argparse._ActionsContainer) -> None:
+def add_segment_task(parser: argparse._ActionsContainer) -> None:
     """Add the kind of segments."""
     parser.add_argument(
-        "--task", choices=RULES, default="panoptic", help="kind of segments (default: %(default)s)"
+        "--task",
+        choices=SEGMENT_TASKS,
+        default="panoptic",
+        help="kind of segments (default: %(default)s)",
     )
 
 
 def add_phrases(parser: argparse._ActionsContainer) -> None:
-    """Add what to refer by."""
+    """Add the phrases to look for."""
     parser.add_argument(
         "--phrases",
         nargs="+",
@@ -138,7 +141,7 @@ def add_phrases(parser: argparse._ActionsContainer) -> None:
 
 
 def add_strict(parser: argparse._ActionsContainer) -> None:
-    """Add what to do with texts that are too long."""
+    """Add ``--strict``, which refuses texts that are too long."""
     parser.add_argument(
         "--strict",
         action="store_true",
@@ -147,7 +150,7 @@ def add_strict(parser: argparse._ActionsContainer) -> None:
 
 
 def add_caption(parser: argparse._ActionsContainer) -> None:
-    """Add how captions are written."""
+    """Add the prompt, the beams and the length of captions."""
     parser.add_argument("--prompt", metavar="TEXT", help="words that the caption begins with")
     parser.add_argument(
         "--beams",
@@ -162,7 +165,7 @@ def add_caption(parser: argparse._ActionsContainer) -> None:
 
 
 def add_choices(parser: argparse._ActionsContainer) -> None:
-    """Add what a question is answered from."""
+    """Add the possible answers of a question."""
     parser.add_argument(
         "--choices",
         nargs="+",
@@ -188,8 +191,8 @@ def has_words(args: argparse.Namespace) -> bool:
     return bool(args.words or args.words_file or args.vocabulary or args.stuff)
 
 
-def read_words(args: argparse.Namespace) -> Vocabulary:
-    """The words of a command line with the options of `add_words`.
+def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
+    """Return the words of a command line with the options of `add_words`.
 
     Raises:
         VocabularyError: there are none, the file of words cannot be read, or the plan carries no
@@ -226,7 +229,7 @@ def read_words(args: argparse.Namespace) -> Vocabulary:
 
 
 def read_choices(args: argparse.Namespace) -> list[str] | None:
-    """The possible answers of a command line with the option of `add_choices`."""
+    """Return the possible answers of a command line with the option of `add_choices`."""
     if args.choices is None:
         return None
     texts = args.choices[0].split(",") if len(args.choices) == 1 else args.choices
@@ -234,29 +237,29 @@ def read_choices(args: argparse.Namespace) -> list[str] | None:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
+    """Return a whole number of at least 1, for argparse."""
     if not re.fullmatch(r"\+?[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number of at least 1")
     return int(text)
 
 
 def size(text: str) -> tuple[int, int]:
-    """(height, width) from ``HEIGHTxWIDTH``, for argparse."""
+    """Return (height, width) from ``HEIGHTxWIDTH``, for argparse."""
     match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
     if not match or not all(int(side) for side in match.groups()):
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not HEIGHTxWIDTH in pixels, such as 512x512"
+            f"{quoted(text)} is not HEIGHTxWIDTH in pixels, such as 512x512"
         )
     return int(match[1]), int(match[2])
 
 
 def task_names(text: str) -> tuple[str, ...]:
-    """Distinct names of tasks from ``A,B``, for argparse."""
+    """Return distinct names of tasks from ``A,B``, for argparse."""
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in TASKS:
             raise argparse.ArgumentTypeError(
-                f"there is no task {shown(name)}; tasks are {', '.join(TASKS)}"
+                f"there is no task {quoted(name)}; tasks are {', '.join(TASKS)}"
             )
         if names.count(name) > 1:
             raise argparse.ArgumentTypeError(f"the task {name} is there twice")
@@ -268,18 +271,18 @@ def _carried(path: str, name: str) -> Vocabulary:
     from xdecoder_rt.words.carried import PlanWords
 
     with Plan.open(path) as plan:
-        found = PlanWords(plan).vocabularies()
-        if name not in found:
+        vocabularies = PlanWords(plan).vocabularies()
+        if name not in vocabularies:
             raise VocabularyError(
-                f"The plan carries no vocabulary {shown(name)}",
-                expected=", ".join(found) or "none at all",
+                f"The plan carries no vocabulary {quoted(name)}",
+                expected=", ".join(vocabularies) or "none at all",
                 fix="xdecoder-rt vocab embed --into writes a plan that does",
             )
-        return found[name]
+        return vocabularies[name]
 
 
 def _label(entry: Entry) -> str:
-    """The word, or the first of its synonyms."""
+    """Return the word, or the first of its synonyms."""
     from xdecoder_rt.words.word import Word
 
     return entry.name if isinstance(entry, Word) else entry if isinstance(entry, str) else entry[0]

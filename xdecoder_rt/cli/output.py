@@ -1,4 +1,4 @@
-"""Where a command's words, numbers and files go."""
+"""Output of commands: the report, progress, files that appear whole, tables and counts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.errors import printable as printable
 
 STDOUT = "-"
-_LABEL_LIMIT = 40
-_REFRESH_SECONDS = 0.1
 
 
-class Report:
-    """What a command tells: a text for people and a document for programs.
+class CommandReport:
+    """Output of a command: a text for people and a document for programs.
 
     Without ``--json`` the text goes to stdout. ``--json FILE`` writes the document to a file beside
     that. ``--json`` alone gives stdout to the document, and the text goes to stderr.
@@ -62,19 +61,19 @@ class Report:
                 file.write(text.encode("ascii"))
 
 
-class Progress:
-    """Lines on stderr that say what is being done and since when."""
+class ProgressPrinter:
+    """Prints each step of long work on stderr, after the seconds since the start."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
 
-    def __call__(self, what: str) -> None:
-        """Print one step, after the seconds since the start."""
-        print(f"[{self.seconds:6.1f} s] {what}", file=sys.stderr, flush=True)
+    def __call__(self, step: str) -> None:
+        """Print one step."""
+        print(f"[{self.seconds:6.1f} s] {step}", file=sys.stderr, flush=True)
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.perf_counter() - self._start
 
 
@@ -84,38 +83,36 @@ def note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line on stderr that counts long work, on a terminal only: ``512 of 10773 words``.
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Count long work in a progress bar on stderr, on a terminal only.
 
     Args:
-        what: is counted.
+        description: what is counted; stands before the bar.
 
     Yields:
-        To be called with the number done, and of all.
+        A function to be called with the number done and the number in all.
     """
-    shown_at = 0.0
-    is_terminal = sys.stderr.isatty()
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    # Only where a bar is seen: a command starts sooner without it.
+    from tqdm import tqdm
 
-    def tell(done: int, total: int) -> None:
-        nonlocal shown_at
-        now = time.perf_counter()
-        if is_terminal and (now - shown_at > _REFRESH_SECONDS or done == total):
-            shown_at = now
-            print(f"\r{done} of {total} {what}\x1b[K", end="", file=sys.stderr, flush=True)
+    with tqdm(desc=description, leave=False) as bar:
 
-    try:
-        yield tell
-    finally:
-        if shown_at:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance
 
 
-def check_writable(path: str | os.PathLike[str], what: str) -> None:
+def check_writable(path: str | os.PathLike[str], content: str) -> None:
     """Find out before long work whether a file can be written after it.
 
     Args:
         path: the file.
-        what: what would be in it, for the message.
+        content: what would be in it, for the message.
 
     Raises:
         ArgumentError: its folder is missing or closed, or it is a folder itself.
@@ -123,20 +120,20 @@ def check_writable(path: str | os.PathLike[str], what: str) -> None:
     target = Path(os.path.realpath(path))
     folder = target.parent
     if target.is_dir():
-        raise _unwritable(path, what, "it is a folder")
+        raise _unwritable(path, content, "it is a folder")
     if not folder.is_dir():
-        raise _unwritable(path, what, f"there is no folder {shown(str(folder), 200)}")
+        raise _unwritable(path, content, f"there is no folder {quoted(str(folder), 200)}")
     if not os.access(target if _is_special(target) else folder, os.W_OK):
-        raise _unwritable(path, what, "there is no permission to")
+        raise _unwritable(path, content, "there is no permission to")
 
 
 @contextlib.contextmanager
-def writer(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
+def writer(path: str | os.PathLike[str], content: str) -> Iterator[BinaryIO]:
     """Open a file to be written whole or not at all; a pipe or device is written directly.
 
     Args:
         path: the file.
-        what: what is in it, for the message.
+        content: what is in it, for the message.
 
     Raises:
         ArgumentError: it cannot be written.
@@ -151,27 +148,24 @@ def writer(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _unwritable(path, what, error.strerror or str(error)) from error
-
-
-def printable(text: str, limit: int = _LABEL_LIMIT) -> str:
-    """A text that cannot disturb the terminal: without control characters, of limited length."""
-    return text if text.isprintable() and len(text) <= limit else shown(text, limit)
+        raise _unwritable(path, content, error.strerror or str(error)) from error
 
 
 def harmless(text: str) -> str:
-    """A text of any length without control characters, which are escaped."""
+    """Return a text of any length with its control characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Columns in line, indented: the first `left` to the left, the others to the right."""
+def format_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], left_columns: int = 1
+) -> str:
+    """Return columns in line, indented: the first `left_columns` flush left, others right."""
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
 
     def cell(text: str, column: int) -> str:
         width = widths[column]
-        return text.ljust(width) if column < left else text.rjust(width)
+        return text.ljust(width) if column < left_columns else text.rjust(width)
 
     return "\n".join(
         "  " + "  ".join(cell(text, column) for column, text in enumerate(line)).rstrip()
@@ -179,8 +173,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     )
 
 
-def count(number: float) -> str:
-    """A large count with its prefix: ``3.42 G``, ``7.1 M``."""
+def format_count(number: float) -> str:
+    """Return a large count with its prefix: ``3.42 G``, ``7.1 M``."""
     for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g} {prefix}"
@@ -207,14 +201,14 @@ def _refuse_other_content(path: Path) -> None:
         raise _unwritable(path, "the JSON", error.strerror or str(error)) from error
     if head and head[:1] not in (b"{", b"["):
         raise ArgumentError(
-            f"{shown(str(path), 200)} exists and holds something else than JSON",
+            f"{quoted(str(path), 200)} exists and holds something else than JSON",
             expected="--json alone, for standard output, or --json with a file for it",
             fix="put --json last, or name another file",
         )
 
 
-def _unwritable(path: str | os.PathLike[str], what: str, reason: str) -> ArgumentError:
+def _unwritable(path: str | os.PathLike[str], content: str, reason: str) -> ArgumentError:
     return ArgumentError(
-        f"{shown(os.fspath(path), 200)} cannot be written: {reason}",
-        fix=f"choose another place for {what}",
+        f"{quoted(os.fspath(path), 200)} cannot be written: {reason}",
+        fix=f"choose another place for {content}",
     )

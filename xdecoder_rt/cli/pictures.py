@@ -1,4 +1,4 @@
-"""Where the pictures and PNGs that belong to images are written."""
+"""Files beside images: where pictures and PNGs of labels are written, and writing them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.output import check_writable, writer
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,19 +19,19 @@ PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEB
 _JPEG_QUALITY = 92
 
 
-def add_picture(group: argparse._ActionsContainer, what: str) -> None:
+def add_picture(group: argparse._ActionsContainer, description: str) -> None:
     """Add ``-o`` and ``--font``.
 
     Args:
         group: where to.
-        what: what the picture shows, for the help.
+        description: what the picture shows, for the help.
     """
     group.add_argument(
         "-o",
         "--output",
         metavar="PICTURE",
-        help=f"{what}: .png, .jpg or .webp; with several images or a folder of them a folder, "
-        "which is made",
+        help=f"{description}: .png, .jpg or .webp; with several images or a folder of them a "
+        "folder, which is made",
     )
     group.add_argument(
         "--font",
@@ -41,15 +41,15 @@ def add_picture(group: argparse._ActionsContainer, what: str) -> None:
 
 
 def destinations(
-    images: ImageList, target: str | None, suffix: str | None, what: str
+    images: ImageList, target: str | None, suffix: str | None, content: str
 ) -> list[Path | None]:
-    """The file to write for each image, all checked before any work.
+    """Return the file to write for each image, all checked before any work.
 
     Args:
         images: as asked for.
         target: a file for one image, a folder for several; None writes nothing.
         suffix: the only file type, or None for those of pictures.
-        what: what is written, for messages.
+        content: what is written, for messages.
 
     Raises:
         ArgumentError: a place cannot be written, or is one of the images.
@@ -58,12 +58,12 @@ def destinations(
         return [None] * len(images.paths)
     path = Path(target)
     if images.are_several or path.is_dir() or target.endswith(os.sep):
-        files = _in_folder(images, path, suffix or ".png", what)
+        files = _in_folder(images, path, suffix or ".png", content)
     else:
         allowed = PICTURE_FORMATS if suffix is None else (suffix,)
         if path.suffix.lower() not in allowed:
             raise ArgumentError(
-                f"{shown(target, 200)} is no name for {what}",
+                f"{quoted(target, 200)} is no name for {content}",
                 expected=f"a file ending in {' or '.join(allowed)}",
             )
         files = [path]
@@ -71,32 +71,32 @@ def destinations(
     for file in files:
         if os.path.realpath(file) in inputs:
             raise ArgumentError(
-                f"{shown(str(file), 200)} is one of the images",
-                fix=f"choose another place for {what}",
+                f"{quoted(str(file), 200)} is one of the images",
+                fix=f"choose another place for {content}",
             )
-        check_writable(file, what)
+        check_writable(file, content)
     return list(files)
 
 
-def _in_folder(images: ImageList, folder: Path, suffix: str, what: str) -> list[Path]:
-    """Files in a folder, named after the images; equal names get numbers."""
+def _in_folder(images: ImageList, folder: Path, suffix: str, content: str) -> list[Path]:
+    """Return files in a folder, named after the images; equal names get numbers."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArgumentError(
-            f"The folder {shown(str(folder), 200)} for {what} cannot be made: "
+            f"The folder {quoted(str(folder), 200)} for {content} cannot be made: "
             f"{error.strerror or error}",
             expected="a folder, as there are several images" if images.are_several else None,
         ) from error
     files: list[Path] = []
-    taken: set[str] = set()
+    used_names: set[str] = set()
     for image in images.paths:
         stem = name = Path(image).stem
         number = 1
-        while name in taken:
+        while name in used_names:
             number += 1
             name = f"{stem}-{number}"
-        taken.add(name)
+        used_names.add(name)
         files.append(folder / f"{name}{suffix}")
     return files
 

@@ -1,22 +1,22 @@
-"""Options of ``build`` that decide what a plan computes in, and the conversion they ask for."""
+"""Options of ``xdecoder-rt build`` that decide what a plan computes in."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.options import positive
-from xdecoder_rt.errors import ArgumentError, require, shown
+from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.export.options import (
+    BUILD_PRECISIONS,
+    CALIBRATION_IMAGES,
+    ESTIMATOR_NAMES,
+    MAX_DROP,
+    PROFILES,
+    SEARCH_IMAGES,
+    ConvertOptions,
+)
 from xdecoder_rt.words.cache import default_directory
-
-if TYPE_CHECKING:
-    from xdecoder_rt.export.convert import ConvertSummary
-
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-PROFILES = ("cpu", "tensorrt")
-ESTIMATORS = ("max", "percentile", "entropy", "mse")
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("precision")
     group.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=BUILD_PRECISIONS,
         help="what the heavy layers compute in (default: fp32, with --plan what it is in); the "
         "result is compared with fp32 and refused where it is worse or slower",
     )
@@ -43,14 +43,14 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-drop",
-        type=_share,
+        type=_percentage,
         metavar="X",
         help="for int8: the most that may be lost, in PQ where the calibration set is labelled, "
         "in percent of pixels that change their label where not (default 1.0)",
     )
     group.add_argument(
         "--estimator",
-        choices=ESTIMATORS,
+        choices=ESTIMATOR_NAMES,
         help="for int8: how ranges are found (default: all are tried, the best is taken)",
     )
     group.add_argument(
@@ -88,8 +88,8 @@ def check_precision(args: argparse.Namespace) -> None:
         ArgumentError: an option of INT8 without it, or INT8 without a calibration set.
     """
     if args.precision != "int8":
-        given = ("calibration", "max_drop", "estimator", "calibration_images", "report")
-        for name in given:
+        int8_options = ("calibration", "max_drop", "estimator", "calibration_images", "report")
+        for name in int8_options:
             if getattr(args, name) is not None and args.precision in (None, "fp32"):
                 raise ArgumentError(
                     f"--{name.replace('_', '-')} was given without a precision that needs it",
@@ -105,53 +105,36 @@ def check_precision(args: argparse.Namespace) -> None:
         )
 
 
-def convert(
-    args: argparse.Namespace, source: Path, progress: Callable[[str], None]
-) -> ConvertSummary:
-    """Convert a portable fp32 plan as the command line says, and write the search's report.
+def convert_options(args: argparse.Namespace) -> ConvertOptions | None:
+    """Return the conversion that a command line gives; engines get graphs written for them.
 
     Raises:
-        XDecoderError: it cannot be converted, or should not.
+        ArgumentError: the precision and the profile do not go together.
     """
-    require("onnx", "export")
-    from xdecoder_rt.export.conversion import (
-        CALIBRATION_IMAGES,
-        MAX_DROP,
-        SEARCH_IMAGES,
-        ConvertOptions,
+    if args.precision is None:
+        return None
+    profile = (args.profile or "cpu") if args.backend == "portable" else "tensorrt"
+    return ConvertOptions(
+        precision=args.precision,
+        profile=profile,
+        calibration=args.calibration,
+        max_drop=MAX_DROP if args.max_drop is None else args.max_drop,
+        estimator=args.estimator,
+        images=args.calibration_images or CALIBRATION_IMAGES,
+        search_images=args.search_images or SEARCH_IMAGES,
+        report=args.report,
+        force=args.force,
+        threads=args.threads,
+        cache_dir=default_directory(),
     )
-    from xdecoder_rt.export.convert import convert_plan
-
-    summary = convert_plan(
-        source,
-        args.output,
-        ConvertOptions(
-            precision=args.precision,
-            profile=args.profile or "cpu",
-            calibration=args.calibration,
-            max_drop=MAX_DROP if args.max_drop is None else args.max_drop,
-            estimator=args.estimator,
-            images=args.calibration_images or CALIBRATION_IMAGES,
-            search_images=args.search_images or SEARCH_IMAGES,
-            sizes=args.size,
-            force=args.force,
-            threads=args.threads,
-            cache_dir=default_directory(),
-        ),
-        progress,
-    )
-    if summary.report is not None and args.report is not None:
-        for file in summary.report.write(args.report):
-            progress(f"Wrote {file}")
-    return summary
 
 
-def _share(text: str) -> float:
-    """A number from 0 to 100, for argparse."""
+def _percentage(text: str) -> float:
+    """Return a number from 0 to 100, for argparse."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 100.0:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number from 0 to 100")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 100")
     return value

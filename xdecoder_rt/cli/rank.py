@@ -14,13 +14,13 @@ from xdecoder_rt.cli.images import (
     any_failed,
     ask_all,
     headline,
-    opened,
+    open_engine,
     timed,
 )
 from xdecoder_rt.cli.options import add_engine, add_json, add_plan, add_strict, positive
-from xdecoder_rt.cli.output import Report, printable, table
+from xdecoder_rt.cli.output import CommandReport, format_table, printable
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.cli.tables import TEXT_LIMIT
+from xdecoder_rt.cli.tables import CELL_LIMIT
 from xdecoder_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -86,17 +86,20 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError(
             "--output was given without --find", fix="add --find: only what it finds is drawn"
         )
-    report = Report(args.json)
+    report = CommandReport(args.json)
     images = ImageList.read(args.images)
-    with opened(args) as engine:
+    with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
-        jobs = [partial(_compare, engine, image, args.texts, args.strict) for image in images.paths]
+        jobs = [
+            partial(_compare_image, engine, image, args.texts, args.strict)
+            for image in images.paths
+        ]
         entries = ask_all(images.paths, jobs, None, report)
-        texts = _texts(entries, args.texts)
+        texts = _text_entries(entries, args.texts)
         if args.find:
-            _find(engine, entries, texts, pictures, args.font)
+            _find_texts(engine, entries, texts, pictures, args.font)
         if any("scores" in entry for entry in entries):
-            report.text(_text(entries, texts, args.top))
+            report.text(_ranking_text(entries, texts, args.top))
         report.document(
             {
                 "plan": str(args.plan),
@@ -108,8 +111,8 @@ def run(args: argparse.Namespace) -> int:
     return int(any_failed(entries))
 
 
-def _compare(engine: Engine, path: str, texts: list[str], strict: bool) -> dict[str, Any]:
-    """Compare one image with all texts; its entry of the JSON."""
+def _compare_image(engine: Engine, path: str, texts: list[str], strict: bool) -> dict[str, Any]:
+    """Compare one image with all texts and return its entry of the JSON."""
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
@@ -124,20 +127,25 @@ def _compare(engine: Engine, path: str, texts: list[str], strict: bool) -> dict[
     }
 
 
-def _texts(entries: list[dict[str, Any]], texts: list[str]) -> list[dict[str, Any]]:
-    """An entry of the JSON for each text: all images, the best first."""
+def _text_entries(entries: list[dict[str, Any]], texts: list[str]) -> list[dict[str, Any]]:
+    """Return an entry of the JSON for each text: all images, the best first."""
     import numpy as np
 
     from xdecoder_rt.results import Ranking
 
-    read = [entry for entry in entries if "scores" in entry]
-    scores = np.array([entry["scores"] for entry in read], np.float32).reshape(-1, len(texts))
+    scored_entries = [entry for entry in entries if "scores" in entry]
+    scores = np.array([entry["scores"] for entry in scored_entries], np.float32).reshape(
+        -1, len(texts)
+    )
     ranking = Ranking(tuple(texts), scores)
     return [
         {
             "text": text,
             "images": [
-                {"image": read[index]["image"], "score": read[index]["scores"][column]}
+                {
+                    "image": scored_entries[index]["image"],
+                    "score": scored_entries[index]["scores"][column],
+                }
                 for index in ranking.images(column)
             ],
             "found": None,
@@ -146,7 +154,7 @@ def _texts(entries: list[dict[str, Any]], texts: list[str]) -> list[dict[str, An
     ]
 
 
-def _find(
+def _find_texts(
     engine: Engine,
     entries: list[dict[str, Any]],
     texts: list[dict[str, Any]],
@@ -158,36 +166,41 @@ def _find(
     from xdecoder_rt.results import Output
 
     for entry, picture in zip(entries, pictures, strict=True):
-        own = [text for text in texts if text["images"][:1] and _best(text) == entry["image"]]
-        if not own:
+        image_texts = [
+            text for text in texts if text["images"][:1] and _best_image(text) == entry["image"]
+        ]
+        if not image_texts:
             continue
         pixels = load_image(entry["image"])
         state = engine.encode(pixels)
-        found = [engine.find([state], text["text"]).reference for text in own]
-        for text, reference in zip(own, found, strict=True):
+        references = [engine.find([state], text["text"]).reference for text in image_texts]
+        for text, reference in zip(image_texts, references, strict=True):
             text["found"] = reference.to_dict()
         if picture is not None:
-            write_picture(Output(refer=found).draw(pixels, font=font), picture)
+            write_picture(Output(refer=references).draw(pixels, font=font), picture)
             entry["picture"] = str(picture)
 
 
-def _best(text: dict[str, Any]) -> str:
-    best: str = text["images"][0]["image"]
-    return best
+def _best_image(text: dict[str, Any]) -> str:
+    image: str = text["images"][0]["image"]
+    return image
 
 
-def _text(entries: list[dict[str, Any]], texts: list[dict[str, Any]], top: int) -> str:
-    """The best images of each text, then, where there are several texts, the reverse."""
+def _ranking_text(entries: list[dict[str, Any]], texts: list[dict[str, Any]], top: int) -> str:
+    """Return the best images of each text, then, of several texts, the best for each image."""
     lines: list[str] = []
     for text in texts:
-        best = text["images"][:top]
+        images = text["images"][:top]
         rows = [
-            (str(place), printable(one["image"], 200), f"{one['score']:.3f}")
-            for place, one in enumerate(best, 1)
+            (str(place), printable(image["image"], 200), f"{image['score']:.3f}")
+            for place, image in enumerate(images, 1)
         ]
-        lines += [printable(text["text"], TEXT_LIMIT), table(("", "image", "score"), rows, 2)]
+        lines += [
+            printable(text["text"], CELL_LIMIT),
+            format_table(("", "image", "score"), rows, 2),
+        ]
         if text["found"] is not None:
-            lines.append(f"  {_place(text['found'], best[0]['image'])}")
+            lines.append(f"  {_place_text(text['found'], images[0]['image'])}")
         lines.append("")
     if len(texts) > 1:
         for entry in entries:
@@ -196,20 +209,20 @@ def _text(entries: list[dict[str, Any]], texts: list[dict[str, Any]], top: int) 
     return "\n".join(lines)
 
 
-def _place(found: dict[str, Any], image: str) -> str:
+def _place_text(reference: dict[str, Any], image: str) -> str:
     name = printable(image, 200)
-    if not found["box"][2]:
+    if not reference["box"][2]:
         return f"not found in {name}"
-    edges = ", ".join(f"{edge:.0f}" for edge in found["box"])
-    return f"in {name} at {edges} (left, top, right, bottom), {100 * found['score']:.0f} %"
+    edges = ", ".join(f"{edge:.0f}" for edge in reference["box"])
+    return f"in {name} at {edges} (left, top, right, bottom), {100 * reference['score']:.0f} %"
 
 
 def _image_lines(entry: dict[str, Any], texts: list[dict[str, Any]], top: int) -> list[str]:
     scores = entry["scores"]
     order = sorted(range(len(texts)), key=lambda column: -scores[column])[:top]
     rows = [
-        (str(place), printable(texts[column]["text"], TEXT_LIMIT), f"{scores[column]:.3f}")
+        (str(place), printable(texts[column]["text"], CELL_LIMIT), f"{scores[column]:.3f}")
         for place, column in enumerate(order, 1)
     ]
     head = headline(entry, "", "")
-    return [head, table(("", "text", "score"), rows, 2), ""]
+    return [head, format_table(("", "text", "score"), rows, 2), ""]

@@ -13,12 +13,12 @@ from xdecoder_rt.cli.images import (
     any_failed,
     ask_all,
     headline,
-    opened,
-    plural,
+    open_engine,
+    quantity,
     timed,
 )
 from xdecoder_rt.cli.options import add_engine, add_json, add_phrases, add_plan, add_strict
-from xdecoder_rt.cli.output import Report
+from xdecoder_rt.cli.output import CommandReport
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import reference_table
 
@@ -64,15 +64,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the phrases or the places to write are not usable.
     """
-    report = Report(args.json)
+    report = CommandReport(args.json)
     images = ImageList.read(args.images)
-    with opened(args) as engine:
+    with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         jobs = [
-            partial(_one, engine, image, args, picture)
+            partial(_refer_in_image, engine, image, args, picture)
             for image, picture in zip(images.paths, pictures, strict=True)
         ]
-        entries = ask_all(images.paths, jobs, _text, report)
+        entries = ask_all(images.paths, jobs, _references_text, report)
         report.document(
             {
                 "plan": str(args.plan),
@@ -85,18 +85,18 @@ def run(args: argparse.Namespace) -> int:
     return int(any_failed(entries))
 
 
-def _one(
+def _refer_in_image(
     engine: Engine, path: str, args: argparse.Namespace, picture: Path | None
 ) -> dict[str, Any]:
-    """Refer in one image and draw it; its entry of the JSON."""
+    """Refer in one image, draw it, and return its entry of the JSON."""
     from xdecoder_rt.image import load_image
     from xdecoder_rt.results import Output
 
     pixels = load_image(path)
-    found, milliseconds = timed(
+    references, milliseconds = timed(
         lambda: engine.refer(pixels, args.phrases, joint=args.joint, strict=args.strict)
     )
-    output = Output(refer=found)
+    output = Output(refer=references)
     if picture is not None:
         write_picture(output.draw(pixels, font=args.font), picture)
     return {
@@ -109,6 +109,6 @@ def _one(
     }
 
 
-def _text(entry: dict[str, Any], remark: str) -> str:
-    head = headline(entry, plural(len(entry["refer"]), "phrase"), remark)
+def _references_text(entry: dict[str, Any], remark: str) -> str:
+    head = headline(entry, quantity(len(entry["refer"]), "phrase"), remark)
     return "\n".join([head, *reference_table(entry["refer"]), ""])

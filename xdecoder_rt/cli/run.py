@@ -13,7 +13,7 @@ from xdecoder_rt.cli.images import (
     any_failed,
     ask_all,
     headline,
-    opened,
+    open_engine,
     timed,
 )
 from xdecoder_rt.cli.options import (
@@ -23,16 +23,16 @@ from xdecoder_rt.cli.options import (
     add_json,
     add_phrases,
     add_plan,
-    add_rule,
+    add_segment_task,
     add_strict,
     add_words,
     has_words,
     read_choices,
-    read_words,
+    read_vocabulary,
 )
-from xdecoder_rt.cli.output import Report, counted, harmless, printable
+from xdecoder_rt.cli.output import CommandReport, harmless, printable, progress_bar
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
-from xdecoder_rt.cli.tables import TEXT_LIMIT, answer_line, reference_table, segment_table
+from xdecoder_rt.cli.tables import CELL_LIMIT, answer_line, reference_table, segment_table
 from xdecoder_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_images(parser, "the options")
     add_plan(parser)
     add_words(parser)
-    add_rule(parser)
+    add_segment_task(parser)
     add_phrases(parser.add_argument_group("phrases"))
     caption = parser.add_argument_group("caption")
     caption.add_argument("--caption", action="store_true", help="describe the image")
@@ -89,30 +89,30 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: nothing was asked, or the plan, a text or the places to write are not usable.
     """
-    from xdecoder_rt.words.files import plain
+    from xdecoder_rt.words.files import plain_entries
 
-    report = Report(args.json)
-    words = read_words(args) if has_words(args) else None
-    _check(args, words)
+    report = CommandReport(args.json)
+    words = read_vocabulary(args) if has_words(args) else None
+    _refuse_half_questions(args, words)
     images = ImageList.read(args.images)
     choices = read_choices(args)
-    with opened(args) as engine:
+    with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         if words is not None:
-            with counted("sentences embedded") as progress:
+            with progress_bar("sentences embedded") as progress:
                 engine.warm(words, progress)
         jobs = [
-            partial(_one, engine, image, words, choices, args, picture)
+            partial(_run_image, engine, image, words, choices, args, picture)
             for image, picture in zip(images.paths, pictures, strict=True)
         ]
-        text = partial(_text, question=args.question)
+        text = partial(_results_text, question=args.question)
         entries = ask_all(images.paths, jobs, text, report)
         report.document(
             {
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": None if words is None else plain(words),
+                "vocabulary": None if words is None else plain_entries(words.words),
                 "stuff": None if words is None else [w.name for w in words.words if w.stuff],
                 "phrases": args.phrases,
                 "joint": args.joint,
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     return int(any_failed(entries))
 
 
-def _check(args: argparse.Namespace, words: Vocabulary | None) -> None:
+def _refuse_half_questions(args: argparse.Namespace, words: Vocabulary | None) -> None:
     """Refuse a command line that asks nothing, or half of something."""
     if not (words or args.phrases or args.caption or args.question is not None or args.embed):
         raise ArgumentError(
@@ -138,7 +138,7 @@ def _check(args: argparse.Namespace, words: Vocabulary | None) -> None:
         raise ArgumentError("--choices were given without --question", fix="add --question")
 
 
-def _one(
+def _run_image(
     engine: Engine,
     path: str,
     words: Vocabulary | None,
@@ -146,7 +146,7 @@ def _one(
     args: argparse.Namespace,
     picture: Path | None,
 ) -> dict[str, Any]:
-    """Do everything on one image and draw it; its entry of the JSON."""
+    """Do everything on one image, draw it, and return its entry of the JSON."""
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
@@ -168,8 +168,8 @@ def _one(
         )
     )
     if picture is not None:
-        drawn = output.draw(pixels, font=args.font, question=args.question)
-        write_picture(drawn, picture)
+        drawing = output.draw(pixels, font=args.font, question=args.question)
+        write_picture(drawing, picture)
     return {
         "image": path,
         "time_ms": milliseconds,
@@ -180,7 +180,7 @@ def _one(
     }
 
 
-def _text(entry: dict[str, Any], remark: str, question: str | None) -> str:
+def _results_text(entry: dict[str, Any], remark: str, question: str | None) -> str:
     lines = [headline(entry, "", remark)]
     if "segment" in entry:
         lines += segment_table(entry["segment"]) or ["  no segments"]
@@ -190,7 +190,7 @@ def _text(entry: dict[str, Any], remark: str, question: str | None) -> str:
         lines.append(f"  {harmless(entry['caption']['text'])}")
     if "answer" in entry and question is not None:
         lines += [
-            f"  {printable(question, TEXT_LIMIT)}",
+            f"  {printable(question, CELL_LIMIT)}",
             f"    {answer_line(entry['answer'])}",
         ]
     if "embed" in entry:

@@ -15,22 +15,22 @@ from xdecoder_rt.cli.images import (
     any_failed,
     ask_all,
     headline,
-    opened,
-    plural,
+    open_engine,
+    quantity,
     timed,
 )
 from xdecoder_rt.cli.options import (
     add_engine,
     add_json,
     add_plan,
-    add_rule,
+    add_segment_task,
     add_words,
-    read_words,
+    read_vocabulary,
 )
-from xdecoder_rt.cli.output import Report, counted, writer
+from xdecoder_rt.cli.output import CommandReport, progress_bar, writer
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import segment_table
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_images(parser, "--words")
     add_plan(parser)
     add_words(parser)
-    add_rule(parser)
+    add_segment_task(parser)
     output = parser.add_argument_group("output")
     add_picture(output, "the image with its segments drawn")
     output.add_argument(
@@ -84,28 +84,28 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words or the places to write are not usable.
     """
-    from xdecoder_rt.words.files import plain
+    from xdecoder_rt.words.files import plain_entries
 
-    report = Report(args.json)
-    words = read_words(args)
+    report = CommandReport(args.json)
+    words = read_vocabulary(args)
     images = ImageList.read(args.images)
-    with opened(args) as engine:
+    with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")
         labels = destinations(images, args.labels_png, ".png", "the labels")
         _refuse_one_file(pictures, labels)
-        with counted("sentences embedded") as progress:
+        with progress_bar("sentences embedded") as progress:
             engine.warm(words, progress)
         jobs = [
-            partial(_one, engine, image, words, args, picture, label_png)
+            partial(_segment_image, engine, image, words, args, picture, label_png)
             for image, picture, label_png in zip(images.paths, pictures, labels, strict=True)
         ]
-        entries = ask_all(images.paths, jobs, _text, report)
+        entries = ask_all(images.paths, jobs, _segments_text, report)
         report.document(
             {
                 "plan": str(args.plan),
                 "backend": engine.backend.name,
                 "task": args.task,
-                "vocabulary": plain(words),
+                "vocabulary": plain_entries(words.words),
                 "stuff": [word.name for word in words.words if word.stuff],
                 "images": entries,
             }
@@ -118,12 +118,12 @@ def _refuse_one_file(pictures: Sequence[Path | None], labels: Sequence[Path | No
     for picture, label_png in zip(pictures, labels, strict=True):
         if picture and label_png and os.path.realpath(picture) == os.path.realpath(label_png):
             raise ArgumentError(
-                f"{shown(str(picture), 200)} would be both the picture and the labels",
+                f"{quoted(str(picture), 200)} would be both the picture and the labels",
                 fix="give --labels-png another place than --output",
             )
 
 
-def _one(
+def _segment_image(
     engine: Engine,
     path: str,
     words: Vocabulary,
@@ -131,7 +131,7 @@ def _one(
     picture: Path | None,
     label_png: Path | None,
 ) -> dict[str, Any]:
-    """Segment one image and write its files; its entry of the JSON."""
+    """Segment one image, write its files, and return its entry of the JSON."""
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
@@ -149,8 +149,8 @@ def _one(
     }
 
 
-def _text(entry: dict[str, Any], remark: str) -> str:
-    segments = plural(len(entry["segments"]), "segment")
+def _segments_text(entry: dict[str, Any], remark: str) -> str:
+    segments = quantity(len(entry["segments"]), "segment")
     head = headline(entry, f"{entry['task']}, {segments}", remark)
     return "\n".join([head, *segment_table(entry), ""])
 

@@ -1,4 +1,4 @@
-"""Where a demo's pictures go: a window, a folder, a video."""
+"""Destinations of a demo's pictures: a window, a folder, a video."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from xdecoder_rt.cli.output import check_writable
 from xdecoder_rt.cli.pictures import write_picture
-from xdecoder_rt.errors import ArgumentError, require, shown
+from xdecoder_rt.errors import ArgumentError, quoted, require
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,7 +49,7 @@ class Folder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArgumentError(
-                f"The folder {shown(str(path), 200)} cannot be made: {error.strerror or error}"
+                f"The folder {quoted(str(path), 200)} cannot be made: {error.strerror or error}"
             ) from error
         self._path = path
         check_writable(self._file(0), "the pictures")
@@ -90,8 +90,8 @@ class Video:
         self._fps = fps
         self._writer: Any = None
         self._size = (0, 0)
-        self._last: Any = None
-        self._written = 0
+        self._previous: Any = None
+        self._frame_count = 0
 
     def show(self, picture: Image.Image, index: int) -> bool:
         """Repeat the picture before for the frames between, then add this one."""
@@ -102,10 +102,10 @@ class Video:
         # Every frame of a video has the size of its first.
         fitted = picture if picture.size == self._size else picture.resize(self._size)
         frame = self._cv2.cvtColor(np.asarray(fitted), self._cv2.COLOR_RGB2BGR)
-        while self._last is not None and self._written < index:
-            self._add(self._last)
+        while self._previous is not None and self._frame_count < index:
+            self._add(self._previous)
         self._add(frame)
-        self._last = frame
+        self._previous = frame
         return True
 
     def close(self, *, keep: bool) -> None:
@@ -121,21 +121,21 @@ class Video:
 
     def _open(self, size: tuple[int, int], index: int) -> None:
         codec = self._cv2.VideoWriter_fourcc(*CODECS[self._path.suffix.lower()])
-        self._size, self._written = size, index
+        self._size, self._frame_count = size, index
         self._writer = self._cv2.VideoWriter(str(self._temporary), codec, self._fps, size)
         if not self._writer.isOpened():
             raise ArgumentError(
-                f"OpenCV cannot write the video {shown(str(self._path), 200)}",
+                f"OpenCV cannot write the video {quoted(str(self._path), 200)}",
                 expected=f"one of {', '.join(CODECS)}, and a picture of at least 2 x 2 pixels",
                 fix="name a folder to get pictures instead",
             )
 
     def _add(self, frame: Any) -> None:
         self._writer.write(frame)
-        self._written += 1
+        self._frame_count += 1
 
 
-class Window:
+class PictureWindow:
     """A window of Tk, which comes with Python; OpenCV without a display has none.
 
     Args:
@@ -170,8 +170,8 @@ class Window:
         fitted.thumbnail((int(screen[0] * _SCREEN_SHARE), int(screen[1] * _SCREEN_SHARE)))
         header = f"P6 {fitted.width} {fitted.height} 255 ".encode()
         # The label does not keep its picture alive; the attribute does.
-        self._shown = self._tk.PhotoImage(data=header + fitted.tobytes(), format="PPM")
-        self._label.configure(image=self._shown)
+        self._image = self._tk.PhotoImage(data=header + fitted.tobytes(), format="PPM")
+        self._label.configure(image=self._image)
         self._root.update()
         return self._is_open
 
@@ -185,7 +185,7 @@ class Window:
 
 
 def open_output(target: str, fps: float) -> Sink:
-    """The sink for ``--output``: a video by its ending, otherwise a folder.
+    """Return the sink for ``--output``: a video by its ending, otherwise a folder.
 
     Raises:
         ArgumentError: it cannot be written, or is a picture's name.
@@ -196,7 +196,7 @@ def open_output(target: str, fps: float) -> Sink:
         return Video(path, fps)
     if suffix and not path.is_dir() and not target.endswith(os.sep):
         raise ArgumentError(
-            f"{shown(target, 200)} is neither a folder nor a video",
+            f"{quoted(target, 200)} is neither a folder nor a video",
             expected=f"a name without an ending for a folder, or one of {', '.join(CODECS)}",
         )
     return Folder(path)

@@ -1,18 +1,18 @@
-"""What was found, as tables for people."""
+"""Results as tables for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from xdecoder_rt.cli.output import printable, table
+from xdecoder_rt.cli.output import format_table, printable
 
-TEXT_LIMIT = 60
+CELL_LIMIT = 60
 _EDGES = ("left", "top", "right", "bottom")
 
 
 def segment_table(segmentation: dict[str, Any]) -> list[str]:
-    """``Segmentation.to_dict()`` as lines, none if there are no segments."""
+    """Return ``Segmentation.to_dict()`` as lines, none if there are no segments."""
     pixels = segmentation["width"] * segmentation["height"]
     rows = [
         (
@@ -20,42 +20,44 @@ def segment_table(segmentation: dict[str, Any]) -> list[str]:
             _percent(segment["score"]),
             f"{100 * segment['area'] / pixels:.1f} %",
             "thing" if segment["isthing"] else "stuff",
-            *_box(segment["box"]),
+            *_box_edges(segment["box"]),
         )
         for segment in segmentation["segments"]
     ]
-    return _lines(("label", "score", "area", "kind", *_EDGES), rows)
+    return _table_lines(("label", "score", "area", "kind", *_EDGES), rows)
 
 
 def reference_table(references: Sequence[dict[str, Any]]) -> list[str]:
-    """``Reference.to_dict()`` of several phrases as lines, numbered as on the picture."""
+    """Return ``Reference.to_dict()`` of several phrases as lines, numbered as on the picture."""
     rows = [
         (
             str(number),
-            printable(one["phrase"], TEXT_LIMIT),
-            _percent(one["score"]),
-            *(_box(one["box"]) if one["box"][2] else ("-",) * 4),
+            printable(reference["phrase"], CELL_LIMIT),
+            _percent(reference["score"]),
+            *(_box_edges(reference["box"]) if reference["box"][2] else ("-",) * 4),
         )
-        for number, one in enumerate(references, 1)
+        for number, reference in enumerate(references, 1)
     ]
-    return _lines(("", "phrase", "score", *_EDGES), rows, left=2)
+    return _table_lines(("", "phrase", "score", *_EDGES), rows, left_columns=2)
 
 
-def answer_line(answer: dict[str, Any], others: int = 2) -> str:
-    """``Answer.to_dict()`` in a line: the answer, and what came after it."""
+def answer_line(answer: dict[str, Any], limit: int = 2) -> str:
+    """Return ``Answer.to_dict()`` in a line: the answer, and the `limit` likeliest others."""
     ranked = sorted(answer["scores"].items(), key=lambda item: -item[1])
-    rest = [
+    runners_up = [
         f"{printable(text)} {_percent(score)}" for text, score in ranked if text != answer["text"]
-    ][:others]
-    then = f"   (then {', '.join(rest)})" if rest else ""
-    return f"{printable(answer['text'], TEXT_LIMIT)}  {_percent(answer['score'])}{then}"
+    ][:limit]
+    remark = f"   (then {', '.join(runners_up)})" if runners_up else ""
+    return f"{printable(answer['text'], CELL_LIMIT)}  {_percent(answer['score'])}{remark}"
 
 
-def _lines(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    return table(header, rows, left).split("\n") if rows else []
+def _table_lines(
+    header: Sequence[str], rows: Sequence[Sequence[str]], left_columns: int = 1
+) -> list[str]:
+    return format_table(header, rows, left_columns).split("\n") if rows else []
 
 
-def _box(box: Sequence[float]) -> tuple[str, ...]:
+def _box_edges(box: Sequence[float]) -> tuple[str, ...]:
     return tuple(f"{edge:.0f}" for edge in box)
 
 

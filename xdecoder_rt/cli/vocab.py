@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xdecoder_rt.cli.images import plural
+from xdecoder_rt.cli.images import quantity
 from xdecoder_rt.cli.options import (
     add_cache,
     add_engine,
@@ -17,9 +17,15 @@ from xdecoder_rt.cli.options import (
     add_plan,
     add_words,
     has_words,
-    read_words,
+    read_vocabulary,
 )
-from xdecoder_rt.cli.output import Report, check_writable, counted, printable, table
+from xdecoder_rt.cli.output import (
+    CommandReport,
+    check_writable,
+    format_table,
+    printable,
+    progress_bar,
+)
 from xdecoder_rt.errors import VocabularyError
 
 if TYPE_CHECKING:
@@ -73,10 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(embed)
     add_engine(embed)
 
-    listed = actions.add_parser("list", help="what the plan carries and the cache holds")
-    add_plan(listed)
-    add_json(listed)
-    add_cache(listed)
+    list_ = actions.add_parser("list", help="what the plan carries and the cache holds")
+    add_plan(list_)
+    add_json(list_)
+    add_cache(list_)
 
     export = actions.add_parser("export", help="write embeddings to a file")
     export.add_argument("file", type=Path, metavar="FILE", help="the file to write")
@@ -98,29 +104,29 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words or a file are not usable.
     """
-    report = Report(args.json)
+    report = CommandReport(args.json)
     action = {"embed": _embed, "list": _list, "export": _export, "import": _import}[args.action]
     document = action(args, report)
     report.document({"plan": str(args.plan), "action": args.action, **document})
     return 0
 
 
-def _embed(args: argparse.Namespace, report: Report) -> dict[str, Any]:
+def _embed(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
     from xdecoder_rt.engine import Engine
     from xdecoder_rt.words.carried import carry, check_name
 
-    words = read_words(args)
+    words = read_vocabulary(args)
     name = args.name or (args.words_file.stem if args.words_file else "words")
     if args.into is not None:
         check_writable(args.into, "the plan")
         check_name(name)
     with Engine(args.plan, args.backend, None, args.threads, args.cache_dir) as engine:
-        with counted("sentences embedded") as progress:
+        with progress_bar("sentences embedded") as progress:
             embedded = engine.class_table(words, progress)
         stats = engine.text_cache.stats
     # The void class is embedded with every vocabulary.
-    held = plural(len(words.texts) + 1, "text")
-    report.text(f"{held} with the void class: {stats.misses} embedded now, the others were known")
+    number = quantity(len(words.texts) + 1, "text")
+    report.text(f"{number} with the void class: {stats.misses} embedded now, the others were known")
     if args.into is not None:
         carry(args.plan, args.into, name, words, embedded)
         report.text(f"{printable(str(args.into), 200)} carries them as {name!r}")
@@ -132,28 +138,33 @@ def _embed(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     }
 
 
-def _list(args: argparse.Namespace, report: Report) -> dict[str, Any]:
+def _list(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
     from xdecoder_rt.words.carried import PlanWords
-    from xdecoder_rt.words.files import plain
+    from xdecoder_rt.words.files import plain_entries
 
-    with _opened(args) as (plan, cache):
-        carried = {name: plain(words) for name, words in PlanWords(plan).vocabularies().items()}
-        entries = [(*_named(entry.text), entry) for entry in cache.entries()]
+    with _open_plan_and_cache(args) as (plan, cache):
+        carried = {
+            name: plain_entries(words.words)
+            for name, words in PlanWords(plan).vocabularies().items()
+        }
+        entries = [(*_kind_and_text(entry.text), entry) for entry in cache.entries()]
         path = cache.path
     number = {0: "no vocabulary", 1: "one vocabulary"}.get(len(carried))
     report.text(
         f"{printable(str(args.plan), 200)} carries {number or f'{len(carried)} vocabularies'}"
     )
     for name, words in carried.items():
-        labels = (one if isinstance(one, str) else " | ".join(_texts(one)) for one in words)
+        labels = (
+            word if isinstance(word, str) else " | ".join(_word_names(word)) for word in words
+        )
         report.text(f"  {name}: {', '.join(printable(label) for label in labels)}")
-    report.text(f"\n{path or 'no cache file'}: {plural(len(entries), 'text')} of this text graph")
+    report.text(f"\n{path or 'no cache file'}: {quantity(len(entries), 'text')} of this text graph")
     if entries:
         rows = [
             (kind, printable(text, 60), str(entry.bytes), _day(entry.used))
             for kind, text, entry in entries
         ]
-        report.text(table(("kind", "text", "bytes", "last used"), rows, left=2))
+        report.text(format_table(("kind", "text", "bytes", "last used"), rows, left_columns=2))
     return {
         "vocabularies": carried,
         "cache": None if path is None else str(path),
@@ -164,7 +175,7 @@ def _list(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     }
 
 
-def _export(args: argparse.Namespace, report: Report) -> dict[str, Any]:
+def _export(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
     from xdecoder_rt.words.carried import templates_digest
     from xdecoder_rt.words.embedding_file import EmbeddingFile, is_embedding_file
     from xdecoder_rt.words.encoder import class_key
@@ -179,16 +190,16 @@ def _export(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     if has_words(args):
         from xdecoder_rt.engine import Engine
 
-        words = read_words(args)
+        words = read_vocabulary(args)
         with Engine(args.plan, args.backend, None, args.threads, args.cache_dir) as engine:
-            with counted("sentences embedded") as progress:
+            with progress_bar("sentences embedded") as progress:
                 rows = engine.class_table(words, progress)
             background = engine.manifest.text.background
             manifest = engine.manifest
         keys = [class_key(text) for text in (*words.texts, background)]
         vectors = dict(zip(keys, rows, strict=True))
     else:
-        with _opened(args) as (plan, cache):
+        with _open_plan_and_cache(args) as (plan, cache):
             manifest = plan.manifest
             vectors = cache.get_many([entry.text for entry in cache.entries()])
         if not vectors:
@@ -199,45 +210,45 @@ def _export(args: argparse.Namespace, report: Report) -> dict[str, Any]:
     graph = manifest.members[manifest.graphs.text].sha256
     EmbeddingFile(graph, templates_digest(manifest), vectors).write(args.file)
     size = args.file.stat().st_size
-    held = plural(len(vectors), "embedding")
-    report.text(f"{printable(str(args.file), 200)}  {held}, {size / 1e6:.2f} MB")
+    number = quantity(len(vectors), "embedding")
+    report.text(f"{printable(str(args.file), 200)}  {number}, {size / 1e6:.2f} MB")
     return {"file": str(args.file), "embeddings": len(vectors), "size": size}
 
 
-def _import(args: argparse.Namespace, report: Report) -> dict[str, Any]:
+def _import(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
     from xdecoder_rt.words.embedding_file import EmbeddingFile
 
-    found = EmbeddingFile.read(args.file)
-    with _opened(args) as (plan, cache):
-        _refuse_another(found, plan.manifest, args.file)
-        known = cache.get_many(list(found.vectors))
-        fresh = {text: row for text, row in found.vectors.items() if text not in known}
+    file = EmbeddingFile.read(args.file)
+    with _open_plan_and_cache(args) as (plan, cache):
+        _refuse_another(file, plan.manifest, args.file)
+        known_vectors = cache.get_many(list(file.vectors))
+        fresh = {text: row for text, row in file.vectors.items() if text not in known_vectors}
         cache.put_many(fresh)
         path = cache.path
     report.text(
-        f"{printable(str(args.file), 200)}: {plural(len(fresh), 'embedding')} new to "
-        f"{path or 'no cache file'}, {len(known)} known"
+        f"{printable(str(args.file), 200)}: {quantity(len(fresh), 'embedding')} new to "
+        f"{path or 'no cache file'}, {len(known_vectors)} known"
     )
     return {
         "file": str(args.file),
         "new": len(fresh),
-        "known": len(known),
+        "known": len(known_vectors),
         "cache": None if path is None else str(path),
     }
 
 
-def _refuse_another(found: Any, manifest: Manifest, path: Path) -> None:
+def _refuse_another(file: Any, manifest: Manifest, path: Path) -> None:
     """Refuse embeddings that this plan's text graph, or the one it comes from, did not make."""
     from xdecoder_rt.words.carried import templates_digest
 
-    own = manifest.members[manifest.graphs.text].sha256
-    if found.text_graph not in (own, manifest.text.origin_sha256):
+    text_graph = manifest.members[manifest.graphs.text].sha256
+    if file.text_graph not in (text_graph, manifest.text.origin_sha256):
         raise VocabularyError(
-            f"{printable(str(path), 200)} was made by the text graph {found.text_graph[:16]}…",
-            expected=f"one made by this plan's, {own[:16]}…",
+            f"{printable(str(path), 200)} was made by the text graph {file.text_graph[:16]}…",
+            expected=f"one made by this plan's, {text_graph[:16]}…",
             fix="export it with the plan that will read it, or with the one that it was made from",
         )
-    if found.templates != templates_digest(manifest):
+    if file.templates != templates_digest(manifest):
         raise VocabularyError(
             f"{printable(str(path), 200)} was made with other templates than this plan's",
             fix="export it with the plan that will read it",
@@ -245,8 +256,8 @@ def _refuse_another(found: Any, manifest: Manifest, path: Path) -> None:
     width = manifest.text.proj_dim
     # A phrase has an embedding a token, the others one.
     if any(
-        len(row) % width if _named(key)[0] == _KINDS["tokens"] else len(row) != width
-        for key, row in found.vectors.items()
+        len(row) % width if _kind_and_text(key)[0] == _KINDS["tokens"] else len(row) != width
+        for key, row in file.vectors.items()
     ):
         raise VocabularyError(
             f"{printable(str(path), 200)} has embeddings of another length",
@@ -255,8 +266,8 @@ def _refuse_another(found: Any, manifest: Manifest, path: Path) -> None:
 
 
 @contextmanager
-def _opened(args: argparse.Namespace) -> Iterator[tuple[Plan, TextCache]]:
-    """The plan and its cache, without what would run graphs."""
+def _open_plan_and_cache(args: argparse.Namespace) -> Iterator[tuple[Plan, TextCache]]:
+    """Open the plan and its cache, without what would run graphs."""
     from xdecoder_rt.plan.file import Plan
     from xdecoder_rt.words.cache import default_directory
     from xdecoder_rt.words.carried import PlanWords, cache_of
@@ -269,13 +280,13 @@ def _opened(args: argparse.Namespace) -> Iterator[tuple[Plan, TextCache]]:
             cache.close()
 
 
-def _named(key: str) -> tuple[str, str]:
-    """The kind and the text of a cache's entry."""
+def _kind_and_text(key: str) -> tuple[str, str]:
+    """Return the kind and the text of a cache's entry."""
     kind, _, text = key.partition("\0")
     return _KINDS.get(kind, kind), text
 
 
-def _texts(value: Any) -> list[str]:
+def _word_names(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value["name"], *value.get("synonyms", [])]
 
 

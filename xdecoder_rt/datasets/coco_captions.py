@@ -8,17 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdecoder_rt.datasets.coco_images import CocoImage, CocoImages
-from xdecoder_rt.datasets.documents import Document, Words, squeezed
+from xdecoder_rt.datasets.documents import Document, LongText, squeezed
 from xdecoder_rt.datasets.text_items import ItemSet, TextItem
 
 
 @dataclass(frozen=True)
 class _Caption:
-    caption: Words
+    caption: LongText
 
 
 def read_captions(document: Document, images: CocoImages) -> ItemSet:
-    """The captioned images of a file, in its order of images.
+    """Read the captioned images of a file, in its order of images.
 
     White space in captions is normalised, and a caption of white space alone is left out, as is
     an image without captions.
@@ -30,15 +30,15 @@ def read_captions(document: Document, images: CocoImages) -> ItemSet:
     Raises:
         DatasetError: if a field is missing or wrong, or an image is missing; it names the place.
     """
-    known = document.by_id("images", "image")
-    captions: dict[int, list[str]] = {image_id: [] for image_id in known}
+    records = document.by_id("images", "image")
+    captions: dict[int, list[str]] = {image_id: [] for image_id in records}
     for annotation in document.documents("annotations", "annotation"):
-        image_id = annotation.reference("image_id", known, "image")
+        image_id = annotation.reference("image_id", records, "image")
         if caption := squeezed(annotation.read(_Caption).caption):
             captions[image_id].append(caption)
     items = [
         TextItem(
-            images.find(known[image_id], image_id, known[image_id].read(CocoImage).file_name),
+            images.find(records[image_id], image_id, records[image_id].read(CocoImage).file_name),
             tuple(texts),
         )
         for image_id, texts in captions.items()

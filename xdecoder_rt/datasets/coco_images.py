@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdecoder_rt.datasets.documents import Document, Name
+from xdecoder_rt.datasets.documents import Document, NonEmptyText
 from xdecoder_rt.errors import DatasetError
 
 # Their photographs are the same under both years' names, only divided differently.
@@ -19,7 +19,7 @@ _PLACES = ("", "images", "images/mscoco/images")
 class CocoImage:
     """An image as every annotation file names it."""
 
-    file_name: Name
+    file_name: NonEmptyText
 
 
 class CocoImages:
@@ -52,7 +52,7 @@ class CocoImages:
             )
 
     def find(self, record: Document, image_id: int, file_name: str | None = None) -> Path:
-        """The file of an image.
+        """Find the file of an image.
 
         Args:
             record: What names the image, for the error.

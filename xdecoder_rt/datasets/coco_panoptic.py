@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.coco_images import CocoImage
-from xdecoder_rt.datasets.documents import Document, Flag, Name, read_document
+from xdecoder_rt.datasets.documents import Document, Flag, NonEmptyText, read_document
 from xdecoder_rt.datasets.image_files import check_same_size, read_rgb, read_rgb_png_ids
 from xdecoder_rt.datasets.items import (
+    AnsweredQuestion,
     Phrase,
-    Question,
     Segment,
     check_ids,
     check_vocabulary,
@@ -30,7 +30,7 @@ from xdecoder_rt.datasets.labelled_folder import (
     LabelledFolder,
     LabelledFolderWriter,
 )
-from xdecoder_rt.errors import ArgumentError, DatasetError, shown
+from xdecoder_rt.errors import ArgumentError, DatasetError, quoted
 from xdecoder_rt.json_reader import Rule
 
 _MAX_COCO_ID = (1 << 24) - 1
@@ -38,7 +38,7 @@ _MAX_COCO_ID = (1 << 24) - 1
 
 @dataclass(frozen=True)
 class _Category:
-    name: Name
+    name: NonEmptyText
     isthing: Flag
 
 
@@ -54,7 +54,7 @@ class _Segment:
 class _Annotation:
     """An image's map and its segments."""
 
-    file_name: Name
+    file_name: NonEmptyText
     segments_info: tuple[_Segment, ...]
 
 
@@ -76,7 +76,7 @@ class CocoItem:
     segments: tuple[Segment, ...]
     phrases: tuple[Phrase, ...] = ()
     captions: tuple[str, ...] = ()
-    questions: tuple[Question, ...] = ()
+    questions: tuple[AnsweredQuestion, ...] = ()
 
     def load_image(self) -> NDArray[np.uint8]:
         """Decode the image.
@@ -143,7 +143,7 @@ class CocoPanoptic:
 
     @classmethod
     def parse(cls, document: Document, panoptic_dir: Path, image_dir: Path) -> CocoPanoptic:
-        """The same of an annotation file that has been read."""
+        """Check an annotation file that has been read; otherwise as `open`."""
         for folder in (panoptic_dir, image_dir):
             if not folder.is_dir():
                 raise DatasetError(f"{folder} is not a folder")
@@ -166,7 +166,7 @@ class CocoPanoptic:
                 CocoItem(
                     image.file_inside(image_dir, "file_name", image.read(CocoImage).file_name),
                     record.file_inside(panoptic_dir, "file_name", annotation.file_name),
-                    _named(record, annotation.segments_info, categories),
+                    _named_segments(record, annotation.segments_info, categories),
                 )
             )
         if not items:
@@ -222,10 +222,10 @@ def convert_coco_panoptic(
     return LabelledFolder.open(out, verify=False)
 
 
-def _named(
+def _named_segments(
     record: Document, listed: Sequence[_Segment], categories: Mapping[int, _Category]
 ) -> tuple[Segment, ...]:
-    """The segments of an annotation, under the names of their categories."""
+    """Return the segments of an annotation, under the names of their categories."""
     segments = []
     for index, segment in enumerate(listed):
         category = categories.get(segment.category_id)
@@ -233,7 +233,7 @@ def _named(
             raise record.error(
                 f"'category_id' is {segment.category_id}, which no category has",
                 at=f"segment {index}",
-                expected=f"one of {shown(sorted(categories))}",
+                expected=f"one of {quoted(sorted(categories))}",
             )
         segments.append(
             Segment(segment.id, category.name, category.isthing, segment.area, segment.iscrowd)

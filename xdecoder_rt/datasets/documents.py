@@ -14,20 +14,20 @@ from typing import Annotated, TypeAlias, TypeVar
 
 from xdecoder_rt.datasets.items import repeated
 from xdecoder_rt.datasets.plain_pickle import MAX_BYTES, parse_pickle
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.json_reader import JsonFault, Rule, parse_json, read_part
 
-__all__ = ["Document", "Flag", "Name", "Words", "read_document"]
+__all__ = ["Document", "Flag", "LongText", "NonEmptyText", "read_document"]
 __all__ += ["read_value", "squeezed"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 PICKLE_SUFFIXES = frozenset({".p", ".pkl", ".pickle"})
 MAX_JSON_BYTES = 4 << 30
 """Longest JSON file read; COCO's instances are about a tenth of it."""
 
-Words: TypeAlias = Annotated[str, Rule(most=1 << 24)]
-Name: TypeAlias = Annotated[
-    Words, Rule(form=r"\s*\S.*", said=("a non-empty string", "non-empty strings"))
+LongText: TypeAlias = Annotated[str, Rule(most=1 << 24)]
+NonEmptyText: TypeAlias = Annotated[
+    LongText, Rule(form=r"\s*\S.*", wording=("a non-empty string", "non-empty strings"))
 ]
 Flag: TypeAlias = Annotated[bool, Rule(lenient=True)]
 
@@ -48,7 +48,7 @@ class Document:
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
             kind = "null" if value is None else "a list" if isinstance(value, list) else ""
-            raise DatasetError(f"{where} is {kind or shown(value)}", expected="a JSON object")
+            raise DatasetError(f"{where} is {kind or quoted(value)}", expected="a JSON object")
         self._values: dict[str, object] = value
         self.where = where
 
@@ -62,7 +62,7 @@ class Document:
         place = f"{self.where}, {at}" if at else self.where
         return DatasetError(f"{place}: {what}", expected=expected, fix=fix)
 
-    def read(self, kind: type[T]) -> T:
+    def read(self, kind: type[_T]) -> _T:
         """Return what the object holds of the fields of a dataclass.
 
         Raises:
@@ -103,10 +103,10 @@ class Document:
             fault.path = (key,)
             raise self._worded(fault) from fault
 
-    def reference(self, key: str, known: dict[int, Document], name: str) -> int:
-        """Return the integer under `key`, which is the id of one of `known`, called a `name`."""
+    def reference(self, key: str, documents: dict[int, Document], name: str) -> int:
+        """Return the integer under `key`, the id of one of `documents`; errors call it `name`."""
         id_ = self.integer(key)
-        if id_ not in known:
+        if id_ not in documents:
             raise self.error(f"{key!r} is {id_}, which no {name} has")
         return id_
 
@@ -116,7 +116,7 @@ class Document:
         absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
         if absolute or ".." in PureWindowsPath(name).parts:
             raise self.error(
-                f"{key!r} is {shown(name)}, which is outside the folder",
+                f"{key!r} is {quoted(name)}, which is outside the folder",
                 expected=f"a path relative to {root}",
             )
         return root / name
@@ -130,10 +130,10 @@ class Document:
     def check_file(self, key: str, path: Path) -> None:
         """Refuse the path that stands under `key` where no file is."""
         if not os.path.isfile(path):  # False, not an exception, for an impossible name
-            raise self.error(f"{key!r} names {shown(str(path))}, which does not exist")
+            raise self.error(f"{key!r} names {quoted(str(path))}, which does not exist")
 
     def _worded(self, fault: JsonFault) -> DatasetError:
-        """The error of a fault: ``FILE, item 3, segment 0: 'id' is null``."""
+        """Return the error of a fault: ``FILE, item 3, segment 0: 'id' is null``."""
         place, path = self.where, list(fault.path)
         in_list = isinstance(path[-1], int) and (fault.expected or "").startswith("a list")
         index = path.pop() if in_list else None

@@ -33,7 +33,7 @@ def read_rgb(path: Path, draft: int | None = None) -> NDArray[np.uint8]:
     Raises:
         DatasetError: if the file is missing, broken, or neither colour nor 8-bit grey.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         if draft is not None:
             image.draft("RGB", (draft, draft))
         if image.mode not in _RGB_MODES:
@@ -44,12 +44,12 @@ def read_rgb(path: Path, draft: int | None = None) -> NDArray[np.uint8]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width from a file's header, without decoding it.
+    """Read height and width from a file's header, without decoding it.
 
     Raises:
         DatasetError: if the file is missing or not an image.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         return image.height, image.width
 
 
@@ -60,7 +60,7 @@ def read_id_png(path: Path) -> NDArray[np.uint8]:
         DatasetError: if the file is missing, broken, or not such a PNG.
     """
     _check_png(path, (_GREY, _PALETTE), "one channel of 8 bits (colour type 0 or 3)")
-    with _opened(path) as image:
+    with _open_image(path) as image:
         return np.array(image)
 
 
@@ -71,7 +71,7 @@ def read_rgb_png_ids(path: Path) -> NDArray[np.int32]:
         DatasetError: if the file is missing, broken, or not an 8-bit RGB PNG.
     """
     _check_png(path, (_RGB, _RGBA), "an 8-bit RGB PNG (colour type 2 or 6)")
-    with _opened(path) as image:
+    with _open_image(path) as image:
         rgb = np.asarray(image.convert("RGB"))
     ids = rgb[..., 2].astype(np.int32)
     for channel in (1, 0):
@@ -119,7 +119,7 @@ def _check_png(path: Path, colour_types: Collection[int], expected: str) -> None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _open_image(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.datasets.documents import Document, Flag, Words
-from xdecoder_rt.errors import ArgumentError, DatasetError, require, shown
+from xdecoder_rt.datasets.documents import Document, Flag, LongText
+from xdecoder_rt.errors import ArgumentError, DatasetError, quoted, require
 from xdecoder_rt.json_reader import Rule
 from xdecoder_rt.masks.rle import decode_mask
 
@@ -23,7 +23,7 @@ _COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])*")
 _MAX_RUNS = 1 << 26
 _MIN_POLYGON = 6  # coordinates of three points
 
-Outline = tuple[NDArray[np.float64], ...]
+Polygons = tuple[NDArray[np.float64], ...]
 """Polygons, each x and y by turns, in pixels."""
 
 
@@ -41,7 +41,7 @@ class _Runs:
     """Run lengths down the columns, as numbers or compressed."""
 
     size: tuple[int, ...]
-    counts: Words | Annotated[tuple[int, ...], Rule(most=_MAX_RUNS)]
+    counts: LongText | Annotated[tuple[int, ...], Rule(most=_MAX_RUNS)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +58,10 @@ class Instance:
     id: int
     label: str
     iscrowd: bool
-    shape: Outline | NDArray[np.int64] | str
+    shape: Polygons | NDArray[np.int64] | str
 
     def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Its pixels in an image of height and width `size`: ``[H, W]`` bool.
+        """Return its pixels in an image of height and width `size`: ``[H, W]`` bool.
 
         Raises:
             DatasetError: if compressed run lengths do not add up to the size.
@@ -107,14 +107,14 @@ def read_instance(
     if annotation.category_id not in categories:
         raise record.error(
             f"'category_id' is {annotation.category_id}, which no category has",
-            expected=f"one of {shown(sorted(categories))}",
+            expected=f"one of {quoted(sorted(categories))}",
         )
     shape = _read_shape(record, annotation.segmentation, size)
     return Instance(id_, categories[annotation.category_id], annotation.iscrowd, shape)
 
 
-def paint(instances: Sequence[Instance], size: tuple[int, int]) -> NDArray[np.int32]:
-    """The map of an image's instances.
+def paint_instances(instances: Sequence[Instance], size: tuple[int, int]) -> NDArray[np.int32]:
+    """Paint the map of an image's instances.
 
     A pixel of several belongs to the one of the fewest pixels, as on a desk the cup is seen and
     not what it stands on, and of equals to the later. Crowds lie below all else.
@@ -140,7 +140,7 @@ def paint(instances: Sequence[Instance], size: tuple[int, int]) -> NDArray[np.in
 
 def _read_shape(
     record: Document, shape: object, size: tuple[int, int]
-) -> Outline | NDArray[np.int64] | str:
+) -> Polygons | NDArray[np.int64] | str:
     if isinstance(shape, dict):
         return _read_runs(Document(shape, f"{record.where}, segmentation"), size)
     if not isinstance(shape, list):

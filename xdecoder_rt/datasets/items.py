@@ -1,4 +1,4 @@
-"""What a data set gives for one image: segments, a map of their ids, and texts.
+"""The items of a data set: an image with segments, a map of their ids, and texts.
 
 Training and evaluation take these from a labelled folder or from COCO's files alike.
 """
@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ class Phrase:
 
 
 @dataclass(frozen=True)
-class Question:
+class AnsweredQuestion:
     """A question, the answers accepted, and the choices offered (None: an open question)."""
 
     text: str
@@ -79,7 +79,7 @@ class PanopticItem(Protocol):
         """Descriptions of the whole image; may be empty."""
 
     @property
-    def questions(self) -> tuple[Question, ...]:
+    def questions(self) -> tuple[AnsweredQuestion, ...]:
         """Questions on the image; may be empty."""
 
     def load_image(self) -> NDArray[np.uint8]:
@@ -118,15 +118,17 @@ def check_vocabulary(
         raise DatasetError(f"{where}: 'vocabulary' is empty", expected="at least one label")
     if (label := repeated(vocabulary)) is not None:
         raise DatasetError(
-            f"{where}: 'vocabulary' has {shown(label)} twice", expected="distinct labels"
+            f"{where}: 'vocabulary' has {quoted(label)} twice", expected="distinct labels"
         )
     if (label := repeated(stuff)) is not None:
-        raise DatasetError(f"{where}: 'stuff' has {shown(label)} twice", expected="distinct labels")
-    known = set(vocabulary)
+        raise DatasetError(
+            f"{where}: 'stuff' has {quoted(label)} twice", expected="distinct labels"
+        )
+    known_labels = set(vocabulary)
     for label in stuff:
-        if label not in known:
+        if label not in known_labels:
             raise DatasetError(
-                f"{where}: 'stuff' has {shown(label)}, which is not in 'vocabulary'",
+                f"{where}: 'stuff' has {quoted(label)}, which is not in 'vocabulary'",
                 fix="add it to 'vocabulary' or take it from 'stuff'",
             )
     return tuple(vocabulary), frozenset(stuff)
@@ -143,14 +145,14 @@ def check_ids(ids: NDArray[np.integer[Any]], segments: Sequence[Segment], where:
     Raises:
         DatasetError: if an id is in one and not in the other.
     """
-    found, listed = areas_of(ids).keys(), {segment.id for segment in segments}
-    if unlisted := sorted(found - listed):
+    present, listed = areas_of(ids).keys(), {segment.id for segment in segments}
+    if unlisted := sorted(present - listed):
         raise DatasetError(
-            f"{where} has ids that its item does not list as segments: {shown(unlisted)}",
-            expected=f"0 (unlabelled) or one of {shown(sorted(listed))}",
+            f"{where} has ids that its item does not list as segments: {quoted(unlisted)}",
+            expected=f"0 (unlabelled) or one of {quoted(sorted(listed))}",
         )
-    if absent := sorted(listed - found):
-        raise DatasetError(f"{where} has no pixel of the segments listed: {shown(absent)}")
+    if absent := sorted(listed - present):
+        raise DatasetError(f"{where} has no pixel of the segments listed: {quoted(absent)}")
 
 
 def check_areas(ids: NDArray[np.integer[Any]], segments: Sequence[Segment], where: str) -> None:
@@ -175,7 +177,7 @@ def check_areas(ids: NDArray[np.integer[Any]], segments: Sequence[Segment], wher
 
 
 def areas_of(ids: NDArray[np.integer[Any]]) -> dict[int, int]:
-    """The number of pixels of each non-zero id of a map."""
+    """Return the number of pixels of each non-zero id of a map."""
     if ids.dtype == np.uint8:
         counts = np.bincount(ids.ravel(), minlength=1)
         present = np.flatnonzero(counts)
@@ -186,10 +188,10 @@ def areas_of(ids: NDArray[np.integer[Any]]) -> dict[int, int]:
 
 
 def repeated(values: Sequence[_T]) -> _T | None:
-    """The first value seen twice, or None."""
-    seen = set()
+    """Return the first value seen twice, or None."""
+    distinct = set()
     for value in values:
-        if value in seen:
+        if value in distinct:
             return value
-        seen.add(value)
+        distinct.add(value)
     return None

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem, Phrase, Question, Segment
+from xdecoder_rt.datasets.items import (
+    AnsweredQuestion,
+    PanopticDataset,
+    PanopticItem,
+    Phrase,
+    Segment,
+)
 from xdecoder_rt.datasets.text_items import ItemSet, TextItem
 from xdecoder_rt.errors import DatasetError
 
@@ -28,7 +34,7 @@ class JoinedItem:
 
     labelled: PanopticItem
     captions: tuple[str, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[AnsweredQuestion, ...]
 
     @property
     def image(self) -> Path:
@@ -55,7 +61,7 @@ class JoinedItem:
 
 
 def join_by_image(datasets: Sequence[PanopticDataset]) -> ItemSet:
-    """One item for each image file, with the texts that all data sets have of it.
+    """Join data sets to one item for each image file, with the texts that all data sets have of it.
 
     Segments and phrases come from the one data set that has labels; images that it lacks stay
     without. Images come in the order in which they first occur.
@@ -76,7 +82,7 @@ def join_by_image(datasets: Sequence[PanopticDataset]) -> ItemSet:
         )
     maps: dict[str, PanopticItem] = {}
     captions: dict[str, list[str]] = {}
-    questions: dict[str, list[Question]] = {}
+    questions: dict[str, list[AnsweredQuestion]] = {}
     images: dict[str, Path] = {}
     for dataset in datasets:
         for item in dataset.items:

@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.datasets.documents import Document, Name, read_document
+from xdecoder_rt.datasets.documents import Document, NonEmptyText, read_document
 from xdecoder_rt.datasets.image_files import read_size
 from xdecoder_rt.datasets.items import (
+    AnsweredQuestion,
     PanopticDataset,
     PanopticItem,
     Phrase,
-    Question,
     Segment,
     areas_of,
     check_ids,
@@ -45,13 +45,13 @@ from xdecoder_rt.errors import DatasetError
 __all__ = [
     "ANNOTATIONS",
     "MAX_SEGMENT_ID",
+    "AnsweredQuestion",
     "Item",
     "LabelledFolder",
     "LabelledFolderWriter",
     "PanopticDataset",
     "PanopticItem",
     "Phrase",
-    "Question",
     "Segment",
 ]
 
@@ -62,8 +62,8 @@ ANNOTATIONS = "annotations.json"
 class _Labels:
     """The labels of a folder, and which of them are stuff."""
 
-    vocabulary: tuple[Name, ...]
-    stuff: tuple[Name, ...]
+    vocabulary: tuple[NonEmptyText, ...]
+    stuff: tuple[NonEmptyText, ...]
 
 
 class LabelledFolder:
@@ -170,13 +170,13 @@ class LabelledFolderWriter:
         self._jpeg_quality = jpeg_quality
         self._isthing = {label: label not in self.stuff for label in self.vocabulary}
         self._lines: list[str] = []
-        self._made: list[Path] = []  # files and folders, in the order in which they were made
+        self._created_paths: list[Path] = []  # files and folders, in order
         self._closed = False
         try:
             for folder in (self.root, self.root / "images", self.root / "panoptic"):
                 missing = [p for p in (folder, *folder.parents) if not p.exists()]
                 folder.mkdir(parents=True, exist_ok=True)
-                self._made.extend(reversed(missing))
+                self._created_paths.extend(reversed(missing))
         except OSError as error:
             self.discard()
             raise _cannot_write(self.root, error) from error
@@ -193,7 +193,7 @@ class LabelledFolderWriter:
         *,
         phrases: Sequence[Phrase] = (),
         captions: Sequence[str] = (),
-        questions: Sequence[Question] = (),
+        questions: Sequence[AnsweredQuestion] = (),
     ) -> Item:
         """Store one image with its labels; areas and `isthing` are found here.
 
@@ -244,7 +244,7 @@ class LabelledFolderWriter:
         item = parse_item(self.root, Document(entry, where), self._isthing)
         check_ids(ids, item.segments, f"{where}: the map")
         try:
-            self._made.extend((item.image, item.panoptic))
+            self._created_paths.extend((item.image, item.panoptic))
             if isinstance(image, Path):
                 shutil.copyfile(image, item.image)
             else:
@@ -280,7 +280,7 @@ class LabelledFolderWriter:
         if self._closed:
             return
         self._closed = True
-        for path in reversed(self._made):
+        for path in reversed(self._created_paths):
             try:
                 if path.is_dir():
                     path.rmdir()
@@ -307,7 +307,7 @@ class LabelledFolderWriter:
             self.discard()
 
 
-def _question_json(question: Question) -> dict[str, object]:
+def _question_json(question: AnsweredQuestion) -> dict[str, object]:
     entry: dict[str, object] = {"text": question.text, "answers": list(question.answers)}
     if question.choices is not None:
         entry["choices"] = list(question.choices)

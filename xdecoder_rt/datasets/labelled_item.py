@@ -10,33 +10,40 @@ from typing import Annotated, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.datasets.documents import Document, Flag, Name
+from xdecoder_rt.datasets.documents import Document, Flag, NonEmptyText
 from xdecoder_rt.datasets.image_files import check_same_size, read_id_png, read_rgb
-from xdecoder_rt.datasets.items import Phrase, Question, Segment, check_areas, check_ids, repeated
-from xdecoder_rt.errors import shown
+from xdecoder_rt.datasets.items import (
+    AnsweredQuestion,
+    Phrase,
+    Segment,
+    check_areas,
+    check_ids,
+    repeated,
+)
+from xdecoder_rt.errors import quoted
 from xdecoder_rt.json_reader import Rule
 
 MAX_SEGMENT_ID = 255
-Names: TypeAlias = Annotated[tuple[Name, ...], Rule(least=1)]
+Names: TypeAlias = Annotated[tuple[NonEmptyText, ...], Rule(least=1)]
 
 
 @dataclass(frozen=True)
 class _Segment:
     id: int
-    label: Name
+    label: NonEmptyText
     isthing: Flag
     area: int
 
 
 @dataclass(frozen=True)
 class _Phrase:
-    text: Name
+    text: NonEmptyText
     ids: Annotated[tuple[int, ...], Rule(least=1)]
 
 
 @dataclass(frozen=True)
 class _Question:
-    text: Name
+    text: NonEmptyText
     answers: Names
     choices: Names | None = None
 
@@ -45,11 +52,11 @@ class _Question:
 class _Item:
     """An item as ``annotations.json`` has it."""
 
-    image: Name
-    panoptic: Name
+    image: NonEmptyText
+    panoptic: NonEmptyText
     segments: tuple[_Segment, ...]
     phrases: tuple[_Phrase, ...] = ()
-    captions: tuple[Name, ...] = ()
+    captions: tuple[NonEmptyText, ...] = ()
     questions: tuple[_Question, ...] = ()
 
 
@@ -71,7 +78,7 @@ class Item:
     segments: tuple[Segment, ...]
     phrases: tuple[Phrase, ...] = ()
     captions: tuple[str, ...] = ()
-    questions: tuple[Question, ...] = ()
+    questions: tuple[AnsweredQuestion, ...] = ()
 
     def load_image(self) -> NDArray[np.uint8]:
         """Decode the image.
@@ -123,7 +130,7 @@ def parse_item(root: Path, document: Document, isthing: Mapping[str, bool]) -> I
     for index, question in enumerate(item.questions):
         if (choice := repeated(question.choices or ())) is not None:
             raise document.error(
-                f"'choices' has {shown(choice)} twice",
+                f"'choices' has {quoted(choice)} twice",
                 at=f"question {index}",
                 expected="distinct choices",
             )
@@ -133,7 +140,7 @@ def parse_item(root: Path, document: Document, isthing: Mapping[str, bool]) -> I
         segments=tuple(Segment(s.id, s.label, s.isthing, s.area) for s in item.segments),
         phrases=tuple(Phrase(phrase.text, phrase.ids) for phrase in item.phrases),
         captions=item.captions,
-        questions=tuple(Question(q.text, q.answers, q.choices) for q in item.questions),
+        questions=tuple(AnsweredQuestion(q.text, q.answers, q.choices) for q in item.questions),
     )
 
 
@@ -142,7 +149,7 @@ def _check_segment(
 ) -> None:
     if not 1 <= segment.id <= MAX_SEGMENT_ID:
         raise document.error(f"'id' is {segment.id}", at=at, expected=f"1 to {MAX_SEGMENT_ID}")
-    label = shown(segment.label)
+    label = quoted(segment.label)
     if segment.label not in isthing:
         raise document.error(
             f"the label {label} is not in 'vocabulary'",
@@ -165,7 +172,7 @@ def _check_phrase(
         raise document.error(f"'ids' has {twice} twice", at=at, expected="distinct ids")
     if unknown := sorted(set(phrase.ids) - segment_ids):
         raise document.error(
-            f"'ids' names segments that the item does not have: {shown(unknown)}",
+            f"'ids' names segments that the item does not have: {quoted(unknown)}",
             at=at,
             expected=f"ids among {sorted(segment_ids)}",
         )

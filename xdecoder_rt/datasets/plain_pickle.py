@@ -18,7 +18,7 @@ import pickletools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 
 MAX_BYTES = 1 << 28
 """Longest pickle read; RefCOCO's are about a fifth of it."""
@@ -40,7 +40,7 @@ _EXPECTED = "a pickle of numbers, texts, lists and dictionaries alone"
 
 
 def parse_pickle(data: bytes, where: str) -> object:
-    """The plain value of a pickle of protocol 0 to 5.
+    """Read the plain value of a pickle of protocol 0 to 5.
 
     Args:
         data: the pickle; what follows its end is ignored.
@@ -65,7 +65,7 @@ def parse_pickle(data: bytes, where: str) -> object:
         raise
     except ValueError as error:  # from pickletools
         raise DatasetError(
-            f"{where} is not a whole pickle: {shown(str(error))}", expected=_EXPECTED
+            f"{where} is not a whole pickle: {quoted(str(error))}", expected=_EXPECTED
         ) from error
     return machine.result()
 
@@ -84,7 +84,7 @@ class _Machine:
         self._memo: dict[int, object] = {}
         self._depths: dict[int, int] = {}  # by the container's id()
         self._closed: set[int] = set()
-        self._made: list[object] = []  # keeps every container alive, and so its id() its own
+        self._containers: list[object] = []  # keeps every container alive, and so its id() its own
         self._count = 0
         self._position = 0
         self._actions: dict[str, Callable[[Any], None]] = {
@@ -94,9 +94,9 @@ class _Machine:
             "NONE": lambda _: self._push(None),
             "NEWTRUE": lambda _: self._push(True),
             "NEWFALSE": lambda _: self._push(False),
-            "EMPTY_LIST": lambda _: self._push_made([], ()),
-            "EMPTY_DICT": lambda _: self._push_made({}, ()),
-            "EMPTY_TUPLE": lambda _: self._push_made((), ()),
+            "EMPTY_LIST": lambda _: self._push_container([], ()),
+            "EMPTY_DICT": lambda _: self._push_container({}, ()),
+            "EMPTY_TUPLE": lambda _: self._push_container((), ()),
             "LIST": lambda _: self._push_list(self._since_mark()),
             "DICT": lambda _: self._push_dict(self._since_mark()),
             "TUPLE": lambda _: self._push_tuple(self._since_mark()),
@@ -132,7 +132,7 @@ class _Machine:
         action(argument)
 
     def result(self) -> object:
-        """The value left on the stack."""
+        """Return the value left on the stack."""
         if self._outer or len(self._stack) != 1:
             raise self._error("does not end with one value", _EXPECTED)
         return self._stack[0]
@@ -151,17 +151,17 @@ class _Machine:
         self._stack.append(text.encode("latin-1").decode("utf-8"))
 
     def _push_list(self, values: list[object]) -> None:
-        self._push_made(values, values)
+        self._push_container(values, values)
 
     def _push_tuple(self, values: list[object]) -> None:
-        self._push_made(tuple(values), values)
+        self._push_container(tuple(values), values)
 
     def _push_dict(self, flat: list[object]) -> None:
-        self._push_made({}, ())
+        self._push_container({}, ())
         self._update(flat)
 
-    def _push_made(self, container: object, parts: Sequence[object]) -> None:
-        self._made.append(container)
+    def _push_container(self, container: object, parts: Sequence[object]) -> None:
+        self._containers.append(container)
         self._depths[id(container)] = 1
         self._adopt(container, parts)
         self._stack.append(container)
@@ -173,7 +173,7 @@ class _Machine:
 
     def _recall(self, index: int) -> None:
         if index not in self._memo:
-            raise self._error(f"recalls the memo's {shown(index)}, which is empty", _EXPECTED)
+            raise self._error(f"recalls the memo's {quoted(index)}, which is empty", _EXPECTED)
         self._stack.append(self._memo[index])
 
     def _check_protocol(self, protocol: int) -> None:

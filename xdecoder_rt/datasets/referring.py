@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.coco_images import CocoImage, CocoImages
-from xdecoder_rt.datasets.documents import Document, Name, Words, squeezed
+from xdecoder_rt.datasets.documents import Document, LongText, NonEmptyText, squeezed
 from xdecoder_rt.datasets.image_files import read_rgb, read_size
-from xdecoder_rt.datasets.instances import Instance, paint, read_instance
-from xdecoder_rt.datasets.items import Phrase, Question, Segment, areas_of, check_vocabulary
+from xdecoder_rt.datasets.instances import Instance, paint_instances, read_instance
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment, areas_of, check_vocabulary
 from xdecoder_rt.datasets.text_items import ItemSet
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 
 
 @dataclass(frozen=True)
 class _Category:
-    name: Name
+    name: NonEmptyText
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class _SizedImage(CocoImage):
 
 @dataclass(frozen=True)
 class _Ref:
-    split: Name
+    split: NonEmptyText
 
 
 @dataclass(frozen=True)
 class _Sentence:
-    sent: Words
+    sent: LongText
 
 
 class ReferringItem:
@@ -72,7 +72,7 @@ class ReferringItem:
     ) -> None:
         self.image = image
         self.captions: tuple[str, ...] = ()
-        self.questions: tuple[Question, ...] = ()
+        self.questions: tuple[AnsweredQuestion, ...] = ()
         self._size = size
         self._instances = instances
         self._expressions = expressions
@@ -127,7 +127,7 @@ class ReferringItem:
                 expected="the image that was annotated",
             )
         try:
-            ids = paint(self._instances, size)
+            ids = paint_instances(self._instances, size)
         except DatasetError as error:
             raise DatasetError(f"{self.image}: {error.what}", expected=error.expected) from error
         areas = areas_of(ids)
@@ -142,7 +142,7 @@ class ReferringItem:
 def read_referring(
     refs: Sequence[object], where: str, instances: Document, images: CocoImages, split: str
 ) -> ItemSet:
-    """The images of one split, in the order of their first refs.
+    """Read the images of one split, in the order of their first refs.
 
     The segments of an image are all its instances, those that no expression means included. Their
     labels are COCO's names. White space in sentences is normalised, and a sentence of white space
@@ -165,11 +165,11 @@ def read_referring(
         for id_, category in instances.by_id("categories", "category").items()
     }
     vocabulary, stuff = check_vocabulary(list(categories.values()), (), instances.where)
-    known = instances.by_id("images", "image")
+    records = instances.by_id("images", "image")
     annotations = instances.by_id("annotations", "annotation")
-    of_image: dict[int, list[int]] = {image_id: [] for image_id in known}
+    instances_of: dict[int, list[int]] = {image_id: [] for image_id in records}
     for id_, annotation in annotations.items():
-        of_image[annotation.reference("image_id", known, "image")].append(id_)
+        instances_of[annotation.reference("image_id", records, "image")].append(id_)
 
     expressions: dict[int, list[tuple[str, int]]] = {}
     splits = set()
@@ -178,32 +178,34 @@ def read_referring(
         splits.add(name := ref.read(_Ref).split)
         if not (name == split or (split == "test" and name.startswith("test"))):
             continue
-        image_id = ref.reference("image_id", known, "image")
-        meant = ref.reference("ann_id", annotations, "instance")
-        if annotations[meant].integer("image_id") != image_id:
-            raise ref.error(f"'ann_id' is {meant}, an instance of another image than {image_id}")
+        image_id = ref.reference("image_id", records, "image")
+        instance_id = ref.reference("ann_id", annotations, "instance")
+        if annotations[instance_id].integer("image_id") != image_id:
+            raise ref.error(
+                f"'ann_id' is {instance_id}, an instance of another image than {image_id}"
+            )
         for sentence in ref.documents("sentences", "sentence"):
             if text := squeezed(sentence.read(_Sentence).sent):
-                expressions.setdefault(image_id, []).append((text, meant))
+                expressions.setdefault(image_id, []).append((text, instance_id))
     if not expressions:
         raise DatasetError(
-            f"{where} has no expressions of the split {shown(split)}",
-            expected=f"one of {shown(sorted(splits))}",
+            f"{where} has no expressions of the split {quoted(split)}",
+            expected=f"one of {quoted(sorted(splits))}",
         )
     items = []
     for image_id, texts in expressions.items():
-        record = known[image_id]
+        record = records[image_id]
         image = record.read(_SizedImage)
         size = image.height, image.width
         if min(size) < 1:
             raise record.error(f"the size is {size} (height, width)", expected="at least 1 x 1")
-        ids = of_image[image_id]
+        ids = instances_of[image_id]
         items.append(
             ReferringItem(
                 images.find(record, image_id, image.file_name),
                 size,
                 tuple(read_instance(annotations[id_], id_, categories, size) for id_ in ids),
-                tuple(Phrase(text, (ids.index(meant) + 1,)) for text, meant in texts),
+                tuple(Phrase(text, (ids.index(instance_id) + 1,)) for text, instance_id in texts),
             )
         )
     return ItemSet(tuple(items), vocabulary, stuff)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.image_files import read_rgb, read_size
-from xdecoder_rt.datasets.items import PanopticItem, Phrase, Question, Segment
+from xdecoder_rt.datasets.items import AnsweredQuestion, PanopticItem, Phrase, Segment
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TextItem:
 
     image: Path
     captions: tuple[str, ...] = ()
-    questions: tuple[Question, ...] = ()
+    questions: tuple[AnsweredQuestion, ...] = ()
     segments: tuple[Segment, ...] = ()
     phrases: tuple[Phrase, ...] = ()
 
@@ -43,7 +43,7 @@ class TextItem:
         return read_rgb(self.image)
 
     def load_panoptic(self) -> NDArray[np.uint8]:
-        """The map of an image of which no segment is known.
+        """Return the map of an image of which no segment is known.
 
         Returns:
             H x W uint8 zeros.

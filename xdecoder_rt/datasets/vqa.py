@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdecoder_rt.datasets.coco_images import CocoImages
-from xdecoder_rt.datasets.documents import Document, Name, Words, squeezed
-from xdecoder_rt.datasets.items import Question
+from xdecoder_rt.datasets.documents import Document, LongText, NonEmptyText, squeezed
+from xdecoder_rt.datasets.items import AnsweredQuestion
 from xdecoder_rt.datasets.text_items import ItemSet, TextItem
 from xdecoder_rt.errors import DatasetError
 
@@ -24,18 +24,18 @@ _QUESTIONS_NAME = re.compile(
 
 @dataclass(frozen=True)
 class _Question:
-    question: Name
+    question: NonEmptyText
     image_id: int
-    multiple_choices: tuple[Name, ...] | None = None
+    multiple_choices: tuple[NonEmptyText, ...] | None = None
 
 
 @dataclass(frozen=True)
 class _Answer:
-    answer: Words
+    answer: LongText
 
 
 def find_answers(questions: Path) -> Path:
-    """The file of the answers to a file of questions, as VQA names them.
+    """Find the file of the answers to a file of questions, as VQA names them.
 
     For ``v2_OpenEnded_mscoco_train2014_questions.json`` it is
     ``v2_mscoco_train2014_annotations.json``, in the same folder or, as VQA's own tools lay it
@@ -61,7 +61,7 @@ def find_answers(questions: Path) -> Path:
 
 
 def read_vqa(questions: Document, answers: Document, images: CocoImages) -> ItemSet:
-    """The images that are asked about, in the order of their first questions.
+    """Read the images that are asked about, in the order of their first questions.
 
     Args:
         questions: The content of a file of questions.
@@ -73,14 +73,15 @@ def read_vqa(questions: Document, answers: Document, images: CocoImages) -> Item
             question, or an image is missing; it names the place.
     """
     annotations = answers.by_id("annotations", "annotation", "question_id")
-    asked = questions.by_id("questions", "question", "question_id")
+    records = questions.by_id("questions", "question", "question_id")
     for id_, annotation in annotations.items():
-        if id_ not in asked:
+        if id_ not in records:
             raise annotation.error(f"'question_id' is {id_}, which no question has")
-    by_image: dict[int, list[Question]] = {}
+    by_image: dict[int, list[AnsweredQuestion]] = {}
     paths: dict[int, Path] = {}
-    known: dict[str, str] = {}  # one object for each distinct answer: there are millions of them
-    for id_, record in asked.items():
+    # One object for each distinct answer: there are millions of them.
+    distinct_texts: dict[str, str] = {}
+    for id_, record in records.items():
         question = record.read(_Question)
         if id_ not in annotations:
             raise record.error(f"'question_id' is {id_}, to which {answers.where} has no answers")
@@ -89,14 +90,14 @@ def read_vqa(questions: Document, answers: Document, images: CocoImages) -> Item
             raise record.error(f"'image_id' is {image_id}, and its answers are of another image")
         if image_id not in paths:
             paths[image_id] = images.find(record, image_id)
-        given = annotation.documents("answers", "answer")
-        texts = [squeezed(answer.read(_Answer).answer) for answer in given]
+        answer_records = annotation.documents("answers", "answer")
+        texts = [squeezed(answer.read(_Answer).answer) for answer in answer_records]
         if not texts:
             raise annotation.error("'answers' is empty", expected="at least one answer")
         by_image.setdefault(image_id, []).append(
-            Question(
+            AnsweredQuestion(
                 squeezed(question.question),
-                tuple(known.setdefault(text, text) for text in texts),
+                tuple(distinct_texts.setdefault(text, text) for text in texts),
                 question.multiple_choices,
             )
         )

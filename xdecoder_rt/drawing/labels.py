@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LabelPlacer", "Place"]
+__all__ = ["LabelPlacer", "LabelPlace"]
 
 _GRID_CELLS = 160
 _HIDES_THINGS = 2.0
@@ -20,8 +20,8 @@ _Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a label goes, in pixels.
+class LabelPlace:
+    """The place of a label, in pixels.
 
     Attributes:
         x: its left edge.
@@ -54,14 +54,14 @@ class LabelPlacer:
         self._points = np.s_[first[0] :: self._cell, first[1] :: self._cell]
         self._grid = indices[self._points]
         areas = np.bincount(self._grid.ravel(), minlength=len(is_quiet) + 1)
-        shown = ~np.array([True, *is_quiet])
+        is_thing = ~np.array([True, *is_quiet])
         # Per cell, the share of its thing that it is: hiding a corner of a table costs little,
         # hiding a mug costs a mug.
-        self._shares = np.where(shown, 1 / np.maximum(areas, 1), 0.0)[self._grid]
-        self._taken = np.zeros(self._grid.shape, dtype=bool)
+        self._shares = np.where(is_thing, 1 / np.maximum(areas, 1), 0.0)[self._grid]
+        self._occupied = np.zeros(self._grid.shape, dtype=bool)
 
-    def take(self, segment: int, plate: tuple[int, int]) -> Place | None:
-        """Chooses and occupies a place.
+    def take(self, segment: int, plate: tuple[int, int]) -> LabelPlace | None:
+        """Choose and occupy a place.
 
         A segment larger than its label carries it inside, near its centre; a smaller one has it
         beside, so as not to be hidden.
@@ -75,53 +75,53 @@ class LabelPlacer:
         """
         return self._take(self._grid == segment, plate)
 
-    def take_mask(self, mask: npt.NDArray[np.bool_], plate: tuple[int, int]) -> Place | None:
-        """As `take`, for a region that need not be a segment; of a scattered one, its densest part.
+    def take_mask(self, mask: npt.NDArray[np.bool_], plate: tuple[int, int]) -> LabelPlace | None:
+        """Choose a place as `take` does, for any region; of a scattered one, in its densest part.
 
         Args:
             mask: bool ``[H, W]``, of the map's size.
             plate: width and height of the label in pixels.
         """
-        own = mask[self._points]
-        if not own.any() and mask.any():  # it lies between the points of the grid
-            own = np.zeros_like(own)
+        region = mask[self._points]
+        if not region.any() and mask.any():  # it lies between the points of the grid
+            region = np.zeros_like(region)
             rows, columns = np.nonzero(mask)
-            own[
-                (rows // self._cell).clip(max=own.shape[0] - 1),
-                (columns // self._cell).clip(max=own.shape[1] - 1),
+            region[
+                (rows // self._cell).clip(max=region.shape[0] - 1),
+                (columns // self._cell).clip(max=region.shape[1] - 1),
             ] = True
-        return self._take(_densest(own), plate)
+        return self._take(_densest(region), plate)
 
-    def _take(self, own: npt.NDArray[np.bool_], plate: tuple[int, int]) -> Place | None:
+    def _take(self, region: npt.NDArray[np.bool_], plate: tuple[int, int]) -> LabelPlace | None:
         columns, rows = (math.ceil(side / self._cell) for side in plate)
-        if not own.any() or rows > own.shape[0] or columns > own.shape[1]:
+        if not region.any() or rows > region.shape[0] or columns > region.shape[1]:
             return None
         if plate[0] > self._size[1] or plate[1] > self._size[0]:
             return None
         cells = rows * columns
-        is_small = own.sum() < _SMALL * cells
+        is_small = region.sum() < _SMALL * cells
         if is_small:
-            covered = np.zeros((own.shape[0] - rows + 1, own.shape[1] - columns + 1))
-            hidden = _box_sums(np.where(own, 1 / own.sum(), self._shares), rows, columns)
+            covered = np.zeros((region.shape[0] - rows + 1, region.shape[1] - columns + 1))
+            hidden = _box_sums(np.where(region, 1 / region.sum(), self._shares), rows, columns)
         else:
-            covered = _box_sums(own, rows, columns) / cells
-            hidden = _box_sums(np.where(own, 0.0, self._shares), rows, columns)
-        distance = _distances(own, covered.shape, rows, columns)
+            covered = _box_sums(region, rows, columns) / cells
+            hidden = _box_sums(np.where(region, 0.0, self._shares), rows, columns)
+        distance = _distances(region, covered.shape, rows, columns)
         score = covered - _HIDES_THINGS * hidden - _FAR_FROM_CENTRE * distance
-        score[_box_sums(self._taken, rows, columns) > 0] = -np.inf
+        score[_box_sums(self._occupied, rows, columns) > 0] = -np.inf
         row, column = np.unravel_index(int(score.argmax()), score.shape)
         if not np.isfinite(score[row, column]):
             return None
-        self._taken[row : row + rows, column : column + columns] = True
-        return Place(
+        self._occupied[row : row + rows, column : column + columns] = True
+        return LabelPlace(
             x=min(int(column) * self._cell, self._size[1] - plate[0]),
             y=min(int(row) * self._cell, self._size[0] - plate[1]),
-            anchor=self._middle(own) if is_small else None,
+            anchor=self._middle(region) if is_small else None,
         )
 
-    def _middle(self, own: npt.NDArray[np.bool_]) -> tuple[int, int]:
-        """The pixel (x, y) of the segment that is nearest to its centre of mass."""
-        ys, xs = np.nonzero(own)
+    def _middle(self, region: npt.NDArray[np.bool_]) -> tuple[int, int]:
+        """Return the pixel (x, y) of the segment that is nearest to its centre of mass."""
+        ys, xs = np.nonzero(region)
         nearest = int(np.hypot(ys - ys.mean(), xs - xs.mean()).argmin())
         down, across = self._points
         return (
@@ -130,17 +130,17 @@ class LabelPlacer:
         )
 
 
-def _densest(own: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """A mask confined to the square of its own area that holds most of it."""
-    side = math.ceil(math.sqrt(own.sum()))
+def _densest(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Confine a mask to the square of its own area that holds most of it."""
+    side = math.ceil(math.sqrt(region.sum()))
     if not side:
-        return own
-    rows, columns = min(side, own.shape[0]), min(side, own.shape[1])
-    sums = _box_sums(own, rows, columns)
+        return region
+    rows, columns = min(side, region.shape[0]), min(side, region.shape[1])
+    sums = _box_sums(region, rows, columns)
     row, column = np.unravel_index(int(sums.argmax()), sums.shape)
-    part = np.zeros_like(own)
+    part = np.zeros_like(region)
     window = np.s_[row : row + rows, column : column + columns]
-    part[window] = own[window]
+    part[window] = region[window]
     return part
 
 
@@ -158,10 +158,10 @@ def _box_sums(values: npt.NDArray[np.bool_] | _Floats, rows: int, columns: int) 
 
 
 def _distances(
-    own: npt.NDArray[np.bool_], shape: tuple[int, ...], rows: int, columns: int
+    region: npt.NDArray[np.bool_], shape: tuple[int, ...], rows: int, columns: int
 ) -> _Floats:
-    """How far each box's centre is from the segment's, in units of the segment's extent."""
-    ys, xs = np.nonzero(own)
+    """Return each box's distance from the segment's centre, in units of the segment's extent."""
+    ys, xs = np.nonzero(region)
     extent = max(math.sqrt(len(ys)), rows, columns)
     down = np.arange(shape[0])[:, None] + rows / 2 - ys.mean()
     across = np.arange(shape[1])[None, :] + columns / 2 - xs.mean()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Outline", "edges", "paint_outlines"]
+__all__ = ["RegionOutline", "edges", "paint_outlines"]
 
 _FILL_ALPHA = 0.34
 _CASING_ALPHA = 0.8
@@ -18,8 +18,8 @@ _Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
-    """How one region is to be outlined.
+class RegionOutline:
+    """The outline of one region, with its badge.
 
     Attributes:
         mask: bool ``[H, W]``; nothing is drawn for an empty one.
@@ -33,7 +33,7 @@ class Outline:
 
 
 def edges(indices: npt.NDArray[np.generic], width: int) -> _Mask:
-    """Pixels of a map ``[H, W]`` with another value within `width` pixels along an axis."""
+    """Mark pixels of a map ``[H, W]`` with another value within `width` pixels along an axis."""
     edge = np.zeros(indices.shape, dtype=bool)
     for distance in range(1, width + 1):
         below = indices[distance:] != indices[:-distance]
@@ -46,7 +46,7 @@ def edges(indices: npt.NDArray[np.generic], width: int) -> _Mask:
 
 
 def paint_outlines(
-    pixels: npt.NDArray[np.uint8], outlines: Sequence[Outline], *, filled: bool
+    pixels: npt.NDArray[np.uint8], outlines: Sequence[RegionOutline], *, filled: bool
 ) -> None:
     """Paint outlines in place: a line inside each region's border, with a dark casing around it.
 
@@ -61,18 +61,18 @@ def paint_outlines(
     width = max(2, round(min(pixels.shape[:2]) / 180))
     casing_width = max(1, round(width / 2))
     windows = [_window(outline.mask, casing_width) for outline in outlines]
-    drawn = [
+    windowed_outlines = [
         (outline, window)
         for outline, window in zip(outlines, windows, strict=True)
         if window is not None
     ]
     if filled:
-        for outline, window in drawn:
+        for outline, window in windowed_outlines:
             _blend(pixels[window], outline.mask[window], outline.colour, _FILL_ALPHA)
     casing = np.zeros(pixels.shape[:2], dtype=bool)
     sharers = np.zeros(pixels.shape[:2], dtype=np.uint16)
     lines = []
-    for outline, window in drawn:
+    for outline, window in windowed_outlines:
         inside = outline.mask[window]
         casing[window] |= _border(inside, casing_width) & ~inside
         line = _border(inside, width) & inside
@@ -83,14 +83,14 @@ def paint_outlines(
     _blend(pixels, casing & (sharers == 0), dark, _CASING_ALPHA)
     down, across = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
     turn = (down + across) // (4 * width) % np.maximum(sharers, 1)
-    before = np.zeros(pixels.shape[:2], dtype=np.uint16)
-    for (outline, window), line in zip(drawn, lines, strict=True):
-        pixels[window][line & (before[window] == turn[window])] = outline.colour
-        before[window] += line
+    lines_below = np.zeros(pixels.shape[:2], dtype=np.uint16)
+    for (outline, window), line in zip(windowed_outlines, lines, strict=True):
+        pixels[window][line & (lines_below[window] == turn[window])] = outline.colour
+        lines_below[window] += line
 
 
 def _window(mask: _Mask, margin: int) -> tuple[slice, slice] | None:
-    """The part of the picture that a mask and a margin around it take; None for an empty mask."""
+    """Return the part of the picture that a mask and a margin take; None for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -101,7 +101,7 @@ def _window(mask: _Mask, margin: int) -> tuple[slice, slice] | None:
 
 
 def _border(inside: _Mask, width: int) -> _Mask:
-    """Pixels near a region's border, that of the picture included."""
+    """Mark pixels near a region's border, that of the picture included."""
     border = edges(np.pad(inside, width), width)
     return border[width:-width, width:-width]
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from xdecoder_rt.drawing.fonts import Font, line_height, load_font, text_colour, text_size
-from xdecoder_rt.drawing.labels import LabelPlacer, Place
-from xdecoder_rt.drawing.outlines import Outline, edges, paint_outlines
+from xdecoder_rt.drawing.labels import LabelPlace, LabelPlacer
+from xdecoder_rt.drawing.outlines import RegionOutline, edges, paint_outlines
 from xdecoder_rt.errors import ImageError
 from xdecoder_rt.image import ImageSource, load_image
 
-__all__ = ["Region", "as_image", "colour", "draw_map", "index_map", "outline_colour"]
+__all__ = ["LabelledRegion", "as_image", "colour", "draw_map", "index_map", "outline_colour"]
 
 _GOLDEN_ANGLE = 137.50776405
 _FIRST_HUE = 255.0
@@ -40,8 +40,8 @@ _Map = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Region:
-    """How one segment is to be drawn.
+class LabelledRegion:
+    """A segment to be drawn with its label.
 
     Attributes:
         label: what to write.
@@ -57,12 +57,12 @@ class Region:
 
 
 def as_image(image: ImageSource) -> Image.Image:
-    """The image as a new Pillow image, RGB."""
+    """Return the image as a new Pillow image, RGB."""
     return Image.fromarray(np.array(load_image(image)))
 
 
 def colour(index: int, variant: int = 0) -> tuple[int, int, int]:
-    """A colour for a label: hues a golden angle apart, of even lightness to the eye.
+    """Return a colour for a label: hues a golden angle apart, of even lightness to the eye.
 
     Args:
         index: the label's place in the vocabulary.
@@ -78,13 +78,13 @@ def colour(index: int, variant: int = 0) -> tuple[int, int, int]:
 
 
 def outline_colour(index: int) -> tuple[int, int, int]:
-    """A colour for an outline: stronger than those of labels, in hues between theirs."""
+    """Return a colour for an outline: stronger than those of labels, in hues between theirs."""
     hue = math.radians(_FIRST_HUE + _GOLDEN_ANGLE * (index + 0.5))
     return _oklch_to_srgb(_OUTLINE_LIGHTNESS, _OUTLINE_CHROMA, hue)
 
 
 def _oklch_to_srgb(lightness: float, chroma: float, hue: float) -> tuple[int, int, int]:
-    """Björn Ottosson's OKLab (https://bottosson.github.io/posts/oklab), clipped to sRGB."""
+    """Convert by B. Ottosson's OKLab (https://bottosson.github.io/posts/oklab), clipped to sRGB."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
@@ -104,7 +104,7 @@ def _oklch_to_srgb(lightness: float, chroma: float, hue: float) -> tuple[int, in
 
 
 def index_map(segmentation: npt.NDArray[np.int32], ids: Sequence[int]) -> _Map:
-    """`segmentation` with each of `ids` replaced by its place in them, from 1; 0 elsewhere."""
+    """Replace each of `ids` in `segmentation` by its place in them, from 1; the rest is 0."""
     result = np.zeros(segmentation.shape, dtype=np.int32)
     if not ids or not segmentation.size:
         return result
@@ -119,11 +119,11 @@ def index_map(segmentation: npt.NDArray[np.int32], ids: Sequence[int]) -> _Map:
 def draw_map(
     image: ImageSource,
     indices: _Map,
-    regions: Sequence[Region],
+    regions: Sequence[LabelledRegion],
     font: str | None = None,
-    outlines: Sequence[Outline] = (),
+    outlines: Sequence[RegionOutline] = (),
 ) -> Image.Image:
-    """Draws segments that do not overlap, and outlines that may.
+    """Draw segments that do not overlap, and outlines that may.
 
     Args:
         image: the image that they belong to.
@@ -160,12 +160,12 @@ def _check_size(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.generic]) ->
         )
 
 
-def _region_colours(regions: Sequence[Region]) -> list[tuple[int, int, int]]:
-    seen: dict[int, int] = {}
+def _region_colours(regions: Sequence[LabelledRegion]) -> list[tuple[int, int, int]]:
+    variants: dict[int, int] = {}
     colours = []
     for region in regions:
-        variant = seen.get(region.colour_index, 0)
-        seen[region.colour_index] = variant + 1
+        variant = variants.get(region.colour_index, 0)
+        variants[region.colour_index] = variant + 1
         colours.append(colour(region.colour_index, variant))
     return colours
 
@@ -177,10 +177,10 @@ def _tiles(height: int) -> Iterator[slice]:
 def _blend(
     pixels: npt.NDArray[np.uint8],
     indices: _Map,
-    regions: Sequence[Region],
+    regions: Sequence[LabelledRegion],
     colours: Sequence[tuple[int, int, int]],
 ) -> npt.NDArray[np.uint8]:
-    """Fill and outline, a band of rows at a time to keep memory small."""
+    """Blend fill and outline, a band of rows at a time to keep memory small."""
     count = len(regions) + 1
     quiet = np.array([True] + [region.is_quiet for region in regions])
     fill = np.where(quiet, _STUFF_ALPHA, _THING_ALPHA)
@@ -205,7 +205,7 @@ def _blend(
     return result
 
 
-def _text_of(region: Region) -> str:
+def _text_of(region: LabelledRegion) -> str:
     label = " ".join(region.label.split())
     label = label if len(label) <= _LABEL_LIMIT else label[: _LABEL_LIMIT - 1] + "…"
     return label if region.is_quiet else f"{label} {100 * region.score:.0f}%"
@@ -229,9 +229,9 @@ class _Label:
 def _draw_labels(
     canvas: Image.Image,
     indices: _Map,
-    regions: Sequence[Region],
+    regions: Sequence[LabelledRegion],
     colours: Sequence[tuple[int, int, int]],
-    outlines: Sequence[Outline],
+    outlines: Sequence[RegionOutline],
     font_path: str | None,
 ) -> None:
     size = text_size(canvas.width, canvas.height)
@@ -264,13 +264,13 @@ def _draw_labels(
 def _placed_badges(
     draw: ImageDraw.ImageDraw,
     placer: LabelPlacer,
-    outlines: Sequence[Outline],
+    outlines: Sequence[RegionOutline],
     font: Font,
     size: int,
 ) -> Iterator[_Label]:
-    """A badge for every outlined region that has room, the small first."""
+    """Place a badge for every outlined region that has room, the small first."""
     height = round(1.3 * line_height(draw, font))
-    for outline in sorted(outlines, key=lambda one: int(one.mask.sum())):
+    for outline in sorted(outlines, key=lambda item: int(item.mask.sum())):
         if not outline.badge:
             continue
         text_width = math.ceil(draw.textlength(outline.badge, font=font))
@@ -295,12 +295,12 @@ def _placed_labels(
     draw: ImageDraw.ImageDraw,
     placer: LabelPlacer,
     indices: _Map,
-    regions: Sequence[Region],
+    regions: Sequence[LabelledRegion],
     colours: Sequence[tuple[int, int, int]],
     font_path: str | None,
     size: int,
 ) -> Iterator[_Label]:
-    """A label for every segment that is large enough and has room, things first."""
+    """Place a label for every segment that is large enough and has room, things first."""
     fonts = {False: load_font(font_path, size), True: load_font(font_path, round(size * 0.85))}
     areas = np.bincount(indices.ravel(), minlength=len(regions) + 1)[1:]
     smallest = max(1, _SMALLEST_LABELLED * indices.size)
@@ -329,7 +329,7 @@ def _placed_labels(
             )
 
 
-def _plate(place: Place, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _plate(place: LabelPlace, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return place.x, place.y, place.x + size[0] - 1, place.y + size[1] - 1
 
 

@@ -25,7 +25,7 @@ _ELLIPSIS = "…"
 
 @dataclass(frozen=True)
 class KeyEntry:
-    """What a badge on the picture stands for.
+    """The meaning of a badge on the picture.
 
     Attributes:
         badge: its text.
@@ -61,7 +61,7 @@ def with_strip(
     notes: Sequence[Note] = (),
     font: str | None = None,
 ) -> Image.Image:
-    """A picture with texts under it.
+    """Return a picture with texts under it.
 
     Args:
         picture: RGB.
@@ -131,11 +131,11 @@ class _Writer:
 
     @property
     def height(self) -> int:
-        """Of all that has been laid out, in pixels."""
+        """Height of all that has been laid out, in pixels."""
         return self._y + self._pad
 
     def key(self, entries: Sequence[KeyEntry]) -> None:
-        """Badges with their meanings, row by row in equal columns."""
+        """Lay out badges with their meanings, row by row in equal columns."""
         if not entries:
             return
         room = self._width - 2 * self._pad
@@ -159,7 +159,7 @@ class _Writer:
             self._y = bottom + round(0.15 * self._line)
 
     def note(self, note: Note) -> None:
-        """A heading, and under it a text."""
+        """Lay out a heading, and under it a text."""
         room = self._width - 2 * self._pad
         if note.heading:
             self._flow(self._pad, room, note.heading, "", _QUIET)
@@ -167,13 +167,13 @@ class _Writer:
         self._y += round(0.25 * self._line)
 
     def rule(self) -> None:
-        """A line between what is above and what is below."""
+        """Lay out a line between what is above and what is below."""
         self._y += self._pad // 2
         self._rules.append(self._y)
         self._y += max(1, self._pad // 2) + 1
 
     def strip(self) -> Image.Image:
-        """Everything, drawn."""
+        """Draw everything."""
         strip = Image.new("RGB", (self._width, self.height), _GROUND)
         draw = ImageDraw.Draw(strip)
         for y in self._rules:
@@ -200,7 +200,7 @@ class _Writer:
         value: str,
         colour: tuple[int, int, int] = _BRIGHT,
     ) -> None:
-        """A wrapped text, and its value after the last word or, without room, on a line below."""
+        """Lay out a wrapped text, and its value after the last word or, without room, below."""
         lines = self._wrapped(_clean(text), room)
         for line in lines:
             self._pieces.append(_Piece(x, self._y, line, colour))
@@ -214,7 +214,7 @@ class _Writer:
                 self._y += self._step
 
     def _wrapped(self, text: str, room: int) -> list[str]:
-        """Lines no wider than `room`, broken between words, or within one that is wider."""
+        """Break into lines no wider than `room`, between words, or within one that is wider."""
         lines: list[str] = []
         line = ""
         for word in text.split(" "):
@@ -247,9 +247,9 @@ class _Writer:
         return [*parts, part]
 
     def _add_badge(self, x: int, y: int, width: int, entry: KeyEntry) -> None:
-        own = self._badge_width(entry.badge)
-        left = x + (width - own) // 2
-        box = (left, y, left + own - 1, y + self._badge_height - 1)
+        badge_width = self._badge_width(entry.badge)
+        left = x + (width - badge_width) // 2
+        box = (left, y, left + badge_width - 1, y + self._badge_height - 1)
         self._badges.append(_Badge(box, entry.badge, entry.colour))
 
     @property
@@ -264,5 +264,5 @@ class _Writer:
 
 
 def _clean(text: str) -> str:
-    """A text on one line."""
+    """Return a text on one line."""
     return " ".join(text.split())

@@ -19,7 +19,7 @@ from xdecoder_rt.errors import ArgumentError
 
 @dataclass(frozen=True)
 class AbsentScores:
-    """What was given to absent words; less is better.
+    """The pixels given to absent words; less is better.
 
     Attributes:
         area: The share of an image's pixels, 0 to 100, the mean over images.
@@ -61,7 +61,7 @@ class AbsentWords:
         self._words.append(len({predicted_classes[id_] for id_ in false}))
 
     def compute(self) -> AbsentScores:
-        """The means over all images counted.
+        """Return the means over all images counted.
 
         Raises:
             ArgumentError: if no image was counted.

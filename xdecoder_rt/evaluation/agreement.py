@@ -40,24 +40,24 @@ class Apart:
 
     @property
     def cosine(self) -> float:
-        """Of both as vectors; 1 for two of zeros, 0 where one alone is."""
-        own, other, _ = self.squares
-        if own == 0.0 or other == 0.0:
-            return float(own == other)
-        return self.product / float(np.sqrt(own * other))
+        """Cosine of both as vectors; 1 for two of zeros, 0 where one alone is."""
+        tried_squares, base_squares, _ = self.squares
+        if tried_squares == 0.0 or base_squares == 0.0:
+            return float(tried_squares == base_squares)
+        return self.product / float(np.sqrt(tried_squares * base_squares))
 
     @property
     def relative_rms(self) -> float:
         """Root mean square of the difference over that of the base; infinite over zeros."""
-        _, other, difference = self.squares
-        if other == 0.0:
+        _, base_squares, difference = self.squares
+        if base_squares == 0.0:
             return 0.0 if difference == 0.0 else float("inf")
-        return float(np.sqrt(difference / other))
+        return float(np.sqrt(difference / base_squares))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two engines say of the same images.
+    """The agreement of two engines on the same images.
 
     Attributes:
         outputs: each output of the image graphs and of the latent queries.
@@ -78,7 +78,7 @@ class Comparison:
     phrase_iou: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the comparison as JSON values."""
         document = asdict(self)
         document["segments"] = list(self.segments)
         document["outputs"] = {
@@ -99,7 +99,7 @@ def compare(
     words: Sequence[str],
     phrases: Sequence[str] = (),
 ) -> Comparison:
-    """Ask two engines the same.
+    """Ask two engines the same questions and compare their answers.
 
     Args:
         tried: the one in doubt.
@@ -111,7 +111,7 @@ def compare(
     outputs: dict[str, Apart] = {}
     same_segment, same_label, ious = [], [], []
     segments = [0, 0]
-    refers = bool(phrases) and all("refer" in one.manifest.tasks for one in (tried, base))
+    refers = bool(phrases) and all("refer" in engine.manifest.tasks for engine in (tried, base))
     for image in images:
         states = [engine.decode(image) for engine in (tried, base)]
         for name in states[1].values:
@@ -123,13 +123,17 @@ def compare(
         for name in _ROW_OUTPUTS:
             rows = [getattr(state.latents, name) for state in states]
             outputs.setdefault(name, Apart()).add(*rows)
-        found = [
+        segmentations = [
             engine.segment(state, list(words))
             for engine, state in zip((tried, base), states, strict=True)
         ]
-        segments = [n + len(one.segments_info) for n, one in zip(segments, found, strict=True)]
-        same_segment.append(_same_segment(*found))
-        same_label.append(float((_labels(found[0]) == _labels(found[1])).mean()))
+        segments = [
+            n + len(segmentation.segments_info)
+            for n, segmentation in zip(segments, segmentations, strict=True)
+        ]
+        same_segment.append(_same_segment(*segmentations))
+        tried_labels, base_labels = map(_labels, segmentations)
+        same_label.append(float((tried_labels == base_labels).mean()))
         if refers:
             references = [
                 engine.refer(state, list(phrases))
@@ -146,32 +150,32 @@ def compare(
     )
 
 
-def _labels(found: Segmentation) -> npt.NDArray[np.int64]:
-    """The label of each pixel, -1 for none: segment ids depend on the order of scores."""
-    table = np.full(int(found.segmentation.max(initial=0)) + 1, -1, np.int64)
-    for segment in found.segments_info:
+def _labels(segmentation: Segmentation) -> npt.NDArray[np.int64]:
+    """Return the label of each pixel, -1 for none: segment ids depend on the order of scores."""
+    table = np.full(int(segmentation.segmentation.max(initial=0)) + 1, -1, np.int64)
+    for segment in segmentation.segments_info:
         table[segment["id"]] = segment["label_id"]
-    labels: npt.NDArray[np.int64] = table[found.segmentation]
+    labels: npt.NDArray[np.int64] = table[segmentation.segmentation]
     return labels
 
 
 def _same_segment(tried: Segmentation, base: Segmentation) -> float:
-    """Share of pixels whose segments are one another's counterpart, or that are in none."""
+    """Return the share of pixels in segments that are counterparts, or in none."""
     a, b = tried.segmentation.ravel().astype(np.int64), base.segmentation.ravel().astype(np.int64)
     width = int(b.max(initial=0)) + 1
     pairs, counts = np.unique(a * width + b, return_counts=True)
-    kinds = [{s["id"]: s["label_id"] for s in one.segments_info} for one in (tried, base)]
-    same = 0
-    taken: tuple[set[int], set[int]] = (set(), set())
+    kinds = [{s["id"]: s["label_id"] for s in side.segments_info} for side in (tried, base)]
+    agreeing = 0
+    paired: tuple[set[int], set[int]] = (set(), set())
     for pair, number in sorted(zip(pairs.tolist(), counts.tolist(), strict=True), key=_most):
-        one, other = divmod(pair, width)
-        if (one == 0) != (other == 0) or one in taken[0] or other in taken[1]:
+        a_id, b_id = divmod(pair, width)
+        if (a_id == 0) != (b_id == 0) or a_id in paired[0] or b_id in paired[1]:
             continue
-        if kinds[0].get(one) == kinds[1].get(other):
-            same += number
-            taken[0].add(one)
-            taken[1].add(other)
-    return same / max(1, len(a))
+        if kinds[0].get(a_id) == kinds[1].get(b_id):
+            agreeing += number
+            paired[0].add(a_id)
+            paired[1].add(b_id)
+    return agreeing / max(1, len(a))
 
 
 def _most(pair: tuple[int, int]) -> int:

@@ -70,24 +70,24 @@ class AnswerAccuracy:
         self._of_kind[_kind(answers)].append(answer_accuracy(prediction, answers))
 
     def compute(self) -> AnswerScores:
-        """The scores over all questions counted.
+        """Return the scores over all questions counted.
 
         Raises:
             ArgumentError: if no question was counted.
         """
-        every = [accuracy for values in self._of_kind.values() for accuracy in values]
-        if not every:
+        accuracies = [accuracy for values in self._of_kind.values() for accuracy in values]
+        if not accuracies:
             raise ArgumentError("There is no question to score")
         per_kind = {
             kind: (100 * sum(values) / len(values), len(values))
             for kind, values in self._of_kind.items()
             if values
         }
-        return AnswerScores(100 * sum(every) / len(every), per_kind, len(every))
+        return AnswerScores(100 * sum(accuracies) / len(accuracies), per_kind, len(accuracies))
 
 
 def answer_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """The accuracy of one answer, 0 to 1.
+    """Return the accuracy of one answer, 0 to 1.
 
     Args:
         prediction: The answer given; one without a word is wrong.
@@ -98,11 +98,11 @@ def answer_accuracy(prediction: str, answers: Sequence[str]) -> float:
     """
     if not answers:
         raise ArgumentError("There is no answer to compare with", expected="at least one")
-    given = normalize_answer(prediction)
-    if not given:
+    normalized = normalize_answer(prediction)
+    if not normalized:
         return 0.0
     total = len(answers)
-    matches = sum(normalize_answer(answer) == given for answer in answers)
+    matches = sum(normalize_answer(answer) == normalized for answer in answers)
     if total <= _AGREED:
         return float(matches > 0)
     left_in = min(1.0, matches / _AGREED)
@@ -111,7 +111,7 @@ def answer_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 
 def normalize_answer(answer: str) -> str:
-    """An answer as the official evaluator compares it.
+    """Return an answer as the official evaluator compares it.
 
     Punctuation becomes a space, or nothing where a space is beside it or digits are grouped by a
     comma; periods go, except decimal points; upper case, articles and number words up to ten go.

@@ -33,8 +33,8 @@ class CaptionScores:
     images: int
 
 
-def words(caption: str) -> list[str]:
-    """The words of a caption, in lower case, without punctuation."""
+def caption_words(caption: str) -> list[str]:
+    """Return the words of a caption, in lower case, without punctuation."""
     return _WORD.findall(caption.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
 
@@ -68,18 +68,22 @@ def caption_scores(
             expected="one caption an image, and at least one reference",
         )
     truth = {
-        image: [" ".join(words(caption)) for caption in captions]
+        image: [" ".join(caption_words(caption)) for caption in captions]
         for image, captions in enumerate(references)
     }
-    said = {image: [" ".join(words(caption))] for image, caption in enumerate(predictions)}
+    hypotheses = {
+        image: [" ".join(caption_words(caption))] for image, caption in enumerate(predictions)
+    }
     if not any(caption for captions in truth.values() for caption in captions):
         raise ArgumentError("There is no reference caption with a word in it")
     bleu = require("pycocoevalcap.bleu.bleu", "eval").Bleu(4)
-    bleus, _ = bleu.compute_score(truth, said, verbose=0)
+    bleus, _ = bleu.compute_score(truth, hypotheses, verbose=0)
     # Without any four words in a row the package's guard against 0 / 0 is worth up to 3 points.
-    bleu4 = 100 * float(bleus[3]) if any(len(words(text)) > 3 for text in predictions) else 0.0
+    has_four_words = any(len(caption_words(text)) > 3 for text in predictions)
+    bleu4 = 100 * float(bleus[3]) if has_four_words else 0.0
     cider = None
     if len(truth) > 1:
-        mean, _ = require("pycocoevalcap.cider.cider", "eval").Cider().compute_score(truth, said)
+        scorer = require("pycocoevalcap.cider.cider", "eval").Cider()
+        mean, _ = scorer.compute_score(truth, hypotheses)
         cider = 100 * float(mean)
     return CaptionScores(cider, bleu4, len(truth))

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
-from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, shown
+from xdecoder_rt.engine import Engine
+from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, quoted
 from xdecoder_rt.evaluation.absent import AbsentWords
 from xdecoder_rt.evaluation.captions import CaptionScores, require_scorers
-from xdecoder_rt.evaluation.engine_protocol import Segmentation, Segmenter
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
-from xdecoder_rt.evaluation.report import Percentiles, Report
+from xdecoder_rt.evaluation.report import EvaluationReport, Percentiles
 from xdecoder_rt.evaluation.semantic import SemanticIoU, class_map
 from xdecoder_rt.evaluation.text_tasks import (
     TEXT_TASKS,
-    Answering,
-    Captioning,
-    Retrieval,
+    AnsweringTask,
+    CaptioningTask,
+    RetrievalTask,
     TextTask,
     has_answers,
 )
@@ -37,13 +37,13 @@ _SEGMENT_SECTIONS = ("panoptic", "absent", "semantic", "time_ms")
 
 
 def evaluate(
-    engine: Segmenter,
+    engine: Engine,
     dataset: PanopticDataset,
     *,
     tasks: Collection[str] | None = None,
     limit: int | None = None,
     progress: bool = True,
-) -> Report:
+) -> EvaluationReport:
     """Score every task that a plan has and a data set has labels or texts for.
 
     An image is encoded once and all questions reuse its state. For panoptic and semantic
@@ -68,9 +68,9 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise ArgumentError(f"'limit' is {limit}", expected="at least 1, or None")
-    wanted = tuple(TASKS if tasks is None else tasks)
-    if not wanted or not set(wanted) <= set(TASKS):
-        raise ArgumentError(f"'tasks' is {shown(tasks)}", expected=f"some of {', '.join(TASKS)}")
+    task_names = tuple(TASKS if tasks is None else tasks)
+    if not task_names or not set(task_names) <= set(TASKS):
+        raise ArgumentError(f"'tasks' is {quoted(tasks)}", expected=f"some of {', '.join(TASKS)}")
     items = dataset.items[:limit]
     notes: list[str] = []
 
@@ -78,7 +78,7 @@ def evaluate(
         notes.append(text)
         warnings.warn(text, stacklevel=3)
 
-    to_do = _TaskChoice.of(engine, items, wanted, note)
+    to_do = _TaskChoice.of(engine, items, task_names, note)
     segmenting = _Segmenting(dataset) if to_do.segments else None
     text_tasks = [kind() for kind in to_do.text_tasks]
     if segmenting:
@@ -86,23 +86,23 @@ def evaluate(
     for kind in to_do.text_tasks:
         _warm_up(engine, kind(), next(filter(kind.has_texts, items)))
     for item in tqdm(items, unit="image", disable=None if progress else True):
-        asked = [task for task in text_tasks if task.has_texts(item)]
-        if not segmenting and not asked:
+        item_tasks = [task for task in text_tasks if task.has_texts(item)]
+        if not segmenting and not item_tasks:
             continue
         image, truth = item.load_image(), functools.cache(item.load_panoptic)
         state = segmenting.ask(engine, image, item, truth) if segmenting else engine.encode(image)
-        for task in asked:
+        for task in item_tasks:
             task.ask(engine, state, item, truth)
 
     scores = segmenting.compute() if segmenting else {}
     scores |= {task.section: task.compute(engine) for task in text_tasks}
     if to_do.unscored_captions:
-        scores[Captioning.section] = CaptionScores(None, None, 0)
-    elif (captions := scores.get(Captioning.section)) and captions.cider is None:
+        scores[CaptioningTask.section] = CaptionScores(None, None, 0)
+    elif (captions := scores.get(CaptioningTask.section)) and captions.cider is None:
         note("CIDEr is not defined for a single image")
-    if (retrieval := scores.get(Retrieval.section)) and retrieval.image_r1 is None:
+    if (retrieval := scores.get(RetrievalTask.section)) and retrieval.image_r1 is None:
         note("Retrieval is not scored, because no image has a caption that another lacks")
-    return Report(
+    return EvaluationReport(
         **scores,
         task_time_ms={task.task: Percentiles.of(task.times_ms) for task in text_tasks},
         items=len(items),
@@ -113,7 +113,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _TaskChoice:
-    """What is to be scored.
+    """The tasks to be scored.
 
     Attributes:
         segments: Whether segmentation is.
@@ -130,9 +130,9 @@ class _TaskChoice:
     @classmethod
     def of(
         cls,
-        engine: Segmenter,
+        engine: Engine,
         items: Sequence[PanopticItem],
-        wanted: Collection[str],
+        task_names: Collection[str],
         note: Callable[[str], None],
     ) -> _TaskChoice:
         """Choose those of the tasks wanted that the items have something for and the plan can do.
@@ -141,16 +141,16 @@ class _TaskChoice:
             DatasetError: if the items have nothing for any of the tasks wanted.
         """
         sections: dict[str, tuple[str, ...]] = {}  # of each task that there is something for
-        if _SEGMENT in wanted and any(
+        if _SEGMENT in task_names and any(
             segment for item in items for segment in item.segments if not segment.iscrowd
         ):
             sections[_SEGMENT] = _SEGMENT_SECTIONS
         for kind in TEXT_TASKS:
-            if kind.task in wanted and any(map(kind.has_texts, items)):
+            if kind.task in task_names and any(map(kind.has_texts, items)):
                 sections[kind.task] = (kind.section,)
         if not sections:
-            needs = ["a labelled segment"] if _SEGMENT in wanted else []
-            needs += dict.fromkeys(kind.texts for kind in TEXT_TASKS if kind.task in wanted)
+            needs = ["a labelled segment"] if _SEGMENT in task_names else []
+            needs += dict.fromkeys(kind.texts for kind in TEXT_TASKS if kind.task in task_names)
             raise DatasetError(
                 f"None of the {len(items)} images has any of: {', '.join(needs)}",
                 expected="something to score",
@@ -159,27 +159,27 @@ class _TaskChoice:
         for task in lacking:
             note(f"The plan lacks the task {task!r}: no {', '.join(sections[task])}")
         questions = [question for item in items for question in item.questions]
-        if Answering.task in sections.keys() - set(lacking) and not has_answers(engine):
+        if AnsweringTask.task in sections.keys() - set(lacking) and not has_answers(engine):
             open_ones = sum(question.choices is None for question in questions)
             if open_ones == len(questions):
-                lacking.append(Answering.task)
+                lacking.append(AnsweringTask.task)
             if open_ones:
                 note(
                     f"The plan has no answers of its own: {open_ones} of {len(questions)} "
                     "questions, which offer no choices, are not asked"
                 )
-        chosen = sections.keys() - set(lacking)
+        scored_tasks = sections.keys() - set(lacking)
         unscored_captions = False
-        if Captioning.task in chosen:
+        if CaptioningTask.task in scored_tasks:
             try:
                 require_scorers()
             except MissingExtraError as error:
                 note(f"Captions are not scored. {error}")
                 unscored_captions = True
-                chosen.remove(Captioning.task)
+                scored_tasks.remove(CaptioningTask.task)
         return cls(
-            _SEGMENT in chosen,
-            tuple(kind for kind in TEXT_TASKS if kind.task in chosen),
+            _SEGMENT in scored_tasks,
+            tuple(kind for kind in TEXT_TASKS if kind.task in scored_tasks),
             tuple(section for task in lacking for section in sections[task]),
             unscored_captions,
         )
@@ -197,7 +197,7 @@ class _Segmenting:
         self._semantic = SemanticIoU(self._vocabulary)
         self._times_ms: list[float] = []
 
-    def warm_up(self, engine: Segmenter, item: PanopticItem) -> None:
+    def warm_up(self, engine: Engine, item: PanopticItem) -> None:
         """Embed the vocabulary and segment an image a few times."""
         engine.warm(self._vocabulary)
         image = item.load_image()
@@ -206,7 +206,7 @@ class _Segmenting:
 
     def ask(
         self,
-        engine: Segmenter,
+        engine: Engine,
         image: NDArray[np.uint8],
         item: PanopticItem,
         truth: Callable[[], NDArray[np.integer[Any]]],
@@ -215,9 +215,9 @@ class _Segmenting:
         ids = truth()
         start = time.perf_counter()
         state = engine.encode(image)
-        panoptic: Segmentation = engine.segment(state, self._vocabulary, stuff=self._stuff)
+        panoptic = engine.segment(state, self._vocabulary, stuff=self._stuff)
         self._times_ms.append(1000 * (time.perf_counter() - start))
-        semantic: Segmentation = engine.segment(state, self._vocabulary, task="semantic")
+        semantic = engine.segment(state, self._vocabulary, task="semantic")
 
         classes = {segment.id: self._index[segment.label] for segment in item.segments}
         predicted = {int(s["id"]): int(s["label_id"]) for s in panoptic.segments_info}
@@ -241,6 +241,6 @@ class _Segmenting:
         }
 
 
-def _warm_up(engine: Segmenter, task: TextTask, item: PanopticItem) -> None:
+def _warm_up(engine: Engine, task: TextTask, item: PanopticItem) -> None:
     """Ask about one item, so that what is loaded on first need is not in the times."""
     task.ask(engine, engine.encode(item.load_image()), item, item.load_panoptic)

@@ -68,7 +68,7 @@ class PanopticScores:
 
     @classmethod
     def average(cls, per_class: Mapping[str, ClassQuality]) -> PanopticScores:
-        """The scores of some classes, each with the same weight.
+        """Return the scores of some classes, each with the same weight.
 
         Raises:
             ArgumentError: if there is no class.
@@ -113,7 +113,7 @@ class PanopticQuality:
             truth: H x W ids of the true segments, 0 = unlabelled.
             truth_classes: The index in the vocabulary of each true segment's class, by id.
             prediction: H x W ids of the predicted segments, 0 = none.
-            predicted_classes: The same of the predicted segments.
+            predicted_classes: That of each predicted segment, by id.
             crowds: The ids of the true segments that are crowds.
 
         Raises:
@@ -164,7 +164,7 @@ class PanopticQuality:
         self._fn += other._fn
 
     def compute(self) -> PanopticScores:
-        """The scores over all images counted.
+        """Return the scores over all images counted.
 
         Raises:
             ArgumentError: if no segment was counted.
@@ -184,31 +184,32 @@ class PanopticQuality:
         ids: NDArray[np.integer[Any]],
         classes: Mapping[int, int],
         crowds: Collection[int],
-        which: str,
+        map_name: str,
     ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
         """Number the segments of a map from 1, a stuff class once; 0 stays void.
 
         Returns:
             H x W numbers, and for each number from 1 its class and whether it is a crowd.
         """
-        known = np.array(sorted({_VOID, *classes}), dtype=np.int64)
-        place = np.searchsorted(known, ids).clip(max=len(known) - 1)
-        if (known[place] != ids).any():
-            unknown = np.unique(ids[known[place] != ids])
-            raise ArgumentError(f"The {which} map has ids without a class: {unknown[:10].tolist()}")
-        absent = np.bincount(place.ravel(), minlength=len(known)) == 0
+        listed_ids = np.array(sorted({_VOID, *classes}), dtype=np.int64)
+        place = np.searchsorted(listed_ids, ids).clip(max=len(listed_ids) - 1)
+        if (listed_ids[place] != ids).any():
+            unknown = np.unique(ids[listed_ids[place] != ids])
+            raise ArgumentError(
+                f"The {map_name} map has ids without a class: {unknown[:10].tolist()}"
+            )
+        absent = np.bincount(place.ravel(), minlength=len(listed_ids)) == 0
         absent[0] = False
         if absent.any():
-            raise ArgumentError(
-                f"The {which} map has no pixel of the segments {known[absent][:10].tolist()}"
-            )
+            segments = listed_ids[absent][:10].tolist()
+            raise ArgumentError(f"The {map_name} map has no pixel of the segments {segments}")
         row_of: dict[tuple[int, int], int] = {}  # (class, id of a thing or crowd, or 0) -> row
         rows, row_class, row_crowd = [_VOID], [], []
-        for id_ in known[1:].tolist():
+        for id_ in listed_ids[1:].tolist():
             class_ = classes[id_]
             if not 0 <= class_ < len(self.vocabulary):
                 raise ArgumentError(
-                    f"The {which} segment {id_} has the class {class_}",
+                    f"The {map_name} segment {id_} has the class {class_}",
                     expected=f"0 to {len(self.vocabulary) - 1}",
                 )
             crowd = id_ in crowds

@@ -66,7 +66,7 @@ class ReferringIoU:
         self._unions.append(int(np.count_nonzero(truth | prediction)))
 
     def compute(self) -> ReferringScores:
-        """The scores over all phrases counted; an empty mask that is rightly empty has IoU 1.
+        """Return the scores over all phrases; an empty mask that is rightly empty has IoU 1.
 
         Raises:
             ArgumentError: if no phrase was counted.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.errors import shown
+from xdecoder_rt.errors import printable
 from xdecoder_rt.evaluation.absent import AbsentScores
 from xdecoder_rt.evaluation.answers import AnswerScores
 from xdecoder_rt.evaluation.captions import CaptionScores
@@ -30,12 +30,12 @@ class Percentiles:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Percentiles:
-        """The percentiles of at least one value, interpolated linearly."""
+        """Return the percentiles of at least one value, interpolated linearly."""
         return cls(*np.percentile(values, (50, 90, 99)).tolist())
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """Scores of an engine on a data set; None where a task was not scored.
 
     Attributes:
@@ -69,7 +69,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values; scores are 0 to 100 (CIDEr may exceed it, counts are counts).
+        """Return the report as JSON values; scores are 0 to 100, CIDEr may exceed it.
 
         A section is absent where the data set has nothing for it or its task was not asked for, and
         null where the plan lacks the task. `panoptic.per_class` has the classes that occur in the
@@ -77,25 +77,25 @@ class Report:
         """
         document: dict[str, Any] = dict.fromkeys(self.lacking)
         if self.panoptic:
-            document["panoptic"] = _chosen(self.panoptic, "pq", "sq", "rq")
+            document["panoptic"] = _scores_named(self.panoptic, "pq", "sq", "rq")
             document["panoptic"]["per_class"] = {
-                label: _chosen(quality, "pq", "sq", "rq")
+                label: _scores_named(quality, "pq", "sq", "rq")
                 for label, quality in self.panoptic.per_class.items()
             }
         if self.absent:
-            document["absent"] = _chosen(self.absent, "area", "words")
+            document["absent"] = _scores_named(self.absent, "area", "words")
         if self.semantic:
-            document["semantic"] = _chosen(self.semantic, "miou")
+            document["semantic"] = _scores_named(self.semantic, "miou")
         if self.referring:
-            document["referring"] = _chosen(self.referring, "ciou", "miou", "p_at_50")
+            document["referring"] = _scores_named(self.referring, "ciou", "miou", "p_at_50")
         if self.retrieval:
-            document["retrieval"] = _chosen(
+            document["retrieval"] = _scores_named(
                 self.retrieval, "image_r1", "image_r5", "text_r1", "text_r5"
             )
         if self.caption:
-            document["caption"] = _chosen(self.caption, "cider", "bleu4")
+            document["caption"] = _scores_named(self.caption, "cider", "bleu4")
         if self.vqa:
-            document["vqa"] = _chosen(self.vqa, "accuracy")
+            document["vqa"] = _scores_named(self.vqa, "accuracy")
         if self.time_ms:
             document["time_ms"] = asdict(self.time_ms)
         if self.task_time_ms:
@@ -108,7 +108,7 @@ class Report:
         return document
 
     def table(self) -> str:
-        """The report as lines of text for a terminal, worst classes last."""
+        """Return the report as lines of text for a terminal, worst classes last."""
         lines = []
         if self.panoptic and self.semantic:
             lines += _segmentation_lines(self.panoptic, self.semantic)
@@ -153,12 +153,12 @@ class Report:
 
 def _segmentation_lines(panoptic: PanopticScores, semantic: SemanticScores) -> list[str]:
     ranked = sorted(panoptic.per_class.items(), key=lambda entry: -entry[1].pq)
-    width = max(12, *(len(_name(label)) for label in panoptic.per_class))
+    width = max(12, *(len(printable(label)) for label in panoptic.per_class))
     lines = [f"{'class':{width}}     PQ     SQ     RQ    IoU     TP     FP     FN"]
     for label, c in ranked:
         iou = semantic.per_class.get(label)
         lines.append(
-            f"{_name(label):{width}} {c.pq:6.1f} {c.sq:6.1f} {c.rq:6.1f} "
+            f"{printable(label):{width}} {c.pq:6.1f} {c.sq:6.1f} {c.rq:6.1f} "
             f"{_score(iou):>6} {c.tp:6} {c.fp:6} {c.fn:6}"
         )
     lines += ["", f"{'':{width}}     PQ     SQ     RQ  classes"]
@@ -181,7 +181,7 @@ def _averages(name: str, scores: PanopticScores, width: int) -> str:
     )
 
 
-def _chosen(scores: object, *names: str) -> dict[str, Any]:
+def _scores_named(scores: object, *names: str) -> dict[str, Any]:
     return {name: getattr(scores, name) for name in names}
 
 
@@ -195,9 +195,3 @@ def _times(times: Percentiles) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _name(label: str) -> str:
-    """A label that cannot disturb the terminal: printable and of limited length."""
-    limit = 40
-    return label if label.isprintable() and len(label) <= limit else shown(label, limit)

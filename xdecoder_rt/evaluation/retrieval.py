@@ -35,9 +35,9 @@ class RetrievalScores:
 
     Attributes:
         image_r1: The share of captions whose image is the first of all images.
-        image_r5: The same among the first five.
+        image_r5: The share of captions whose image is among the first five.
         text_r1: The share of images of which a caption is the first of all texts.
-        text_r5: The same among the first five.
+        text_r5: The share of images of which a caption is among the first five.
         images: The number of images.
         texts: The number of distinct texts.
     """
@@ -78,15 +78,15 @@ def retrieval_recall(
     if not len(images) or not all(texts_of):
         raise ArgumentError("There is no image, or one without a caption", expected="at least one")
     images_of: list[list[int]] = [[] for _ in texts]
-    for image, own in enumerate(texts_of):
-        for text in own:
+    for image, captions in enumerate(texts_of):
+        for text in captions:
             if not 0 <= text < len(texts):
                 raise ArgumentError(
                     f"Image {image} has the text {text}", expected=f"0 to {len(texts) - 1}"
                 )
             images_of[text].append(image)
-    asked = [text for own in texts_of for text in own]
-    image_r1, image_r5 = _recall(texts[asked], images, [images_of[text] for text in asked])
+    queries = [text for captions in texts_of for text in captions]
+    image_r1, image_r5 = _recall(texts[queries], images, [images_of[text] for text in queries])
     text_r1, text_r5 = _recall(images, texts, texts_of)
     return RetrievalScores(image_r1, image_r5, text_r1, text_r5, len(images), len(texts))
 
@@ -106,16 +106,16 @@ def _recall(
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         similarity = queries[start : start + _QUERIES_AT_ONCE].astype(np.float64) @ columns
         is_right = np.zeros(similarity.shape, dtype=bool)
-        for row, own in enumerate(right[start : start + _QUERIES_AT_ONCE]):
-            is_right[row, list(own)] = True
+        for row, right_candidates in enumerate(right[start : start + _QUERIES_AT_ONCE]):
+            is_right[row, list(right_candidates)] = True
         scored = np.where(is_right & ~np.isnan(similarity), similarity, -np.inf)
         best = scored.max(axis=1, keepdims=True)
         # "Not less" instead of "at least", so that NaN is never in favour of the right answer.
         ahead.append((~is_right & ~(similarity < best - _TIE)).sum(axis=1))
         wrong.append((~is_right).sum(axis=1))
-    before, others = np.concatenate(ahead), np.concatenate(wrong)
-    before, others = before[others > 0], others[others > 0]
-    if not len(others):
+    before, wrong_counts = np.concatenate(ahead), np.concatenate(wrong)
+    before, wrong_counts = before[wrong_counts > 0], wrong_counts[wrong_counts > 0]
+    if not len(wrong_counts):
         return None, None
-    one, five = (100 * float((before < np.minimum(k, others)).mean()) for k in (1, 5))
-    return one, five
+    at_1, at_5 = (100 * float((before < np.minimum(k, wrong_counts)).mean()) for k in (1, 5))
+    return at_1, at_5

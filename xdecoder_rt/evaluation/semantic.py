@@ -86,7 +86,7 @@ class SemanticIoU:
         self._predicted += other._predicted
 
     def compute(self) -> SemanticScores:
-        """The scores over all images counted.
+        """Return the scores over all images counted.
 
         Raises:
             ArgumentError: if no labelled pixel was counted.
@@ -111,6 +111,6 @@ def class_map(ids: NDArray[np.integer[Any]], classes: Mapping[int, int]) -> NDAr
     Returns:
         H x W int32 indices in the vocabulary, -1 = unlabelled.
     """
-    known = sorted(classes)
-    class_of = np.array([-1, *(classes[id_] for id_ in known)], dtype=np.int32)
-    return class_of[np.searchsorted(np.array([0, *known]), ids)]
+    segment_ids = sorted(classes)
+    class_of = np.array([-1, *(classes[id_] for id_ in segment_ids)], dtype=np.int32)
+    return class_of[np.searchsorted(np.array([0, *segment_ids]), ids)]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.items import PanopticItem
+from xdecoder_rt.engine import Engine
 from xdecoder_rt.evaluation.answers import AnswerAccuracy, AnswerScores
 from xdecoder_rt.evaluation.captions import CaptionScores, caption_scores
-from xdecoder_rt.evaluation.engine_protocol import Reference, Segmenter, Sentence
 from xdecoder_rt.evaluation.referring import ReferringIoU, ReferringScores
 from xdecoder_rt.evaluation.retrieval import RetrievalScores, retrieval_recall
 
@@ -41,12 +41,12 @@ class TextTask(ABC):
 
     @classmethod
     def has_texts(cls, item: PanopticItem) -> bool:
-        """Whether there is something to ask about an item."""
+        """Return whether there is something to ask about an item."""
         return bool(getattr(item, cls.texts))
 
     @abstractmethod
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Ask the engine all that the item has for the task, and note the answers.
 
@@ -58,8 +58,8 @@ class TextTask(ABC):
         """
 
     @abstractmethod
-    def compute(self, engine: Segmenter) -> Any:
-        """The scores over all items asked."""
+    def compute(self, engine: Engine) -> Any:
+        """Return the scores over all items asked."""
 
     def _timed(self, call: Callable[_P, _T], *args: _P.args, **keywords: _P.kwargs) -> _T:
         start = time.perf_counter()
@@ -68,7 +68,7 @@ class TextTask(ABC):
         return result
 
 
-class Referring(TextTask):
+class ReferringTask(TextTask):
     """Phrases, asked one at a time; the truth is the union of the segments that one means."""
 
     task = "refer"
@@ -80,21 +80,20 @@ class Referring(TextTask):
         self._iou = ReferringIoU()
 
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Ask for every phrase."""
         ids = truth()
         for phrase in item.phrases:
-            reference: Reference
             [reference] = self._timed(engine.refer, state, [phrase.text])
             self._iou.update(np.isin(ids, phrase.ids), reference.mask)
 
-    def compute(self, engine: Segmenter) -> ReferringScores:
-        """The scores of the phrases."""
+    def compute(self, engine: Engine) -> ReferringScores:
+        """Return the scores of the phrases."""
         return self._iou.compute()
 
 
-class Retrieval(TextTask):
+class RetrievalTask(TextTask):
     """Images and captions, each sought by the other among those of the data set."""
 
     task = "embed"
@@ -108,7 +107,7 @@ class Retrieval(TextTask):
         self._index: dict[str, int] = {}
 
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Embed the image and note its captions."""
         self._images.append(self._timed(engine.embed_image, state))
@@ -116,13 +115,13 @@ class Retrieval(TextTask):
             [self._index.setdefault(text, len(self._index)) for text in item.captions]
         )
 
-    def compute(self, engine: Segmenter) -> RetrievalScores:
+    def compute(self, engine: Engine) -> RetrievalScores:
         """Embed the captions, each distinct text once, and score both directions."""
-        texts: NDArray[np.float32] = engine.embed_text(list(self._index))
+        texts = engine.embed_text(list(self._index))
         return retrieval_recall(np.stack(self._images), texts, self._texts_of)
 
 
-class Captioning(TextTask):
+class CaptioningTask(TextTask):
     """One caption an image, compared with those of people."""
 
     task = "caption"
@@ -135,19 +134,19 @@ class Captioning(TextTask):
         self._references: list[tuple[str, ...]] = []
 
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Ask for the caption."""
-        caption: Sentence = self._timed(engine.caption, state)
+        caption = self._timed(engine.caption, state)
         self._predictions.append(caption.text)
         self._references.append(item.captions)
 
-    def compute(self, engine: Segmenter) -> CaptionScores:
-        """The scores of the captions."""
+    def compute(self, engine: Engine) -> CaptionScores:
+        """Return the scores of the captions."""
         return caption_scores(self._predictions, self._references)
 
 
-class Answering(TextTask):
+class AnsweringTask(TextTask):
     """Questions on an image, open or with choices; open ones where the plan has own answers."""
 
     task = "answer"
@@ -159,25 +158,28 @@ class Answering(TextTask):
         self._accuracy = AnswerAccuracy()
 
     def ask(
-        self, engine: Segmenter, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
+        self, engine: Engine, state: Any, item: PanopticItem, truth: Callable[[], _Ids]
     ) -> None:
         """Ask every question that the plan can answer."""
         for question in item.questions:
             if question.choices is None and not has_answers(engine):
                 continue
-            answer: Sentence = self._timed(
-                engine.answer, state, question.text, choices=question.choices
-            )
+            answer = self._timed(engine.answer, state, question.text, choices=question.choices)
             self._accuracy.update(answer.text, question.answers)
 
-    def compute(self, engine: Segmenter) -> AnswerScores:
-        """The scores of the answers."""
+    def compute(self, engine: Engine) -> AnswerScores:
+        """Return the scores of the answers."""
         return self._accuracy.compute()
 
 
-def has_answers(engine: Segmenter) -> bool:
-    """Whether a plan has answers of its own, as open questions need."""
+def has_answers(engine: Engine) -> bool:
+    """Return whether a plan has answers of its own, as open questions need."""
     return bool(engine.manifest.text.answers)
 
 
-TEXT_TASKS: tuple[type[TextTask], ...] = (Referring, Retrieval, Captioning, Answering)
+TEXT_TASKS: tuple[type[TextTask], ...] = (
+    ReferringTask,
+    RetrievalTask,
+    CaptioningTask,
+    AnsweringTask,
+)

@@ -1,4 +1,4 @@
-"""Which queries speak, and for which class.
+"""The choice of queries that speak, each for a class.
 
 Classes are rows of a text table, so a vocabulary of any size costs one small product per image.
 The table's last row is the embedding of "background", which stands for *void* (no object).
@@ -51,7 +51,7 @@ class Selection:
 def classify(
     class_embeddings: npt.NDArray[np.floating], text_table: npt.NDArray[np.floating], scale: float
 ) -> npt.NDArray[np.float32]:
-    """Class logits of every query.
+    """Return class logits of every query.
 
     Args:
         class_embeddings: ``[Q, D]``, of any length.
@@ -78,7 +78,7 @@ def classify(
 def _products(
     table: npt.NDArray[np.float32], unit: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """``table @ unit.T``, in blocks of rows so small that BLAS takes each on the calling thread.
+    """Return ``table @ unit.T``, in blocks so small that BLAS takes each on the calling thread.
 
     As one product it would be shared out to all cores, and where those have other work the threads
     wait for one another: tens of milliseconds instead of less than one.
@@ -97,19 +97,19 @@ def _products(
 
 
 def class_probabilities(class_logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Softmax over the classes and void: ``[Q, K + 1]`` to float32 ``[Q, K + 1]``.
+    """Apply softmax over the classes and void: ``[Q, K + 1]`` to float32 ``[Q, K + 1]``.
 
     Raises:
         ArgumentError: not two axes, or no class beside void.
     """
-    logits = _checked(class_logits)
+    logits = _checked_logits(class_logits)
     powers = logits - logits.max(axis=1, keepdims=True)
     np.exp(powers, out=powers)
     probabilities: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
 
 
-def _checked(class_logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def _checked_logits(class_logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     logits = np.asarray(class_logits, dtype=np.float32)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ArgumentError(
@@ -120,7 +120,7 @@ def _checked(class_logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 
 
 def keep_panoptic(class_logits: npt.NDArray[np.floating], threshold: float) -> Selection:
-    """The queries that take part in panoptic output, ascending.
+    """Select the queries that take part in panoptic output, ascending.
 
     A query is kept when its best class is not void and has a probability above `threshold`
     (the original's ``OBJECT_MASK_THRESHOLD``, 0.8).
@@ -132,7 +132,7 @@ def keep_panoptic(class_logits: npt.NDArray[np.floating], threshold: float) -> S
     Raises:
         ArgumentError: `class_logits` has another shape.
     """
-    logits = _checked(class_logits)
+    logits = _checked_logits(class_logits)
     labels = logits.argmax(axis=1)
     # The softmax of the best class is all that is wanted of it.
     powers = logits - logits.max(axis=1, keepdims=True)
@@ -146,7 +146,7 @@ def top_instances(
     top_k: int,
     is_thing: npt.NDArray[np.bool_] | None = None,
 ) -> Selection:
-    """The best (query, class) pairs, best first.
+    """Select the best (query, class) pairs, best first.
 
     The `top_k` highest probabilities over all queries and classes without void; of these, the
     pairs whose class is a thing. One query may be chosen for several classes.

@@ -16,7 +16,7 @@ from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.resample import Axis, mask_axis
 
-__all__ = ["TILE_HEIGHT", "MaskGrid", "kernels", "place"]
+__all__ = ["TILE_HEIGHT", "MaskGrid", "kernels", "place_logits"]
 
 TILE_HEIGHT = 16
 """Output rows that the compiled loops work on at once; a band of rows starts at a multiple."""
@@ -47,14 +47,14 @@ class MaskGrid:
     rows: Axis
     columns: Axis
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width) of the source image."""
         return self.rows.target, self.columns.target
 
     @cached_property
     def arguments(self) -> tuple[Any, ...]:
-        """What every compiled loop takes after the logits.
+        """Arguments of every compiled loop after the logits.
 
         The last bounds the overshoot of both axes together: how far an output may leave the range
         of the values that it reads, as a share of that range.
@@ -78,10 +78,10 @@ def _grid(logits: tuple[int, int], letterbox: Letterbox) -> MaskGrid:
     return MaskGrid(rows, columns)
 
 
-def place(
+def place_logits(
     mask_logits: npt.ArrayLike, letterbox: Letterbox
 ) -> tuple[npt.NDArray[np.float32], MaskGrid]:
-    """The logits as the compiled loops take them, and their way to the source image.
+    """Return the logits as the compiled loops take them, and their way to the source image.
 
     Args:
         mask_logits: ``[K, h, w]``, of the whole padded input.

@@ -29,15 +29,15 @@ from xdecoder_rt.masks.classification import (
     keep_panoptic,
     top_instances,
 )
-from xdecoder_rt.masks.grid import TILE_HEIGHT, kernels, place
-from xdecoder_rt.masks.panoptic_rule import PanopticSegment, panoptic_segments
+from xdecoder_rt.masks.grid import TILE_HEIGHT, kernels, place_logits
+from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.threads import in_bands
 
 __all__ = [
     "BinaryMasks",
     "Instances",
     "Panoptic",
-    "PanopticSegment",
+    "MapSegment",
     "Selection",
     "binary_masks",
     "class_probabilities",
@@ -46,7 +46,7 @@ __all__ = [
     "instance",
     "keep_panoptic",
     "most_likely",
-    "paint",
+    "paint_masks",
     "panoptic",
     "semantic",
     "semantic_scores",
@@ -64,7 +64,7 @@ class Panoptic:
     """
 
     segmentation: npt.NDArray[np.int32]
-    segments: tuple[PanopticSegment, ...]
+    segments: tuple[MapSegment, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +105,10 @@ class Instances:
     queries: npt.NDArray[np.int64]
 
 
-def _check_count(what: str, found: int, masks: int) -> None:
-    if found != masks:
+def _check_count(name: str, count: int, masks: int) -> None:
+    if count != masks:
         raise ArgumentError(
-            f"there are {found} {what} and {masks} masks", expected="one for each mask"
+            f"there are {count} {name} and {masks} masks", expected="one for each mask"
         )
 
 
@@ -122,7 +122,7 @@ def panoptic(
     *,
     threads: int = 1,
 ) -> Panoptic:
-    """Panoptic map of the kept queries (`keep_panoptic`).
+    """Form the panoptic map of the kept queries (`keep_panoptic`).
 
     A pixel is owned by the query with the largest score x mask probability. A query becomes a
     segment, in the order given, if it owns pixels, its own mask (probability at least 0.5) has
@@ -142,7 +142,7 @@ def panoptic(
     Raises:
         ArgumentError: wrong shapes, a score that is not positive, or a label outside `is_thing`.
     """
-    logits, grid = place(mask_logits, letterbox)
+    logits, grid = place_logits(mask_logits, letterbox)
     weights = np.asarray(scores, dtype=np.float32).reshape(-1)
     classes = np.asarray(labels, dtype=np.int64).reshape(-1)
     things = np.asarray(is_thing, dtype=bool).reshape(-1)
@@ -178,7 +178,7 @@ def panoptic(
 def _semantic_probabilities(
     class_logits: npt.ArrayLike, masks: int, keep_void: bool
 ) -> npt.NDArray[np.float32]:
-    """Class probabilities ``[Q, K]``, or ``[Q, K + 1]`` with void."""
+    """Return class probabilities ``[Q, K]``, or ``[Q, K + 1]`` with void."""
     probabilities = class_probabilities(np.asarray(class_logits, dtype=np.float32))
     _check_count("rows of class logits", len(probabilities), masks)
     return np.ascontiguousarray(probabilities if keep_void else probabilities[:, :-1])
@@ -192,7 +192,7 @@ def semantic(
     keep_void: bool = False,
     threads: int = 1,
 ) -> npt.NDArray[np.int32]:
-    """Semantic map: for each pixel the class with the largest score.
+    """Form the semantic map: for each pixel the class with the largest score.
 
     The score of a class is the sum over all queries of class probability x mask probability.
 
@@ -224,9 +224,9 @@ def most_likely(
     *,
     threads: int = 1,
 ) -> npt.NDArray[np.int32]:
-    """For each pixel the column with the largest sum of probability x mask probability.
+    """Find for each pixel the column with the largest sum of probability x mask probability.
 
-    Of equal sums the first column's counts.
+    The first column wins among equal sums.
 
     Args:
         probabilities: float32 ``[Q, C]``.
@@ -240,7 +240,7 @@ def most_likely(
     Raises:
         ArgumentError: wrong shapes.
     """
-    logits, grid = place(mask_logits, letterbox)
+    logits, grid = place_logits(mask_logits, letterbox)
     _check_count("rows of probabilities", len(probabilities), len(logits))
     columns = np.zeros(grid.size, dtype=np.int32)
     if not len(logits):
@@ -261,14 +261,14 @@ def semantic_scores(
     keep_void: bool = False,
     threads: int = 1,
 ) -> npt.NDArray[np.float32]:
-    """The scores that `semantic` compares, in full.
+    """Return the scores that `semantic` compares, in full.
 
     Args and errors are those of `semantic`.
 
     Returns:
         float32 ``[K, H, W]``, or ``[K + 1, H, W]`` with void.
     """
-    logits, grid = place(mask_logits, letterbox)
+    logits, grid = place_logits(mask_logits, letterbox)
     probabilities = _semantic_probabilities(class_logits, len(logits), keep_void)
     height, width = grid.size
     scores = np.zeros((probabilities.shape[1], height, width), dtype=np.float32)
@@ -289,7 +289,7 @@ def semantic_scores(
 def binary_masks(
     mask_logits: npt.ArrayLike, letterbox: Letterbox, *, threads: int = 1
 ) -> BinaryMasks:
-    """The masks ``logit > 0`` at the source image's size, as referring output reads them.
+    """Form the masks ``logit > 0`` at the source image's size, as referring output reads them.
 
     Args:
         mask_logits: ``[K, h, w]``.
@@ -299,7 +299,7 @@ def binary_masks(
     Raises:
         ArgumentError: wrong shapes.
     """
-    logits, grid = place(mask_logits, letterbox)
+    logits, grid = place_logits(mask_logits, letterbox)
     height, width = grid.size
     count = len(logits)
     masks = np.zeros((count, height, width), dtype=np.bool_)
@@ -337,7 +337,7 @@ def instance(
     *,
     threads: int = 1,
 ) -> Instances:
-    """Instances of the chosen (query, class) pairs (`top_instances`).
+    """Form instances of the chosen (query, class) pairs (`top_instances`).
 
     Args:
         selection: N pairs of U queries.
@@ -350,27 +350,27 @@ def instance(
     """
     logits = np.asarray(mask_logits)
     _check_count("selected queries", len(selection.unique_queries), len(logits))
-    found = binary_masks(logits, letterbox, threads=threads)
-    scores = selection.scores * found.certainty[selection.rows]
+    binary = binary_masks(logits, letterbox, threads=threads)
+    scores = selection.scores * binary.certainty[selection.rows]
     order = np.argsort(-scores, kind="stable")
     rows = selection.rows[order]
-    alone = len(rows) == len(found.masks) and bool((rows == np.arange(len(rows))).all())
+    is_in_order = len(rows) == len(binary.masks) and bool((rows == np.arange(len(rows))).all())
     return Instances(
-        masks=found.masks if alone else found.masks[rows],
+        masks=binary.masks if is_in_order else binary.masks[rows],
         scores=scores[order],
         label_ids=selection.labels[order].astype(np.int32),
-        boxes=found.boxes[rows],
-        areas=found.areas[rows],
+        boxes=binary.boxes[rows],
+        areas=binary.areas[rows],
         queries=selection.queries[order],
     )
 
 
-def paint(
+def paint_masks(
     masks: npt.NDArray[np.bool_] | Sequence[npt.NDArray[np.bool_]],
     boxes: npt.NDArray[np.floating],
     size: tuple[int, int],
 ) -> npt.NDArray[np.int32]:
-    """One map of overlapping masks: where several cover a pixel, the first is seen.
+    """Paint overlapping masks into one map: where several cover a pixel, the first is seen.
 
     Args:
         masks: N masks, bool ``[H, W]``, best first.
@@ -391,12 +391,12 @@ def paint(
 def full_size_logits(
     mask_logits: npt.ArrayLike, letterbox: Letterbox, *, threads: int = 1
 ) -> npt.NDArray[np.float32]:
-    """Mask logits at the source image's size, ``[K, h, w]`` to float32 ``[K, H, W]``.
+    """Resize mask logits to the source image's size, ``[K, h, w]`` to float32 ``[K, H, W]``.
 
     Raises:
         ArgumentError: wrong shapes.
     """
-    logits, grid = place(mask_logits, letterbox)
+    logits, grid = place_logits(mask_logits, letterbox)
     height, width = grid.size
     out = np.empty((len(logits), height, width), dtype=np.float32)
 

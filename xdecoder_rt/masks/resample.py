@@ -39,7 +39,7 @@ class Axis:
 
     @property
     def target(self) -> int:
-        """Length of what comes out."""
+        """Length of the output."""
         return len(self.first)
 
     @property
@@ -66,13 +66,8 @@ class Axis:
         """
         return float(-np.minimum(self.weights, 0.0).sum(axis=1).min())
 
-    @cached_property
-    def is_identity(self) -> bool:
-        """Whether the output is the input."""
-        return self.source == self.target and self.taps == 1 and bool((self.weights == 1).all())
-
     def matrix(self) -> npt.NDArray[np.float64]:
-        """The full matrix ``[target, source]``."""
+        """Return the full matrix ``[target, source]``."""
         full = np.zeros((self.target, self.source))
         columns = self.first[:, None] + np.arange(self.taps)
         full[np.arange(self.target)[:, None], columns] = self.weights
@@ -80,7 +75,7 @@ class Axis:
 
 
 def _banded(source: int, first: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> Axis:
-    """An `Axis` of the narrowest band that holds all non-zero weights and never steps back."""
+    """Return the narrowest band that holds all non-zero weights and never steps back."""
     used = weights != 0
     start = first + used.argmax(axis=1)
     stop = first + weights.shape[1] - used[:, ::-1].argmax(axis=1)
@@ -99,7 +94,7 @@ def _banded(source: int, first: npt.NDArray[np.int64], weights: npt.NDArray[np.f
 
 
 def _keys_kernel(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys' cubic convolution kernel with a = -0.5 (Keys 1981, eq. 15)."""
+    """Evaluate Keys' cubic convolution kernel with a = -0.5 (Keys 1981, eq. 15)."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -113,7 +108,7 @@ def _check_length(name: str, value: int) -> None:
 
 @lru_cache(maxsize=256)
 def bicubic_axis(source: int, target: int) -> Axis:
-    """The antialiased bicubic resize of one axis from `source` to `target` values.
+    """Return the antialiased bicubic resize of one axis from `source` to `target` values.
 
     Raises:
         ArgumentError: a length is below 1.
@@ -136,7 +131,7 @@ def bicubic_axis(source: int, target: int) -> Axis:
 
 
 def bicubic_matrix(source: int, target: int) -> npt.NDArray[np.float64]:
-    """The antialiased bicubic resize of one axis as a full matrix ``[target, source]``.
+    """Return the antialiased bicubic resize of one axis as a full matrix ``[target, source]``.
 
     Raises:
         ArgumentError: a length is below 1.
@@ -145,7 +140,7 @@ def bicubic_matrix(source: int, target: int) -> npt.NDArray[np.float64]:
 
 
 def _compose(then: Axis, before: Axis) -> Axis:
-    """The axis that applies `before` and then `then`; `then` may read a prefix of its output."""
+    """Return the axis that applies `before`, then `then`, which may read a prefix of its output."""
     first = before.first[then.first].astype(np.int64)
     last = before.first[then.first + then.taps - 1] + before.taps
     weights = np.zeros((then.target, int((last - first).max())))
@@ -161,7 +156,7 @@ def _compose(then: Axis, before: Axis) -> Axis:
 
 @lru_cache(maxsize=256)
 def mask_axis(logits: int, padded: int, valid: int, source: int) -> Axis:
-    """One axis of the way of mask logits to the source image.
+    """Return one axis of the way of mask logits to the source image.
 
     Antialiased bicubic from `logits` to `padded` values, the first `valid` of them, antialiased
     bicubic from those to `source` values. Where ``valid == source`` the second is the identity.

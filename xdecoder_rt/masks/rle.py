@@ -32,7 +32,7 @@ class RunLengths(TypedDict):
 
 
 def encode_mask(mask: npt.NDArray[np.bool_]) -> RunLengths:
-    """Encodes a boolean mask ``[H, W]``."""
+    """Encode a boolean mask ``[H, W]``."""
     flat = np.asarray(mask, dtype=bool).ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts_with_one = flat.size > 0 and bool(flat[0])
@@ -42,7 +42,7 @@ def encode_mask(mask: npt.NDArray[np.bool_]) -> RunLengths:
 
 
 def decode_mask(encoded: RunLengths) -> npt.NDArray[np.bool_]:
-    """The boolean mask ``[H, W]`` of `encoded`.
+    """Return the boolean mask ``[H, W]`` of `encoded`.
 
     Raises:
         ArgumentError: the runs do not add up to the size.
@@ -59,19 +59,19 @@ def decode_mask(encoded: RunLengths) -> npt.NDArray[np.bool_]:
 
 
 def _compress(counts: npt.NDArray[np.int64]) -> str:
-    """All runs at once: one pass per five-bit group of the longest."""
-    rest = counts.astype(np.int64)
-    rest[3:] -= counts[1:-2]
+    """Compress all runs at once: one pass per five-bit group of the longest."""
+    remainder = counts.astype(np.int64)
+    remainder[3:] -= counts[1:-2]
     groups: list[npt.NDArray[np.int64]] = []
-    more = np.ones(len(rest), dtype=bool)
-    while more.any():
-        group = rest & _CHUNK_MASK
-        rest = rest >> _CHUNK_BITS
+    is_unfinished = np.ones(len(remainder), dtype=bool)
+    while is_unfinished.any():
+        group = remainder & _CHUNK_MASK
+        remainder = remainder >> _CHUNK_BITS
         # The last group's top bit is the sign of the whole.
-        unfinished = np.where(group & _SIGN_BIT, rest != -1, rest != 0)
-        character = group + np.where(unfinished, _MORE_BIT, 0) + _FIRST_CHARACTER
-        groups.append(np.where(more, character, 0))
-        more &= unfinished
+        goes_on = np.where(group & _SIGN_BIT, remainder != -1, remainder != 0)
+        character = group + np.where(goes_on, _MORE_BIT, 0) + _FIRST_CHARACTER
+        groups.append(np.where(is_unfinished, character, 0))
+        is_unfinished &= goes_on
     table = np.stack(groups, axis=1) if groups else np.zeros((0, 1), dtype=np.int64)
     return table[table > 0].astype(np.uint8).tobytes().decode("ascii")
 

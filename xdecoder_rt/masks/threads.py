@@ -34,10 +34,10 @@ def in_bands(rows: int, multiple: int, threads: int, work: Callable[[int, int], 
     blocks = -(-rows // multiple)
     count = max(1, min(threads, blocks))
     edges = [min(rows, blocks * i // count * multiple) for i in range(count + 1)]
-    *others, own = zip(edges[:-1], edges[1:], strict=True)
-    futures = [_pool().submit(work, start, stop) for start, stop in others]
+    *shared_bands, last_band = zip(edges[:-1], edges[1:], strict=True)
+    futures = [_pool().submit(work, start, stop) for start, stop in shared_bands]
     try:
-        work(*own)
+        work(*last_band)
     finally:
         # Even when the own band failed: the others write into the caller's arrays.
         for future in futures:

@@ -80,7 +80,7 @@ BLOCKED = -10000.0
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention over split heads.
+    """Compute scaled dot-product attention over split heads.
 
     Written out rather than called from torch so that every exporter sees two products and a
     softmax; ``mask`` is added to the scores.

@@ -13,7 +13,7 @@ from xdecoder_rt.errors import CheckpointError, require
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.xdecoder import XDecoder
 
-FORMAT = "xdecoder_rt checkpoint 1"
+CHECKPOINT_FORMAT = "xdecoder_rt checkpoint 1"
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -32,7 +32,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_header(path: str | Path) -> dict[str, str]:
-    """The text in a safetensors file's header, read alone; empty where there is none.
+    """Read the text in a safetensors file's header alone; empty where there is none.
 
     Raises:
         CheckpointError: there is no such file, or it is not safetensors.
@@ -76,7 +76,7 @@ def save_checkpoint(
                     fix="Train again with a lower learning rate",
                 )
         tensors[name] = stored
-    header = {**(metadata or {}), "format": FORMAT, "config": model.config.to_json()}
+    header = {**(metadata or {}), "format": CHECKPOINT_FORMAT, "config": model.config.to_json()}
     with atomic_writer(path) as file:
         file.write(save(tensors, metadata=header))
 
@@ -88,10 +88,10 @@ def load_checkpoint(path: str | Path) -> XDecoder:
         CheckpointError: the file is missing, broken, not ours, or does not fit its configuration.
     """
     tensors, header = read_tensors(path)
-    if header.get("format") != FORMAT:
+    if header.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
             f"{path} is not an xdecoder_rt checkpoint",
-            expected=f"the header entry format = {FORMAT!r}",
+            expected=f"the header entry format = {CHECKPOINT_FORMAT!r}",
             fix="Use load_published for a published X-Decoder file",
         )
     config = ModelConfig.from_json(header.get("config", ""))
@@ -113,9 +113,9 @@ def load_exactly(
 
     Args and errors are those of :func:`check_fit`.
     """
-    wanted = check_fit(module, tensors, source, file_name)
+    module_tensors = check_fit(module, tensors, source, file_name)
     module.load_state_dict(
-        {ours: tensors[name].to(value.dtype) for name, (ours, value) in wanted.items()}
+        {ours: tensors[name].to(value.dtype) for name, (ours, value) in module_tensors.items()}
     )
 
 
@@ -139,20 +139,20 @@ def check_fit(
     Raises:
         CheckpointError: naming every offender as the file does.
     """
-    wanted = {file_name(name): (name, value) for name, value in module.state_dict().items()}
-    problems = [f"missing {name}" for name in wanted if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in wanted]
+    module_tensors = {file_name(name): (name, value) for name, value in module.state_dict().items()}
+    problems = [f"missing {name}" for name in module_tensors if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in module_tensors]
     problems += [
-        f"{name} has shape {list(value.shape)}, not {list(wanted[name][1].shape)}"
+        f"{name} has shape {list(value.shape)}, not {list(module_tensors[name][1].shape)}"
         for name, value in tensors.items()
-        if name in wanted and value.shape != wanted[name][1].shape
+        if name in module_tensors and value.shape != module_tensors[name][1].shape
     ]
     if problems:
         raise CheckpointError(
             f"{source} does not fit the model: " + "; ".join(problems),
-            expected=f"exactly the {len(wanted)} tensors of the configured network",
+            expected=f"exactly the {len(module_tensors)} tensors of the configured network",
         )
-    return wanted
+    return module_tensors
 
 
 def _existing(path: str | Path) -> Path:

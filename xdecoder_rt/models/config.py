@@ -24,12 +24,12 @@ Size: TypeAlias = Annotated[int, Rule(low=1, high=_LARGEST)]
 SizeOrZero: TypeAlias = Annotated[int, Rule(low=0, high=_LARGEST)]
 Stages: TypeAlias = Annotated[tuple[Size, ...], Rule(least=4, most=4)]
 """A value for each of FocalNet's stages."""
-Texts: TypeAlias = tuple[Annotated[str, Rule(least=1)], ...]
+NonEmptyTexts: TypeAlias = tuple[Annotated[str, Rule(least=1)], ...]
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """What turns pixels into maps at strides 4, 8, 16 and 32.
+    """The backbone, which turns pixels into maps at strides 4, 8, 16 and 32.
 
     Attributes:
         kind: ``focal_dw`` (Focal-T), ``focal`` (Focal-L), ``efficientnet_lite0`` or ``timm``.
@@ -184,10 +184,10 @@ class ModelConfig:
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     templates: Annotated[str, Rule(one_of=("published", "compact"))] = "published"
     retrieval_ensemble: bool = True
-    caption_stops: Texts = (".",)
+    caption_stops: NonEmptyTexts = (".",)
     repetition_penalty: Annotated[float, Rule(low=1)] = 1.0
     caption_beams: Size = 1
-    answers: Texts = ()
+    answers: NonEmptyTexts = ()
 
     @property
     def num_queries(self) -> int:
@@ -205,7 +205,7 @@ class ModelConfig:
         return self.text.context_length
 
     def to_json(self) -> str:
-        """The configuration as JSON text; :meth:`from_json` reads it back."""
+        """Return the configuration as JSON text; :meth:`from_json` reads it back."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
@@ -254,7 +254,7 @@ def _check_agreement(config: ModelConfig) -> None:
 
 
 def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
-    """The compact family's default: EfficientNet-Lite0 and a narrow decoder.
+    """Return the compact family's default: EfficientNet-Lite0 and a narrow decoder.
 
     Widths and depths were chosen by measured INT8 time; ``docs/candidates.md`` has the table.
 
@@ -297,7 +297,7 @@ def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
 
 
 def published_config(size: str) -> ModelConfig:
-    """The configuration of a published checkpoint.
+    """Return the configuration of a published checkpoint.
 
     Args:
         size: ``tiny`` (Focal-T, 101 queries) or ``large`` (Focal-L, 201 queries).

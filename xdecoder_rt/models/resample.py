@@ -41,13 +41,13 @@ def shrink(x: Tensor, stride: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _taps(stride: int) -> Tensor:
-    """What an output far from the borders reads, ``[4 * stride]``."""
+    """Return the weights of an output far from the borders, ``[4 * stride]``."""
     return _plain(bicubic_matrix(9 * stride, 9)[4, 5 * stride // 2 : 13 * stride // 2])
 
 
 @lru_cache(maxsize=256)
 def _gain(size: int, stride: int) -> Tensor:
-    """What makes the weights inside an axis of this size sum to one, ``[size / stride]``."""
+    """Return the factors that make weights inside an axis sum to one, ``[size / stride]``."""
     taps = _taps(stride).double()
     inside = torch.ones(1, 1, size, dtype=torch.float64)
     around = (len(taps) - stride) // 2

@@ -15,7 +15,7 @@ NORM_EPS = 1e-12
 
 @dataclass
 class TextStep:
-    """What encoding some tokens leaves.
+    """The state after encoding some tokens.
 
     Attributes:
         features: ``[T, L, proj_dim]``, projected, unnormalised.
@@ -145,7 +145,7 @@ class TextEncoder(nn.Module):
         return TextStep(self.ln_final(x) @ self.lang_proj, keys, values)
 
     def pooled(self, token_ids: Tensor) -> Tensor:
-        """The feature at the first end token: ``[T, L]`` int64 to ``[T, proj_dim]``, unnormalised.
+        """Return features at first end tokens: ``[T, L]`` int64 to ``[T, proj_dim]``, unnormalised.
 
         The end token has the largest id, so its first place is the first maximum (the original's
         rule). Padding needs no mask: attention is causal.

@@ -18,7 +18,7 @@ from xdecoder_rt.models.text_encoder import TextEncoder
 
 @dataclass
 class Prediction:
-    """What the model says of a batch of images.
+    """The model's output for a batch of images.
 
     Attributes:
         mask_features: ``[B, mask_dim, H/4, W/4]``.
@@ -66,7 +66,7 @@ class XDecoder(nn.Module):
         return self.decoder.remember(features.levels, shrunk)
 
     def backbone_embedding(self, maps: list[Tensor]) -> Tensor:
-        """The mean of the coarsest backbone map in the space of texts: ``[B, proj_dim]``."""
+        """Return the mean of the coarsest backbone map in the space of texts: ``[B, proj_dim]``."""
         return maps[3].mean(dim=(2, 3)) @ self.backbone_proj
 
     def forward(self, images: Tensor, rows: Rows | None = None) -> Prediction:
@@ -93,7 +93,7 @@ class XDecoder(nn.Module):
         return self.text_encoder.token_embedding.scores(caption_embedding)
 
     def class_logits(self, class_embedding: Tensor, text_table: Tensor) -> Tensor:
-        """Scaled cosine of queries and names: ``[B, Q, D], [K, D] -> [B, Q, K]``.
+        """Return scaled cosines of queries and names: ``[B, Q, D], [K, D] -> [B, Q, K]``.
 
         Args:
             class_embedding: unnormalised.

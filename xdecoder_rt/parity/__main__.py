@@ -17,7 +17,7 @@ from xdecoder_rt.models.focalnet import FocalNet
 from xdecoder_rt.models.graphs import Normalise
 from xdecoder_rt.models.published import load_backbone, load_published
 from xdecoder_rt.parity.comparison import Verdict
-from xdecoder_rt.parity.examination import Examination, Line, count
+from xdecoder_rt.parity.examination import Examination, Line, count_verdicts
 from xdecoder_rt.parity.fixture import Fixture
 from xdecoder_rt.parity.forms import Form
 from xdecoder_rt.parity.settings import (
@@ -71,21 +71,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the lines as JSON")
     args = parser.parse_args(argv)
     try:
-        return _run(args.fixture, args.form, args.json)
+        return _compare(args.fixture, args.form, args.json)
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _run(folder: Path, form_name: str, json_path: Path | None) -> int:
+def _compare(folder: Path, form_name: str, json_path: Path | None) -> int:
     fixture = Fixture.open(folder)
-    form, config = _open(fixture, form_name)
+    form, config = _open_form(fixture, form_name)
     width = max((len(name) for name in fixture.expected), default=0)
     lines = []
     for line in Examination(fixture, form, config).lines():
-        print(_text(line, width), flush=True)
+        print(_line_text(line, width), flush=True)
         lines.append(line)
-    counts = count(lines)
+    counts = count_verdicts(lines)
     print(", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()))
     if json_path is not None:
         with atomic_writer(json_path) as file:
@@ -93,8 +93,8 @@ def _run(folder: Path, form_name: str, json_path: Path | None) -> int:
     return 0 if counts[Verdict.PASS] and not counts[Verdict.FAIL] else 1
 
 
-def _open(fixture: Fixture, form: str) -> tuple[Form, ModelConfig | None]:
-    """The form of the fixture's network, and its configuration if it is a whole one."""
+def _open_form(fixture: Fixture, form: str) -> tuple[Form, ModelConfig | None]:
+    """Return the form of the fixture's network, and its configuration if it is a whole one."""
     settings = fixture.settings
     if is_whole_network(settings):
         config = model_config(settings, fixture.folder.name)
@@ -118,7 +118,7 @@ def _progress(step: str) -> None:
     print(step, file=sys.stderr, flush=True)
 
 
-def _text(line: Line, width: int) -> str:
+def _line_text(line: Line, width: int) -> str:
     shape = "x".join(map(str, line.shape)) or "scalar"
     measured = str(line.outcome) if line.outcome else "-"
     return f"{line.name:<{width}}  {shape:<16}  {measured:<22}  {line.verdict.value}"
@@ -127,7 +127,7 @@ def _text(line: Line, width: int) -> str:
 def _report(form: str, lines: list[Line]) -> dict[str, Any]:
     return {
         "form": form,
-        "counts": {verdict.value: number for verdict, number in count(lines).items()},
+        "counts": {verdict.value: number for verdict, number in count_verdicts(lines).items()},
         "tensors": [
             {
                 "name": line.name,

@@ -5,19 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from xdecoder_rt.backends.base import Array
+from xdecoder_rt.evaluation.divergence import relative_rms
 
 RELATIVE_RMS = 1e-4
 AGREEING_SHARE = 0.999
 
 
 class Verdict(enum.Enum):
-    """What became of one expected array."""
+    """The verdict on one expected array."""
 
     PASS = "pass"
     FAIL = "FAIL"
@@ -51,11 +50,11 @@ class Outcome:
         return f"{self.value:.0f} differ" if self.value else "exact"
 
 
-Rule = Callable[[Array, Array], Outcome]
+AgreementRule = Callable[[Array, Array], Outcome]
 
 
 def continuous(actual: Array, expected: Array) -> Outcome:
-    """Relative RMS error of at most 1e-4, and every value finite."""
+    """Require a relative RMS error of at most 1e-4 and finite values."""
     if problem := _incomparable(actual, expected):
         return problem
     if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
@@ -65,7 +64,7 @@ def continuous(actual: Array, expected: Array) -> Outcome:
 
 
 def exact(actual: Array, expected: Array) -> Outcome:
-    """No value differs."""
+    """Require that no value differs."""
     if problem := _incomparable(actual, expected):
         return problem
     mismatches = int(np.count_nonzero(actual != expected))
@@ -73,7 +72,7 @@ def exact(actual: Array, expected: Array) -> Outcome:
 
 
 def pixels(actual: Array, expected: Array) -> Outcome:
-    """At least 99.9 % of the pixels agree; of several maps, in every one."""
+    """Require that at least 99.9 % of the pixels agree, in each of several maps."""
     if problem := _incomparable(actual, expected):
         return problem
     if expected.size == 0:
@@ -82,35 +81,21 @@ def pixels(actual: Array, expected: Array) -> Outcome:
     return Outcome(agree >= AGREEING_SHARE, "agreement", agree)
 
 
-def rows(actual: Array, expected: Array) -> Outcome:
-    """The same table: rows and their order; two tables without rows are equal."""
+def table_rows(actual: Array, expected: Array) -> Outcome:
+    """Require equal rows in equal order; two tables without rows are equal."""
     if expected.size == 0 and actual.size == 0:
         return Outcome(True, "mismatches", 0)
     return exact(actual, expected)
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """Of comparisons that must all pass: one that did not, or else the largest error."""
+    """Return one comparison that did not pass, or else the one of the largest error."""
 
     def badness(outcome: Outcome) -> tuple[bool, float]:
         value = outcome.value or 0.0
         return not outcome.passed, 1.0 - value if outcome.measure == "agreement" else value
 
     return max(outcomes, key=badness)
-
-
-def relative_rms(actual: npt.ArrayLike, expected: npt.ArrayLike) -> float:
-    """Root mean square of the difference over that of the expected values; 0 for two zeros."""
-    wanted = np.asarray(expected, np.float64)
-    difference = np.asarray(actual, np.float64) - wanted
-    error, size = _rms(difference), _rms(wanted)
-    if size == 0.0:
-        return 0.0 if error == 0.0 else float("inf")
-    return error / size
-
-
-def _rms(values: npt.NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
 def _incomparable(actual: Array, expected: Array) -> Outcome | None:

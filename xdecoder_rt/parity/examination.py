@@ -8,19 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from xdecoder_rt.backends.base import Array
 from xdecoder_rt.errors import DatasetError
 from xdecoder_rt.image import resize_shorter_side
 from xdecoder_rt.models.config import ModelConfig, PostprocessConfig
 from xdecoder_rt.parity import segmentation
 from xdecoder_rt.parity.comparison import (
+    AgreementRule,
     Outcome,
-    Rule,
     Verdict,
     continuous,
     exact,
 )
 from xdecoder_rt.parity.fixture import Fixture, FixtureImage, find_image
-from xdecoder_rt.parity.forms import BACKBONE_TENSORS, Array, Embeddings, Form
+from xdecoder_rt.parity.forms import BACKBONE_TENSORS, Embeddings, Form
 from xdecoder_rt.parity.language import LanguageTensors
 
 _CONTINUOUS = re.compile(
@@ -33,7 +34,7 @@ _EXACT = re.compile(r"attn_mask_layer\d+")
 
 @dataclass(frozen=True)
 class Line:
-    """What became of one expected array.
+    """The verdict on one expected array.
 
     Attributes:
         name: of the array.
@@ -73,7 +74,7 @@ class Examination:
         self._images: dict[str, segmentation.ImageTensors] = {}
 
     def lines(self) -> Iterator[Line]:
-        """A line an expected array, in the file's order; computed as they are taken.
+        """Yield a line an expected array, in the file's order; computed as they are taken.
 
         Raises:
             DatasetError: the fixture lacks what an array of it needs.
@@ -92,8 +93,8 @@ class Examination:
             return exact(resize_shorter_side(self._fixture.resize_source, short), expected)
         if self._language is not None and (outcome := self._language.judge(name, expected)):
             return outcome
-        found = find_image(self._fixture.images, name)
-        return self._judge_image(*found, name, expected) if found else Verdict.NOT_BUILT
+        image_array = find_image(self._fixture.images, name)
+        return self._judge_image(*image_array, name, expected) if image_array else Verdict.NOT_BUILT
 
     def _judge_image(
         self, image: FixtureImage, local: str, name: str, expected: Array
@@ -108,7 +109,7 @@ class Examination:
             return rule(actual, expected)
         if self._language is None:
             return Verdict.NOT_BUILT
-        for pattern, result_rule in segmentation.RULES:
+        for pattern, result_rule in segmentation.SEGMENTATION_RULES:
             if pattern.fullmatch(local):
                 expected_of = partial(self._expected, name.removesuffix(local))
                 return result_rule(self._tensors(image).result(local, expected_of), expected)
@@ -141,13 +142,13 @@ class Examination:
         return self._language.class_table
 
 
-def _network_rule(local: str) -> Rule | None:
+def _network_rule(local: str) -> AgreementRule | None:
     if _EXACT.fullmatch(local):
         return exact
     return continuous if _CONTINUOUS.fullmatch(local) else None
 
 
-def count(lines: list[Line]) -> dict[Verdict, int]:
-    """How many lines have each verdict."""
+def count_verdicts(lines: list[Line]) -> dict[Verdict, int]:
+    """Return how many lines have each verdict."""
     counted = Counter(line.verdict for line in lines)
     return {verdict: counted[verdict] for verdict in Verdict}

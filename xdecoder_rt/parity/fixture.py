@@ -12,12 +12,11 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.backends.base import Array
+from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.parity.settings import Settings, size_divisor
-
-Array = npt.NDArray[Any]
 
 RESIZE_INPUT = "resize_src"
 BLOCKED_PIXELS = ".caption_region.blocked_mask"
@@ -54,9 +53,9 @@ class Thresholds:
     overlap: Annotated[float, Rule(key="overlap_threshold")]
 
 
-T = TypeVar("T")
-Texts: TypeAlias = Annotated[tuple[str, ...], Rule(least=1)]
-Side: TypeAlias = Annotated[int, Rule(low=1, high=_MAX_SIDE)]
+_T = TypeVar("_T")
+TextList: TypeAlias = Annotated[tuple[str, ...], Rule(least=1)]
+ImageSide: TypeAlias = Annotated[int, Rule(low=1, high=_MAX_SIDE)]
 
 
 @dataclass(frozen=True)
@@ -64,25 +63,25 @@ class _ImageEntry:
     """An image that the case names; sizes that it leaves out are the picture's own."""
 
     name: str
-    height: Side | None = None
-    width: Side | None = None
-    output_height: Side | None = None
-    output_width: Side | None = None
+    height: ImageSide | None = None
+    width: ImageSide | None = None
+    output_height: ImageSide | None = None
+    output_width: ImageSide | None = None
 
 
 @dataclass(frozen=True)
 class _Case:
-    """What was asked of the original, as ``config.json`` states it."""
+    """The questions to the original, as ``config.json`` states it."""
 
     class_names: tuple[str, ...] | None = None
     background: Annotated[str, Rule(key="background_name_appended_last")] = "background"
-    phrases: Texts | None = None
+    phrases: TextList | None = None
     things: Annotated[int | None, Rule(key="num_thing_classes_first")] = None
     template_seed: Annotated[
         Annotated[int, Rule(low=0, high=(1 << 32) - 1)] | None,
         Rule(key="sampled_template_numpy_seed"),
     ] = None
-    resize_shorter_side: Side | None = None
+    resize_shorter_side: ImageSide | None = None
     thresholds: Annotated[tuple[Thresholds, ...] | None, Rule(key="panoptic_threshold_sets")] = None
     images: Annotated[tuple[_ImageEntry, ...], Rule(least=1)] | None = None
 
@@ -146,7 +145,7 @@ class Fixture:
             resize_source=_pixels(inputs[RESIZE_INPUT]) if RESIZE_INPUT in inputs else None,
             expected=_read_arrays(folder / "expected.npz"),
             _case=case,
-            _captions=read_object(captions, dict[str, Texts], f"{path}, case", DatasetError),
+            _captions=read_object(captions, dict[str, TextList], f"{path}, case", DatasetError),
         )
 
     @property
@@ -155,7 +154,7 @@ class Fixture:
         return self.folder / "weights.safetensors"
 
     def class_names(self) -> list[str]:
-        """The vocabulary, without the background.
+        """Return the vocabulary, without the background.
 
         Raises:
             DatasetError: the fixture has none.
@@ -163,11 +162,11 @@ class Fixture:
         return list(self._stated("class_names", self._case.class_names))
 
     def background(self) -> str:
-        """The name that is appended to the vocabulary and stands for no class."""
+        """Return the name that is appended to the vocabulary and stands for no class."""
         return self._case.background
 
     def phrases(self) -> list[str]:
-        """The phrases of grounding, asked together.
+        """Return the phrases of grounding, asked together.
 
         Raises:
             DatasetError: the fixture has none.
@@ -175,11 +174,11 @@ class Fixture:
         return list(self._stated("phrases", self._case.phrases))
 
     def captioned_images(self) -> list[FixtureImage]:
-        """The images that have captions to be retrieved by, in order."""
+        """Return the images that have captions to be retrieved by, in order."""
         return [image for image in self.images.values() if _CAPTIONS + image.name in self._captions]
 
     def captions(self, image: FixtureImage) -> list[str]:
-        """The captions that an image is to be retrieved by.
+        """Return the captions that an image is to be retrieved by.
 
         Raises:
             DatasetError: the fixture has none.
@@ -188,7 +187,7 @@ class Fixture:
         return list(self._stated(key, self._captions.get(key)))
 
     def is_thing(self) -> npt.NDArray[np.bool_]:
-        """One flag a class name; the fixture's things come first."""
+        """Return a flag a class name; the fixture's things come first."""
         classes = len(self.class_names())
         things = classes if self._case.things is None else self._case.things
         if not 0 <= things <= classes:
@@ -203,11 +202,11 @@ class Fixture:
         return self._stated("sampled_template_numpy_seed", self._case.template_seed)
 
     def resize_shorter_side(self) -> int:
-        """The shorter side of the resize case's output."""
+        """Return the shorter side of the resize case's output."""
         return self._stated("resize_shorter_side", self._case.resize_shorter_side)
 
     def thresholds(self, index: int, default: Thresholds) -> Thresholds:
-        """The numbered setting of panoptic output.
+        """Return the numbered setting of panoptic output.
 
         Args:
             index: which one.
@@ -226,8 +225,8 @@ class Fixture:
             )
         return sets[index]
 
-    def _stated(self, key: str, value: T | None) -> T:
-        """A value of the case that must be there where it is asked for."""
+    def _stated(self, key: str, value: _T | None) -> _T:
+        """Return a value of the case, and refuse a case without it."""
         if value is None:
             raise DatasetError(f"{self.folder / 'config.json'} has no case.{key}")
         return value
@@ -247,7 +246,7 @@ def _read_config(path: Path) -> _Config:
 
 
 def _read_arrays(path: Path) -> dict[str, Array]:
-    """Every array of an ``.npz``; nothing is unpickled."""
+    """Return every array of an ``.npz``; nothing is unpickled."""
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -262,7 +261,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
 def _read_images(
     folder: Path, inputs: Mapping[str, Array], case: _Case, divisor: int
 ) -> dict[str, FixtureImage]:
-    """The images that the case names with their output sizes, or every picture of the inputs."""
+    """Return the images that the case names, or every picture of the inputs."""
     entries = case.images
     if entries is None:
         entries = tuple(
@@ -277,7 +276,7 @@ def _read_images(
         name = entry.name
         if name not in inputs or not _is_picture(inputs[name]):
             raise DatasetError(
-                f"inputs.npz has no image {shown(name)}, which config.json names",
+                f"inputs.npz has no image {quoted(name)}, which config.json names",
                 expected="a uint8 array of HxWx3",
             )
         blocked = inputs.get(name + BLOCKED_PIXELS)
@@ -293,13 +292,14 @@ def _image(
     stated = (entry.height or height, entry.width or width)
     if stated != (height, width):
         raise DatasetError(
-            f"The image {shown(name)} is {height}x{width}", expected=f"{stated} as config.json says"
+            f"The image {quoted(name)} is {height}x{width}",
+            expected=f"{stated} as config.json says",
         )
     output = (entry.output_height or height, entry.output_width or width)
     padded = (_round_up(height, divisor), _round_up(width, divisor))
     if padded[0] % 32 or padded[1] % 32:
         raise DatasetError(
-            f"The image {shown(name)} is {padded[0]}x{padded[1]} when it is padded",
+            f"The image {quoted(name)} is {padded[0]}x{padded[1]} when it is padded",
             expected="multiples of 32, which is what the network halves five times",
         )
     frame = np.zeros((*padded, 3), np.uint8)
@@ -313,7 +313,7 @@ def _image(
 
 
 def _region(name: str, blocked: Array, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """What the original blocks nothing of."""
+    """Return the pixels that the original does not block."""
     if blocked.dtype != np.bool_ or blocked.shape != size or blocked.all():
         raise DatasetError(
             f"inputs.npz has {name + BLOCKED_PIXELS} of {blocked.dtype} {list(blocked.shape)}",
@@ -341,7 +341,7 @@ def _pixels(array: Array) -> npt.NDArray[np.uint8]:
 
 
 def find_image(images: Mapping[str, FixtureImage], array: str) -> tuple[FixtureImage, str] | None:
-    """The image that an expected array belongs to, and the array's name within it.
+    """Return an expected array's image, and the array's name within it.
 
     Arrays are named ``image.array``; a fixture of one image may leave the image out.
     """

@@ -1,18 +1,18 @@
-"""What a form of the network must offer to be compared."""
+"""The interface of a form of the network that is to be compared."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.backends.base import Array
 from xdecoder_rt.parity.fixture import FixtureImage
 
-Array = npt.NDArray[Any]
 Embeddings = npt.NDArray[np.float32]
 
 BACKBONE_TENSORS = re.compile(r"pixel_values|res[2-5]")
@@ -22,8 +22,8 @@ BACKBONE_EMBEDDING = "backbone_embedding"
 
 
 @dataclass(frozen=True)
-class Grounded:
-    """What phrases that are asked together refer to.
+class GroundedPhrases:
+    """The objects that phrases, asked together, refer to.
 
     Attributes:
         query_embedding: float32 ``[Q - 1, D]``, of the copies of the object queries, unnormalised.
@@ -41,7 +41,7 @@ class Grounded:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenCaption:
     """A caption of S tokens and what each was chosen by.
 
     Attributes:
@@ -55,20 +55,20 @@ class Written:
     logits: Embeddings
 
 
-class Words(Protocol):
+class TextSide(Protocol):
     """The text side of a form."""
 
     def texts(self, texts: Sequence[str]) -> Embeddings:
-        """Unit embeddings of texts as they are: ``[T, D]``."""
+        """Return unit embeddings of texts as they are: ``[T, D]``."""
 
     def token_features(self, texts: Sequence[str]) -> list[Embeddings]:
-        """Features of each text's tokens up to the end token, ``[L, D]``, unnormalised."""
+        """Return features of each text's tokens up to the end token, ``[L, D]``, unnormalised."""
 
     def class_table(self, names: Sequence[str]) -> Embeddings:
-        """Unit embeddings of names over all templates, the background's last: ``[K + 1, D]``."""
+        """Return unit embeddings of names over all templates, background last: ``[K + 1, D]``."""
 
     def class_logits(self, class_embedding: Array, table: Embeddings) -> Array:
-        """Scaled cosines: ``[..., Q, D], [K, D] -> [..., Q, K]``."""
+        """Return scaled cosines: ``[..., Q, D], [K, D] -> [..., Q, K]``."""
 
 
 class Form(Protocol):
@@ -82,33 +82,37 @@ class Form(Protocol):
         """Names of the network's tensors that this form shows."""
 
     @property
-    def words(self) -> Words | None:
+    def words(self) -> TextSide | None:
         """The text side; None for a backbone alone."""
 
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
-        """What the form computes of one image, by the fixture's names, with a batch of one."""
+        """Compute one image's tensors, by the fixture's names, with a batch of one."""
 
-    def grounded(self, image: FixtureImage, phrases: Sequence[str]) -> Sequence[Grounded]:
-        """What phrases refer to, all in one group; nothing for a backbone alone."""
+    def ground_phrases(
+        self, image: FixtureImage, phrases: Sequence[str]
+    ) -> Sequence[GroundedPhrases]:
+        """Find what phrases refer to, all in one group; nothing for a backbone alone."""
 
-    def written(
+    def write_caption(
         self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
-    ) -> Sequence[Written]:
-        """A caption of an image, or of its region ``[height, width]``; nothing for a backbone."""
+    ) -> Sequence[WrittenCaption]:
+        """Write a caption of an image or of its region ``[H, W]``; nothing for a backbone."""
 
 
 class BackboneForm:
-    """What a form of a backbone alone shows besides its tensors: nothing."""
+    """The tasks of a backbone alone: none besides its tensors."""
 
     exposed = BACKBONE_TENSORS
     words = None
 
-    def grounded(self, image: FixtureImage, phrases: Sequence[str]) -> Sequence[Grounded]:
-        """No phrase refers to anything."""
+    def ground_phrases(
+        self, image: FixtureImage, phrases: Sequence[str]
+    ) -> Sequence[GroundedPhrases]:
+        """Return nothing: a backbone grounds no phrase."""
         return ()
 
-    def written(
+    def write_caption(
         self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
-    ) -> Sequence[Written]:
-        """No caption is written."""
+    ) -> Sequence[WrittenCaption]:
+        """Return nothing: a backbone writes no caption."""
         return ()

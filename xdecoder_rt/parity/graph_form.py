@@ -9,17 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends.base import Backend, Graph
+from xdecoder_rt.backends.base import Array, Backend, Graph
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.parity.fixture import FixtureImage
-from xdecoder_rt.parity.forms import (
-    BACKBONE_EMBEDDING,
-    Array,
-    Embeddings,
-    Grounded,
-    Written,
-)
+from xdecoder_rt.parity.forms import BACKBONE_EMBEDDING, Embeddings, GroundedPhrases, WrittenCaption
 from xdecoder_rt.plan.manifest import DecoderInfo, TextInfo
 from xdecoder_rt.questions.caption import CaptionWriter
 from xdecoder_rt.questions.refer import MAX_SCALE, phrase_groups, read_references
@@ -27,7 +21,7 @@ from xdecoder_rt.questions.regions import region_levels
 from xdecoder_rt.rows import RowDecoder
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.words.cache import TextCache
-from xdecoder_rt.words.encoder import TextEncoder, unit
+from xdecoder_rt.words.encoder import TextEmbedder, unit
 from xdecoder_rt.words.templates import NAME_SUFFIXES, PUBLISHED_TEMPLATES
 from xdecoder_rt.words.text_graph import TextGraph
 from xdecoder_rt.words.tokenizer import ClipTokenizer
@@ -38,7 +32,7 @@ _NEVER = -1
 
 
 @dataclass(frozen=True)
-class Graphs:
+class NetworkGraphs:
     """The graphs of one network.
 
     Attributes:
@@ -57,25 +51,25 @@ class Graphs:
 class GraphWords:
     """The runtime's text encoder: nothing is computed past an end token."""
 
-    def __init__(self, encoder: TextEncoder, logit_scale: float) -> None:
+    def __init__(self, encoder: TextEmbedder, logit_scale: float) -> None:
         self._encoder = encoder
         self._logit_scale = np.float32(logit_scale)
 
     def texts(self, texts: Sequence[str]) -> Embeddings:
-        """Unit embeddings of texts as they are: ``[T, D]``."""
+        """Return unit embeddings of texts as they are: ``[T, D]``."""
         return self._encoder.texts(texts)
 
     def token_features(self, texts: Sequence[str]) -> list[Embeddings]:
-        """Features of each text's tokens up to the end token, ``[L, D]``, unnormalised."""
+        """Return features of each text's tokens up to the end token, ``[L, D]``, unnormalised."""
         return self._encoder.token_features(texts)
 
     def class_table(self, names: Sequence[str]) -> Embeddings:
-        """Unit embeddings of names over all templates, the background's last: ``[K + 1, D]``."""
+        """Return unit embeddings of names over all templates, background last: ``[K + 1, D]``."""
         # Not parsed: what the original was asked is asked again, a sensible vocabulary or not.
         return self._encoder.class_table(Vocabulary(tuple(Word(name) for name in names)))
 
     def class_logits(self, class_embedding: Array, table: Embeddings) -> Array:
-        """Scaled cosines: ``[..., Q, D], [K, D] -> [..., Q, K]``."""
+        """Return scaled cosines: ``[..., Q, D], [K, D] -> [..., Q, K]``."""
         logits: Array = unit(class_embedding) @ table.T * self._logit_scale
         return logits
 
@@ -91,7 +85,7 @@ class GraphNetwork:
     """
 
     def __init__(
-        self, config: ModelConfig, logit_scale: float, background: str, graphs: Graphs
+        self, config: ModelConfig, logit_scale: float, background: str, graphs: NetworkGraphs
     ) -> None:
         self._graphs = graphs
         self._logit_scale = logit_scale
@@ -100,7 +94,7 @@ class GraphNetwork:
         info = _text_info(config, background)
         self._text_graph = TextGraph(info, graphs.text, graphs.backend)
         cache = TextCache(None, namespace="parity")
-        self._text = TextEncoder(info, tokenizer, self._text_graph, cache)
+        self._text = TextEmbedder(info, tokenizer, self._text_graph, cache)
         self._rows = RowDecoder(
             _decoder_info(config, logit_scale),
             config.proj_dim,
@@ -110,11 +104,11 @@ class GraphNetwork:
         # The original writes a fixed number of tokens, past an end token too.
         self._endless = copy.copy(tokenizer)
         self._endless.end_token = _NEVER
-        self._seen: tuple[str, ImageState] | None = None
+        self._last_state: tuple[str, ImageState] | None = None
         self.words = GraphWords(self._text, logit_scale)
 
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
-        """What the graphs show of one image."""
+        """Compute the tensors that the graphs show of one image."""
         state = self._state(image)
         latents = self._rows.latents(state)
         return {
@@ -126,17 +120,20 @@ class GraphNetwork:
             BACKBONE_EMBEDDING: self._graphs.backend.to_numpy(state.values[BACKBONE_EMBEDDING]),
         }
 
-    def grounded(self, image: FixtureImage, phrases: Sequence[str]) -> Grounded:
-        """What phrases refer to, all in one group, as the runtime matches them."""
+    def ground_phrases(self, image: FixtureImage, phrases: Sequence[str]) -> GroundedPhrases:
+        """Find what phrases refer to, all in one group, as the runtime matches them."""
         state, features = self._state(image), self._text.token_features(phrases)
         rows = self._rows.decode(state, phrase_groups(features, self._num_queries, joint=True))
         copies, embeddings = rows[0].answer("refer")
         matched: list[int] = []
         logits: list[Floats] = []
 
-        def masks(chosen: Floats) -> Floats:
-            matched.extend(int((embeddings == one).all(axis=1).argmax()) for one in chosen)
-            logits.append(self._masks(state, chosen))
+        def masks(chosen_embeddings: Floats) -> Floats:
+            matched.extend(
+                int((embeddings == embedding).all(axis=1).argmax())
+                for embedding in chosen_embeddings
+            )
+            logits.append(self._masks(state, chosen_embeddings))
             return logits[-1]
 
         references = read_references(
@@ -150,7 +147,7 @@ class GraphNetwork:
             threads=1,
         )
         ends = unit(np.stack([tokens[-1] for tokens in features]))
-        return Grounded(
+        return GroundedPhrases(
             copies,
             unit(copies) @ ends.T * np.float32(min(self._logit_scale, MAX_SCALE)),
             np.array(matched, np.int64),
@@ -158,17 +155,17 @@ class GraphNetwork:
             np.stack([reference.mask for reference in references]),
         )
 
-    def written(
+    def write_caption(
         self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
-    ) -> Written:
-        """A caption, as the runtime writes it: a token a step over kept keys and values."""
+    ) -> WrittenCaption:
+        """Write a caption as the runtime does: a token a step over cached keys and values."""
         features: list[Floats] = []
         logits: list[Floats] = []
 
         def scores(caption_embedding: Floats) -> Floats:
-            found = self._graphs.token({"caption_embedding": caption_embedding})
+            outputs = self._graphs.token({"caption_embedding": caption_embedding})
             features.append(caption_embedding)
-            logits.append(self._graphs.backend.to_numpy(found["token_logits"]))
+            logits.append(self._graphs.backend.to_numpy(outputs["token_logits"]))
             return logits[-1]
 
         writer = CaptionWriter(
@@ -180,19 +177,19 @@ class GraphNetwork:
             # The fixture's region is in pixels of the network's input.
             box = image.letterbox
             levels = region_levels(region, Letterbox(box.valid, box.target, box.valid))
-        opening = writer.open(None, levels)
-        (decoded,) = self._rows.decode(state, [opening.group])
+        opening = writer.open(None)
+        (decoded,) = self._rows.decode(state, [writer.group(opening, levels)])
         *_, draft = writer.drafts(state, opening, decoded, max_tokens=steps)
-        return Written(
+        return WrittenCaption(
             np.array(draft.token_ids, np.int64), np.concatenate(features), np.concatenate(logits)
         )
 
     def _state(self, image: FixtureImage) -> ImageState:
-        """The encoded image; the last one is kept, as a runtime's caller would."""
-        if self._seen is None or self._seen[0] != image.name:
+        """Return the encoded image; the last one is kept, as a runtime's caller would."""
+        if self._last_state is None or self._last_state[0] != image.name:
             vision = self._graphs.image(image.letterbox.target)["vision"]
-            self._seen = (image.name, ImageState(image.letterbox, vision(feeds(image))))
-        return self._seen[1]
+            self._last_state = (image.name, ImageState(image.letterbox, vision(feeds(image))))
+        return self._last_state[1]
 
     def _masks(self, state: ImageState, embeddings: Floats) -> Floats:
         graph = self._graphs.image(state.letterbox.target)["mask"]
@@ -202,7 +199,7 @@ class GraphNetwork:
 
 
 def feeds(image: FixtureImage) -> dict[str, Array]:
-    """The vision graph's inputs for one image."""
+    """Return the vision graph's inputs for one image."""
     return {
         "frame": image.frame[None],
         "valid": np.array([image.letterbox.valid], np.int64),

@@ -6,19 +6,20 @@ from functools import cached_property
 
 import numpy as np
 
+from xdecoder_rt.backends.base import Array
 from xdecoder_rt.masks.postprocess import full_size_logits
-from xdecoder_rt.parity.comparison import Outcome, Rule, continuous, exact, pixels, worst
+from xdecoder_rt.parity.comparison import AgreementRule, Outcome, continuous, exact, pixels, worst
 from xdecoder_rt.parity.fixture import Fixture, FixtureImage
-from xdecoder_rt.parity.forms import Array, Embeddings, Form, Grounded, Words
+from xdecoder_rt.parity.forms import Embeddings, Form, GroundedPhrases, TextSide
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
-PHRASE_RULES: dict[str, Rule] = {
+PHRASE_RULES: dict[str, AgreementRule] = {
     "grounding.token_ids": exact,
     "grounding.attention_mask": exact,
     "grounding.tokens": continuous,
     "grounding.phrase_emb": continuous,
 }
-RULES: dict[str, Rule] = {
+GROUNDING_RULES: dict[str, AgreementRule] = {
     "grounding.query_emb": continuous,
     "grounding.scores": continuous,
     "grounding.matched": exact,
@@ -28,7 +29,7 @@ RULES: dict[str, Rule] = {
 
 
 class PhraseTensors:
-    """What the fixture's phrases become, computed on demand.
+    """Tokens and embeddings of the fixture's phrases, computed on demand.
 
     Args:
         fixture: whose phrases.
@@ -36,13 +37,13 @@ class PhraseTensors:
         context_length: tokens of a text.
     """
 
-    def __init__(self, fixture: Fixture, words: Words, context_length: int) -> None:
+    def __init__(self, fixture: Fixture, words: TextSide, context_length: int) -> None:
         self._fixture = fixture
         self._words = words
         self._tokenizer = ClipTokenizer.default(context_length)
 
     def array(self, name: str) -> Array:
-        """One of the arrays that `PHRASE_RULES` names."""
+        """Return one of the arrays that `PHRASE_RULES` names."""
         token_ids = self._tokenizer(self._fixture.phrases())
         if name == "grounding.token_ids":
             return token_ids
@@ -60,7 +61,7 @@ class PhraseTensors:
 
 
 class GroundingTensors:
-    """What the fixture's phrases, asked together, refer to in one image.
+    """The objects that the fixture's phrases, asked together, refer to in one image.
 
     Args:
         fixture: whose phrases.
@@ -74,24 +75,27 @@ class GroundingTensors:
         self._image = image
 
     def judge(self, name: str, expected: Array) -> Outcome:
-        """Compare one of the arrays that `RULES` names; every way of the form must pass."""
-        outcomes = [RULES[name](self._array(found, name), expected) for found in self._found]
+        """Compare an array that `GROUNDING_RULES` names; every way of the form must pass."""
+        outcomes = [
+            GROUNDING_RULES[name](self._array(grounding, name), expected)
+            for grounding in self._groundings
+        ]
         if name == "grounding.masks_at_output_size":
             # The answer itself is where these logits are positive.
-            outcomes += [pixels(found.masks, expected > 0) for found in self._found]
+            outcomes += [pixels(grounding.masks, expected > 0) for grounding in self._groundings]
         return worst(outcomes)
 
     @cached_property
-    def _found(self) -> list[Grounded]:
-        return list(self._form.grounded(self._image, self._fixture.phrases()))
+    def _groundings(self) -> list[GroundedPhrases]:
+        return list(self._form.ground_phrases(self._image, self._fixture.phrases()))
 
-    def _array(self, found: Grounded, name: str) -> Array:
+    def _array(self, grounding: GroundedPhrases, name: str) -> Array:
         if name == "grounding.query_emb":
-            return found.query_embedding
+            return grounding.query_embedding
         if name == "grounding.scores":
-            return found.scores
+            return grounding.scores
         if name == "grounding.matched":
-            return found.matched
+            return grounding.matched
         if name == "grounding.matched_masks":
-            return found.mask_logits
-        return full_size_logits(found.mask_logits, self._image.letterbox)
+            return grounding.mask_logits
+        return full_size_logits(grounding.mask_logits, self._image.letterbox)

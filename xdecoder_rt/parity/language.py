@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from xdecoder_rt.backends.base import Array
 from xdecoder_rt.parity import captions, grounding, retrieval, words
 from xdecoder_rt.parity.comparison import Outcome
 from xdecoder_rt.parity.fixture import Fixture, FixtureImage
-from xdecoder_rt.parity.forms import Array, Embeddings, Form, Words
+from xdecoder_rt.parity.forms import Embeddings, Form, TextSide
 
 
 class LanguageTensors:
@@ -25,7 +26,7 @@ class LanguageTensors:
         self,
         fixture: Fixture,
         form: Form,
-        encoder: Words,
+        encoder: TextSide,
         network: Callable[[FixtureImage], Mapping[str, Array]],
         context_length: int,
     ) -> None:
@@ -44,8 +45,8 @@ class LanguageTensors:
 
     def judge(self, name: str, expected: Array) -> Outcome | None:
         """Compare an array of the whole fixture; None if there is no such array."""
-        if name in words.RULES:
-            return words.RULES[name](self._words.array(name), expected)
+        if name in words.TEXT_RULES:
+            return words.TEXT_RULES[name](self._words.array(name), expected)
         if name in grounding.PHRASE_RULES:
             return grounding.PHRASE_RULES[name](self._phrases.array(name), expected)
         if name in retrieval.SET_RULES:
@@ -54,15 +55,15 @@ class LanguageTensors:
 
     def judge_image(self, image: FixtureImage, name: str, expected: Array) -> Outcome | None:
         """Compare an array of one image; None if there is no such array."""
-        if name in retrieval.RULES:
-            return retrieval.RULES[name](self._retrieval.image_array(image, name), expected)
+        if name in retrieval.IMAGE_RULES:
+            return retrieval.IMAGE_RULES[name](self._retrieval.image_array(image, name), expected)
         if image is not self._image:
             self._image = image
             self._grounding = grounding.GroundingTensors(self._fixture, self._form, image)
             self._captions = captions.CaptionTensors(
                 self._fixture, self._form, image, self._context_length
             )
-        if name in grounding.RULES:
+        if name in grounding.GROUNDING_RULES:
             return self._grounding.judge(name, expected)
         if captions.NAMES.fullmatch(name):
             return self._captions.judge(name, expected)

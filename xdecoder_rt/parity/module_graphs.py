@@ -13,7 +13,7 @@ from xdecoder_rt.backends.base import Array, Graph, Value
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, TextGraph, TokenGraph, VisionGraph
 from xdecoder_rt.models.xdecoder import XDecoder
-from xdecoder_rt.parity.graph_form import Graphs
+from xdecoder_rt.parity.graph_form import NetworkGraphs
 
 
 class ModuleGraph:
@@ -31,9 +31,9 @@ class ModuleGraph:
     @torch.inference_mode()
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
         """Run the module on tensors or arrays."""
-        given = (feeds[name] for name in self.inputs)
-        found = self._module(*(v if isinstance(v, Tensor) else torch.tensor(v) for v in given))
-        values = found if isinstance(found, tuple) else (found,)
+        inputs = (feeds[name] for name in self.inputs)
+        outputs = self._module(*(v if isinstance(v, Tensor) else torch.tensor(v) for v in inputs))
+        values = outputs if isinstance(outputs, tuple) else (outputs,)
         return dict(zip(self._outputs, values, strict=True))
 
 
@@ -59,15 +59,19 @@ class ModuleBackend:
         array: np.ndarray[Any, Any] = value.numpy()
         return array
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Tensors as arrays that share their memory."""
+        return {name: value.numpy() for name, value in values.items()}
+
     def close(self) -> None:
         """Modules hold nothing that must be released."""
 
 
-def module_graphs(model: XDecoder) -> Graphs:
-    """The graphs of a model in eval mode; those of images serve every size."""
+def module_graphs(model: XDecoder) -> NetworkGraphs:
+    """Return the graphs of a model in eval mode; those of images serve every size."""
     modules = {"vision": VisionGraph(model), "decode": DecodeGraph(model), "mask": MaskGraph()}
     images = {name: ModuleGraph(module) for name, module in modules.items()}
-    return Graphs(
+    return NetworkGraphs(
         ModuleBackend(),
         ModuleGraph(TextGraph(model)),
         ModuleGraph(TokenGraph(model)),

@@ -10,18 +10,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from xdecoder_rt.backends.base import Graph
+from xdecoder_rt.backends.base import Array, Graph
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.export import onnx_graphs
 from xdecoder_rt.models.backbones import Backbone
 from xdecoder_rt.models.graphs import Normalise
 from xdecoder_rt.models.xdecoder import XDecoder
 from xdecoder_rt.parity.fixture import FixtureImage
-from xdecoder_rt.parity.forms import Array, BackboneForm, Grounded, Written
-from xdecoder_rt.parity.graph_form import GraphNetwork, Graphs, feeds
+from xdecoder_rt.parity.forms import BackboneForm, GroundedPhrases, WrittenCaption
+from xdecoder_rt.parity.graph_form import GraphNetwork, NetworkGraphs, feeds
 from xdecoder_rt.plan.manifest import size_key
 
-Progress = Callable[[str], None]
+ExportMessage = Callable[[str], None]
 
 
 class OnnxNetwork:
@@ -35,42 +35,46 @@ class OnnxNetwork:
 
     exposed = re.compile(r"mask_features|pred_logits|pred_masks|pred_captions")
 
-    def __init__(self, model: XDecoder, background: str, progress: Progress) -> None:
+    def __init__(self, model: XDecoder, background: str, progress: ExportMessage) -> None:
         self._model = model
         self._progress = progress
         self._backend = OnnxRuntimeBackend()
         self._images: dict[tuple[int, int], dict[str, Graph]] = {}
         progress("Exporting the text graph")
-        text = _load(self._backend, onnx_graphs.export_text_graph(model))
+        text = _load_graph(self._backend, onnx_graphs.export_text_graph(model))
         progress("Exporting the token graph")
-        token = _load(self._backend, onnx_graphs.export_token_graph(model))
+        token = _load_graph(self._backend, onnx_graphs.export_token_graph(model))
         self._network = GraphNetwork(
             model.config,
             model.text_encoder.logit_scale.exp().item(),
             background,
-            Graphs(self._backend, text, token, self._image_graphs),
+            NetworkGraphs(self._backend, text, token, self._image_graphs),
         )
         self.words = self._network.words
 
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
-        """What the vision, decode and mask graphs show of one image."""
+        """Compute the tensors that the vision, decode and mask graphs show of one image."""
         return self._network.tensors(image)
 
-    def grounded(self, image: FixtureImage, phrases: Sequence[str]) -> Sequence[Grounded]:
-        """What phrases refer to."""
-        return (self._network.grounded(image, phrases),)
+    def ground_phrases(
+        self, image: FixtureImage, phrases: Sequence[str]
+    ) -> Sequence[GroundedPhrases]:
+        """Find what phrases refer to."""
+        return (self._network.ground_phrases(image, phrases),)
 
-    def written(
+    def write_caption(
         self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
-    ) -> Sequence[Written]:
-        """A caption of an image or of its region."""
-        return (self._network.written(image, region, steps),)
+    ) -> Sequence[WrittenCaption]:
+        """Write a caption of an image or of its region."""
+        return (self._network.write_caption(image, region, steps),)
 
     def _image_graphs(self, size: tuple[int, int]) -> Mapping[str, Graph]:
         if size not in self._images:
             self._progress(f"Exporting the image graphs for {size_key(size)}")
             exported = onnx_graphs.export_image_graphs(self._model, size)
-            self._images[size] = {graph.name: _load(self._backend, graph) for graph in exported}
+            self._images[size] = {
+                graph.name: _load_graph(self._backend, graph) for graph in exported
+            }
         return self._images[size]
 
 
@@ -93,23 +97,22 @@ class BackboneGraph(nn.Module):
 class OnnxBackbone(BackboneForm):
     """A backbone alone as an ONNX graph, exported for each padded size."""
 
-    def __init__(self, backbone: Backbone, normalise: Normalise, progress: Progress) -> None:
+    def __init__(self, backbone: Backbone, normalise: Normalise, progress: ExportMessage) -> None:
         self._module = BackboneGraph(backbone, normalise)
         self._progress = progress
         self._backend = OnnxRuntimeBackend()
         self._graphs: dict[tuple[int, int], Graph] = {}
 
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
-        """The normalised pixels and the four maps of one image."""
+        """Compute the normalised pixels and the four maps of one image."""
         size = image.letterbox.target
         if size not in self._graphs:
             self._progress(f"Exporting the backbone for {size_key(size)}")
             example = {name: torch.from_numpy(value) for name, value in feeds(image).items()}
             exported = onnx_graphs.export_graph("backbone", self._module, example, ({}, {}))
-            self._graphs[size] = _load(self._backend, exported)
-        found = self._graphs[size](feeds(image))
-        return {name: self._backend.to_numpy(value) for name, value in found.items()}
+            self._graphs[size] = _load_graph(self._backend, exported)
+        return self._backend.to_numpy_all(self._graphs[size](feeds(image)))
 
 
-def _load(backend: OnnxRuntimeBackend, graph: onnx_graphs.ExportedGraph) -> Graph:
+def _load_graph(backend: OnnxRuntimeBackend, graph: onnx_graphs.ExportedGraph) -> Graph:
     return backend.load(graph.name, memoryview(graph.model.SerializeToString()))

@@ -6,19 +6,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from xdecoder_rt.parity.comparison import Rule, continuous, exact
+from xdecoder_rt.backends.base import Array
+from xdecoder_rt.parity.comparison import AgreementRule, continuous, exact
 from xdecoder_rt.parity.fixture import Fixture, FixtureImage
-from xdecoder_rt.parity.forms import BACKBONE_EMBEDDING, Array, Embeddings, Words
+from xdecoder_rt.parity.forms import BACKBONE_EMBEDDING, Embeddings, TextSide
 from xdecoder_rt.words.encoder import unit
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
-SET_RULES: dict[str, Rule] = {
+SET_RULES: dict[str, AgreementRule] = {
     "retrieval.scores": continuous,
     "retrieval.token_ids": exact,
     "region_retrieval.phrase_emb": continuous,
     "region_retrieval.logits": continuous,
 }
-RULES: dict[str, Rule] = {
+IMAGE_RULES: dict[str, AgreementRule] = {
     "retrieval.image_emb": continuous,
     "retrieval.image_emb_backbone": continuous,
     "retrieval.text_emb": continuous,
@@ -38,7 +39,7 @@ class RetrievalTensors:
     def __init__(
         self,
         fixture: Fixture,
-        words: Words,
+        words: TextSide,
         network: Callable[[FixtureImage], Mapping[str, Array]],
         context_length: int,
     ) -> None:
@@ -49,7 +50,7 @@ class RetrievalTensors:
         self._embeddings: dict[str, tuple[Embeddings, Embeddings]] = {}
 
     def array(self, name: str) -> Array:
-        """One of the arrays that `SET_RULES` names, of all captioned images."""
+        """Return one of the arrays that `SET_RULES` names, of all captioned images."""
         images = self._fixture.captioned_images()
         captions = [caption for image in images for caption in self._fixture.captions(image)]
         if name == "retrieval.token_ids":
@@ -65,7 +66,7 @@ class RetrievalTensors:
         return self._words.class_logits(tokens, phrases)
 
     def image_array(self, image: FixtureImage, name: str) -> Array:
-        """One of the arrays that `RULES` names."""
+        """Return one of the arrays that `IMAGE_RULES` names."""
         if name == "retrieval.text_emb":
             features = self._words.token_features(self._fixture.captions(image))
             return np.stack([tokens[-1] for tokens in features])
@@ -73,15 +74,15 @@ class RetrievalTensors:
         return token if name == "retrieval.image_emb" else backbone
 
     def _image(self, image: FixtureImage) -> tuple[Embeddings, Embeddings]:
-        """The class token's and the backbone's embedding, ``[1, D]`` each, unnormalised."""
+        """Return the class token's and the backbone's embedding, ``[1, D]`` each, unnormalised."""
         if image.name not in self._embeddings:
-            found = self._network(image)
-            token = found["pred_captions"][:, -1]
-            self._embeddings[image.name] = token, found[BACKBONE_EMBEDDING]
+            tensors = self._network(image)
+            token = tensors["pred_captions"][:, -1]
+            self._embeddings[image.name] = token, tensors[BACKBONE_EMBEDDING]
         return self._embeddings[image.name]
 
     def _ensemble(self, image: FixtureImage) -> Embeddings:
-        """The mean of both, each made unit: its products with texts are mean cosines."""
+        """Return the mean of both, each made unit: its products with texts are mean cosines."""
         token, backbone = self._image(image)
         mean: Embeddings = (unit(token) + unit(backbone)) / np.float32(2)
         return mean

@@ -10,17 +10,18 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.backends.base import Array
 from xdecoder_rt.errors import DatasetError
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import keep_panoptic, top_instances
 from xdecoder_rt.models.config import PostprocessConfig
-from xdecoder_rt.parity.comparison import Rule, continuous, exact, pixels, rows
+from xdecoder_rt.parity.comparison import AgreementRule, continuous, exact, pixels, table_rows
 from xdecoder_rt.parity.fixture import Fixture, FixtureImage, Thresholds
-from xdecoder_rt.parity.forms import ALL_CLASS_EMBEDDINGS, Array, Embeddings, Form, Words
+from xdecoder_rt.parity.forms import ALL_CLASS_EMBEDDINGS, Embeddings, Form, TextSide
 
-RULES: tuple[tuple[re.Pattern[str], Rule], ...] = (
+SEGMENTATION_RULES: tuple[tuple[re.Pattern[str], AgreementRule], ...] = (
     (re.compile(r"panoptic\d+\.seg"), pixels),
-    (re.compile(r"panoptic\d+\.segments"), rows),
+    (re.compile(r"panoptic\d+\.segments"), table_rows),
     (re.compile(r"semantic\.scores"), continuous),
     (re.compile(r"semantic\.argmax"), pixels),
     (re.compile(r"instance\.masks"), pixels),
@@ -39,7 +40,7 @@ class InstanceArrays:
     classes: Array
 
     def in_order_of(self, other: InstanceArrays) -> InstanceArrays:
-        """The same instances, each beside its likeness in `other`; order has no meaning."""
+        """Return the instances, each at the place of its likeness in `other`."""
         free = list(range(len(self.scores)))
         order = []
         for mask, score, label in zip(other.masks, other.scores, other.classes, strict=True):
@@ -55,8 +56,8 @@ class InstanceArrays:
             )
             free.remove(best)
             order.append(best)
-        chosen = [*order, *free]
-        return InstanceArrays(self.masks[chosen], self.scores[chosen], self.classes[chosen])
+        indices = [*order, *free]
+        return InstanceArrays(self.masks[indices], self.scores[indices], self.classes[indices])
 
 
 class ImageTensors:
@@ -86,7 +87,7 @@ class ImageTensors:
 
     @cached_property
     def network(self) -> Mapping[str, Array]:
-        """What the form computes."""
+        """The form's tensors of the image."""
         return self._form.tensors(self._image)
 
     @cached_property
@@ -104,10 +105,10 @@ class ImageTensors:
         return self.network.get(name)
 
     def result(self, name: str, expected: Callable[[str], Array]) -> Array:
-        """An array of the output rules.
+        """Compute an array of the output rules.
 
         Args:
-            name: one that `RULES` knows.
+            name: one that `SEGMENTATION_RULES` knows.
             expected: the fixture's array of a name, for what has no order of its own.
         """
         masks = self.network["pred_masks"][0]
@@ -129,7 +130,7 @@ class ImageTensors:
         return postprocess.full_size_logits(masks[:count], self._image.letterbox)
 
     @property
-    def _words(self) -> Words:
+    def _words(self) -> TextSide:
         if self._form.words is None:
             raise DatasetError(
                 f"{self._fixture.folder} expects class logits of a backbone alone",
@@ -138,25 +139,25 @@ class ImageTensors:
         return self._form.words
 
     def _panoptic(self, number: int) -> tuple[Array, Array]:
-        """The map and the table of (id, class, is thing) under one setting of thresholds."""
+        """Return the map and the table of (id, class, is thing) under one setting of thresholds."""
         default = Thresholds(self._defaults.object_mask_threshold, self._defaults.overlap_threshold)
         thresholds = self._fixture.thresholds(number, default)
-        kept = keep_panoptic(self.class_logits[0], thresholds.object_mask)
-        found = postprocess.panoptic(
-            kept.scores,
-            kept.labels,
-            self.network["pred_masks"][0][kept.queries],
+        kept_queries = keep_panoptic(self.class_logits[0], thresholds.object_mask)
+        panoptic_map = postprocess.panoptic(
+            kept_queries.scores,
+            kept_queries.labels,
+            self.network["pred_masks"][0][kept_queries.queries],
             self._image.letterbox,
             self._fixture.is_thing(),
             thresholds.overlap,
         )
-        table = [(s.id, s.label_id, int(s.isthing)) for s in found.segments]
-        return found.segmentation, np.array(table, np.int32).reshape(-1, 3)
+        table = [(s.id, s.label_id, int(s.isthing)) for s in panoptic_map.segments]
+        return panoptic_map.segmentation, np.array(table, np.int32).reshape(-1, 3)
 
     @cached_property
     def _instances(self) -> InstanceArrays:
         logits = self.class_logits[0]
-        chosen = top_instances(logits, self._defaults.instance_topk, self._fixture.is_thing())
-        masks = self.network["pred_masks"][0][chosen.unique_queries]
-        found = postprocess.instance(chosen, masks, self._image.letterbox)
-        return InstanceArrays(found.masks, found.scores, found.label_ids)
+        instances = top_instances(logits, self._defaults.instance_topk, self._fixture.is_thing())
+        masks = self.network["pred_masks"][0][instances.unique_queries]
+        instance_masks = postprocess.instance(instances, masks, self._image.letterbox)
+        return InstanceArrays(instance_masks.masks, instance_masks.scores, instance_masks.label_ids)

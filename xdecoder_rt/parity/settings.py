@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.json_reader import JsonFault, Rule, read_part
 from xdecoder_rt.models.config import (
     IMAGENET_MEAN,
@@ -20,10 +20,10 @@ from xdecoder_rt.models.config import (
     TextConfig,
 )
 
-T = TypeVar("T")
-Size: TypeAlias = Annotated[int, Rule(low=1, high=1 << 16)]
-Stages: TypeAlias = Annotated[tuple[Size, ...], Rule(least=4, most=4)]
-Colour: TypeAlias = tuple[float, float, float]
+_T = TypeVar("_T")
+PublishedSize: TypeAlias = Annotated[int, Rule(low=1, high=1 << 16)]
+PublishedStages: TypeAlias = Annotated[tuple[PublishedSize, ...], Rule(least=4, most=4)]
+ChannelValues: TypeAlias = tuple[float, float, float]
 
 _FOCAL = "MODEL.BACKBONE.FOCAL."
 _ENCODER = "MODEL.ENCODER."
@@ -47,11 +47,11 @@ class _Backbone:
     """The backbone's settings, by the original's yaml keys."""
 
     name: Annotated[str, Rule(one_of=("focal", "focal_dw"), key="MODEL.BACKBONE.NAME")]
-    embed_dim: Annotated[Size, Rule(key=_FOCAL + "EMBED_DIM")]
-    depths: Annotated[Stages, Rule(key=_FOCAL + "DEPTHS")]
-    focal_levels: Annotated[Stages, Rule(key=_FOCAL + "FOCAL_LEVELS")]
-    focal_windows: Annotated[Stages, Rule(key=_FOCAL + "FOCAL_WINDOWS")]
-    patch_size: Annotated[Size, Rule(key=_FOCAL + "PATCH_SIZE")] = 4
+    embed_dim: Annotated[PublishedSize, Rule(key=_FOCAL + "EMBED_DIM")]
+    depths: Annotated[PublishedStages, Rule(key=_FOCAL + "DEPTHS")]
+    focal_levels: Annotated[PublishedStages, Rule(key=_FOCAL + "FOCAL_LEVELS")]
+    focal_windows: Annotated[PublishedStages, Rule(key=_FOCAL + "FOCAL_WINDOWS")]
+    patch_size: Annotated[PublishedSize, Rule(key=_FOCAL + "PATCH_SIZE")] = 4
     mlp_ratio: Annotated[float, Rule(key=_FOCAL + "MLP_RATIO")] = 4.0
     patch_norm: Annotated[bool, Rule(key=_FOCAL + "PATCH_NORM")] = True
     layer_scale: Annotated[bool, Rule(key=_FOCAL + "USE_LAYERSCALE")] = True
@@ -62,38 +62,38 @@ class _Backbone:
 class _Network:
     """The settings of everything beyond the backbone."""
 
-    heads: Annotated[Size, Rule(key=_DECODER + "NHEADS")]
-    feedforward_dim: Annotated[Size, Rule(key=_DECODER + "DIM_FEEDFORWARD")]
-    hidden_dim: Annotated[Size, Rule(key=_DECODER + "HIDDEN_DIM")]
-    queries: Annotated[Size, Rule(low=2, key=_DECODER + "NUM_OBJECT_QUERIES")]
+    heads: Annotated[PublishedSize, Rule(key=_DECODER + "NHEADS")]
+    feedforward_dim: Annotated[PublishedSize, Rule(key=_DECODER + "DIM_FEEDFORWARD")]
+    hidden_dim: Annotated[PublishedSize, Rule(key=_DECODER + "HIDDEN_DIM")]
+    queries: Annotated[PublishedSize, Rule(low=2, key=_DECODER + "NUM_OBJECT_QUERIES")]
     # The original counts the prediction before the first layer as a layer.
-    layers_and_one: Annotated[Size, Rule(low=2, key=_DECODER + "DEC_LAYERS")]
-    pixel_dim: Annotated[Size, Rule(key=_ENCODER + "CONVS_DIM")]
-    mask_dim: Annotated[Size, Rule(key=_ENCODER + "MASK_DIM")]
+    layers_and_one: Annotated[PublishedSize, Rule(low=2, key=_DECODER + "DEC_LAYERS")]
+    pixel_dim: Annotated[PublishedSize, Rule(key=_ENCODER + "CONVS_DIM")]
+    mask_dim: Annotated[PublishedSize, Rule(key=_ENCODER + "MASK_DIM")]
     norm: Annotated[str, Rule(one_of=tuple(_NORMS), key=_ENCODER + "NORM")]
-    pixel_layers: Annotated[Size, Rule(low=0, key=_ENCODER + "TRANSFORMER_ENC_LAYERS")]
-    text_heads: Annotated[Size, Rule(key=_TEXT + "HEADS")]
-    text_width: Annotated[Size, Rule(key=_TEXT + "WIDTH")]
-    text_layers: Annotated[Size, Rule(key=_TEXT + "LAYERS")]
-    context_length: Annotated[Size, Rule(low=3, key=_TEXT + "CONTEXT_LENGTH")]
-    proj_dim: Annotated[Size, Rule(key="MODEL.DIM_PROJ")]
+    pixel_layers: Annotated[PublishedSize, Rule(low=0, key=_ENCODER + "TRANSFORMER_ENC_LAYERS")]
+    text_heads: Annotated[PublishedSize, Rule(key=_TEXT + "HEADS")]
+    text_width: Annotated[PublishedSize, Rule(key=_TEXT + "WIDTH")]
+    text_layers: Annotated[PublishedSize, Rule(key=_TEXT + "LAYERS")]
+    context_length: Annotated[PublishedSize, Rule(low=3, key=_TEXT + "CONTEXT_LENGTH")]
+    proj_dim: Annotated[PublishedSize, Rule(key="MODEL.DIM_PROJ")]
     input_projection: Annotated[bool, Rule(key=_DECODER + "ENFORCE_INPUT_PROJ")] = False
     mask_threshold: Annotated[float, Rule(key=_DECODER + "TEST.OBJECT_MASK_THRESHOLD")] = 0.8
     overlap_threshold: Annotated[float, Rule(key=_DECODER + "TEST.OVERLAP_THRESHOLD")] = 0.8
-    instance_topk: Annotated[Size, Rule(key="COCO.TEST.DETECTIONS_PER_IMAGE")] = 100
+    instance_topk: Annotated[PublishedSize, Rule(key="COCO.TEST.DETECTIONS_PER_IMAGE")] = 100
 
 
 @dataclass(frozen=True)
 class _Pixels:
     """How images become input, and how long captions become."""
 
-    mean: Annotated[Colour, Rule(key="INPUT.PIXEL_MEAN")] = IMAGENET_MEAN
+    mean: Annotated[ChannelValues, Rule(key="INPUT.PIXEL_MEAN")] = IMAGENET_MEAN
     std: Annotated[
         tuple[Annotated[float, Rule(above=0)], ...],
         Rule(least=3, most=3, key="INPUT.PIXEL_STD"),
     ] = IMAGENET_STD
-    divisor: Annotated[Size, Rule(low=-1, key=_DECODER + "SIZE_DIVISIBILITY")] = 32
-    caption_steps: Annotated[Size, Rule(key=_DECODER + "CAPTIONING.STEP")] = 50
+    divisor: Annotated[PublishedSize, Rule(low=-1, key=_DECODER + "SIZE_DIVISIBILITY")] = 32
+    caption_steps: Annotated[PublishedSize, Rule(key=_DECODER + "CAPTIONING.STEP")] = 50
 
 
 class Settings:
@@ -105,7 +105,7 @@ class Settings:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
-    def read(self, kind: type[T]) -> T:
+    def read(self, kind: type[_T]) -> _T:
         """Return the settings that a dataclass describes.
 
         Raises:
@@ -128,13 +128,13 @@ class Settings:
         for key, only in _ONLY:
             if key in self._values and self._values[key] != only:
                 raise DatasetError(
-                    f"The fixture's network has {key} = {shown(self._values[key])}",
+                    f"The fixture's network has {key} = {quoted(self._values[key])}",
                     expected=f"{only!r}, as in the published models: no other is implemented",
                 )
 
 
 def backbone_config(settings: Settings) -> BackboneConfig:
-    """The backbone that the settings describe.
+    """Return the backbone that the settings describe.
 
     Raises:
         DatasetError: a setting is missing or names a network that ours is not.
@@ -143,7 +143,7 @@ def backbone_config(settings: Settings) -> BackboneConfig:
     backbone = settings.read(_Backbone)
     # With convolutional stems the patch size is only a divisor that images are padded to.
     if 32 % backbone.patch_size:
-        raise _wrong(_FOCAL + "PATCH_SIZE", backbone.patch_size, "a divisor of 32")
+        raise _setting_error(_FOCAL + "PATCH_SIZE", backbone.patch_size, "a divisor of 32")
     return BackboneConfig(
         kind=backbone.name,
         embed_dim=backbone.embed_dim,
@@ -158,12 +158,12 @@ def backbone_config(settings: Settings) -> BackboneConfig:
 
 
 def is_whole_network(settings: Settings) -> bool:
-    """Whether the settings describe more than a backbone."""
+    """Return whether the settings describe more than a backbone."""
     return _DECODER + "HIDDEN_DIM" in settings
 
 
 def model_config(settings: Settings, name: str) -> ModelConfig:
-    """The whole network that the settings describe.
+    """Return the whole network that the settings describe.
 
     Args:
         settings: the original's.
@@ -221,7 +221,7 @@ def caption_steps(settings: Settings) -> int:
 
 
 def pixel_mean(settings: Settings) -> tuple[float, float, float]:
-    """Mean of the pixels a channel, on the 0..255 scale."""
+    """Return the mean of the pixels a channel, on the 0..255 scale."""
     return settings.read(_Pixels).mean
 
 
@@ -232,15 +232,15 @@ def pixel_std(settings: Settings) -> tuple[float, float, float]:
 
 
 def size_divisor(settings: Settings) -> int:
-    """What padded sides are multiples of; the original lets the backbone decide when negative."""
+    """Return the divisor of padded sides; where negative, the original takes the backbone's."""
     divisor = settings.read(_Pixels).divisor
     return 32 if divisor < 0 else max(1, divisor)
 
 
 def _check_multiple(key: str, value: int, divisor: int) -> None:
     if value % divisor:
-        raise _wrong(key, value, f"a multiple of {divisor}")
+        raise _setting_error(key, value, f"a multiple of {divisor}")
 
 
-def _wrong(key: str, value: object, expected: str) -> DatasetError:
-    return DatasetError(f"The hyper-parameter {key} is {shown(value)}", expected=expected)
+def _setting_error(key: str, value: object, expected: str) -> DatasetError:
+    return DatasetError(f"The hyper-parameter {key} is {quoted(value)}", expected=expected)

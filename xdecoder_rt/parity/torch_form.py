@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xdecoder_rt import tasks
+from xdecoder_rt.backends.base import Array
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.models.backbones import Backbone
 from xdecoder_rt.models.decoder import Rows, unit
@@ -20,11 +21,10 @@ from xdecoder_rt.models.xdecoder import XDecoder
 from xdecoder_rt.parity.fixture import FixtureImage
 from xdecoder_rt.parity.forms import (
     ALL_CLASS_EMBEDDINGS,
-    Array,
     BackboneForm,
     Embeddings,
-    Grounded,
-    Written,
+    GroundedPhrases,
+    WrittenCaption,
 )
 from xdecoder_rt.parity.graph_form import GraphNetwork, feeds
 from xdecoder_rt.parity.module_graphs import module_graphs
@@ -45,25 +45,25 @@ class TorchWords:
         self._tokenizer = ClipTokenizer.default(model.config.context_length)
 
     def texts(self, texts: Sequence[str]) -> Embeddings:
-        """Unit embeddings of texts as they are: ``[T, D]``."""
+        """Return unit embeddings of texts as they are: ``[T, D]``."""
         return _numpy(self._embed(texts))
 
     @torch.inference_mode()
     def token_features(self, texts: Sequence[str]) -> list[Embeddings]:
-        """Features of each text's tokens up to the end token, ``[L, D]``, unnormalised."""
+        """Return features of each text's tokens up to the end token, ``[L, D]``, unnormalised."""
         token_ids = self._tokenizer(texts)
         features = _numpy(self._model.text_encoder(torch.from_numpy(token_ids)))
         lengths = self._tokenizer.lengths(token_ids)
         return [row[:length] for row, length in zip(features, lengths, strict=True)]
 
     def class_table(self, names: Sequence[str]) -> Embeddings:
-        """Unit embeddings of names over all templates, the background's last: ``[K + 1, D]``."""
+        """Return unit embeddings of names over all templates, background last: ``[K + 1, D]``."""
         sentences = [prompts(name, PUBLISHED_TEMPLATES) for name in (*names, self._background)]
         rows = self._embed([sentence for group in sentences for sentence in group])
         return _numpy(unit(rows.reshape(len(sentences), -1, rows.shape[1]).mean(dim=1)))
 
     def class_logits(self, class_embedding: Array, table: Embeddings) -> Array:
-        """Scaled cosines: ``[..., Q, D], [K, D] -> [..., Q, K]``."""
+        """Return scaled cosines: ``[..., Q, D], [K, D] -> [..., Q, K]``."""
         with torch.inference_mode():
             return _numpy(
                 self._model.class_logits(torch.from_numpy(class_embedding), torch.from_numpy(table))
@@ -105,10 +105,10 @@ class TorchNetwork:
 
     @torch.inference_mode()
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
-        """Every tensor of one image."""
+        """Compute every tensor of one image."""
         pixels = self._pixels(image)
         plain = plain_forward(self._model, pixels)
-        found = {
+        tensors = {
             "pixel_values": pixels,
             **{f"res{i + 2}": level for i, level in enumerate(plain.backbone)},
             "transformer_encoder_features": plain.features.encoded,
@@ -118,52 +118,57 @@ class TorchNetwork:
             "decoder_output": plain.decoder_output,
             ALL_CLASS_EMBEDDINGS: torch.stack([layer.class_embedding for layer in plain.layers]),
         }
-        shown = {name: _numpy(value) for name, value in found.items()}
-        return {**shown, **self._rewritten.tensors(image)}
+        plain_arrays = {name: _numpy(value) for name, value in tensors.items()}
+        return {**plain_arrays, **self._rewritten.tensors(image)}
 
-    def grounded(self, image: FixtureImage, phrases: Sequence[str]) -> Sequence[Grounded]:
-        """What phrases refer to: in the original's order, and as the runtime decodes them."""
-        return (self._plain_grounded(image, phrases), self._rewritten.grounded(image, phrases))
-
-    def written(
-        self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
-    ) -> Sequence[Written]:
-        """A caption: everything anew for each token, and as the runtime writes it."""
+    def ground_phrases(
+        self, image: FixtureImage, phrases: Sequence[str]
+    ) -> Sequence[GroundedPhrases]:
+        """Find what phrases refer to: in the original's order, and as the runtime decodes."""
         return (
-            self._plain_written(image, region, steps),
-            self._rewritten.written(image, region, steps),
+            self._plain_phrases(image, phrases),
+            self._rewritten.ground_phrases(image, phrases),
+        )
+
+    def write_caption(
+        self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
+    ) -> Sequence[WrittenCaption]:
+        """Write a caption: everything anew for each token, and as the runtime does."""
+        return (
+            self._plain_caption(image, region, steps),
+            self._rewritten.write_caption(image, region, steps),
         )
 
     @torch.inference_mode()
-    def _plain_grounded(self, image: FixtureImage, phrases: Sequence[str]) -> Grounded:
+    def _plain_phrases(self, image: FixtureImage, phrases: Sequence[str]) -> GroundedPhrases:
         queries = self._model.config.num_queries
         features = self.words.token_features(phrases)
         tokens = torch.from_numpy(np.concatenate(features))
         layout = tasks.side_by_side(
-            [tasks.latents(queries), tasks.group("refer", queries, len(tokens))], tasks.LATENTS
+            [tasks.latents(queries), tasks.group("refer", queries, len(tokens))], tasks.LATENT_GROUP
         )
         text = torch.cat((tokens.new_zeros(len(layout) - len(tokens), tokens.shape[1]), tokens))
-        found = plain_forward(self._model, self._pixels(image), Rows.of([layout], text[None]))
+        output = plain_forward(self._model, self._pixels(image), Rows.of([layout], text[None]))
         copies = slice(queries, 2 * queries - 1)
-        embedding = found.layers[-1].class_embedding[0, copies]
+        embedding = output.layers[-1].class_embedding[0, copies]
         ends = torch.from_numpy(np.stack([row[-1] for row in features]))
         scores = unit(embedding) @ unit(ends).T * min(self._logit_scale, MAX_SCALE)
         matched = scores.argmax(dim=0)
-        logits = _numpy(found.mask_logits[-1][0, copies][matched])
+        logits = _numpy(output.mask_logits[-1][0, copies][matched])
         masks = postprocess.full_size_logits(logits, image.letterbox) > 0
-        return Grounded(_numpy(embedding), _numpy(scores), _numpy(matched), logits, masks)
+        return GroundedPhrases(_numpy(embedding), _numpy(scores), _numpy(matched), logits, masks)
 
     @torch.inference_mode()
-    def _plain_written(
+    def _plain_caption(
         self, image: FixtureImage, region: npt.NDArray[np.bool_] | None, steps: int
-    ) -> Written:
+    ) -> WrittenCaption:
         inside = None
         if region is not None:
             inside = torch.zeros(1, *image.letterbox.target, dtype=torch.bool)
             inside[0, : region.shape[0], : region.shape[1]] = torch.from_numpy(region)
         token_ids, features = plain_caption(self._model, self._pixels(image), steps, inside)
         logits = self._model.token_logits(features)
-        return Written(_numpy(token_ids[1 : steps + 1]), _numpy(features), _numpy(logits))
+        return WrittenCaption(_numpy(token_ids[1 : steps + 1]), _numpy(features), _numpy(logits))
 
     def _pixels(self, image: FixtureImage) -> Tensor:
         return _normalised(self._normalise, image)
@@ -178,16 +183,18 @@ class TorchBackbone(BackboneForm):
 
     @torch.inference_mode()
     def tensors(self, image: FixtureImage) -> Mapping[str, Array]:
-        """The normalised pixels and the four maps of one image."""
+        """Compute the normalised pixels and the four maps of one image."""
         pixels = _normalised(self._normalise, image)
         maps = self._backbone(pixels)
-        found = {"pixel_values": pixels, **{f"res{i + 2}": level for i, level in enumerate(maps)}}
-        return {name: _numpy(value) for name, value in found.items()}
+        tensors = {"pixel_values": pixels, **{f"res{i + 2}": level for i, level in enumerate(maps)}}
+        return {name: _numpy(value) for name, value in tensors.items()}
 
 
 def _normalised(normalise: Normalise, image: FixtureImage) -> Tensor:
-    given = feeds(image)
-    pixels: Tensor = normalise(torch.from_numpy(given["frame"]), torch.from_numpy(given["valid"]))
+    vision_feeds = feeds(image)
+    pixels: Tensor = normalise(
+        torch.from_numpy(vision_feeds["frame"]), torch.from_numpy(vision_feeds["valid"])
+    )
     return pixels
 
 

@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
-from xdecoder_rt.parity.comparison import Rule, continuous, exact
+from xdecoder_rt.backends.base import Array
+from xdecoder_rt.parity.comparison import AgreementRule, continuous, exact
 from xdecoder_rt.parity.fixture import Fixture
-from xdecoder_rt.parity.forms import Array, Embeddings, Words
+from xdecoder_rt.parity.forms import Embeddings, TextSide
 from xdecoder_rt.words.templates import (
     PUBLISHED_TEMPLATES,
     prompts,
@@ -17,7 +18,7 @@ from xdecoder_rt.words.templates import (
 )
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
-RULES: dict[str, Rule] = {
+TEXT_RULES: dict[str, AgreementRule] = {
     "text.template_token_ids": exact,
     "text.plain_token_ids": exact,
     "text.sampled_template_index": exact,
@@ -28,7 +29,7 @@ RULES: dict[str, Rule] = {
 
 
 class TextTensors:
-    """What the fixture's vocabulary becomes, computed on demand.
+    """Tokens and embeddings of the fixture's vocabulary, computed on demand.
 
     Args:
         fixture: whose vocabulary.
@@ -36,13 +37,13 @@ class TextTensors:
         context_length: tokens of a text.
     """
 
-    def __init__(self, fixture: Fixture, words: Words, context_length: int) -> None:
+    def __init__(self, fixture: Fixture, words: TextSide, context_length: int) -> None:
         self._fixture = fixture
         self._words = words
         self._tokenizer = ClipTokenizer.default(context_length)
 
     def array(self, name: str) -> Array:
-        """One of the arrays that `RULES` names."""
+        """Return one of the arrays that `TEXT_RULES` names."""
         names = self._fixture.class_names()
         everything = [*names, self._fixture.background()]
         if name == "text.template_token_ids":

@@ -19,11 +19,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
-from xdecoder_rt.errors import PlanError, shown
+from xdecoder_rt.errors import PlanError, quoted
 
-__all__ = ["ALIGNMENT", "ArchiveWriter", "Member", "check_member_name", "read_directory"]
+__all__ = ["MEMBER_ALIGNMENT", "ArchiveWriter", "Member", "check_member_name", "read_directory"]
 
-ALIGNMENT = 64
+MEMBER_ALIGNMENT = 64
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
@@ -77,7 +77,7 @@ class _Entry:
 
 
 def check_member_name(name: str) -> str:
-    """Returns `name` if it is a plain relative path, the same on every system.
+    """Return `name` if it is a plain relative path, the same on every system.
 
     Letters, digits and ``._+@-`` in parts joined by ``/``; no part begins with a dot, so neither
     ``..`` nor a hidden file can be named.
@@ -87,14 +87,14 @@ def check_member_name(name: str) -> str:
     """
     if len(name) > _NAME_LIMIT or not _NAME.fullmatch(name):
         raise PlanError(
-            f"The member name {shown(name)} is not allowed",
+            f"The member name {quoted(name)} is not allowed",
             expected="a relative path of letters, digits and ._+@- inside the archive",
         )
     return name
 
 
 def read_directory(file: BinaryIO, file_size: int) -> dict[str, Member]:
-    """Finds the members of the archive in `file`, which is `file_size` bytes long.
+    """Find the members of the archive in `file`, which is `file_size` bytes long.
 
     Args:
         file: an open file, readable and seekable.
@@ -143,7 +143,7 @@ def _misplaced(what: str, found: int, due: int) -> NoReturn:
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Exactly `size` bytes from `offset`."""
+    """Read exactly `size` bytes from `offset`."""
     file.seek(offset)
     data = file.read(size)
     if len(data) != size:
@@ -155,7 +155,7 @@ def _read(file: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _end_of_archive(file: BinaryIO, file_size: int) -> tuple[int, int, int]:
-    """Number of entries, offset and size of the central directory."""
+    """Return number of entries, offset and size of the central directory."""
     if file_size < _END.size:
         raise PlanError(f"The file has {file_size} bytes, too few for a plan")
     end_offset = file_size - _END.size
@@ -189,7 +189,7 @@ def _end_of_archive(file: BinaryIO, file_size: int) -> tuple[int, int, int]:
 
 
 def _end64(file: BinaryIO, end_offset: int) -> tuple[int, int, int, int, int, int, int]:
-    """The same facts from the ZIP64 end record, of which the locator tells the place."""
+    """Read these facts from the ZIP64 end record, whose place the locator tells."""
     locator_offset = end_offset - _LOCATOR64.size
     if locator_offset < _END64.size:
         raise PlanError("The archive's end record is damaged")
@@ -204,7 +204,7 @@ def _end64(file: BinaryIO, end_offset: int) -> tuple[int, int, int, int, int, in
 
 
 def _entries(directory: bytes, count: int) -> Iterator[_Entry]:
-    """The `count` records of the central directory, which they must fill exactly."""
+    """Read the `count` records of the central directory, which they must fill exactly."""
     position = 0
     for _ in range(count):
         if position + _CENTRAL.size > len(directory):
@@ -228,7 +228,7 @@ def _entries(directory: bytes, count: int) -> Iterator[_Entry]:
 
 
 def _zip64_values(extra: bytes, values: tuple[int, ...]) -> tuple[int, ...]:
-    """`values` with each 0xFFFFFFFF replaced by the next 64-bit value of the ZIP64 field."""
+    """Replace each 0xFFFFFFFF in `values` by the next 64-bit value of the ZIP64 field."""
     if _MAX32 not in values:
         return values
     position = 0
@@ -253,14 +253,14 @@ def _refuse_checkpoint(entries: Iterable[_Entry]) -> None:
 
 
 def _checked_name(entry: _Entry) -> str:
-    """The member's name, after everything its record says has been checked."""
+    """Return the member's name, after everything its record says has been checked."""
     text = entry.raw_name.decode("latin-1")
     mode_type = (entry.attributes >> 16) & _TYPE_BITS if entry.system == _UNIX else 0
     if text.endswith(("/", "\\")) or entry.attributes & _MS_DIRECTORY:
-        raise PlanError(f"The member {shown(text)} is a directory", expected="plain files only")
+        raise PlanError(f"The member {quoted(text)} is a directory", expected="plain files only")
     if mode_type not in (0, _REGULAR):
         raise PlanError(
-            f"The member {shown(text)} is a link or a device", expected="plain files only"
+            f"The member {quoted(text)} is a link or a device", expected="plain files only"
         )
     name = check_member_name(text)
     if entry.flags & _ENCRYPTED_FLAG:
@@ -285,7 +285,7 @@ def _checked_name(entry: _Entry) -> str:
 
 
 def _data_offset(file: BinaryIO, entry: _Entry, name: str, limit: int) -> int:
-    """Where the member's bytes begin; its local header must agree with the directory."""
+    """Return where the member's bytes begin; its local header must agree with the directory."""
     header = entry.header_offset
     if header + _LOCAL.size > limit:
         raise PlanError(f"The member {name!r} lies outside the file")
@@ -304,7 +304,7 @@ def _data_offset(file: BinaryIO, entry: _Entry, name: str, limit: int) -> int:
 
 
 class ArchiveWriter:
-    """Writes stored members to an open, empty file, each aligned to `ALIGNMENT` bytes."""
+    """Writes stored members to an open, empty file, each aligned to `MEMBER_ALIGNMENT` bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -312,7 +312,7 @@ class ArchiveWriter:
         self._central: list[bytes] = []
 
     def add(self, name: str, chunks: Iterable[bytes | memoryview], size: int, crc32: int) -> None:
-        """Appends a member.
+        """Append a member.
 
         Args:
             name: its name, see `check_member_name`.
@@ -330,7 +330,7 @@ class ArchiveWriter:
         version = _VERSION64 if wide else _VERSION
         narrow = _MAX32 if wide else size
         unpadded = header_offset + _LOCAL.size + len(raw_name) + len(zip64)
-        padding = -(unpadded + 4) % ALIGNMENT
+        padding = -(unpadded + 4) % MEMBER_ALIGNMENT
         extra = zip64 + struct.pack("<HH", _PADDING_FIELD, padding) + bytes(padding)
         common = (0, 0, 0, _DATE_1980_01_01, crc32, narrow, narrow, len(raw_name))
         local = _LOCAL.pack(_LOCAL_MAGIC, version, *common, len(extra))
@@ -349,7 +349,7 @@ class ArchiveWriter:
         )
 
     def close(self) -> None:
-        """Writes the central directory; the file is then a whole archive."""
+        """Write the central directory; the file is then a whole archive."""
         directory = b"".join(self._central)
         count, offset, size = len(self._central), self._position, len(directory)
         self._write(directory)

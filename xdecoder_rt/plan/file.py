@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import BuildError, PlanError, shown
+from xdecoder_rt.errors import BuildError, PlanError, quoted
 from xdecoder_rt.plan.archive import ArchiveWriter, Member, check_member_name, read_directory
 from xdecoder_rt.plan.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, MemberInfo
 
@@ -58,7 +58,7 @@ class Plan:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Plan:
-        """Opens and checks a plan.
+        """Open and checks a plan.
 
         Args:
             path: the file.
@@ -83,7 +83,7 @@ class Plan:
         except PlanError as error:
             file.close()
             raise type(error)(
-                f"{shown(str(location), 200)}: {error.what}",
+                f"{quoted(str(location), 200)}: {error.what}",
                 expected=error.expected,
                 fix=error.fix,
             ) from error
@@ -104,7 +104,7 @@ class Plan:
         return tuple(name for name in self._members if name != MANIFEST_NAME)
 
     def view(self, name: str) -> memoryview:
-        """A member's bytes as a read-only view of the mapped file; nothing is copied.
+        """Return a member's bytes as a read-only view of the mapped file; nothing is copied.
 
         The view stays valid after `close`; the mapping goes away with its last view.
 
@@ -120,7 +120,7 @@ class Plan:
             return memoryview(self._map)[member.offset : member.offset + member.size]
 
     def read(self, name: str) -> bytes:
-        """A member's bytes, copied.
+        """Return a copy of a member's bytes.
 
         Raises:
             PlanError: as for `view`.
@@ -132,7 +132,7 @@ class Plan:
             return file.read(member.size)
 
     def verify(self) -> None:
-        """Checks the digest of every member.
+        """Check the digest of every member.
 
         Raises:
             PlanError: one of them is wrong; the message names the member.
@@ -142,7 +142,7 @@ class Plan:
                 self._verify(name)
 
     def close(self) -> None:
-        """Closes the file. Views that were handed out stay valid. May be called twice."""
+        """Close the file. Views that were handed out stay valid. May be called twice."""
         with self._lock:
             if self._file is None:
                 return
@@ -169,15 +169,15 @@ class Plan:
     def _member(self, name: str) -> Member:
         if name not in self.manifest.members:
             raise PlanError(
-                f"{shown(str(self.path), 200)} has no member {shown(name)}",
+                f"{quoted(str(self.path), 200)} has no member {quoted(name)}",
                 fix="xdecoder-rt info lists the members of a plan",
             )
         return self._members[name]
 
     def _verify(self, name: str) -> BinaryIO:
-        """Checks a member's digest, once; gives the open file. The caller holds the lock."""
+        """Check a member's digest once, and return the open file. The caller holds the lock."""
         if self._file is None:
-            raise PlanError(f"{shown(str(self.path), 200)} is closed", fix="open it again")
+            raise PlanError(f"{quoted(str(self.path), 200)} is closed", fix="open it again")
         if name in self._verified:
             return self._file
         member = self._members[name]
@@ -188,8 +188,8 @@ class Plan:
             digest.update(self._file.read(min(_CHUNK, member.size - start)))
         if digest.hexdigest() != self.manifest.members[name].sha256:
             raise PlanError(
-                f"{shown(str(self.path), 200)}: the member {name!r} is damaged: its SHA-256 is not "
-                "the one in the manifest",
+                f"{quoted(str(self.path), 200)}: the member {name!r} is damaged: its SHA-256 is "
+                "not the one in the manifest",
                 fix="fetch or build the plan again",
             )
         self._verified.add(name)
@@ -197,7 +197,7 @@ class Plan:
 
 
 def _open_file(path: Path) -> BinaryIO:
-    name = shown(str(path), 200)
+    name = quoted(str(path), 200)
     try:
         # O_NONBLOCK: a named pipe would otherwise block here for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -219,7 +219,7 @@ def _open_file(path: Path) -> BinaryIO:
 
 
 def _refuse_other_formats(path: Path, file: BinaryIO, size: int) -> None:
-    """Says what a file is that is not a plan, where its first bytes tell."""
+    """Refuse a file that is not a plan and say what it is, where its first bytes tell."""
     if size == 0:
         raise PlanError(
             "The file is empty", fix="fetch or build it again; perhaps a copy was interrupted"
@@ -244,7 +244,7 @@ def _refuse_other_formats(path: Path, file: BinaryIO, size: int) -> None:
             fix="build a plan from it: xdecoder-rt build --checkpoint FILE",
         )
     raise PlanError(
-        f"The file is not a plan: it begins with {shown(head[:8])}",
+        f"The file is not a plan: it begins with {quoted(head[:8])}",
         expected="a ZIP archive written by xdecoder-rt build",
     )
 
@@ -271,7 +271,7 @@ def _read_manifest(file: BinaryIO, members: dict[str, Member]) -> Manifest:
 
 
 def _check_members(manifest: Manifest, members: dict[str, Member]) -> None:
-    """The manifest and the archive must name the same members, of the same sizes."""
+    """Check that manifest and archive name the same members, of the same sizes."""
     for name, info in manifest.members.items():
         if name not in members:
             raise PlanError(f"The member {name!r} is listed in the manifest and absent")
@@ -286,7 +286,7 @@ def _check_members(manifest: Manifest, members: dict[str, Member]) -> None:
 
 
 @dataclass(frozen=True)
-class _Summed:
+class _SummedMember:
     """A member's source, and what one pass over its bytes found."""
 
     source: Source
@@ -297,7 +297,7 @@ class _Summed:
 def write_plan(
     path: str | os.PathLike[str], manifest: Manifest, members: Mapping[str, Source]
 ) -> Manifest:
-    """Writes a plan, whole or not at all.
+    """Write a plan, whole or not at all.
 
     The bytes go to a temporary file in the same directory, which replaces `path` at the end; if
     anything fails, a full disk included, nothing is left behind and an older plan stays. The same
@@ -319,19 +319,23 @@ def write_plan(
     if MANIFEST_NAME in members:
         raise PlanError(f"{MANIFEST_NAME} is among the members", expected="it as the manifest")
     try:
-        summed = {check_member_name(name): _sum(source) for name, source in members.items()}
-        written = replace(manifest, members={name: one.info for name, one in summed.items()})
+        summed_members = {
+            check_member_name(name): _summed_member(source) for name, source in members.items()
+        }
+        written = replace(
+            manifest, members={name: member.info for name, member in summed_members.items()}
+        )
         data = written.to_json()
         Manifest.from_json(data)  # what is written can be read
         with atomic_writer(path) as file:
             archive = ArchiveWriter(file)
             archive.add(MANIFEST_NAME, [data], len(data), zlib.crc32(data))
-            for name, one in summed.items():
-                archive.add(name, _source_chunks(one.source), one.info.size, one.crc32)
+            for name, member in summed_members.items():
+                archive.add(name, _source_chunks(member.source), member.info.size, member.crc32)
             archive.close()
     except OSError as error:
         raise BuildError(
-            f"The plan {shown(str(path), 200)} could not be written: {error.strerror or error}",
+            f"The plan {quoted(str(path), 200)} could not be written: {error.strerror or error}",
             fix="free some space or choose another place; nothing was left behind",
         ) from error
     return written
@@ -346,10 +350,10 @@ def _source_chunks(source: Source) -> Iterator[memoryview | bytes]:
         yield memoryview(source).cast("B")
 
 
-def _sum(source: Source) -> _Summed:
+def _summed_member(source: Source) -> _SummedMember:
     digest, crc32, size = hashlib.sha256(), 0, 0
     for chunk in _source_chunks(source):
         digest.update(chunk)
         crc32 = zlib.crc32(chunk, crc32)
         size += len(chunk)
-    return _Summed(source, MemberInfo(digest.hexdigest(), size), crc32)
+    return _SummedMember(source, MemberInfo(digest.hexdigest(), size), crc32)

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeAlias
 
-from xdecoder_rt.errors import ArgumentError, PlanError, PlanVersionError, shown
+from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
-from xdecoder_rt.kernels.compiled import INDEX, KERNELS
+from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.plan.archive import check_member_name
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.words.templates import check_template
 
 __all__ = [
     "BACKENDS",
@@ -53,25 +52,26 @@ _OFFSET_LIMIT = 100.0
 
 Count: TypeAlias = Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
 Digest: TypeAlias = Annotated[
-    str, Rule(form="[0-9a-f]{64}", said=("64 hexadecimal digits in lower case", "digests"))
+    str, Rule(form="[0-9a-f]{64}", wording=("64 hexadecimal digits in lower case", "digests"))
 ]
-Name: TypeAlias = Annotated[str, Rule(most=200)]
-Side: TypeAlias = Annotated[int, Rule(low=32, high=_SIDE_LIMIT)]
+ShortText: TypeAlias = Annotated[str, Rule(most=200)]
+InputSide: TypeAlias = Annotated[int, Rule(low=32, high=_SIDE_LIMIT)]
 Frames: TypeAlias = Annotated[int, Rule(low=1, high=1024)]
 Share: TypeAlias = Annotated[float, Rule(low=0.0, high=1.0)]
 Heads: TypeAlias = Annotated[int, Rule(low=1, high=256)]
 Layers: TypeAlias = Annotated[int, Rule(low=1, high=256)]
 Width: TypeAlias = Annotated[int, Rule(low=1, high=8192)]
 Capability: TypeAlias = Annotated[
-    str, Rule(form=_CAPABILITY, said=('a capability such as "8.7"', 'capabilities such as "8.7"'))
+    str,
+    Rule(form=_CAPABILITY, wording=('a capability such as "8.7"', 'capabilities such as "8.7"')),
 ]
 GraphOfSize: TypeAlias = Mapping[
-    Annotated[str, Rule(form=_SIZE_KEY, said=('input sizes such as "512x288"', ""))], str
+    Annotated[str, Rule(form=_SIZE_KEY, wording=('input sizes such as "512x288"', ""))], str
 ]
 
 
 def size_key(size: tuple[int, int]) -> str:
-    """The key of an input size (height, width) in `Graphs`: ``"512x288"`` is 512 high."""
+    """Return the key of an input size (height, width): ``"512x288"`` is 512 high."""
     return f"{size[0]}x{size[1]}"
 
 
@@ -85,7 +85,7 @@ class MemberInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which weights these are.
+    """The weights of the graphs.
 
     Attributes:
         name: for people.
@@ -95,7 +95,7 @@ class ModelInfo:
         macs: multiply-accumulates of one frame at the first input size, text excluded.
     """
 
-    name: Name
+    name: ShortText
     family: Annotated[str, Rule(one_of=FAMILIES)]
     weights_sha256: Digest
     parameters: Count
@@ -104,7 +104,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class InputInfo:
-    """What the vision graph takes.
+    """The input of the vision graph.
 
     Attributes:
         sizes: (height, width) of each input that the plan carries graphs for.
@@ -115,7 +115,7 @@ class InputInfo:
         interpolation: ``"bilinear"`` or ``"bicubic"``, antialiased as in Pillow.
     """
 
-    sizes: Annotated[tuple[tuple[Side, Side], ...], Rule(least=1)]
+    sizes: Annotated[tuple[tuple[InputSide, InputSide], ...], Rule(least=1)]
     batch: tuple[Frames, Frames]
     mean: Annotated[tuple[Annotated[float, Rule(low=-1e4, high=1e4)], ...], Rule(least=3, most=3)]
     std: Annotated[tuple[Annotated[float, Rule(low=1e-4, high=1e4)], ...], Rule(least=3, most=3)]
@@ -138,7 +138,7 @@ class Graphs:
     token: str | None = None
 
     def members(self) -> tuple[str, ...]:
-        """The names of all members that hold graphs."""
+        """Return the names of all members that hold graphs."""
         groups = (self.vision, self.decode, self.mask)
         single = (self.text,) if self.token is None else (self.text, self.token)
         return (*(name for group in groups for name in group.values()), *single)
@@ -177,7 +177,7 @@ class DecoderInfo:
 
 @dataclass(frozen=True)
 class TextInfo:
-    """How words become embeddings.
+    """The text encoder, and how words become embeddings.
 
     Attributes:
         context_length: tokens of a text, start and end included.
@@ -206,7 +206,7 @@ class TextInfo:
     tokenizer: str
     templates: Annotated[tuple[str, ...], Rule(least=1)]
     strip_suffixes: tuple[str, ...]
-    background: Name
+    background: ShortText
     caption_stops: tuple[str, ...] = ()
     repetition_penalty: Annotated[float, Rule(low=1.0, high=100.0, stated=True)] = 1.0
     caption_beams: Annotated[int, Rule(low=1, high=64, stated=True)] = 1
@@ -245,7 +245,7 @@ class VocabularyInfo:
         count: number of words, synonyms included.
     """
 
-    name: Name
+    name: ShortText
     texts: str
     embeddings: str
     count: Annotated[int, Rule(low=1, high=10_000_000)]
@@ -272,7 +272,7 @@ class Manifest:
     """
 
     backend: Annotated[str, Rule(one_of=BACKENDS)]
-    backend_version: Name
+    backend_version: ShortText
     precision: Annotated[str, Rule(one_of=PRECISIONS)]
     model: ModelInfo
     input: InputInfo
@@ -294,7 +294,7 @@ class Manifest:
     )
 
     def to_json(self) -> bytes:
-        """The manifest as UTF-8 JSON, the same bytes for equal manifests."""
+        """Return the manifest as UTF-8 JSON, the same bytes for equal manifests."""
         text = json.dumps(
             dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, sort_keys=True, indent=1
         )
@@ -302,7 +302,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":
-        """Parses and checks ``manifest.json``.
+        """Parse and check ``manifest.json``.
 
         Args:
             data: the file's bytes, from an untrusted source.
@@ -329,7 +329,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Versioned:
-    """What a manifest of any version has."""
+    """Keys of a manifest of any version."""
 
     format_version: Count
 
@@ -346,10 +346,8 @@ def _check_agreement(manifest: Manifest) -> None:
     if low > high:
         _fail("input.batch", f"is [{low}, {high}]", "the smallest batch before the largest")
     for template in manifest.text.templates:
-        try:
-            check_template(template)
-        except ArgumentError as error:
-            _fail("text.templates", f"holds {shown(template, 40)}", error.expected)
+        if template.count("{}") != 1:
+            _fail("text.templates", f"holds {quoted(template, 40)}", 'exactly one "{}"')
     sizes = {size_key(size) for size in manifest.input.sizes}
     if len(sizes) != len(manifest.input.sizes):
         _fail("input", "has a size twice", "each input size once")
@@ -372,7 +370,7 @@ def _check_agreement(manifest: Manifest) -> None:
         if width % heads:
             _fail(part, f"has {heads} heads over a width of {width}", "a divisor of it")
     referred = [*manifest.graphs.members(), manifest.text.tokenizer]
-    referred += [KERNELS + INDEX] if manifest.plugins else []
+    referred += [KERNELS + KERNEL_INDEX] if manifest.plugins else []
     referred += [name for info in manifest.vocabularies for name in (info.texts, info.embeddings)]
     for name in referred:
         if name not in manifest.members:

@@ -3,20 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from xdecoder_rt import tasks
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.results import Answer
-from xdecoder_rt.rows import Group
-from xdecoder_rt.state import DecodedRows, Floats
+from xdecoder_rt.rows import RowGroup
+from xdecoder_rt.runtime import Runtime
+from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.encoder import unit
 from xdecoder_rt.words.word import check_text
 
 
+@dataclass(frozen=True)
+class AnswerQuestion:
+    """A question on the image.
+
+    Attributes:
+        choices: the possible answers.
+        group: the rows of its words.
+    """
+
+    choices: tuple[str, ...]
+    group: RowGroup
+
+    @classmethod
+    def ask(
+        cls, runtime: Runtime, question: str, choices: Sequence[str] | None, strict: bool
+    ) -> AnswerQuestion:
+        """Check and encode a question; its arguments are those of :meth:`Engine.answer`.
+
+        Raises:
+            ArgumentError: there is nothing to choose from, a choice is there twice, the plan lacks
+                this task, or the runtime is closed.
+            VocabularyError: a text is empty, unreadable, or too long and `strict` is set.
+        """
+        runtime.require("answer")
+        checked = check_choices(choices, runtime.manifest.text.answers)
+        text = check_text(question, "The question")
+        runtime.text.check_lengths([text], strict)
+        (features,) = runtime.text.token_features([text])
+        return cls(checked, question_group(features, runtime.manifest.decoder.num_queries))
+
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
+        """Return the rows of the question's words."""
+        return (self.group,)
+
+    def read(self, runtime: Runtime, state: ImageState, rows: Sequence[DecodedRows]) -> Answer:
+        """Compare the question's last row with the choices."""
+        (question,) = rows
+        scale = runtime.manifest.decoder.logit_scale
+        return read_answer(question, self.choices, runtime.text.table(self.choices), scale)
+
+
 def check_choices(choices: Sequence[str] | None, answers: Sequence[str]) -> tuple[str, ...]:
-    """What a question is answered from.
+    """Return what a question is answered from.
 
     Args:
         choices: the caller's, or None.
@@ -34,25 +77,25 @@ def check_choices(choices: Sequence[str] | None, answers: Sequence[str]) -> tupl
             )
         return tuple(answers)
     if isinstance(choices, str) or not isinstance(choices, Sequence):
-        raise ArgumentError(f"choices is {shown(choices)}", expected="a list of answers")
+        raise ArgumentError(f"choices is {quoted(choices)}", expected="a list of answers")
     texts = tuple(check_text(choice, f"Choice {i}") for i, choice in enumerate(choices))
     if not texts:
         raise ArgumentError("There are no choices", expected="at least one, or None")
     if len(set(texts)) < len(texts):
-        twice = next(text for i, text in enumerate(texts) if text in texts[:i])
-        raise ArgumentError(f"The choice {shown(twice)} is there twice", expected="each once")
+        duplicate = next(text for i, text in enumerate(texts) if text in texts[:i])
+        raise ArgumentError(f"The choice {quoted(duplicate)} is there twice", expected="each once")
     return texts
 
 
-def question_group(features: Floats, num_queries: int) -> Group:
-    """The rows that a question adds to a decode; ``features`` are its tokens', ``[L, D]``."""
-    return Group(tasks.group("answer", num_queries, len(features)), features)
+def question_group(features: Floats, num_queries: int) -> RowGroup:
+    """Return the rows that a question adds; `features` are those of its tokens, ``[L, D]``."""
+    return RowGroup(tasks.group("answer", num_queries, len(features)), features)
 
 
 def read_answer(
     rows: DecodedRows, choices: Sequence[str], table: Floats, logit_scale: float
 ) -> Answer:
-    """The choice whose text is nearest to what the question's last row says.
+    """Return the choice whose text is nearest to what the question's last row says.
 
     Args:
         rows: the question's.

@@ -15,13 +15,16 @@ import numpy.typing as npt
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.questions.regions import RegionSource, read_region, region_levels
 from xdecoder_rt.results import Caption
-from xdecoder_rt.rows import Group, Region, RowDecoder, joined
+from xdecoder_rt.rows import RegionLevels, RowDecoder, RowGroup, joined
+from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.text_graph import TextGraph, TextStates
 from xdecoder_rt.words.tokenizer import ClipTokenizer
+from xdecoder_rt.words.word import check_text
 
-MAX_TOKENS = 50
+CAPTION_TOKENS = 50
 """Tokens of a caption unless asked otherwise, as the original writes."""
 MAX_BEAMS = 64
 # What the next token may still change: a letter whose last bytes are to come, and an apostrophe,
@@ -30,20 +33,104 @@ _UNSETTLED = re.compile("(?: ?'\\w{0,2}|\N{REPLACEMENT CHARACTER}+)$")
 
 
 @dataclass(frozen=True)
+class CaptionQuestion:
+    """A caption of the image or of a part of it.
+
+    Attributes:
+        writer: writes it.
+        opening: how it begins.
+        region: what it is about, as :meth:`Engine.caption` takes it; None for all of the image.
+        beams: drafts followed at a time.
+        max_tokens: longest caption; None for 50.
+    """
+
+    writer: CaptionWriter
+    opening: Opening
+    region: RegionSource | None
+    beams: int
+    max_tokens: int | None
+
+    @classmethod
+    def ask(
+        cls,
+        runtime: Runtime,
+        prompt: str | None,
+        region: RegionSource | None,
+        beams: int | None,
+        max_tokens: int | None,
+        strict: bool,
+    ) -> CaptionQuestion:
+        """Check and encode a caption's beginning; the arguments are those of `Engine.caption`.
+
+        Raises:
+            ArgumentError: the plan lacks this task, or the runtime is closed.
+            VocabularyError: the prompt is empty, unreadable, or too long and `strict` is set.
+        """
+        runtime.require("caption")
+        if prompt is not None:
+            runtime.text.check_lengths([check_text(prompt, "The prompt")], strict)
+        info = runtime.manifest.text
+        writer = CaptionWriter(
+            runtime.text_graph,
+            runtime.rows,
+            runtime.tokenizer,
+            runtime.token_logits,
+            runtime.manifest.decoder.num_queries,
+            info.caption_stops,
+            info.repetition_penalty,
+        )
+        count = info.caption_beams if beams is None else beams
+        return cls(writer, writer.open(prompt), region, count, max_tokens)
+
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
+        """Return the rows of the caption's beginning, confined to its region.
+
+        Raises:
+            ArgumentError: the region is outside the image or empty.
+        """
+        if self.region is None:
+            return (self.writer.group(self.opening),)
+        mask = read_region(self.region, state.letterbox.source)
+        return (self.writer.group(self.opening, region_levels(mask, state.letterbox)),)
+
+    def read(self, runtime: Runtime, state: ImageState, rows: Sequence[DecodedRows]) -> Caption:
+        """Write on from the beginning, token by token.
+
+        Raises:
+            ArgumentError: `beams` or `max_tokens` is out of range.
+        """
+        *_, draft = self._drafts(state, rows)
+        return self.writer.caption(self.opening, draft)
+
+    def pieces(self, state: ImageState, rows: Sequence[DecodedRows]) -> Iterator[str]:
+        """Write on as :meth:`read` does with one beam, and give texts as they become final.
+
+        Raises:
+            ArgumentError: as :meth:`read`.
+        """
+        written = ""
+        for draft in self._drafts(state, rows):
+            text = self.writer.settled(self.opening, draft)
+            if len(text) > len(written):
+                yield text[len(written) :]
+                written = text
+
+    def _drafts(self, state: ImageState, rows: Sequence[DecodedRows]) -> Iterator[Draft]:
+        (opening_rows,) = rows
+        return self.writer.drafts(state, self.opening, opening_rows, self.beams, self.max_tokens)
+
+
+@dataclass(frozen=True)
 class Opening:
-    """How a caption begins.
+    """The beginning of a caption.
 
     Attributes:
         token_ids: the start token and the prompt's.
         states: of these tokens in the text encoder.
-        region: what the caption is about, or None for all of the image.
-        group: the rows of these tokens, for the decode.
     """
 
     token_ids: tuple[int, ...]
     states: TextStates
-    region: Region | None
-    group: Group
 
 
 @dataclass(frozen=True)
@@ -102,14 +189,20 @@ class CaptionWriter:
         self._stops = tuple(stops)
         self._repetition_penalty = repetition_penalty
 
-    def open(self, prompt: str | None, region: Region | None) -> Opening:
+    def open(self, prompt: str | None) -> Opening:
         """Encode a caption's beginning: the start token, and the words that it is to go on from."""
         ids = self._tokenizer.tokens(prompt or "")[:-1]
-        states = self._text.proceed(np.array([ids], np.int64))
-        group = Group(
-            tasks.group("caption", self._num_queries, len(ids)), states.features[0], region
-        )
-        return Opening(ids, states, region, group)
+        return Opening(ids, self._text.proceed(np.array([ids], np.int64)))
+
+    def group(self, opening: Opening, region: RegionLevels | None = None) -> RowGroup:
+        """Return the rows of a caption's beginning.
+
+        Args:
+            opening: of :meth:`open`.
+            region: what the caption is about, or None for all of the image.
+        """
+        layout = tasks.group("caption", self._num_queries, len(opening.token_ids))
+        return RowGroup(layout, opening.states.features[0], region)
 
     def drafts(
         self,
@@ -121,13 +214,13 @@ class CaptionWriter:
     ) -> Iterator[Draft]:
         """Write a caption; the best draft after each token, the finished one last.
 
-        With one beam each draft continues the one before. Of several finished captions that with
-        the highest mean log-probability a token is the best.
+        With one beam each draft continues the one before. The best of several finished captions is
+        that with the highest mean log-probability a token.
 
         Args:
             state: of the image.
             opening: of :meth:`open`.
-            decoded: the opening's rows.
+            decoded: the opening's rows, to whose region the caption is confined.
             beams: drafts followed at a time.
             max_tokens: longest caption, without opening and end; None for 50.
 
@@ -141,8 +234,10 @@ class CaptionWriter:
         live, finished = [Draft((), 0.0, 0, first)], []
         states, (embedding,) = opening.states, decoded.answer("caption")
         for step in range(steps):
-            live, parents, ended = self._extended(live, self._scores(embedding), beams, opening)
-            finished += ended
+            live, parents, ended_drafts = self._extended(
+                live, self._scores(embedding), beams, opening
+            )
+            finished += ended_drafts
             if not live or len(finished) >= beams or step == steps - 1:
                 break
             yield live[0]
@@ -150,7 +245,7 @@ class CaptionWriter:
             place = len(opening.token_ids) + step
             ids = np.array([[draft.token_ids[-1]] for draft in live], np.int64)
             states = self._text.proceed(ids, states.chosen(parents))
-            group = self._step(states.features[:, 0], live, place, opening, past)
+            group = self._step(states.features[:, 0], live, place, decoded.region, past)
             rows = self._rows.proceed(state, past, group)
             live = [
                 replace(draft, columns=(*draft.columns, len(past.layout) + i))
@@ -161,26 +256,26 @@ class CaptionWriter:
         yield replace(best, finished=True)
 
     def caption(self, opening: Opening, draft: Draft) -> Caption:
-        """A draft as a result: the opening's words and its own, up to a stop."""
+        """Return a draft as a result: the opening's words and its own, up to a stop."""
         text = self._tokenizer.decode((*opening.token_ids, *draft.token_ids))
-        begun = len(self._tokenizer.decode(opening.token_ids))
-        ends = [at for stop in self._stops if (at := text.find(stop, begun)) >= 0]
+        opening_length = len(self._tokenizer.decode(opening.token_ids))
+        ends = [at for stop in self._stops if (at := text.find(stop, opening_length)) >= 0]
         return Caption(text[: min(ends, default=len(text))].strip(), draft.score)
 
     def settled(self, opening: Opening, draft: Draft) -> str:
-        """The beginning of a draft's :meth:`caption` that no later token takes back."""
+        """Return the beginning of a draft's :meth:`caption` that no later token takes back."""
         text = self.caption(opening, draft).text
         if draft.finished:
             return text
         text = _UNSETTLED.sub("", text)
         # A stop may have begun.
-        held = (
+        stop_beginnings = (
             size
             for stop in self._stops
             for size in range(len(stop) - 1, 0, -1)
             if text.endswith(stop[:size])
         )
-        return text[: len(text) - max(held, default=0)].rstrip()
+        return text[: len(text) - max(stop_beginnings, default=0)].rstrip()
 
     def _steps(self, opening: Opening, beams: int, max_tokens: int | None) -> int:
         room = self._tokenizer.context_length - len(opening.token_ids)
@@ -191,12 +286,12 @@ class CaptionWriter:
                 f"max_tokens is {max_tokens}",
                 expected=f"1 to {room}, what the context length leaves after the prompt",
             )
-        return max_tokens or min(MAX_TOKENS, room)
+        return max_tokens or min(CAPTION_TOKENS, room)
 
     def _extended(
         self, live: list[Draft], logits: Floats, beams: int, opening: Opening
     ) -> tuple[list[Draft], npt.NDArray[np.int64], list[Draft]]:
-        """Every draft with its likeliest next tokens: the best that go on, and those that ended.
+        """Extend every draft by its likeliest next tokens.
 
         Returns:
             Up to `beams` drafts that go on, best first; the draft that each continues; and the
@@ -213,11 +308,11 @@ class CaptionWriter:
                 for token in likeliest[i]
             ),
         )
-        going: list[Draft] = []
+        next_drafts: list[Draft] = []
         parents: list[int] = []
-        ended: list[Draft] = []
+        ended_drafts: list[Draft] = []
         for rank, (negative, parent, token) in enumerate(candidates):
-            if len(going) == beams:
+            if len(next_drafts) == beams:
                 break
             draft = live[parent]
             ids = draft.token_ids
@@ -225,22 +320,22 @@ class CaptionWriter:
             longer = replace(draft, token_ids=ids, log_prob=-negative, scored=draft.scored + 1)
             if token == self._tokenizer.end_token or self._stops_at(opening, ids):
                 if rank < beams:
-                    ended.append(replace(longer, finished=True))
+                    ended_drafts.append(replace(longer, finished=True))
             else:
-                going.append(longer)
+                next_drafts.append(longer)
                 parents.append(parent)
-        return going, np.array(parents, np.int64), ended
+        return next_drafts, np.array(parents, np.int64), ended_drafts
 
     def _penalised(self, live: list[Draft], logits: Floats) -> Floats:
-        """Logits with those of each draft's own tokens lowered."""
+        """Lower the logits of each draft's own tokens."""
         if self._repetition_penalty == 1.0:
             return logits
         lowered = logits.copy()
         for row, draft in zip(lowered, live, strict=True):
-            own = list(set(draft.token_ids))
-            kept = row[own]
+            token_ids = list(set(draft.token_ids))
+            values = row[token_ids]
             penalty = self._repetition_penalty
-            row[own] = np.where(kept > 0, kept / penalty, kept * penalty)
+            row[token_ids] = np.where(values > 0, values / penalty, values * penalty)
         return lowered
 
     def _stops_at(self, opening: Opening, token_ids: tuple[int, ...]) -> bool:
@@ -256,22 +351,22 @@ class CaptionWriter:
         features: Floats,
         live: list[Draft],
         place: int,
-        opening: Opening,
+        region: RegionLevels | None,
         past: DecodedRows,
-    ) -> Group:
-        """One row a draft, each seeing the latents and its own earlier tokens."""
+    ) -> RowGroup:
+        """Return one row a draft, each seeing the latents and its own earlier tokens."""
         count = len(live)
-        one = tasks.group("caption", self._num_queries, 1, place)
-        layout = replace(one.chosen(np.zeros(count, np.int64)), text=np.arange(count))
+        single_row = tasks.group("caption", self._num_queries, 1, place)
+        layout = replace(single_row.chosen(np.zeros(count, np.int64)), text=np.arange(count))
         visible = np.zeros((count, len(past.layout)), np.bool_)
         visible[:, : self._num_queries] = True
         for row, draft in zip(visible, live, strict=True):
             row[list(draft.columns)] = True
-        return Group(layout, features, opening.region, visible)
+        return RowGroup(layout, features, region, visible)
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Log-probabilities along the last axis."""
+    """Return log-probabilities along the last axis."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     normalised: npt.NDArray[np.float64] = shifted - np.log(
         np.exp(shifted).sum(axis=-1, keepdims=True)

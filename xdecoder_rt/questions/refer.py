@@ -2,36 +2,87 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from xdecoder_rt import tasks
-from xdecoder_rt.errors import ArgumentError, VocabularyError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.results import Reference
-from xdecoder_rt.rows import Group
-from xdecoder_rt.state import DecodedRows, Floats
+from xdecoder_rt.rows import RowGroup
+from xdecoder_rt.runtime import Runtime
+from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.encoder import unit
-from xdecoder_rt.words.tokenizer import ClipTokenizer
 from xdecoder_rt.words.word import check_text
 
 MAX_SCALE = 100.0
 """The original clamps the factor of grounding's cosines here."""
 
 
+@dataclass(frozen=True)
+class ReferQuestion:
+    """Phrases, and what they refer to.
+
+    Attributes:
+        phrases: as asked.
+        features: float32 ``[L, proj_dim]`` a phrase, the features of its tokens.
+        phrase_groups: the rows of each phrase, or one group of all.
+    """
+
+    phrases: Sequence[str]
+    features: Sequence[Floats]
+    phrase_groups: Sequence[RowGroup]
+
+    @classmethod
+    def ask(
+        cls, runtime: Runtime, phrases: Sequence[str], joint: bool, strict: bool
+    ) -> ReferQuestion:
+        """Check and encode phrases; its arguments are those of :meth:`Engine.refer`.
+
+        Raises:
+            ArgumentError: there are no phrases or too many for the plan, the plan lacks this task,
+                or the runtime is closed.
+            VocabularyError: a phrase is empty, unreadable, or too long and `strict` is set.
+        """
+        runtime.require("refer")
+        decoder = runtime.manifest.decoder
+        checked = check_phrases(phrases, decoder.max_phrases)
+        runtime.text.check_lengths(checked, strict)
+        features = runtime.text.token_features(checked)
+        return cls(checked, features, phrase_groups(features, decoder.num_queries, joint))
+
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
+        """Return copies of the object queries and the phrases' tokens."""
+        return self.phrase_groups
+
+    def read(
+        self, runtime: Runtime, state: ImageState, rows: Sequence[DecodedRows]
+    ) -> list[Reference]:
+        """Match phrases to queries, and form the masks of the matched."""
+        return read_references(
+            self.phrases,
+            self.features,
+            rows,
+            runtime.text.background(),
+            runtime.manifest.decoder.logit_scale,
+            lambda embeddings: runtime.masks(state, embeddings),
+            state.letterbox,
+            runtime.threads,
+        )
+
+
 def check_phrases(phrases: Sequence[str], limit: int) -> list[str]:
-    """Phrases that can be referred by.
+    """Return phrases that can be referred by.
 
     Raises:
         ArgumentError: they are one string, none, or more than `limit`.
         VocabularyError: one is empty or unreadable.
     """
     if isinstance(phrases, str) or not isinstance(phrases, Sequence):
-        raise ArgumentError(f"phrases is {shown(phrases)}", expected="a list of phrases")
+        raise ArgumentError(f"phrases is {quoted(phrases)}", expected="a list of phrases")
     if not phrases:
         raise ArgumentError("There are no phrases", expected="at least one")
     if len(phrases) > limit:
@@ -44,27 +95,15 @@ def check_phrases(phrases: Sequence[str], limit: int) -> list[str]:
     return [check_text(phrase, f"Phrase {i}") for i, phrase in enumerate(phrases)]
 
 
-def check_lengths(texts: Sequence[str], tokenizer: ClipTokenizer, strict: bool) -> None:
-    """Tell of texts that the context length cuts.
-
-    Raises:
-        VocabularyError: a text is too long and `strict` is set; otherwise it is a warning.
-    """
-    for text in texts:
-        if tokenizer.fits(text):
-            continue
-        room = tokenizer.context_length - 2
-        if strict:
-            raise VocabularyError(
-                f"{shown(text)} is too long", expected=f"at most {room} tokens", fix="shorten it"
-            )
-        warnings.warn(
-            f"{shown(text)} is cut to its first {room} tokens", RuntimeWarning, stacklevel=4
-        )
+def are_of_one_image(phrases: object) -> bool:
+    """Whether phrases are those of one image, not a list of those of several."""
+    return not isinstance(phrases, list | tuple) or not any(
+        isinstance(part, list | tuple) for part in phrases
+    )
 
 
-def phrase_groups(features: Sequence[Floats], num_queries: int, joint: bool) -> list[Group]:
-    """The rows that phrases add to a decode.
+def phrase_groups(features: Sequence[Floats], num_queries: int, joint: bool) -> list[RowGroup]:
+    """Return the rows that phrases add to a decode.
 
     Args:
         features: token features of each phrase, ``[L, D]``.
@@ -73,7 +112,7 @@ def phrase_groups(features: Sequence[Floats], num_queries: int, joint: bool) -> 
             one another.
     """
     texts = [np.concatenate(list(features))] if joint else features
-    return [Group(tasks.group("refer", num_queries, len(text)), text) for text in texts]
+    return [RowGroup(tasks.group("refer", num_queries, len(text)), text) for text in texts]
 
 
 def read_references(
@@ -104,20 +143,14 @@ def read_references(
     groups = list(rows) * len(phrases) if len(rows) == 1 else rows
     scale = min(logit_scale, MAX_SCALE)
     embeddings, scores = [], []
-    for own, group in zip(features, groups, strict=True):
+    for tokens, group in zip(features, groups, strict=True):
         class_embedding, mask_embedding = group.answer("refer")
         queries = unit(class_embedding)
-        likeness = queries @ unit(own[-1])
+        likeness = queries @ unit(tokens[-1])
         best = int(likeness.argmax())
         margin = scale * float(queries[best] @ background - likeness[best])
         scores.append(1.0 / (1.0 + float(np.exp(np.clip(margin, -80.0, 80.0)))))
         embeddings.append(mask_embedding[best])
-    found = postprocess.binary_masks(masks(np.stack(embeddings)), letterbox, threads=threads)
-    return [
-        Reference(phrase, _mask(mask), score, box)
-        for phrase, mask, score, box in zip(phrases, found.masks, scores, found.boxes, strict=True)
-    ]
-
-
-def _mask(mask: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    return mask.astype(np.bool_, copy=False)
+    binary = postprocess.binary_masks(masks(np.stack(embeddings)), letterbox, threads=threads)
+    columns = zip(phrases, binary.masks, scores, binary.boxes, strict=True)
+    return [Reference(phrase, mask, score, box) for phrase, mask, score, box in columns]

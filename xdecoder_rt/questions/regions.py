@@ -1,4 +1,4 @@
-"""What a caption is confined to: read, checked, and brought to the grids of the network."""
+"""Regions that confine a caption: read, checked, and brought to the grids of the network."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.results import Reference
-from xdecoder_rt.rows import LEVEL_STRIDES, Region
+from xdecoder_rt.rows import LEVEL_STRIDES, RegionLevels
 
 RegionSource: TypeAlias = "npt.NDArray[np.bool_] | Sequence[float] | Reference"
 """A bool mask of the image's size, a box (left, top, right, bottom), or a `Reference`."""
 
 
 def read_region(source: RegionSource, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """A region as a mask.
+    """Return a region as a mask.
 
     Args:
         source: see `RegionSource`; a box in pixels, its right and bottom edges exclusive.
@@ -35,7 +35,7 @@ def read_region(source: RegionSource, size: tuple[int, int]) -> npt.NDArray[np.b
     elif isinstance(source, np.ndarray) and source.ndim == 2:
         mask = source
     else:
-        mask = _box(source, size)
+        mask = _box_mask(source, size)
     if mask.dtype != np.bool_:
         raise ArgumentError(
             f"The region is an array of {mask.dtype}", expected="bool", fix="compare it: mask > 0"
@@ -52,14 +52,14 @@ def read_region(source: RegionSource, size: tuple[int, int]) -> npt.NDArray[np.b
     return mask
 
 
-def _box(source: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def _box_mask(source: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     try:
         box = np.asarray(source, np.float64)
     except (TypeError, ValueError):
         box = np.empty(0)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise ArgumentError(
-            f"The region is {shown(source)}",
+            f"The region is {quoted(source)}",
             expected="a bool mask [H, W], a box (left, top, right, bottom), or a Reference",
         )
     height, width = size
@@ -75,8 +75,8 @@ def _box(source: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def region_levels(mask: npt.NDArray[np.bool_], letterbox: Letterbox) -> Region:
-    """A mask on the grids that the decoder attends to.
+def region_levels(mask: npt.NDArray[np.bool_], letterbox: Letterbox) -> RegionLevels:
+    """Return a mask on the grids that the decoder attends to.
 
     As the original does, a position of a level takes the mask's pixel at its own top left corner
     (nearest resize). A region that slips through a level's grid that way takes every position
@@ -87,7 +87,6 @@ def region_levels(mask: npt.NDArray[np.bool_], letterbox: Letterbox) -> Region:
         letterbox: where the image lies in the network's input.
     """
     (height, width), (scale_y, scale_x) = letterbox.target, letterbox.scale
-    rows, columns = np.nonzero(mask)
     levels = []
     for stride in LEVEL_STRIDES:
         # The centre of the input pixel at each position's corner, in the image's pixels.
@@ -98,6 +97,7 @@ def region_levels(mask: npt.NDArray[np.bool_], letterbox: Letterbox) -> Region:
         picked = mask[np.ix_(y[is_row].astype(int), x[is_column].astype(int))]
         inside[: picked.shape[0], : picked.shape[1]] = picked
         if not inside.any():
+            rows, columns = np.nonzero(mask)
             touched_y = ((rows + 0.5) * scale_y / stride).astype(int)
             touched_x = ((columns + 0.5) * scale_x / stride).astype(int)
             inside[touched_y.clip(max=len(y) - 1), touched_x.clip(max=len(x) - 1)] = True

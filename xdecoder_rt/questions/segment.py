@@ -1,25 +1,106 @@
-"""Segmentation of an encoded image: classify, keep, form the kept masks, apply the output rules."""
+"""Segmentation over a vocabulary: classify the latents, keep, form the kept masks, apply a rule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import classify
+from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
+from xdecoder_rt.rows import RowGroup
+from xdecoder_rt.runtime import Runtime
+from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import Entry
 
-Floats = npt.NDArray[np.float32]
+Classes: TypeAlias = "Vocabulary | Sequence[Entry]"
+"""A vocabulary, or what :meth:`Vocabulary.parse` makes one of."""
 MaskLogits = Callable[[npt.NDArray[np.int64]], Floats]
 """From query indices ``[K]`` to their mask logits ``[K, h, w]``."""
+SEGMENT_RULES = ("panoptic", "semantic", "instance")
+
+
+@dataclass(frozen=True)
+class SegmentQuestion:
+    """Segments of a vocabulary.
+
+    Attributes:
+        vocabulary: the classes.
+        rule: one of `SEGMENT_RULES`.
+    """
+
+    vocabulary: Vocabulary
+    rule: str
+
+    @classmethod
+    def ask(
+        cls, runtime: Runtime, vocabulary: Classes, rule: str, stuff: Collection[str]
+    ) -> SegmentQuestion:
+        """Check a vocabulary and a rule; the arguments are those of :meth:`Engine.segment`.
+
+        Raises:
+            ArgumentError: there is no such rule, the plan lacks this task, or the runtime is
+                closed.
+            VocabularyError: as for :meth:`Vocabulary.parse`.
+        """
+        runtime.require("segment")
+        if rule not in SEGMENT_RULES:
+            raise ArgumentError(
+                f"There is no segmentation task {quoted(rule)}",
+                expected=", ".join(repr(name) for name in SEGMENT_RULES),
+            )
+        return cls(Vocabulary.parse(vocabulary, stuff), rule)
+
+    def groups(self, state: ImageState) -> Sequence[RowGroup]:
+        """Return none: the latents are read alone."""
+        return ()
+
+    def read(
+        self, runtime: Runtime, state: ImageState, rows: Sequence[DecodedRows]
+    ) -> Segmentation:
+        """Classify the latents, form the masks of those kept, and apply the output rule."""
+        vocabulary, rules, box = self.vocabulary, runtime.manifest.postprocess, state.letterbox
+        decoder = runtime.manifest.decoder
+        class_embedding, mask_embedding = runtime.rows.latents(state).answer("segment")
+        queries = decoder.num_queries
+        if not decoder.class_token_is_mask:
+            queries -= 1
+        logits = word_logits(
+            class_embedding[:queries],
+            runtime.text.class_table(vocabulary),
+            decoder.logit_scale,
+            vocabulary,
+            rules.void_offset,
+        )
+        if self.rule == "panoptic":
+            is_thing = vocabulary.is_thing()
+            return panoptic_result(
+                logits,
+                lambda selection: runtime.panoptic(state, selection, mask_embedding, is_thing),
+                box,
+                vocabulary,
+                rules,
+            )
+        form = semantic_result if self.rule == "semantic" else instance_result
+        return form(
+            logits,
+            lambda indices: runtime.masks(state, mask_embedding[indices]),
+            box,
+            vocabulary,
+            rules,
+            runtime.threads,
+        )
 
 
 def word_logits(
@@ -29,7 +110,7 @@ def word_logits(
     vocabulary: Vocabulary,
     void_offset: float = 0.0,
 ) -> Floats:
-    """Class logits over a vocabulary; the best synonym speaks for its class.
+    """Return class logits over a vocabulary; the best synonym speaks for its class.
 
     Args:
         class_embedding: ``[Q, D]``.
@@ -49,57 +130,31 @@ def word_logits(
     return np.concatenate((best, logits[:, -1:]), axis=1)
 
 
-def panoptic(
+def panoptic_result(
     class_logits: Floats,
-    masks: MaskLogits,
-    letterbox: Letterbox,
-    vocabulary: Vocabulary,
-    rules: PostprocessInfo,
-    threads: int,
-) -> Segmentation:
-    """Every pixel in at most one segment; the masks of kept queries only are formed."""
-
-    def mapped(kept: Selection) -> Panoptic:
-        return postprocess.panoptic(
-            kept.scores,
-            kept.labels,
-            masks(kept.queries),
-            letterbox,
-            vocabulary.is_thing(),
-            rules.overlap_threshold,
-            threads=threads,
-        )
-
-    return panoptic_by(mapped, class_logits, letterbox, vocabulary, rules)
-
-
-def panoptic_by(
-    mapped: Callable[[Selection], Panoptic],
-    class_logits: Floats,
+    form: Callable[[Selection], Panoptic],
     letterbox: Letterbox,
     vocabulary: Vocabulary,
     rules: PostprocessInfo,
 ) -> Segmentation:
-    """The same, the masks formed and compared by whoever can.
+    """Put every pixel in at most one segment; only the masks of kept queries are formed.
 
     Args:
-        mapped: from the kept queries to their map.
-        class_logits: as for the others.
+        class_logits: ``[Q, classes + 1]``.
+        form: from the kept queries to their map, formed where the masks are.
         letterbox: where the image lies in the network input.
         vocabulary: the classes.
         rules: thresholds.
     """
-    kept = panoptic_queries(class_logits, vocabulary, rules)
-    if not len(kept):
+    selection = panoptic_queries(class_logits, vocabulary, rules)
+    if not len(selection):
         return Segmentation(np.zeros(letterbox.source, np.int32), [], "panoptic")
-    found = mapped(kept)
-    segments = [
-        _info(s.id, s.label_id, vocabulary, s.score, s.area, s.isthing) for s in found.segments
-    ]
-    return Segmentation(found.segmentation, segments, "panoptic")
+    panoptic_map = form(selection)
+    segments = _infos(panoptic_map.segments, vocabulary)
+    return Segmentation(panoptic_map.segmentation, segments, "panoptic")
 
 
-def semantic(
+def semantic_result(
     class_logits: Floats,
     masks: MaskLogits,
     letterbox: Letterbox,
@@ -107,22 +162,24 @@ def semantic(
     rules: PostprocessInfo,
     threads: int,
 ) -> Segmentation:
-    """A class for every pixel; a label's score is that of the query which is surest of it."""
+    """Give every pixel a class; a label's score is that of the query which is surest of it."""
     logits = masks(np.arange(len(class_logits), dtype=np.int64))
-    columns, means = semantic_columns(class_logits, vocabulary, rules)
+    columns, column_labels = semantic_columns(class_logits, vocabulary, rules)
     winners = postprocess.most_likely(columns, logits, letterbox, threads=threads)
-    best, areas = columns.max(axis=0), np.bincount(winners.ravel(), minlength=len(means))
+    best, areas = columns.max(axis=0), np.bincount(winners.ravel(), minlength=len(column_labels))
     ids, things = vocabulary.ids, vocabulary.is_thing()
-    found = [(int(means[column]), column) for column in np.flatnonzero(areas) if means[column] >= 0]
+    present = [column for column in np.flatnonzero(areas) if column_labels[column] >= 0]
     segments = [
-        _info(int(ids[label]), label, vocabulary, best[column], areas[column], bool(things[label]))
-        for label, column in sorted(found)
+        MapSegment(
+            int(ids[label]), label, bool(things[label]), float(best[column]), int(areas[column])
+        )
+        for label, column in sorted((int(column_labels[column]), column) for column in present)
     ]
-    of_column = np.where(means >= 0, ids[means], -1).astype(np.int32)
-    return Segmentation(of_column[winners], segments, "semantic")
+    of_column = np.where(column_labels >= 0, ids[column_labels], -1).astype(np.int32)
+    return Segmentation(of_column[winners], _infos(segments, vocabulary), "semantic")
 
 
-def instance(
+def instance_result(
     class_logits: Floats,
     masks: MaskLogits,
     letterbox: Letterbox,
@@ -130,73 +187,61 @@ def instance(
     rules: PostprocessInfo,
     threads: int,
 ) -> Segmentation:
-    """Scored masks of things, which may overlap, best first; empty masks are left out."""
+    """Return scored masks of things, which may overlap, best first, without empty masks."""
     selection = instance_pairs(class_logits, vocabulary, rules)
     if not len(selection):
-        return _instances([], letterbox, vocabulary, None)
+        return _no_instances(letterbox)
     logits = masks(selection.unique_queries)
-    found = postprocess.instance(selection, logits, letterbox, threads=threads)
-    shown = found.areas > 0
+    instances = postprocess.instance(selection, logits, letterbox, threads=threads)
+    reported = instances.areas > 0
     if vocabulary.has_rules:
         # A mask's certainty is part of the score that is reported.
         other = None if vocabulary.other is None else vocabulary.other.threshold
-        least = np.append(vocabulary.thresholds, np.nan if other is None else other)
-        shown &= ~(found.scores <= least[found.label_ids])
-    return _instances(np.flatnonzero(shown).tolist(), letterbox, vocabulary, found)
-
-
-def _instances(
-    rows: list[int],
-    letterbox: Letterbox,
-    vocabulary: Vocabulary,
-    found: postprocess.Instances | None,
-) -> Segmentation:
-    if found is None or not rows:
-        return Segmentation(
-            np.zeros(letterbox.source, np.int32),
-            [],
-            "instance",
-            np.zeros((0, *letterbox.source), np.bool_),
-            np.zeros(0, np.float32),
-            np.zeros(0, np.int32),
-            np.zeros((0, 4), np.float32),
-        )
+        thresholds = np.append(vocabulary.thresholds, np.nan if other is None else other)
+        reported &= ~(instances.scores <= thresholds[instances.label_ids])
+    rows = np.flatnonzero(reported)
+    if not len(rows):
+        return _no_instances(letterbox)
+    scores, labels, areas = instances.scores[rows], instances.label_ids[rows], instances.areas[rows]
+    columns = zip(labels.tolist(), scores.tolist(), areas.tolist(), strict=True)
     segments = [
-        _info(
-            number,
-            int(found.label_ids[row]),
-            vocabulary,
-            float(found.scores[row]),
-            int(found.areas[row]),
-            True,
-        )
-        for number, row in enumerate(rows, start=1)
+        MapSegment(number, label, True, score, area)
+        for number, (label, score, area) in enumerate(columns, start=1)
     ]
-    masks, boxes = found.masks[rows], found.boxes[rows]
+    kept_masks, boxes = instances.masks[rows], instances.boxes[rows]
     return Segmentation(
-        postprocess.paint(masks, boxes, letterbox.source),
-        segments,
+        postprocess.paint_masks(kept_masks, boxes, letterbox.source),
+        _infos(segments, vocabulary),
         "instance",
-        masks,
-        found.scores[rows],
-        vocabulary.ids[found.label_ids[rows]].astype(np.int32),
+        kept_masks,
+        scores,
+        vocabulary.ids[labels].astype(np.int32),
         boxes,
     )
 
 
-def _info(
-    id_: int, label: int, vocabulary: Vocabulary, score: float, area: int, isthing: bool
-) -> dict[str, Any]:
-    """A segment of the class ``vocabulary.labels[label]``."""
-    return {
-        "id": id_,
-        "label_id": int(vocabulary.ids[label]),
-        "label": vocabulary.labels[label],
-        "score": float(score),
-        "area": int(area),
-        "isthing": isthing,
-    }
+def _no_instances(letterbox: Letterbox) -> Segmentation:
+    return Segmentation(
+        np.zeros(letterbox.source, np.int32),
+        [],
+        "instance",
+        np.zeros((0, *letterbox.source), np.bool_),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int32),
+        np.zeros((0, 4), np.float32),
+    )
 
 
-RULES = {"panoptic": panoptic, "semantic": semantic, "instance": instance}
-"""The segmentation tasks by name."""
+def _infos(segments: Sequence[MapSegment], vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """Return segments as users read them, labels by name and by the vocabulary's ids."""
+    return [
+        {
+            "id": segment.id,
+            "label_id": int(vocabulary.ids[segment.label_id]),
+            "label": vocabulary.labels[segment.label_id],
+            "score": float(segment.score),
+            "area": segment.area,
+            "isthing": segment.isthing,
+        }
+        for segment in segments
+    ]

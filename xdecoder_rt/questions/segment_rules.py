@@ -1,9 +1,9 @@
-"""What a vocabulary's rules make of class probabilities: negatives, thresholds, the other class.
+"""A vocabulary's rules over class probabilities: negatives, thresholds, the other class.
 
 All three outputs follow the same rules:
 
-- A negative word takes part in the softmax. What it wins is nobody's.
-- A word with a threshold speaks where its score is above it. What it would have said otherwise is
+- A negative word takes part in the softmax; its queries and pixels are nobody's.
+- A word with a threshold speaks where its score is above it. Below, its share is
   not given to the next best word: it is nobody's, or the other class's.
 - The other class gets what is there and is none of the words for sure: a query whose words
   together are likelier than the threshold of ``other``, none of them reaching its own.
@@ -21,11 +21,11 @@ from xdecoder_rt.masks.classification import (
     top_instances,
 )
 from xdecoder_rt.plan.manifest import PostprocessInfo
+from xdecoder_rt.state import Floats
 from xdecoder_rt.words.vocabulary import Vocabulary
 
 __all__ = ["instance_pairs", "panoptic_queries", "semantic_columns"]
 
-Floats = npt.NDArray[np.float32]
 # Scores are compared by "above", and no score is below zero.
 _ANY = np.float32(-1.0)
 
@@ -33,7 +33,7 @@ _ANY = np.float32(-1.0)
 def panoptic_queries(
     class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo
 ) -> Selection:
-    """The queries that take part in panoptic output, ascending, with their labels.
+    """Select the queries that take part in panoptic output, ascending, with their labels.
 
     Args:
         class_logits: ``[Q, K + 1]`` over K words, the last column void.
@@ -51,21 +51,21 @@ def panoptic_queries(
     labels = probabilities.argmax(axis=1)
     scores = probabilities[np.arange(len(labels)), labels]
     # Void is no word; nor is what a negative word wins anybody's.
-    free = ~np.append(vocabulary.negative, False)[labels]
-    kept = free & (scores > np.append(_thresholds(vocabulary, default), np.inf)[labels])
+    is_free = ~np.append(vocabulary.negative, False)[labels]
+    is_kept = is_free & (scores > np.append(_word_thresholds(vocabulary, default), np.inf)[labels])
     if vocabulary.other is not None:
         mass = probabilities[:, :-1][:, ~vocabulary.negative].sum(axis=1)
-        unsure = free & ~kept & (mass > _other_threshold(vocabulary, default))
-        labels, scores = np.where(unsure, words, labels), np.where(unsure, mass, scores)
-        kept |= unsure
-    queries = np.flatnonzero(kept)
+        is_unsure = is_free & ~is_kept & (mass > _other_threshold(vocabulary, default))
+        labels, scores = np.where(is_unsure, words, labels), np.where(is_unsure, mass, scores)
+        is_kept |= is_unsure
+    queries = np.flatnonzero(is_kept)
     return Selection(queries, scores[queries], labels[queries])
 
 
 def semantic_columns(
     class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """What queries say for semantic output.
+    """Return what queries say for semantic output.
 
     Args:
         class_logits: ``[Q, K + 1]`` over K words, the last column void.
@@ -78,24 +78,25 @@ def semantic_columns(
     """
     probabilities = class_probabilities(class_logits)
     words = len(vocabulary.words)
-    columns, means = probabilities[:, :words], np.arange(words)
+    columns, column_labels = probabilities[:, :words], np.arange(words)
     if vocabulary.has_rules:
-        spoken, unsure = _spoken(columns, vocabulary, rules.object_mask_threshold)
+        word_scores, unsure_mass = _split_scores(columns, vocabulary, rules.object_mask_threshold)
         # First, so that it also has the pixels of which nobody says anything.
-        columns = np.concatenate((unsure[:, None], spoken), axis=1)
-        means = np.append(
-            -1 if vocabulary.other is None else words, np.where(vocabulary.negative, -1, means)
+        columns = np.concatenate((unsure_mass[:, None], word_scores), axis=1)
+        column_labels = np.append(
+            -1 if vocabulary.other is None else words,
+            np.where(vocabulary.negative, -1, column_labels),
         )
     if rules.keep_semantic_background:
         columns = np.concatenate((columns, probabilities[:, words:]), axis=1)
-        means = np.append(means, -1)
-    return np.ascontiguousarray(columns), means
+        column_labels = np.append(column_labels, -1)
+    return np.ascontiguousarray(columns), column_labels
 
 
 def instance_pairs(
     class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo
 ) -> Selection:
-    """The best (query, class) pairs of things, best first.
+    """Select the best (query, class) pairs of things, best first.
 
     Args:
         class_logits: ``[Q, K + 1]`` over K words, the last column void.
@@ -110,39 +111,43 @@ def instance_pairs(
         return top_instances(class_logits, rules.instance_topk, things)
     probabilities = class_probabilities(class_logits)
     words = len(vocabulary.words)
-    scores, unsure = _spoken(probabilities[:, :words], vocabulary, rules.object_mask_threshold)
+    scores, unsure_mass = _split_scores(
+        probabilities[:, :words], vocabulary, rules.object_mask_threshold
+    )
     scores[:, vocabulary.negative] = 0.0
     if vocabulary.other is not None:
         limit = _other_threshold(vocabulary, rules.object_mask_threshold)
-        others = np.where(unsure > limit, unsure, np.float32(0.0))
-        scores = np.concatenate((scores, others[:, None]), axis=1)
+        other_scores = np.where(unsure_mass > limit, unsure_mass, np.float32(0.0))
+        scores = np.concatenate((scores, other_scores[:, None]), axis=1)
     winners = probabilities.argmax(axis=1)
     scores[np.append(vocabulary.negative, False)[winners]] = 0.0
     order = np.argsort(-scores, axis=None, kind="stable")[: rules.instance_topk]
     order = order[scores.reshape(-1)[order] > 0.0]
     queries, labels = np.divmod(order, scores.shape[1])
-    own = things[labels]
-    return Selection(queries[own], scores.reshape(-1)[order[own]], labels[own])
+    of_things = things[labels]
+    return Selection(queries[of_things], scores.reshape(-1)[order[of_things]], labels[of_things])
 
 
-def _spoken(probabilities: Floats, vocabulary: Vocabulary, default: float) -> tuple[Floats, Floats]:
-    """Probabilities above the words' thresholds, zero elsewhere; and what is below, summed.
+def _split_scores(
+    probabilities: Floats, vocabulary: Vocabulary, default: float
+) -> tuple[Floats, Floats]:
+    """Return probabilities above the words' thresholds, zero elsewhere; and the rest, summed.
 
     Only the other class makes the plan's threshold count in outputs that have none.
     """
-    limits = _thresholds(vocabulary, _ANY if vocabulary.other is None else default)
+    limits = _word_thresholds(vocabulary, _ANY if vocabulary.other is None else default)
     above = (probabilities > limits) | vocabulary.negative
-    spoken = np.where(above, probabilities, np.float32(0.0))
-    return spoken, (probabilities - spoken).sum(axis=1)
+    word_scores = np.where(above, probabilities, np.float32(0.0))
+    return word_scores, (probabilities - word_scores).sum(axis=1)
 
 
-def _thresholds(vocabulary: Vocabulary, default: float | np.float32) -> Floats:
-    """Of each word, its own threshold or the plan's."""
-    own = vocabulary.thresholds
-    return np.where(np.isnan(own), np.float32(default), own)
+def _word_thresholds(vocabulary: Vocabulary, default: float | np.float32) -> Floats:
+    """Return each word's own threshold or the plan's."""
+    thresholds = vocabulary.thresholds
+    return np.where(np.isnan(thresholds), np.float32(default), thresholds)
 
 
 def _other_threshold(vocabulary: Vocabulary, default: float) -> float:
     assert vocabulary.other is not None
-    own = vocabulary.other.threshold
-    return default if own is None else own
+    threshold = vocabulary.other.threshold
+    return default if threshold is None else threshold

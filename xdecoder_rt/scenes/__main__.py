@@ -11,8 +11,6 @@ from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.scenes.bank.build import BankPlan, build_bank
 from xdecoder_rt.scenes.describe import describe_folder
 from xdecoder_rt.scenes.generate import DOMAINS, SPLITS, default_cache, generate
-from xdecoder_rt.training.sheet import write_sheet
-from xdecoder_rt.training.sources import open_source
 
 __all__ = ["main"]
 
@@ -36,9 +34,8 @@ Three splits:
 
 `bank` collects what training composes scenes of while it runs: the drawings and many views of the
 rendered things as cut-outs, whole scenes of labelled folders, and photographs. `xdecoder-rt train`
-takes a bank like any data set; every sample is another scene.
-
-`sheet` draws the first items of a bank or of any other data set side by side, to look at.
+takes a bank like any data set; every sample is another scene. `python -m
+xdecoder_rt.training.sheet` draws the first of them side by side, to look at.
 """
 
 _EXAMPLES = """\
@@ -49,7 +46,6 @@ examples:
   python -m xdecoder_rt.scenes workcell data/more --count 2000 --seed 1 --workers 8
   python -m xdecoder_rt.scenes describe data/workcell_val --seed 2
   python -m xdecoder_rt.scenes bank data/bank --scenes data/more --photographs wallpapers
-  python -m xdecoder_rt.scenes sheet data/bank bank.jpg
 
 Scene i of a seed is the same on every run, whatever the number of workers. The folder appears when
 it is complete; after an interruption, run the same command again.
@@ -168,22 +164,6 @@ def _add_bank_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
-def _add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="a bank, a labelled folder, or any other source")
-    parser.add_argument("out", type=Path, help="the JPEG to write")
-    parser.add_argument("--count", type=int, default=24, metavar="N", help="(default: 24)")
-    parser.add_argument("--columns", type=int, default=6, metavar="N", help="(default: 6)")
-    parser.add_argument(
-        "--width", type=int, default=224, metavar="N", help="of one picture, pixels (default: 224)"
-    )
-
-
-def _sheet(arguments: argparse.Namespace) -> str:
-    source = open_source(arguments.source)
-    write_sheet(source, arguments.out, arguments.count, arguments.columns, arguments.width)
-    return f"{arguments.out}: {min(arguments.count, len(source.items))} pictures"
-
-
 def _bank(arguments: argparse.Namespace) -> str:
     plan = BankPlan(
         views=arguments.views,
@@ -252,12 +232,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_describe_arguments(commands.add_parser("describe", help=about, description=about))
     about = "collect what training composes scenes of while it runs"
     _add_bank_arguments(commands.add_parser("bank", help=about, description=about))
-    about = "draw the first items of a data set side by side"
-    _add_sheet_arguments(commands.add_parser("sheet", help=about, description=about))
     arguments = parser.parse_args(argv)
-    others = {"describe": _describe, "bank": _bank, "sheet": _sheet}
+    actions = {"describe": _describe, "bank": _bank}
     try:
-        print(others.get(arguments.command, _generate)(arguments))
+        print(actions.get(arguments.command, _generate)(arguments))
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

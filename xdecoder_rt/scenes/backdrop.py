@@ -1,4 +1,4 @@
-"""What lies behind the things of a clip-art scene: one to three regions of named stuff."""
+"""The background of a clip-art scene: one to three regions of named stuff."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from xdecoder_rt.scenes.scene import Scene
 from xdecoder_rt.scenes.textures import texture
 
-__all__ = ["STUFF", "backdrop"]
+__all__ = ["BACKDROP_STUFF", "backdrop"]
 
 # What a texture is called when it fills a flat region. Plain backdrops have no name.
 _FLAT: Final[dict[str, str]] = {
@@ -39,7 +39,7 @@ _GROUND: Final = ("grass", "sand", "water", "snow", "gravel", "asphalt", "soil")
 _WALLS: Final = ("plaster", "plaster", "wallpaper", "brick", "stone", "concrete", "wood", "tiles")
 _FLOORS: Final = ("wood", "wood", "tiles", "carpet", "concrete", "marble", "checkered")
 
-STUFF: Final[frozenset[str]] = frozenset({*_FLAT.values(), "wall", "floor"})
+BACKDROP_STUFF: Final[frozenset[str]] = frozenset({*_FLAT.values(), "wall", "floor"})
 """Every stuff label that a clip-art scene may have."""
 
 
@@ -72,14 +72,14 @@ def backdrop(rng: np.random.Generator, height: int, width: int) -> Scene:
     else:
         wall, floor = _choice(rng, _WALLS), _choice(rng, _FLOORS)
         layers = [(wall, "wall", 0.0), (floor, "floor", horizon)]
-    return _stacked(rng, height, width, layers)
+    return _stack_layers(rng, height, width, layers)
 
 
 def _choice(rng: np.random.Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _stacked(
+def _stack_layers(
     rng: np.random.Generator, height: int, width: int, layers: list[tuple[str, str, float]]
 ) -> Scene:
     """Layers from top to bottom: (texture, label, where it begins as a share of the height)."""
@@ -110,7 +110,7 @@ def _stacked(
 
 
 def _receding(flat: NDArray[np.uint8], begin: float) -> NDArray[np.uint8]:
-    """The texture as a plane that goes away from the viewer, its horizon above `begin`."""
+    """Return the texture as a plane that goes away from the viewer, its horizon above `begin`."""
     height, width = flat.shape[:2]
     top = max(0.0, begin - 0.12) * height  # regions may begin a little higher at one side
     squeeze = 0.35  # how narrow the far edge is on the texture, relative to the near one

@@ -21,18 +21,17 @@ from xdecoder_rt.scenes.meshes.objects import (
     TABLE_OBJECTS,
 )
 from xdecoder_rt.scenes.meshes.paint import named_colour, tinted
-from xdecoder_rt.scenes.meshes.shapes import Part, Rng, between, bounds, box, scaled
+from xdecoder_rt.scenes.meshes.shapes import Floats64, Part, Rng, between, bounds, box, scale_part
 from xdecoder_rt.scenes.models import Model
 from xdecoder_rt.scenes.names import synonyms
-from xdecoder_rt.scenes.room import STUFF, yaw
-from xdecoder_rt.scenes.scene import Scene, choose_size
+from xdecoder_rt.scenes.room import ROOM_STUFF, yaw
+from xdecoder_rt.scenes.scene import Scene, scene_size
 from xdecoder_rt.scenes.sensor import photograph
 from xdecoder_rt.scenes.simulator import Camera, Light
 from xdecoder_rt.scenes.textures import texture
 
-__all__ = ["Arrangement", "Cell", "FindSpot", "Spot", "World"]
+__all__ = ["Arrangement", "Cell", "CellRenderer", "FindSpot", "Spot"]
 
-Floats = NDArray[np.float64]
 
 _TINY: Final = 0.09  # metres; smaller things are sometimes made larger, or few would be seen
 _ON_ITS_SIDE: Final = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
@@ -47,7 +46,7 @@ class Spot:
     radius: float
 
     def clear_of(self, others: Iterable[Spot]) -> bool:
-        """Whether it touches none of the others."""
+        """Return whether it touches none of the others."""
         return all(np.hypot(self.x - o.x, self.y - o.y) >= self.radius + o.radius for o in others)
 
 
@@ -56,7 +55,7 @@ FindSpot = Callable[[float], Spot | None]
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What to put into a scene, where not left to chance.
+    """The contents of a scene, where not left to chance.
 
     Attributes:
         objects: Names of what stands on the table.
@@ -77,14 +76,14 @@ class Arrangement:
     light: Light
 
 
-class World(Protocol):
-    """What renders a cell: :class:`~.simulator.Simulator` has it, and more."""
+class CellRenderer(Protocol):
+    """The interface of a cell's renderer: :class:`~.simulator.Simulator` has it, and more."""
 
     def clear(self) -> None:
         """Remove everything."""
 
     def add_parts(
-        self, parts: Sequence[Part], thing: int, position: Sequence[float], rotation: Floats
+        self, parts: Sequence[Part], thing: int, position: Sequence[float], rotation: Floats64
     ) -> None:
         """Place made parts of a thing, rotated by a 3 x 3 matrix and then moved."""
 
@@ -108,7 +107,7 @@ class Cell:
         stuff: The labels that are stuff.
         vocabulary: Every label.
         table_models: Name -> models that show it beside the made meshes, for the table.
-        floor_models: The same for the floor.
+        floor_models: Name -> models for the floor.
     """
 
     table_models: Mapping[str, Sequence[Model]] = {}
@@ -116,7 +115,7 @@ class Cell:
 
     def __init__(
         self,
-        world: World,
+        world: CellRenderer,
         names: Iterable[str],
         *,
         use_synonyms: bool = False,
@@ -128,26 +127,26 @@ class Cell:
         self._use_synonyms = use_synonyms
         self._supersampling = supersampling
         words = {w for n in self._allowed for w in (synonyms(n) if use_synonyms else (n,))}
-        self.stuff = STUFF
-        self.vocabulary = (*sorted(words), *sorted(STUFF))
+        self.stuff = ROOM_STUFF
+        self.vocabulary = (*sorted(words), *sorted(ROOM_STUFF))
         self._world = world
         self._labels: dict[int, str] = {}
         self._colours: dict[int, str] = {}
 
     def draw(self, rng: Rng, size: tuple[int, int] | None = None) -> Scene:
-        """One scene.
+        """Draw one scene.
 
         Args:
             rng: Source of all its randomness.
             size: (height, width); None draws one of the usual sizes.
         """
-        height, width = choose_size(rng, size)
+        height, width = scene_size(rng, size)
         scene = self.arranged(rng, self._plan(rng), height, width)
         scene.image = photograph(scene.image, rng)
         return scene
 
     def arranged(self, rng: Rng, plan: Arrangement, height: int, width: int) -> Scene:
-        """The scene of an arrangement, as the renderer sees it, without a camera's flaws."""
+        """Draw the scene of an arrangement, as the renderer sees it, without a camera's flaws."""
         self._build(rng, plan)
         h, w = round(height * self._supersampling), round(width * self._supersampling)
         picture, things = self._world.render(plan.camera, plan.light, h, w)
@@ -165,11 +164,11 @@ class Cell:
         word: dict[str, str] = {}
         for name in sorted(set(self._labels.values())):
             words = synonyms(name)
-            other = self._use_synonyms and len(words) > 1 and rng.random() < 0.35
-            word[name] = words[int(rng.integers(1, len(words)))] if other else name
-        kept = {i: word[n] for i, n in self._labels.items() if n in self._allowed | STUFF}
-        ids = np.where(np.isin(numbers, list(kept)), numbers, 0).astype(np.uint8)
-        scene = Scene(image, ids, kept, dict(self._colours))
+            use_synonym = self._use_synonyms and len(words) > 1 and rng.random() < 0.35
+            word[name] = words[int(rng.integers(1, len(words)))] if use_synonym else name
+        labels = {i: word[n] for i, n in self._labels.items() if n in self._allowed | ROOM_STUFF}
+        ids = np.where(np.isin(numbers, list(labels)), numbers, 0).astype(np.uint8)
+        scene = Scene(image, ids, labels, dict(self._colours))
         scene.drop_small()
         return scene
 
@@ -199,7 +198,7 @@ class Cell:
         self._world.add_parts(room.floor(rng), self._new("floor"), (0, 0, 0), still)
         self._world.add_parts(room.walls(rng, plan.camera), self._new("wall"), (0, 0, 0), still)
         self._world.add_parts(
-            room.table(rng, plan.size, plan.top), self._new("table"), (0, 0, 0), still
+            room.table_parts(rng, plan.size, plan.top), self._new("table"), (0, 0, 0), still
         )
         on_table: list[Spot] = []
         on_floor = [Spot(0.0, 0.0, 0.55 * float(np.hypot(*plan.size)))]
@@ -248,7 +247,7 @@ class Cell:
         return x, y, height
 
     def _put_model(
-        self, rng: Rng, name: str, model: Model, level: float, taken: list[Spot], find: FindSpot
+        self, rng: Rng, name: str, model: Model, level: float, spots: list[Spot], find: FindSpot
     ) -> None:
         """Stand one of :attr:`table_models` or :attr:`floor_models` on a level."""
         raise NotImplementedError
@@ -258,15 +257,15 @@ class Cell:
         rng: Rng,
         name: str,
         level: float,
-        taken: list[Spot],
+        spots: list[Spot],
         find: FindSpot,
         models: Sequence[Model],
     ) -> None:
         """Stand something on a level where there is room for it; else leave it out."""
         if models and (name not in MADE or rng.random() < 0.5):
-            self._put_model(rng, name, models[int(rng.integers(len(models)))], level, taken, find)
+            self._put_model(rng, name, models[int(rng.integers(len(models)))], level, spots, find)
             return
-        parts, colour = _made(rng, name)
+        parts, colour = _make_parts(rng, name)
         rotation = yaw(between(rng, 0, 2 * np.pi))
         if name in LIE_DOWN and rng.random() < 0.35:
             rotation = rotation @ _ON_ITS_SIDE @ yaw(between(rng, 0, 2 * np.pi))
@@ -274,7 +273,7 @@ class Cell:
         spot = find(float(np.hypot(high[0] - low[0], high[1] - low[1])) / 2)
         if spot is None:
             return
-        taken.append(spot)
+        spots.append(spot)
         middle = (low + high) / 2
         where = (spot.x - middle[0], spot.y - middle[1], level - low[2])
         self._world.add_parts(parts, self._new(name, colour), where, rotation)
@@ -286,7 +285,7 @@ class Cell:
         names = [n for n in self._table_names if n in SMALL]
         for index in range(int(rng.integers(1, 5)) if names else 0):
             name = _pick(rng, names)
-            parts, colour = _made(rng, name)
+            parts, colour = _make_parts(rng, name)
             angle = index * 2.4 + between(rng, 0, 0.5)
             where = (
                 spot.x + 0.25 * extent * float(np.cos(angle)),
@@ -302,13 +301,13 @@ def _pick(rng: Rng, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _made(rng: Rng, name: str) -> tuple[list[Part], str]:
-    """The parts of a made thing, and its colour word if it has one."""
+def _make_parts(rng: Rng, name: str) -> tuple[list[Part], str]:
+    """Return the parts of a made thing, and its colour word if it has one."""
     parts = MADE[name](rng)
     low, high = bounds(parts)
     if float((high - low).max()) < _TINY:
         factor = between(rng, 1.0, 1.6)
-        parts = [scaled(part, factor) for part in parts]
+        parts = [scale_part(part, factor) for part in parts]
     if name in SOLIDS and rng.random() < 0.7:
         word, colour = named_colour(rng)
         return [replace(part, colour=colour) for part in parts], word
@@ -316,7 +315,7 @@ def _made(rng: Rng, name: str) -> tuple[list[Part], str]:
 
 
 def _place_on_table(
-    rng: Rng, radius: float, plan: Arrangement, taken: Sequence[Spot]
+    rng: Rng, radius: float, plan: Arrangement, spots: Sequence[Spot]
 ) -> Spot | None:
     """A free place for something of this radius, which may stick out a little.
 
@@ -330,17 +329,17 @@ def _place_on_table(
         else:
             x, y = between(rng, -half[0], half[0]), between(rng, -half[1], half[1])
         spot = Spot(x, y, 0.85 * radius)
-        if abs(x) <= half[0] and abs(y) <= half[1] and spot.clear_of(taken):
+        if abs(x) <= half[0] and abs(y) <= half[1] and spot.clear_of(spots):
             return spot
     return None
 
 
-def _place_on_floor(rng: Rng, radius: float, camera: Camera, taken: Sequence[Spot]) -> Spot | None:
+def _place_on_floor(rng: Rng, radius: float, camera: Camera, spots: Sequence[Spot]) -> Spot | None:
     """A free place around the table, not in front of the lens."""
     for _ in range(14):
         angle, far = between(rng, 0, 2 * np.pi), between(rng, 0.8, 2.2)
         spot = Spot(far * float(np.cos(angle)), far * float(np.sin(angle)), radius)
         apart = float(np.hypot(camera.eye[0] - spot.x, camera.eye[1] - spot.y))
-        if spot.clear_of(taken) and apart > radius + 0.5:
+        if spot.clear_of(spots) and apart > radius + 0.5:
             return spot
     return None

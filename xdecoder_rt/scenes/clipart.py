@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from xdecoder_rt.errors import DatasetError
-from xdecoder_rt.scenes.backdrop import STUFF, backdrop
+from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF, backdrop
 from xdecoder_rt.scenes.names import synonyms
-from xdecoder_rt.scenes.pasting import place
-from xdecoder_rt.scenes.scene import Scene, choose_size, unit_hash
+from xdecoder_rt.scenes.pasting import random_placement
+from xdecoder_rt.scenes.scene import Scene, scene_size, unit_hash
 from xdecoder_rt.scenes.sensor import photograph
 from xdecoder_rt.scenes.splits import novel_names
 from xdecoder_rt.scenes.sprites import DEFAULT_CLIPART_DIR, Drawing, SpriteCache, lexicon
@@ -51,37 +51,37 @@ class ClipartStudio:
         self._names = sorted(self._by_name)
         self._use_synonyms = use_synonyms
         words = {w for n in self._names for w in (synonyms(n) if use_synonyms else (n,))}
-        self.stuff = STUFF
-        self.vocabulary = (*sorted(words), *sorted(STUFF))
+        self.stuff = BACKDROP_STUFF
+        self.vocabulary = (*sorted(words), *sorted(BACKDROP_STUFF))
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
-        """One scene.
+        """Draw one scene.
 
         Args:
             rng: Source of all its randomness.
             size: (height, width); None draws one of the usual sizes.
         """
-        height, width = choose_size(rng, size)
+        height, width = scene_size(rng, size)
         scene = backdrop(rng, height, width)
         canvas = scene.image.astype(np.float32)
         own_area: dict[int, int] = {}
         identity = max(scene.labels, default=0) + 1
-        wanted = int(rng.integers(1, _MOST_THINGS + 1))
+        count = int(rng.integers(1, _MOST_THINGS + 1))
         word: dict[str, str] = {}
         name = self._pick(rng, self._names)
-        for number in range(wanted):
+        for number in range(count):
             if number and rng.random() > 0.2:  # else another one of the same kind
                 name = self._pick(rng, self._names)
             sprite = self._sprite(rng, name)
             if sprite is None:
                 continue
-            pasted = self._paste(rng, canvas, scene, sprite, identity, own_area, wanted)
+            pasted = self._paste(rng, canvas, scene, sprite, identity, own_area, count)
             if not pasted:
                 continue
             if name not in word:
                 words = synonyms(name)
-                other = self._use_synonyms and len(words) > 1 and rng.random() < 0.35
-                word[name] = words[int(rng.integers(1, len(words)))] if other else name
+                use_synonym = self._use_synonyms and len(words) > 1 and rng.random() < 0.35
+                word[name] = words[int(rng.integers(1, len(words)))] if use_synonym else name
             scene.labels[identity] = word[name]
             identity += 1
         scene.image = photograph(np.clip(canvas, 0, 255).astype(np.uint8), rng)
@@ -118,7 +118,7 @@ class ClipartStudio:
             return False
         counts = {i: int((scene.ids == i).sum()) for i in own_area}
         for _ in range(12):
-            top, left, outer, inner = place(rng, (h, w), (height, width))
+            top, left, outer, inner = random_placement(rng, (h, w), (height, width))
             ids, part = scene.ids[outer], mask[inner]
             if part.sum() < 0.7 * area:
                 continue
@@ -138,7 +138,7 @@ class ClipartStudio:
 
 
 def transformed(rng: np.random.Generator, sprite: NDArray[np.uint8], longest: int) -> Image.Image:
-    """The sprite flipped, recoloured, lit, turned and scaled at random; RGBA."""
+    """Return the sprite flipped, recoloured, lit, turned and scaled at random; RGBA."""
     picture = Image.fromarray(sprite)
     if rng.random() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -214,18 +214,20 @@ def _val_drawings() -> frozenset[Drawing]:
         d for d in drawings if unit_hash(d.path.rsplit("/", 1)[-1], "val drawings") < _VAL_SHARE
     }
     total = Counter(d.name for d in drawings)
-    taken = Counter(d.name for d in reserved)
-    return frozenset(d for d in reserved if total[d.name] >= 3 and taken[d.name] < total[d.name])
+    reserved_count = Counter(d.name for d in reserved)
+    return frozenset(
+        d for d in reserved if total[d.name] >= 3 and reserved_count[d.name] < total[d.name]
+    )
 
 
 def training_drawings(sprites: SpriteCache) -> list[Drawing]:
-    """The drawings that training may use."""
+    """Return the drawings that training may use."""
     reserved, novel = _val_drawings(), novel_names()
     return [d for d in sprites.drawings if d.name not in novel and d not in reserved]
 
 
 def clipart_studio(split: str, clipart_dir: Path | None, cache_dir: Path) -> ClipartStudio:
-    """The studio of a split.
+    """Return the studio of a split.
 
     "train" and "val" share their names and differ in their drawings; "novel" has the held-out
     names. "val" uses a fixed part of the names only, so that its vocabulary stays askable.
@@ -237,17 +239,17 @@ def clipart_studio(split: str, clipart_dir: Path | None, cache_dir: Path) -> Cli
     sprites = SpriteCache(clipart_dir or DEFAULT_CLIPART_DIR, cache_dir)
     novel = novel_names()
     if split == "novel":
-        chosen = [d for d in sprites.drawings if d.name in novel]
+        drawings = [d for d in sprites.drawings if d.name in novel]
     elif split == "train":
-        chosen = training_drawings(sprites)
+        drawings = training_drawings(sprites)
     else:
         reserved = _val_drawings()
-        kept = [d for d in sprites.drawings if d.name not in novel and d in reserved]
-        names = sorted({d.name for d in kept}, key=lambda n: unit_hash(n, "val names"))
-        chosen = [d for d in kept if d.name in set(names[:_VAL_NAMES])]
-    if not chosen:
+        candidates = [d for d in sprites.drawings if d.name not in novel and d in reserved]
+        names = sorted({d.name for d in candidates}, key=lambda n: unit_hash(n, "val names"))
+        drawings = [d for d in candidates if d.name in set(names[:_VAL_NAMES])]
+    if not drawings:
         raise DatasetError(
             f"{sprites.root} has no drawing for the split {split!r}",
             expected="the whole openclipart-svg package",
         )
-    return ClipartStudio(sprites, chosen, use_synonyms=split == "train")
+    return ClipartStudio(sprites, drawings, use_synonyms=split == "train")

@@ -12,7 +12,7 @@ from typing import Any, cast
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
 from xdecoder_rt.errors import ArgumentError, DatasetError, require
-from xdecoder_rt.scenes.language import describe
+from xdecoder_rt.scenes.language import describe_picture
 from xdecoder_rt.scenes.scene import scene_generator
 
 __all__ = ["describe_folder"]
@@ -30,9 +30,9 @@ class _Worker:
         self.seed = seed
 
     def describe(self, index: int) -> dict[str, Any]:
-        """The changed fields of an item, as `annotations.json` has them."""
+        """Return the changed fields of an item, as `annotations.json` has them."""
         folder, item = self.folder, self.folder.items[index]
-        texts = describe(
+        texts = describe_picture(
             item.load_image(),
             item.load_panoptic(),
             {segment.id: segment.label for segment in item.segments},
@@ -90,7 +90,7 @@ def describe_folder(
     processes = min(workers if workers is not None else os.cpu_count() or 1, count)
     if processes < 1:
         raise ArgumentError(f"workers is {workers}", expected="at least 1 process")
-    texts = _texts(worker, root, count, processes)
+    texts = _describe_all(worker, root, count, processes)
     if progress:
         tqdm = require("tqdm", "scenes")
         texts = iter(tqdm.tqdm(texts, total=count, desc="texts", unit="image"))
@@ -112,7 +112,9 @@ def describe_folder(
     return LabelledFolder.open(root, verify=False)
 
 
-def _texts(worker: _Worker, root: Path, count: int, processes: int) -> Iterator[dict[str, Any]]:
+def _describe_all(
+    worker: _Worker, root: Path, count: int, processes: int
+) -> Iterator[dict[str, Any]]:
     if processes == 1:
         yield from map(worker.describe, range(count))
         return

@@ -41,12 +41,12 @@ class Studio(Protocol):
     stuff: frozenset[str]
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
-        """One scene, (height, width) or a usual size."""
+        """Draw one scene, (height, width) or a usual size."""
 
 
 @dataclass(frozen=True)
 class _Order:
-    """What a worker process needs to know to draw any scene of the folder."""
+    """The settings of a worker process, enough to draw any scene of the folder."""
 
     domain: Domain
     split: Split
@@ -174,7 +174,9 @@ def generate(
         )
     partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    scenes = _shown(_drawn(worker, count, processes), count, f"{domain} {split}", progress)
+    scenes = _with_progress(
+        _draw_all(worker, count, processes), count, f"{domain} {split}", progress
+    )
     with LabelledFolderWriter(
         partial, studio.vocabulary, studio.stuff, image_format="jpeg"
     ) as writer:
@@ -196,7 +198,7 @@ def generate(
     return LabelledFolder.open(out, verify=False)
 
 
-def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[Scene]:
+def _draw_all(worker: _Worker, count: int, processes: int) -> Iterator[Scene]:
     if processes == 1 and count <= _SCENES_A_PROCESS:
         yield from map(worker.draw, range(count))
         return
@@ -206,7 +208,9 @@ def _drawn(worker: _Worker, count: int, processes: int) -> Iterator[Scene]:
         yield from pool.imap(_draw, range(count), chunksize=_SCENES_A_TASK)
 
 
-def _shown(scenes: Iterator[Scene], count: int, title: str, progress: bool) -> Iterator[Scene]:
+def _with_progress(
+    scenes: Iterator[Scene], count: int, title: str, progress: bool
+) -> Iterator[Scene]:
     if not progress:
         return scenes
     tqdm = require("tqdm", "scenes")
@@ -214,6 +218,6 @@ def _shown(scenes: Iterator[Scene], count: int, title: str, progress: bool) -> I
 
 
 def default_cache() -> Path:
-    """Where rendered drawings are kept unless told otherwise."""
+    """Return where rendered drawings are kept unless told otherwise."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "xdecoder_rt" / "sprites"

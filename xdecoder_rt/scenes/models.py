@@ -34,14 +34,14 @@ class Arm:
     Attributes:
         path: File, relative to pybullet_data.
         gripper: Words in the names of the links that are its gripper.
-        rest: Joint values of a natural pose, from the base up.
+        rest_pose: Joint values of a natural pose, from the base up.
         finger: Word in the names of the links that open.
         opening: How far they open, radians or metres.
     """
 
     path: str
     gripper: tuple[str, ...]
-    rest: tuple[float, ...]
+    rest_pose: tuple[float, ...]
     finger: str = "finger"
     opening: float = 0.04
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from xdecoder_rt.scenes.cell import Arrangement, Cell, Spot
 from xdecoder_rt.scenes.meshes.objects import MADE
-from xdecoder_rt.scenes.meshes.shapes import Colour, Part, Rng, between, tube
-from xdecoder_rt.scenes.mujoco_world import Floats, MujocoWorld
+from xdecoder_rt.scenes.meshes.shapes import Colour, Floats64, Part, Rng, between, tube
+from xdecoder_rt.scenes.mujoco_world import MujocoWorld
 from xdecoder_rt.scenes.splits import novel_names
 
 __all__ = ["MujocoStudio", "mujoco_studio"]
@@ -63,12 +63,12 @@ class MujocoStudio(Cell):
 class _Chain:
     """Joints of an arm from its foot to its wrist, metres."""
 
-    joints: Floats
-    reaching: Floats
+    joints: Floats64
+    reaching: Floats64
 
 
-def _arm(rng: Rng, target: Floats) -> tuple[list[Part], list[Part]]:
-    """An arm on the origin whose fingers point at a place, and its gripper."""
+def _arm(rng: Rng, target: Floats64) -> tuple[list[Part], list[Part]]:
+    """Return an arm on the origin whose fingers point at a place, and its gripper."""
     links, dark = _LIVERIES[int(rng.integers(len(_LIVERIES)))]
     thick = between(rng, 0.035, 0.06)
     chain = _bent(rng, target)
@@ -86,8 +86,8 @@ def _arm(rng: Rng, target: Floats) -> tuple[list[Part], list[Part]]:
     return parts, _gripper(rng, wrist, ahead, thick, links if rng.random() < 0.3 else dark)
 
 
-def _bent(rng: Rng, target: Floats) -> _Chain:
-    """Two links bent in a vertical plane, a third that points down or a little aside."""
+def _bent(rng: Rng, target: Floats64) -> _Chain:
+    """Return two links bent in a vertical plane, a third that points down or a little aside."""
     ahead = np.array([between(rng, -0.5, 0.5), between(rng, -0.5, 0.5), -1.0])
     ahead /= np.linalg.norm(ahead)
     wrist = target - between(rng, 0.1, 0.16) * ahead
@@ -106,7 +106,9 @@ def _bent(rng: Rng, target: Floats) -> _Chain:
     return _Chain(np.stack([np.zeros(3), shoulder, elbow, hand, wrist]), ahead)
 
 
-def _gripper(rng: Rng, wrist: Floats, ahead: Floats, thick: float, colour: Colour) -> list[Part]:
+def _gripper(
+    rng: Rng, wrist: Floats64, ahead: Floats64, thick: float, colour: Colour
+) -> list[Part]:
     """A palm across the wrist and two fingers."""
     across = np.cross(ahead, rng.normal(size=3))
     across /= np.linalg.norm(across)
@@ -123,12 +125,12 @@ def _gripper(rng: Rng, wrist: Floats, ahead: Floats, thick: float, colour: Colou
     return parts
 
 
-def _rod(points: Sequence[Sequence[float] | Floats], radius: float, colour: Colour) -> Part:
+def _rod(points: Sequence[Sequence[float] | Floats64], radius: float, colour: Colour) -> Part:
     return tube([tuple(map(float, point)) for point in points], radius, colour)
 
 
 def mujoco_studio(split: str) -> MujocoStudio:
-    """The studio of a split: "novel" has the held-out names only, "val" all but these.
+    """Return the studio of a split: "novel" has the held-out names only, "val" all but these.
 
     Raises:
         MissingExtraError: mujoco is not installed.

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.errors import BackendError, require
-from xdecoder_rt.scenes.meshes.shapes import Part
+from xdecoder_rt.scenes.meshes.shapes import Floats64, Part
 from xdecoder_rt.scenes.simulator import Camera, Light, merged
 
 __all__ = ["MujocoWorld"]
 
-Floats = NDArray[np.float64]
 _LARGEST = 4096
 _LAMP = 7.0  # metres to the lamp
 _SHADOW_MAP = 2048
@@ -54,7 +53,7 @@ class MujocoWorld:
     def clear(self) -> None:
         """Remove everything."""
         self._spec: Any = self._mujoco.MjSpec()
-        self._things: list[int] = []
+        self._thing_of_geom: list[int] = []
         self._materials = 0
 
     def add_parts(
@@ -62,7 +61,7 @@ class MujocoWorld:
         parts: Sequence[Part],
         thing: int,
         position: Sequence[float],
-        rotation: Floats,
+        rotation: Floats64,
         shine: float = 0.2,
     ) -> None:
         """Place made parts, rotated by a 3 x 3 matrix and then moved.
@@ -76,7 +75,7 @@ class MujocoWorld:
         """
         enums = self._mujoco
         for part in merged(parts):
-            number = len(self._things)
+            number = len(self._thing_of_geom)
             mesh = self._spec.add_mesh(name=f"mesh{number}")
             mesh.uservert = (part.vertices @ rotation.T + np.asarray(position)).ravel()
             mesh.usernormal = (part.normals @ rotation.T).ravel()
@@ -99,7 +98,7 @@ class MujocoWorld:
                 contype=0,
                 conaffinity=0,
             )
-            self._things.append(thing)
+            self._thing_of_geom.append(thing)
 
     def _wrap(self, material: Any, picture: NDArray[np.uint8], number: int) -> None:
         texture = self._spec.add_texture(
@@ -151,16 +150,16 @@ class MujocoWorld:
             picture = renderer.render().copy()
             renderer.enable_segmentation_rendering()
             renderer.update_scene(data, camera=view.name)
-            seen = renderer.render().copy()
+            segmentation = renderer.render().copy()
         finally:
             renderer.close()
-        number = seen[..., 0].astype(np.int64)
-        is_geom = seen[..., 1] == int(enums.mjtObj.mjOBJ_GEOM)
-        table = np.asarray([*self._things, -1], np.int64)
+        number = segmentation[..., 0].astype(np.int64)
+        is_geom = segmentation[..., 1] == int(enums.mjtObj.mjOBJ_GEOM)
+        table = np.asarray([*self._thing_of_geom, -1], np.int64)
         return picture, table[np.where(is_geom, number, -1)]
 
 
-def _looking(camera: Camera) -> Floats:
+def _looking(camera: Camera) -> Floats64:
     """Quaternion (w, x, y, z) of a camera that looks along its -z with +y up."""
     back = np.asarray(camera.eye, float) - np.asarray(camera.target)
     back /= np.linalg.norm(back)

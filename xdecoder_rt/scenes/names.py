@@ -118,7 +118,7 @@ _GROUPS: Final = {name: group for group in SYNONYMS for name in group}
 
 
 def canonical(name: str) -> str:
-    """The name that evaluation uses for what `name` means."""
+    """Return the name that evaluation uses for what `name` means."""
     return _GROUPS.get(name, (name,))[0]
 
 
@@ -128,7 +128,7 @@ def synonyms(name: str) -> tuple[str, ...]:
 
 
 def held_out(names: Iterable[str]) -> frozenset[str]:
-    """Those of `names` that never appear in training.
+    """Return those of `names` that never appear in training.
 
     A name is held out if its hash says so, or if it is a compound or a synonym of such a name:
     with "clock" goes "alarm clock", with "teapot" goes "tea pot".
@@ -147,11 +147,11 @@ def held_out(names: Iterable[str]) -> frozenset[str]:
 
 
 def _contains(name: str, part: str) -> bool:
-    """Whether the words of `part` occur in `name`, joined or apart, singular or plural."""
-    words, wanted = _words(name), _words(part)
-    span = len(wanted)
-    apart = any(words[i : i + span] == wanted for i in range(len(words) - span + 1))
-    return apart or "".join(words) == "".join(wanted)
+    """Return whether the words of `part` occur in `name`, joined or apart, singular or plural."""
+    words, part_words = _words(name), _words(part)
+    span = len(part_words)
+    apart = any(words[i : i + span] == part_words for i in range(len(words) - span + 1))
+    return apart or "".join(words) == "".join(part_words)
 
 
 def _words(name: str) -> list[str]:

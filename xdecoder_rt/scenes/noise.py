@@ -1,4 +1,4 @@
-"""Noise, cells and courses: what procedural textures are made of."""
+"""Noise, cells and courses of bricks: the parts of procedural textures."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from PIL import Image
 
 __all__ = [
     "Colour",
-    "Floats",
+    "FloatGrid",
     "courses",
     "fractal_noise",
     "grain",
     "mix",
-    "scaled",
+    "scale_colour",
     "shades",
     "voronoi",
 ]
 
-Floats = NDArray[np.float32]
+FloatGrid = NDArray[np.float32]
 Colour = tuple[float, float, float]
 
 
-def _resized(grid: Floats, height: int, width: int) -> Floats:
+def _resized(grid: FloatGrid, height: int, width: int) -> FloatGrid:
     image = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image, dtype=np.float32)
 
 
-def _smooth(rng: np.random.Generator, height: int, width: int, rows: int, columns: int) -> Floats:
+def _smooth(
+    rng: np.random.Generator, height: int, width: int, rows: int, columns: int
+) -> FloatGrid:
     """Smooth noise in about [0, 1] with `rows` x `columns` random values across the area."""
     rows, columns = max(2, min(rows, height)), max(2, min(columns, width))
     return _resized(rng.random((rows, columns), dtype=np.float32), height, width)
@@ -42,7 +44,7 @@ def fractal_noise(
     octaves: int = 5,
     stretch: float = 1.0,
     roughness: float = 0.5,
-) -> Floats:
+) -> FloatGrid:
     """Sum of noise octaves, scaled to [0, 1].
 
     Args:
@@ -71,12 +73,12 @@ def fractal_noise(
     return (total - low) / max(high - low, 1e-6)
 
 
-def grain(rng: np.random.Generator, height: int, width: int) -> Floats:
+def grain(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Per-pixel noise in [-1, 1]."""
     return rng.random((height, width), dtype=np.float32) * 2.0 - 1.0
 
 
-def mix(weight: Floats, first: Colour | Floats, second: Colour | Floats) -> Floats:
+def mix(weight: FloatGrid, first: Colour | FloatGrid, second: Colour | FloatGrid) -> FloatGrid:
     """From `first` where the weight is 0 to `second` where it is 1; colours or pictures."""
     w = weight[..., None]
     return (1.0 - w) * np.asarray(first, np.float32) + w * np.asarray(second, np.float32)
@@ -88,22 +90,22 @@ def shades(
     saturation: tuple[float, float],
     value: tuple[float, float],
 ) -> Colour:
-    """A random colour, 0..1, with hue, saturation and value drawn from the given ranges."""
+    """Draw a random colour, 0..1, from ranges of hue, saturation and value."""
     h = (rng.uniform(*hue) % 1.0) * 6.0
     s, v = rng.uniform(*saturation), rng.uniform(*value)
-    sector, rest = int(h) % 6, h - int(h)
-    p, q, t = v * (1 - s), v * (1 - s * rest), v * (1 - s * (1 - rest))
+    sector, fraction = int(h) % 6, h - int(h)
+    p, q, t = v * (1 - s), v * (1 - s * fraction), v * (1 - s * (1 - fraction))
     return ((v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q))[sector]
 
 
-def scaled(colour: Colour, factor: float) -> Colour:
-    """The colour, brighter or darker."""
+def scale_colour(colour: Colour, factor: float) -> Colour:
+    """Return the colour, brighter or darker."""
     return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
 
 
 def voronoi(
     rng: np.random.Generator, height: int, width: int, size: float
-) -> tuple[Floats, NDArray[np.int64]]:
+) -> tuple[FloatGrid, NDArray[np.int64]]:
     """Jittered Voronoi cells: distance ratio of the two nearest seeds, and the cell's number."""
     rows, columns = int(height / size) + 3, int(width / size) + 3
     seeds_y = (np.arange(rows)[:, None] + rng.uniform(0.1, 0.9, (rows, columns)) - 1.0) * size
@@ -134,7 +136,7 @@ def courses(
     brick_w: float,
     gap: float,
     bond: float,
-) -> tuple[NDArray[np.bool_], Floats]:
+) -> tuple[NDArray[np.bool_], FloatGrid]:
     """Mortar mask and a random value per brick, rows shifted by `bond` of a brick."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     row = np.floor(y / brick_h)

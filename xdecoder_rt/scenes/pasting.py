@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-Window = tuple[slice, slice]
+AreaSlices = tuple[slice, slice]
 
 
-def place(
+def random_placement(
     rng: np.random.Generator, size: tuple[int, int], canvas: tuple[int, int]
-) -> tuple[int, int, Window, Window]:
-    """A place at random, reaching over the canvas's edges by at most about an eighth.
+) -> tuple[int, int, AreaSlices, AreaSlices]:
+    """Draw a place at random, reaching over the canvas's edges by at most about an eighth.
 
     Args:
         rng: decides.

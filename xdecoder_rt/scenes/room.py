@@ -13,9 +13,9 @@ from xdecoder_rt.scenes.meshes.shapes import Part, Rng, between, box
 from xdecoder_rt.scenes.simulator import Camera, Light
 from xdecoder_rt.scenes.textures import texture
 
-__all__ = ["STUFF", "camera", "floor", "light", "table", "walls", "yaw"]
+__all__ = ["ROOM_STUFF", "camera", "floor", "light", "table_parts", "walls", "yaw"]
 
-STUFF: Final = frozenset({"wall", "floor"})
+ROOM_STUFF: Final = frozenset({"wall", "floor"})
 """The stuff of workcell scenes; a table is a thing."""
 
 _FLOOR_TEXTURES: Final = (
@@ -49,7 +49,7 @@ _TABLE_TEXTURES: Final = ("wood", "wood", "wood", "metal", "marble", "plain", "c
 
 
 def yaw(angle: float) -> NDArray[np.float64]:
-    """The rotation about the vertical by an angle in radians."""
+    """Return the rotation about the vertical by an angle in radians."""
     c, s = float(np.cos(angle)), float(np.sin(angle))
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
@@ -59,7 +59,7 @@ def _pick(rng: Rng, options: tuple[str, ...]) -> str:
 
 
 def camera(rng: Rng, top: float) -> Camera:
-    """A camera around a table whose top is `top` metres high: close or far, low or high."""
+    """Return a camera around a table with its top `top` metres high, near or far."""
     distance = float(np.exp(rng.uniform(np.log(0.55), np.log(2.1))))
     azimuth, elevation = between(rng, 0, 2 * np.pi), between(rng, 0.18, 1.15)
     x, y = between(rng, -0.15, 0.15), between(rng, -0.15, 0.15)
@@ -73,7 +73,7 @@ def camera(rng: Rng, top: float) -> Camera:
 
 
 def light(rng: Rng, view: Camera) -> Light:
-    """A lamp high above and roughly behind the camera, so that unseen walls shade nothing."""
+    """Return a lamp high above, roughly behind the camera: unseen walls shade nothing."""
     azimuth = float(np.arctan2(view.eye[1], view.eye[0])) + between(rng, -1.4, 1.4)
     height, warmth = between(rng, 0.9, 1.45), between(rng, -0.08, 0.08)
     direction = (
@@ -93,7 +93,7 @@ def light(rng: Rng, view: Camera) -> Light:
 
 
 def floor(rng: Rng) -> list[Part]:
-    """The ground, 16 metres square."""
+    """Build the ground, 16 metres square."""
     slab = box(
         (16, 16, 0.02),
         (1, 1, 1),
@@ -104,28 +104,28 @@ def floor(rng: Rng) -> list[Part]:
 
 
 def walls(rng: Rng, view: Camera) -> list[Part]:
-    """The walls of a square room that the camera may see; those behind it are left out."""
+    """Build the walls of a square room that the camera may see; those behind it are left out."""
     half, tall = between(rng, 2.0, 4.0), between(rng, 2.4, 3.2)
     paper = texture(_pick(rng, _WALL_TEXTURES), rng, 256, 512)
     slab = box((0.05, 12.0, tall), (1, 1, 1), (half + 0.025, 0, tall / 2), paper)
     slab = replace(slab, uv=slab.uv * (3.0, 1.0))
     looks = np.asarray(view.target) - np.asarray(view.eye)
     turn = between(rng, -0.4, 0.4)
-    found = []
+    parts = []
     for side in range(4):
         angle = turn + side * np.pi / 2
         outward = np.array([np.cos(angle), np.sin(angle)])
         if outward @ looks[:2] > -0.35 * float(np.linalg.norm(looks)):
             rotation = yaw(angle)
-            found.append(
+            parts.append(
                 replace(
                     slab, vertices=slab.vertices @ rotation.T, normals=slab.normals @ rotation.T
                 )
             )
-    return found
+    return parts
 
 
-def table(rng: Rng, size: tuple[float, float], top: float) -> list[Part]:
+def table_parts(rng: Rng, size: tuple[float, float], top: float) -> list[Part]:
     """A table with its top at a height, on four legs or on a solid foot."""
     thick = between(rng, 0.025, 0.06)
     surface = texture(_pick(rng, _TABLE_TEXTURES), rng, 256, 384)

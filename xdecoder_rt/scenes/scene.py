@@ -1,4 +1,4 @@
-"""What one generated scene is, and where its randomness comes from."""
+"""A generated scene, and the source of its randomness."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SIZES", "Scene", "choose_size", "scene_generator", "unit_hash"]
+__all__ = ["SIZES", "Rng", "Scene", "scene_generator", "scene_size", "unit_hash"]
+
+Rng = np.random.Generator
 
 SIZES: tuple[tuple[int, int], ...] = (
     (336, 448),
@@ -68,7 +70,7 @@ class Scene:
 
 
 def scene_generator(domain: str, split: str, seed: int, index: int) -> np.random.Generator:
-    """The random generator of one scene.
+    """Return the random generator of one scene.
 
     It depends on nothing but the arguments, so a scene is the same whichever process draws it.
     """
@@ -77,7 +79,7 @@ def scene_generator(domain: str, split: str, seed: int, index: int) -> np.random
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
-def choose_size(rng: np.random.Generator, size: tuple[int, int] | None) -> tuple[int, int]:
+def scene_size(rng: np.random.Generator, size: tuple[int, int] | None) -> tuple[int, int]:
     """`size`, or one of `SIZES` at random: (height, width)."""
     drawn = SIZES[int(rng.integers(len(SIZES)))]
     return drawn if size is None else size

@@ -1,4 +1,4 @@
-"""What a camera does to a picture: exposure, colour cast, blur, vignette and noise, all light."""
+"""A camera's effect on a picture: exposure, colour cast, blur, vignette and noise, all light."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["photograph"]
 
 
 def photograph(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture as a random, decent camera would have taken it.
+    """Return the picture as a random, decent camera would take it.
 
     Args:
         image: uint8 RGB [h, w, 3].

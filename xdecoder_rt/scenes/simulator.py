@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xdecoder_rt.errors import require
-from xdecoder_rt.scenes.meshes.shapes import Part
+from xdecoder_rt.scenes.meshes.shapes import Floats64, Part
 
 __all__ = ["Camera", "Joint", "Light", "Simulator", "merged"]
 
-Floats = NDArray[np.float64]
 _NOTHING = -1
 
 
@@ -94,7 +93,7 @@ class Simulator:
         self._owner.clear()
 
     def add_parts(
-        self, parts: Sequence[Part], thing: int, position: Sequence[float], rotation: Floats
+        self, parts: Sequence[Part], thing: int, position: Sequence[float], rotation: Floats64
     ) -> None:
         """Place made parts, rotated by a 3 x 3 matrix and then moved."""
         for part in merged(parts):
@@ -147,25 +146,25 @@ class Simulator:
         return int(self._bullet.getNumJoints(body, physicsClientId=self._client))
 
     def links_named(self, body: int, words: Sequence[str]) -> list[int]:
-        """The links whose name contains one of the words."""
-        found = []
+        """Return the links whose name contains one of the words."""
+        links = []
         for link in range(self.link_count(body)):
             info = self._bullet.getJointInfo(body, link, physicsClientId=self._client)
             if any(word in info[12].decode() for word in words):
-                found.append(link)
-        return found
+                links.append(link)
+        return links
 
     def joints(self, body: int) -> list[Joint]:
-        """The movable joints, from the base up; limits of +-pi where the model has none."""
-        found = []
+        """Return the movable joints, from the base up; limits of +-pi where the model has none."""
+        joints = []
         for joint in range(self.link_count(body)):
             info = self._bullet.getJointInfo(body, joint, physicsClientId=self._client)
             if info[2] not in (self._bullet.JOINT_REVOLUTE, self._bullet.JOINT_PRISMATIC):
                 continue
             low, high = float(info[8]), float(info[9])
             limits = (low, high) if low < high else (-np.pi, np.pi)
-            found.append(Joint(joint, *limits))
-        return found
+            joints.append(Joint(joint, *limits))
+        return joints
 
     def set_joint(self, body: int, joint: Joint, value: float) -> None:
         """Put a joint at the value, radians or metres, that is nearest within its limits."""
@@ -197,7 +196,7 @@ class Simulator:
         """Take a body out of the world."""
         self._bullet.removeBody(body, physicsClientId=self._client)
 
-    def bounds(self, body: int) -> tuple[Floats, Floats]:
+    def bounds(self, body: int) -> tuple[Floats64, Floats64]:
         """Lowest and highest corner of a loaded body."""
         boxes = np.asarray(
             [
@@ -207,8 +206,8 @@ class Simulator:
         )
         return boxes[:, 0].min(0), boxes[:, 1].max(0)
 
-    def link_heights(self, body: int) -> Floats:
-        """Height of every link's centre."""
+    def link_heights(self, body: int) -> Floats64:
+        """Return height of every link's centre."""
         states = [
             self._bullet.getLinkState(
                 body, link, computeForwardKinematics=True, physicsClientId=self._client
@@ -237,7 +236,7 @@ class Simulator:
         projection = bullet.computeProjectionMatrixFOV(
             camera.field_of_view, width / height, 0.02, 20.0
         )
-        _, _, colours, _, seen = bullet.getCameraImage(
+        _, _, colours, _, codes = bullet.getCameraImage(
             width,
             height,
             view,
@@ -254,7 +253,7 @@ class Simulator:
             physicsClientId=self._client,
         )
         picture = np.asarray(colours, dtype=np.uint8).reshape(height, width, 4)[..., :3]
-        code = np.asarray(seen, dtype=np.int64).reshape(height, width)
+        code = np.asarray(codes, dtype=np.int64).reshape(height, width)
         things = np.full(code.shape, _NOTHING, np.int64)
         for value in np.unique(code):
             if value >= 0:

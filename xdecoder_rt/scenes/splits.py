@@ -1,4 +1,4 @@
-"""Which names of things belong to training, and which are kept from it."""
+"""The names of things that belong to training, and those that are kept from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["novel_names"]
 
 @lru_cache(maxsize=1)
 def novel_names() -> frozenset[str]:
-    """The held-out names of both domains.
+    """Return the held-out names of both domains.
 
     They depend on the built-in lists of names only, never on which drawings a machine has.
     """

@@ -50,7 +50,7 @@ class Drawing:
 
 @lru_cache(maxsize=1)
 def lexicon() -> tuple[Drawing, ...]:
-    """All named drawings, sorted by path."""
+    """Return all named drawings, sorted by path."""
     table = resources.files(__package__).joinpath("clipart_names.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in table.splitlines() if line)
     return tuple(
@@ -86,7 +86,7 @@ class SpriteCache:
         self._may_warn = True
 
     def load(self, drawing: Drawing) -> NDArray[np.uint8] | None:
-        """The drawing's pixels.
+        """Return the drawing's pixels.
 
         Returns:
             uint8 RGBA [h, w, 4], cropped to what is visible, longest side 320; None if the
@@ -159,9 +159,9 @@ class SpriteCache:
         return np.asarray(picture.convert("RGBA"))
 
 
-def _no_clipart(what: str) -> DatasetError:
+def _no_clipart(problem: str) -> DatasetError:
     return DatasetError(
-        what,
+        problem,
         expected="the SVG drawings of the Open Clip Art Library",
         fix='install Debian\'s package with "sudo apt-get install openclipart-svg", or unpack it '
         'without root ("apt-get download openclipart-svg" and "dpkg-deb -x openclipart-svg*.deb '

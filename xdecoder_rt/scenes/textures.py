@@ -14,27 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.scenes.noise import (
-    Floats,
+    FloatGrid,
     courses,
     fractal_noise,
     grain,
     mix,
-    scaled,
+    scale_colour,
     shades,
     voronoi,
 )
 
 __all__ = ["TEXTURES", "texture"]
 
-TextureFunction = Callable[[np.random.Generator, int, int], Floats]
+TextureFunction = Callable[[np.random.Generator, int, int], FloatGrid]
 
 
-def wood(rng: np.random.Generator, height: int, width: int) -> Floats:
+def wood(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Planks or a solid board, grain along one side."""
     turned = bool(rng.random() < 0.4)
     rows, columns = (width, height) if turned else (height, width)
     dark = shades(rng, (0.04, 0.11), (0.3, 0.75), (0.2, 0.6))
-    light = scaled(dark, rng.uniform(1.2, 1.8))
+    light = scale_colour(dark, rng.uniform(1.2, 1.8))
     warp = fractal_noise(rng, rows, columns, cells=2.0, octaves=4, stretch=rng.uniform(5, 14))
     y = np.linspace(0, rng.uniform(4, 20), rows, dtype=np.float32)[:, None]
     rings = 0.5 + 0.5 * np.sin(2 * np.pi * (y + 3.0 * warp))
@@ -49,7 +49,7 @@ def wood(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.ascontiguousarray(result.transpose(1, 0, 2)) if turned else result
 
 
-def brick(rng: np.random.Generator, height: int, width: int) -> Floats:
+def brick(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """A wall of bricks in running bond."""
     brick_h = rng.uniform(0.03, 0.12) * height
     mortar, value = courses(
@@ -63,7 +63,7 @@ def brick(rng: np.random.Generator, height: int, width: int) -> Floats:
     return result
 
 
-def stone(rng: np.random.Generator, height: int, width: int) -> Floats:
+def stone(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Irregular stones in mortar."""
     ratio, number = voronoi(rng, height, width, rng.uniform(0.07, 0.2) * min(height, width))
     tone = shades(rng, (0.05, 0.15), (0.02, 0.3), (0.4, 0.8))
@@ -74,7 +74,7 @@ def stone(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.asarray(tone, np.float32) * bright[..., None]
 
 
-def grass(rng: np.random.Generator, height: int, width: int) -> Floats:
+def grass(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """A lawn seen from above or along the ground."""
     dark = shades(rng, (0.2, 0.36), (0.45, 0.9), (0.15, 0.4))
     light = shades(rng, (0.17, 0.33), (0.35, 0.8), (0.5, 0.85))
@@ -86,7 +86,7 @@ def grass(rng: np.random.Generator, height: int, width: int) -> Floats:
     return mix(np.clip(0.7 * blades + 0.4 * patches - 0.1 + fine, 0, 1), dark, light)
 
 
-def sky(rng: np.random.Generator, height: int, width: int) -> Floats:
+def sky(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Clear, cloudy, grey or evening sky."""
     if rng.random() < 0.2:
         top = shades(rng, (0.6, 0.8), (0.2, 0.6), (0.3, 0.7))
@@ -105,7 +105,7 @@ def sky(rng: np.random.Generator, height: int, width: int) -> Floats:
     return result
 
 
-def sand(rng: np.random.Generator, height: int, width: int) -> Floats:
+def sand(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Sand, flat or with ripples."""
     tone = shades(rng, (0.08, 0.14), (0.15, 0.5), (0.65, 0.95))
     dunes = fractal_noise(rng, height, width, cells=3, octaves=5)
@@ -116,7 +116,7 @@ def sand(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.asarray(tone, np.float32) * bright[..., None]
 
 
-def water(rng: np.random.Generator, height: int, width: int) -> Floats:
+def water(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Water with ripples and glints."""
     deep = shades(rng, (0.45, 0.63), (0.4, 0.9), (0.2, 0.6))
     light = shades(rng, (0.45, 0.58), (0.1, 0.5), (0.7, 1.0))
@@ -127,7 +127,7 @@ def water(rng: np.random.Generator, height: int, width: int) -> Floats:
     return mix(np.clip(0.5 * waves * warp + 0.9 * (glints - 0.45), 0, 1), deep, light)
 
 
-def tiles(rng: np.random.Generator, height: int, width: int) -> Floats:
+def tiles(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Square or oblong ceramic tiles with grout."""
     side = rng.uniform(0.06, 0.3) * min(height, width)
     grout, value = courses(
@@ -146,7 +146,7 @@ def tiles(rng: np.random.Generator, height: int, width: int) -> Floats:
     return result
 
 
-def checkered(rng: np.random.Generator, height: int, width: int) -> Floats:
+def checkered(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """A board of two colours."""
     side = rng.uniform(0.05, 0.22) * min(height, width)
     y, x = np.mgrid[0:height, 0:width]
@@ -157,7 +157,7 @@ def checkered(rng: np.random.Generator, height: int, width: int) -> Floats:
     return mix(odd, first, second) * (0.88 + 0.18 * dirt)[..., None]
 
 
-def concrete(rng: np.random.Generator, height: int, width: int) -> Floats:
+def concrete(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Concrete, sometimes with joints."""
     tone = shades(rng, (0.05, 0.15), (0.0, 0.1), (0.4, 0.8))
     stains = fractal_noise(rng, height, width, cells=3, octaves=7, roughness=0.65)
@@ -169,7 +169,7 @@ def concrete(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.asarray(tone, np.float32) * bright[..., None]
 
 
-def metal(rng: np.random.Generator, height: int, width: int) -> Floats:
+def metal(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Brushed sheet metal, plain or with a raised pattern."""
     tone = shades(rng, (0.5, 0.7), (0.0, 0.12), (0.45, 0.8))
     brushed = fractal_noise(rng, height, width, cells=40, octaves=3, stretch=30)
@@ -184,7 +184,7 @@ def metal(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.asarray(tone, np.float32) * bright[..., None]
 
 
-def carpet(rng: np.random.Generator, height: int, width: int) -> Floats:
+def carpet(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Tufted carpet, plain or with a woven ornament."""
     base = shades(rng, (0, 1), (0.1, 0.8), (0.25, 0.8))
     tufts = fractal_noise(rng, height, width, cells=90, octaves=2, roughness=0.9)
@@ -199,7 +199,7 @@ def carpet(rng: np.random.Generator, height: int, width: int) -> Floats:
     return result
 
 
-def gravel(rng: np.random.Generator, height: int, width: int) -> Floats:
+def gravel(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Loose pebbles."""
     ratio, number = voronoi(rng, height, width, rng.uniform(0.018, 0.05) * min(height, width))
     tone = shades(rng, (0.03, 0.15), (0.0, 0.2), (0.5, 0.85))
@@ -207,7 +207,7 @@ def gravel(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.asarray(tone, np.float32) * (values[number] * (1.1 - 0.75 * ratio**2))[..., None]
 
 
-def snow(rng: np.random.Generator, height: int, width: int) -> Floats:
+def snow(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Snow with soft blue shadows."""
     shade = shades(rng, (0.55, 0.65), (0.05, 0.3), (0.7, 0.9))
     drifts = fractal_noise(rng, height, width, cells=2.5, octaves=5, stretch=rng.uniform(1, 3))
@@ -215,7 +215,7 @@ def snow(rng: np.random.Generator, height: int, width: int) -> Floats:
     return mix(np.clip(drifts + sparkle, 0, 1), shade, (0.97, 0.98, 1.0))
 
 
-def asphalt(rng: np.random.Generator, height: int, width: int) -> Floats:
+def asphalt(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Dark road surface."""
     grey = rng.uniform(0.2, 0.42)
     patches = fractal_noise(rng, height, width, cells=3, octaves=5)
@@ -224,7 +224,7 @@ def asphalt(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.repeat(bright[..., None], 3, axis=2).astype(np.float32)
 
 
-def fabric(rng: np.random.Generator, height: int, width: int) -> Floats:
+def fabric(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Woven cloth: plain, striped or tartan."""
     first = np.asarray(shades(rng, (0, 1), (0.05, 0.9), (0.3, 0.95)), np.float32)
     second = np.asarray(shades(rng, (0, 1), (0.05, 0.9), (0.2, 0.95)), np.float32)
@@ -233,14 +233,14 @@ def fabric(rng: np.random.Generator, height: int, width: int) -> Floats:
     style = int(rng.integers(3))
     across = (np.sin(2 * np.pi * x / pitch) > 0).astype(np.float32)
     along = (np.sin(2 * np.pi * y / pitch) > 0).astype(np.float32)
-    weight: Floats = (np.zeros_like(x), across, 0.5 * (across + along))[style]
+    weight: FloatGrid = (np.zeros_like(x), across, 0.5 * (across + along))[style]
     weave = 0.9 + 0.1 * np.sin(np.pi * x / 1.5) * np.sin(np.pi * y / 1.5)
     folds = 0.85 + 0.3 * fractal_noise(rng, height, width, cells=2, octaves=3)
-    shade: Floats = weave * folds
+    shade: FloatGrid = weave * folds
     return mix(weight, first, second) * shade[..., None]
 
 
-def marble(rng: np.random.Generator, height: int, width: int) -> Floats:
+def marble(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Polished stone with veins."""
     light = shades(rng, (0, 1), (0.0, 0.15), (0.75, 0.98))
     vein = shades(rng, (0, 1), (0.0, 0.4), (0.15, 0.6))
@@ -255,14 +255,14 @@ def marble(rng: np.random.Generator, height: int, width: int) -> Floats:
     return mix(np.clip(1.0 - line * rng.uniform(1.5, 4.0), 0, 0.9), light, vein)
 
 
-def soil(rng: np.random.Generator, height: int, width: int) -> Floats:
+def soil(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Bare earth."""
     tone = shades(rng, (0.04, 0.1), (0.35, 0.65), (0.25, 0.55))
     clods = fractal_noise(rng, height, width, cells=10, octaves=6, roughness=0.7)
     return np.asarray(tone, np.float32) * (0.5 + clods + 0.1 * grain(rng, height, width))[..., None]
 
 
-def foliage(rng: np.random.Generator, height: int, width: int) -> Floats:
+def foliage(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """A wall of leaves."""
     ratio, number = voronoi(rng, height, width, rng.uniform(0.03, 0.08) * min(height, width))
     tone = shades(rng, (0.2, 0.38), (0.4, 0.85), (0.4, 0.8))
@@ -270,7 +270,7 @@ def foliage(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.asarray(tone, np.float32) * (values[number] * (1.15 - ratio))[..., None]
 
 
-def plaster(rng: np.random.Generator, height: int, width: int) -> Floats:
+def plaster(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """A painted wall, plain but for light and roughness."""
     tone = shades(rng, (0, 1), (0.0, 0.45), (0.5, 0.98))
     relief = fractal_noise(rng, height, width, cells=30, octaves=3)
@@ -278,7 +278,7 @@ def plaster(rng: np.random.Generator, height: int, width: int) -> Floats:
     return np.asarray(tone, np.float32) * (0.8 + 0.07 * relief + 0.2 * light)[..., None]
 
 
-def wallpaper(rng: np.random.Generator, height: int, width: int) -> Floats:
+def wallpaper(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """Printed paper: stripes, dots or diamonds."""
     first = shades(rng, (0, 1), (0.0, 0.5), (0.6, 0.98))
     second = shades(rng, (0, 1), (0.1, 0.7), (0.4, 0.9))
@@ -299,7 +299,7 @@ def wallpaper(rng: np.random.Generator, height: int, width: int) -> Floats:
     return mix(weight, first, second) * light[..., None]
 
 
-def plain(rng: np.random.Generator, height: int, width: int) -> Floats:
+def plain(rng: np.random.Generator, height: int, width: int) -> FloatGrid:
     """A smooth backdrop with a soft gradient, as in a studio."""
     first = np.asarray(shades(rng, (0, 1), (0.0, 0.7), (0.15, 1.0)), np.float32)
     second = np.clip(first * rng.uniform(0.6, 1.4), 0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xdecoder_rt.scenes.backdrop import STUFF
+from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
 from xdecoder_rt.scenes.names import synonyms
 from xdecoder_rt.scenes.sprites import lexicon
@@ -11,6 +11,8 @@ __all__ = ["scene_words"]
 
 
 def scene_words() -> list[str]:
-    """Names and synonyms of things and stuff, held-out ones too, in the alphabet's order."""
+    """Return names and synonyms of things and stuff, held-out ones too, in the alphabet's order."""
     names = {drawing.name for drawing in lexicon()} | set(WORKCELL_NAMES)
-    return sorted({word for name in names for word in synonyms(name)} | STUFF | {"background"})
+    return sorted(
+        {word for name in names for word in synonyms(name)} | BACKDROP_STUFF | {"background"}
+    )

@@ -43,7 +43,7 @@ class WorkcellStudio(Cell):
     def _put_arm(
         self, rng: Rng, plan: Arrangement, on_table: list[Spot], on_floor: list[Spot]
     ) -> None:
-        """An arm on the table's edge, or on a pedestal beside it, bent over the table."""
+        """Put an arm on the table's edge, or on a pedestal beside it, bent over the table."""
         arm = ARMS[int(rng.integers(len(ARMS)))]
         world = self._bodies
         body = world.load(arm.path)
@@ -56,8 +56,8 @@ class WorkcellStudio(Cell):
         moving = [joint for joint in joints if joint.number not in {*gripper, *fingers}]
         for attempt in range(12):
             spread = 0.5 if attempt < 10 else 0.1
-            for joint, rest in zip(moving, arm.rest, strict=False):
-                world.set_joint(body, joint, rest + float(rng.normal(0, spread)))
+            for joint, rest_value in zip(moving, arm.rest_pose, strict=False):
+                world.set_joint(body, joint, rest_value + float(rng.normal(0, spread)))
             if world.link_heights(body)[2:].min() > plan.top + 0.06:
                 break
         opening = between(rng, 0, arm.opening)
@@ -72,7 +72,7 @@ class WorkcellStudio(Cell):
                 world.paint(body, link, colours[link % 2])
 
     def _put_model(
-        self, rng: Rng, name: str, model: Model, level: float, taken: list[Spot], find: FindSpot
+        self, rng: Rng, name: str, model: Model, level: float, spots: list[Spot], find: FindSpot
     ) -> None:
         world = self._bodies
         body = world.load(model.path, between(rng, *model.scale))
@@ -82,7 +82,7 @@ class WorkcellStudio(Cell):
         if spot is None:
             world.remove(body)
             return
-        taken.append(spot)
+        spots.append(spot)
         world.shift(
             body,
             (
@@ -97,11 +97,11 @@ class WorkcellStudio(Cell):
 
 
 def workcell_studio(split: str) -> WorkcellStudio:
-    """The studio of a split: "novel" has the held-out names only, the others all but these.
+    """Return the studio of a split: "novel" has the held-out names only, the others all but these.
 
     Raises:
         MissingExtraError: pybullet is not installed.
     """
     novel = novel_names()
-    chosen = [name for name in WORKCELL_NAMES if (name in novel) == (split == "novel")]
-    return WorkcellStudio(chosen, use_synonyms=split == "train")
+    names = [name for name in WORKCELL_NAMES if (name in novel) == (split == "novel")]
+    return WorkcellStudio(names, use_synonyms=split == "train")

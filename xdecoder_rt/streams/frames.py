@@ -1,4 +1,4 @@
-"""Where a demo's frames come from: a camera, a video, a folder of images."""
+"""Sources of frames: a camera, a video, a folder of images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from xdecoder_rt.cli.output import printable
-from xdecoder_rt.errors import ImageError, XDecoderError, require, shown
+from xdecoder_rt.errors import ImageError, XDecoderError, printable, quoted, require
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Pixels = npt.NDArray[np.uint8]
+    _Pixels = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 FOLDER_FPS = 10.0
@@ -37,14 +36,14 @@ class FrameSource(Protocol):
     is_live: bool
     failures: list[XDecoderError]
 
-    def __iter__(self) -> Iterator[Pixels]:
+    def __iter__(self) -> Iterator[_Pixels]:
         """RGB frames, uint8 ``[H, W, 3]``."""
 
     def close(self) -> None:
         """Let go of the device or file."""
 
 
-def open_source(text: str, fps: float | None = None) -> FrameSource:
+def open_frames(text: str, fps: float | None = None) -> FrameSource:
     """Open what a user named.
 
     Args:
@@ -62,19 +61,19 @@ def open_source(text: str, fps: float | None = None) -> FrameSource:
         return ImageFolder(path, fps or FOLDER_FPS)
     if not path.exists():
         raise ImageError(
-            f"There is no video or folder {shown(text, 200)}",
+            f"There is no video or folder {quoted(text, 200)}",
             expected="a camera's number (0 is the first), a video file, or a folder of images",
         )
     return Capture(text, f"video {path.name}", fps)
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder in the order of their names, numbers by value.
+    """Return the images of a folder in the order of their names, numbers by value.
 
     Raises:
         ImageError: the folder holds no images, or cannot be read.
     """
-    name = shown(str(folder), 200)
+    name = quoted(str(folder), 200)
     try:
         files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:
@@ -106,7 +105,7 @@ class ImageFolder:
         self.failures: list[XDecoderError] = []
         self._files = images_in(path)
 
-    def __iter__(self) -> Iterator[Pixels]:
+    def __iter__(self) -> Iterator[_Pixels]:
         """Read one image after the other; broken ones go to `failures`."""
         from xdecoder_rt.image import load_image
 
@@ -117,7 +116,7 @@ class ImageFolder:
                 self.failures.append(error)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 class Capture:
@@ -149,10 +148,10 @@ class Capture:
                 if self.is_live
                 else "a video file that OpenCV reads",
             )
-        own = float(self._capture.get(self._cv2.CAP_PROP_FPS))
-        self.fps = fps or (own if 1.0 <= own <= 1000.0 else _CAMERA_FPS)
+        video_fps = float(self._capture.get(self._cv2.CAP_PROP_FPS))
+        self.fps = fps or (video_fps if 1.0 <= video_fps <= 1000.0 else _CAMERA_FPS)
 
-    def __iter__(self) -> Iterator[Pixels]:
+    def __iter__(self) -> Iterator[_Pixels]:
         """Read until the stream ends or is closed."""
         while True:
             is_read, frame = self._capture.read()
@@ -166,7 +165,7 @@ class Capture:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """A key that puts frame 2 before frame 10."""
+    """Return a key that puts frame 2 before frame 10."""
     parts = re.split(r"([0-9]+)", path.name)
     # Every second part is a number; "²" is a digit to Python and none to int.
     return [(1, int(part), "") if i % 2 else (0, 0, part) for i, part in enumerate(parts)]

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Frame(Generic[T]):
+class StreamFrame(Generic[T]):
     """A frame with its place in the stream.
 
     Attributes:
@@ -40,7 +40,7 @@ class LatestFrame(Generic[T]):
     def __init__(self) -> None:
         self.received = 0
         self.dropped = 0
-        self._frame: Frame[T] | None = None
+        self._frame: StreamFrame[T] | None = None
         self._closed = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -63,12 +63,12 @@ class LatestFrame(Generic[T]):
                 return False
             if self._frame is not None:
                 self.dropped += 1
-            self._frame = Frame(self.received, arrived, content)
+            self._frame = StreamFrame(self.received, arrived, content)
             self.received += 1
             self._changed.notify_all()
             return True
 
-    def take(self, timeout: float | None = None) -> Frame[T] | None:
+    def take(self, timeout: float | None = None) -> StreamFrame[T] | None:
         """Take the newest frame, waiting for one.
 
         Args:
@@ -156,7 +156,7 @@ class FrameReader(Generic[T]):
             self._on_end()
 
     def _paced(self) -> Iterator[T]:
-        """The frames, each not before its time; a late one moves no later one."""
+        """Yield the frames, each not before its time; a late one moves no later one."""
         start = time.perf_counter()
         for index, content in enumerate(self._frames):
             early = start + index * self._interval - time.perf_counter()

@@ -21,7 +21,7 @@ _GRAIN = 4  # pixels
 
 
 def image(size: tuple[int, int], seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Rectangles and ellipses of random colours over a gradient, with grain.
+    """Draw rectangles and ellipses of random colours over a gradient, with grain.
 
     It is made small and enlarged: the peak memory of a measured process must be the engine's.
 
@@ -58,7 +58,7 @@ def _shapes(size: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
 
 
 def words(count: int, variant: int | None = None) -> list[str]:
-    """Different class names, the plain ones first.
+    """Return different class names, the plain ones first.
 
     Args:
         count: how many.

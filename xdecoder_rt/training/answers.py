@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from xdecoder_rt.datasets.items import PanopticDataset, Question
+from xdecoder_rt.datasets.items import AnsweredQuestion, PanopticDataset
 from xdecoder_rt.scenes.bank.composed import ComposedScenes
 
 MOST_ANSWERS = 3000
@@ -19,7 +19,7 @@ _ANSWER_STREAM = 5
 def frequent_answers(
     sources: Iterable[PanopticDataset], limit: int = MOST_ANSWERS
 ) -> tuple[str, ...]:
-    """The answers most often accepted in some data sets, the most frequent first.
+    """Return the answers most often accepted in some data sets, the most frequent first.
 
     An answer that several people gave to one question counts as often; a blank one, which VQA
     has now and then, is none.
@@ -57,22 +57,26 @@ class AnswerSampler:
         self.size = size
         self.seed = seed
 
-    def sample(self, questions: Sequence[Question | None], position: int) -> tuple[str, ...]:
-        """What the questions accept and offer, filled up with other answers at random.
+    def sample(
+        self, questions: Sequence[AnsweredQuestion | None], position: int
+    ) -> tuple[str, ...]:
+        """Return the answers that questions accept and offer, filled up at random.
 
         Args:
             questions: each image's question, if it has one.
             position: of the step's first sample; the same arguments give the same candidates.
         """
-        asked = [question for question in questions if question is not None]
-        if not asked:
+        answered_questions = [question for question in questions if question is not None]
+        if not answered_questions:
             return ()
-        own = [text for q in asked for text in (*q.answers, *(q.choices or ()))]
+        step_answers = [
+            text for q in answered_questions for text in (*q.answers, *(q.choices or ()))
+        ]
         rng = np.random.default_rng((_ANSWER_STREAM, self.seed, position))
         drawn = (self.answers[int(i)] for i in rng.permutation(len(self.answers)))
-        found = dict.fromkeys(own)
+        candidates = dict.fromkeys(step_answers)
         for answer in drawn:
-            if len(found) >= self.size:
+            if len(candidates) >= self.size:
                 break
-            found.setdefault(answer)
-        return tuple(found)
+            candidates.setdefault(answer)
+        return tuple(candidates)

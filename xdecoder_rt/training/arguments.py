@@ -7,9 +7,9 @@ from pathlib import Path
 
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.config import (
-    PRECISIONS,
     SCHEDULES,
     TRAIN_ONLY,
+    TRAINING_PRECISIONS,
     LossWeights,
     SourceSpec,
     TrainConfig,
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_argument_group("tasks")
     tasks.add_argument(
         "--tasks",
-        type=_names,
+        type=_split_names,
         metavar="TASK,...",
         help=f"what to train, where the data have it: some of {', '.join(TASKS)} (default: all)",
     )
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--resume", action="store_true", help="go on with the run in --out, if any")
     run.add_argument("--seed", type=int)
     run.add_argument("--device", help="auto, cpu, cuda or cuda:N")
-    run.add_argument("--precision", choices=PRECISIONS)
+    run.add_argument("--precision", choices=TRAINING_PRECISIONS)
     run.add_argument("--threads", type=int, help="CPU threads of the training process")
     run.add_argument("--checkpoint-minutes", type=float, help="minutes between saved states")
     run.add_argument("--validate-every", type=int, help="steps between validations; 0: at the end")
@@ -126,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def config_from_args(args: argparse.Namespace) -> TrainConfig:
-    """The settings that a command line asks for.
+    """Return the settings that a command line asks for.
 
     Args:
         args: what a parser with :func:`add_arguments` has parsed.
@@ -134,22 +134,22 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
     Raises:
         ArgumentError: a value is out of range.
     """
-    given = {name: value for name, value in vars(args).items() if value is not None}
+    settings = {name: value for name, value in vars(args).items() if value is not None}
     weights = {
-        name.removesuffix("_weight"): given.pop(name)
-        for name in list(given)
+        name.removesuffix("_weight"): settings.pop(name)
+        for name in list(settings)
         if name.endswith("_weight")
     }
-    known = TrainConfig.__dataclass_fields__
+    fields = TrainConfig.__dataclass_fields__
     return TrainConfig(
         sources=tuple(SourceSpec.parse(text) for text in args.data),
-        validation=tuple(given.pop("validation")),
+        validation=tuple(settings.pop("validation")),
         losses=LossWeights(**weights),
-        **{name: value for name, value in given.items() if name in known},
+        **{name: value for name, value in settings.items() if name in fields},
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 

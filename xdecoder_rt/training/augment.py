@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.errors import require
+from xdecoder_rt.image import RgbImage
 
-Image = NDArray[np.uint8]
 IdMap = NDArray[np.integer[Any]]
 
 SCALE_RANGE = (0.75, 1.5)
@@ -60,7 +60,7 @@ class View:
     size: tuple[int, int]
     flipped: bool = False
 
-    def of_image(self, image: Image) -> Image:
+    def of_image(self, image: RgbImage) -> RgbImage:
         """Cut, resize and mirror an ``[H, W, 3]`` image."""
         cv2 = require("cv2", "train")
         part = image[self.top : self.top + self.height, self.left : self.left + self.width]
@@ -72,7 +72,7 @@ class View:
         return np.ascontiguousarray(resized[:, ::-1] if self.flipped else resized)
 
     def of_ids(self, ids: IdMap) -> IdMap:
-        """The same for an ``[H, W]`` id map: every pixel takes the id at its centre."""
+        """View an ``[H, W]`` id map: every pixel takes the id at its centre."""
         height, width = self.size
         rows = self.top + _centres(height, self.height)
         columns = self.left + _centres(width, self.width)
@@ -88,7 +88,7 @@ def _centres(count: int, length: int) -> NDArray[np.int64]:
 
 
 def whole_view(shape: tuple[int, int], size: int) -> View:
-    """The whole image, its long side resized to `size`."""
+    """Return the whole image, its long side resized to `size`."""
     height, width = shape
     scale = size / max(height, width)
     resized = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -96,7 +96,7 @@ def whole_view(shape: tuple[int, int], size: int) -> View:
 
 
 def random_view(ids: IdMap, size: int, rng: np.random.Generator) -> View:
-    """A random scale and crop of at most `size` by `size` pixels.
+    """Draw a random scale and crop of at most `size` by `size` pixels.
 
     The long side is scaled to 0.75 to 1.5 times `size`, evenly in the logarithm. A crop without
     labels teaches nothing, so a few are tried until one is labelled on 2 % of its pixels.
@@ -124,15 +124,17 @@ def random_view(ids: IdMap, size: int, rng: np.random.Generator) -> View:
     return View(top, left, part[0], part[1], (out[0], out[1]), flipped)
 
 
-def truthful_view(ids: IdMap, kept: Collection[int], size: int, rng: np.random.Generator) -> View:
-    """A random scale and mild crop that leave texts true, but for the sides of a mirrored view.
+def truthful_view(
+    ids: IdMap, whole_ids: Collection[int], size: int, rng: np.random.Generator
+) -> View:
+    """Draw a random scale and mild crop that leave texts true, but for mirrored sides.
 
     The crop is centred, so that what is on the left stays there and distances only grow; it cuts
-    through nothing of `kept`, so that order, number and sizes stay; and no segment vanishes.
+    through nothing of `whole_ids`, so that order, number and sizes stay; and no segment vanishes.
 
     Args:
         ids: the source's id map, 0 = unlabelled.
-        kept: ids that must stay whole; without any, the whole image is shown.
+        whole_ids: ids that must stay whole; without any, the whole image is shown.
         size: largest side of the view in pixels.
         rng: source of randomness.
     """
@@ -141,7 +143,7 @@ def truthful_view(ids: IdMap, kept: Collection[int], size: int, rng: np.random.G
     scale = float(np.exp(rng.uniform(np.log(TRUTHFUL_SCALE), 0)))
     flipped = bool(rng.random() < FLIP_PROBABILITY)
     whole = whole_view((height, width), max(1, round(scale * size)))
-    kept_pixels = np.isin(ids, list(kept))
+    kept_pixels = np.isin(ids, list(whole_ids))
     reach = [
         float(np.abs(np.flatnonzero(kept_pixels.any(axis=axis)) + 0.5 - side / 2).max(initial=0))
         for axis, side in ((1, height), (0, width))
@@ -151,12 +153,12 @@ def truthful_view(ids: IdMap, kept: Collection[int], size: int, rng: np.random.G
     share = max(1 / zoom, *outermost)
     top, left = (int(side * (1 - share) / 2) for side in (height, width))
     part = ids[top : height - top, left : width - left]
-    if share >= 1 or not kept or len(np.unique(part)) < len(np.unique(ids)):
+    if share >= 1 or not whole_ids or len(np.unique(part)) < len(np.unique(ids)):
         return replace(whole, flipped=flipped)
     return View(top, left, part.shape[0], part.shape[1], whole.size, flipped)
 
 
-def jitter_colour(image: Image, rng: np.random.Generator) -> Image:
+def jitter_colour(image: RgbImage, rng: np.random.Generator) -> RgbImage:
     """Vary brightness, contrast, the channels' gains, saturation and, a little, hue."""
     cv2 = require("cv2", "train")
     contrast = np.exp(rng.uniform(*np.log(CONTRAST)))
@@ -176,11 +178,11 @@ def jitter_colour(image: Image, rng: np.random.Generator) -> Image:
         ),
         axis=1,
     ).astype(np.uint8)
-    out: Image = cv2.cvtColor(cv2.LUT(hsv, hsv_table[None]), cv2.COLOR_HSV2RGB)
+    out: RgbImage = cv2.cvtColor(cv2.LUT(hsv, hsv_table[None]), cv2.COLOR_HSV2RGB)
     return out
 
 
-def degrade(image: Image, rng: np.random.Generator) -> Image:
+def degrade(image: RgbImage, rng: np.random.Generator) -> RgbImage:
     """Now and then, blur or add noise, as small cameras do."""
     cv2 = require("cv2", "train")
     if rng.random() < BLUR_PROBABILITY:
@@ -192,8 +194,10 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
-def seen(image: Image, ids: IdMap, view: View, rng: np.random.Generator) -> tuple[Image, IdMap]:
-    """A view of an image with its id map, and its colours varied.
+def augmented(
+    image: RgbImage, ids: IdMap, view: View, rng: np.random.Generator
+) -> tuple[RgbImage, IdMap]:
+    """View an image with its id map, and vary its colours.
 
     Args:
         image: ``[H, W, 3]`` uint8 RGB.

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.json_reader import Rule, check_fields
 from xdecoder_rt.tasks import TASKS
 
-PRECISIONS = ("auto", "fp32", "bf16")
+TRAINING_PRECISIONS = ("auto", "fp32", "bf16")
 SCHEDULES = ("cosine", "poly")
 TRAIN_ONLY = ("all", "decoder", "prompts", "class-embedding")
 MIN_SIZE = 64
 
-Count: TypeAlias = Annotated[int, Rule(low=1)]
+PositiveCount: TypeAlias = Annotated[int, Rule(low=1)]
 CountOrZero: TypeAlias = Annotated[int, Rule(low=0)]
 Positive: TypeAlias = Annotated[float, Rule(above=0)]
 NotNegative: TypeAlias = Annotated[float, Rule(low=0)]
@@ -29,7 +29,7 @@ class SourceSpec:
     """One data set and its share of the samples.
 
     Attributes:
-        path: what :func:`~xdecoder_rt.training.sources.open_source` opens: a labelled folder, a
+        path: what :func:`~xdecoder_rt.training.sources.open_dataset` opens: a labelled folder, a
             file of COCO, VQA or RefCOCO, or several with commas between.
         weight: relative share of the samples; two sources of weight 1 give half each, whatever
             their sizes.
@@ -54,7 +54,7 @@ class SourceSpec:
             weight = math.nan
         if not path or not (math.isfinite(weight) and weight > 0):
             raise ArgumentError(
-                f"The training source {shown(text)} cannot be read",
+                f"The training source {quoted(text)} cannot be read",
                 expected="PATH or PATH=WEIGHT with a positive weight, for example scenes/train=2",
             )
         return cls(Path(path), weight)
@@ -140,9 +140,9 @@ class TrainConfig:
     sources: tuple[SourceSpec, ...]
     out: Path
     validation: tuple[Path, ...] = ()
-    steps: Count | None = None
+    steps: PositiveCount | None = None
     minutes: Positive | None = None
-    batch_size: Count = 8
+    batch_size: PositiveCount = 8
     size: Annotated[int, Rule(low=MIN_SIZE)] = 320
     lr: Positive = 3e-4
     backbone_lr_scale: NotNegative = 0.1
@@ -151,29 +151,29 @@ class TrainConfig:
     schedule: Annotated[str, Rule(one_of=SCHEDULES)] = "cosine"
     clip_norm: NotNegative = 1.0
     ema_decay: Annotated[float, Rule(low=0, below=1)] = 0.999
-    vocabulary_size: Count = 128
+    vocabulary_size: PositiveCount = 128
     tasks: tuple[str, ...] = tuple(TASKS)
     train_only: Annotated[str, Rule(one_of=TRAIN_ONLY)] = "all"
-    caption_tokens: Count = 28
-    answers_per_step: Count = 64
+    caption_tokens: PositiveCount = 28
+    answers_per_step: PositiveCount = 64
     retrieval_ensemble: bool | None = None
-    points: Count = 768
-    matching_points: Count = 1024
+    points: PositiveCount = 768
+    matching_points: PositiveCount = 1024
     losses: LossWeights = LossWeights()
     teacher: Path | None = None
-    lesson_size: Count = 256
+    lesson_size: PositiveCount = 256
     freeze_norm: bool = True
     seed: CountOrZero = 0
     workers: CountOrZero = 1
     threads: CountOrZero = 0
     device: str = "auto"
-    precision: Annotated[str, Rule(one_of=PRECISIONS)] = "auto"
+    precision: Annotated[str, Rule(one_of=TRAINING_PRECISIONS)] = "auto"
     init: Path | None = None
     resume: bool = False
     checkpoint_minutes: Positive = 10.0
     validate_every: CountOrZero = 500
     validation_items: CountOrZero = 64
-    log_every: Count = 10
+    log_every: PositiveCount = 10
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -198,7 +198,7 @@ class TrainConfig:
             )
         if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise ArgumentError(
-                f"tasks is {shown(list(self.tasks))}", expected=f"some of {', '.join(TASKS)}"
+                f"tasks is {quoted(list(self.tasks))}", expected=f"some of {', '.join(TASKS)}"
             )
         if self.train_only == "class-embedding" and set(self.tasks) == {"caption"}:
             raise ArgumentError(
@@ -207,7 +207,7 @@ class TrainConfig:
             )
 
     def held_out(self) -> dict[str, Path]:
-        """The validation data by the names under which they are measured.
+        """Return the validation data by the names under which they are measured.
 
         A name is the last part of the path, with as many parts before it as tell it from the
         others': ``refcoco/refs(unc).p#val`` beside ``refcoco+/refs(unc).p#val``.
@@ -218,22 +218,22 @@ class TrainConfig:
         names = {}
         for path in self.validation:
             if self.validation.count(path) > 1:
-                raise ArgumentError(f"The validation data {shown(str(path))} are named twice")
+                raise ArgumentError(f"The validation data {quoted(str(path))} are named twice")
             ending = path.parts
             for count in range(1, len(path.parts)):
-                same = [p for p in self.validation if p.parts[-count:] == path.parts[-count:]]
-                if len(same) == 1:
+                namesakes = [p for p in self.validation if p.parts[-count:] == path.parts[-count:]]
+                if len(namesakes) == 1:
                     ending = path.parts[-count:]
                     break
             names[str(Path(*ending))] = path
         return names
 
     def to_json(self) -> str:
-        """The settings as one JSON object, paths as texts."""
+        """Return the settings as one JSON object, paths as texts."""
         return json.dumps(dataclasses.asdict(self), default=str)
 
     def recipe(self) -> dict[str, Any]:
-        """The settings that say how the weights were made: no paths, nothing of the machine."""
+        """Return the settings that the weights depend on: no paths, nothing of the machine."""
         recipe = dataclasses.asdict(self)
         for name in ("sources", "validation", "out", "resume", "workers", "threads", "progress"):
             del recipe[name]

@@ -84,7 +84,7 @@ def _draw(
 
 
 def _draw_speed(axes: Any, records: Sequence[Record], names: Sequence[str], title: str) -> None:
-    """The learning rate on the left, seconds a step on the right."""
+    """Draw the learning rate on the left, seconds a step on the right."""
     axes.plot(*_series(records, "lr"), label="lr", marker=".", markersize=3)
     axes.set_ylabel("learning rate")
     speed = axes.twinx()
@@ -96,7 +96,7 @@ def _draw_speed(axes: Any, records: Sequence[Record], names: Sequence[str], titl
 def _draw_validation(
     axes: Any, records: Sequence[Record], names: Sequence[str], title: str
 ) -> None:
-    """One line for each measure of each set; the last part of a name is the measure's."""
+    """Draw a line for each measure of each set; the last part of a name is the measure's."""
     parts = [name.removeprefix(VALIDATION).rpartition("/") for name in names]
     sets = list(dict.fromkeys(part[0] for part in parts))
     measures = list(dict.fromkeys(part[2] for part in parts))

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem, Question, Segment
+from xdecoder_rt.datasets.items import AnsweredQuestion, PanopticDataset, PanopticItem, Segment
 from xdecoder_rt.tasks import TASKS
-from xdecoder_rt.training.augment import random_view, seen, truthful_view, whole_view
+from xdecoder_rt.training.augment import augmented, random_view, truthful_view, whole_view
 from xdecoder_rt.training.points import focused_points
 from xdecoder_rt.training.sampler import SampleKey
 from xdecoder_rt.training.targets import Targets, make_targets
@@ -52,7 +52,7 @@ class Example:
     weights: NDArray[np.float32]
     source: int
     caption: str | None = None
-    question: Question | None = None
+    question: AnsweredQuestion | None = None
 
 
 class TrainingSet(Dataset[Example]):
@@ -97,7 +97,7 @@ class TrainingSet(Dataset[Example]):
         else:
             whole = [segment.id for segment in item.segments if segment.isthing]
             view = truthful_view(ids, whole, self.size, rng)
-        image, ids = seen(item.load_image(), ids, view, rng)
+        image, ids = augmented(item.load_image(), ids, view, rng)
         texts = texts.mirrored() if view.flipped else texts
         return make_example(image, ids, segments, texts, self.size, self.points, key.source, rng)
 
@@ -142,7 +142,7 @@ def make_example(
 def plain_example(
     item: PanopticItem, size: int, tasks: Collection[str] = tuple(TASKS), points: int = 1
 ) -> Example:
-    """The whole image without augmentation, its long side resized to `size`: for validation.
+    """Return the whole image without augmentation, its long side resized to `size`: for validation.
 
     It has the item's first phrases, caption and question. The points are the same in every call.
 
@@ -180,7 +180,7 @@ class Batch:
         segmented: ``[B]`` bool, whether the image's segments are known.
         labels: the names of each image's targets.
         membership: ``[B, N, I]`` bool; rows beyond an image's targets are false.
-        known: ``[B, I]`` bool, whether it is known which names an id's pixels belong to.
+        known_ids: ``[B, I]`` bool, whether it is known which names an id's pixels belong to.
         phrases: the texts of each image's phrases.
         phrase_membership: ``[B, M, I]`` bool, the same for what the phrases mean.
         points: ``[B, P, 2]`` x, y as shares of the side, 0 to 1.
@@ -197,7 +197,7 @@ class Batch:
     segmented: Tensor
     labels: list[tuple[str, ...]]
     membership: Tensor
-    known: Tensor
+    known_ids: Tensor
     phrases: list[tuple[str, ...]]
     phrase_membership: Tensor
     points: Tensor
@@ -205,7 +205,7 @@ class Batch:
     point_weights: Tensor
     sources: list[int]
     captions: list[str | None]
-    questions: list[Question | None]
+    questions: list[AnsweredQuestion | None]
 
     def _map(self, change: str, *args: object, **kwargs: object) -> Batch:
         tensors = {
@@ -216,11 +216,11 @@ class Batch:
         return Batch(**{**vars(self), **tensors})
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device."""
+        """Move the batch to a device."""
         return self._map("to", device, non_blocking=True)
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory (called by the data loader)."""
+        """Copy the batch to page-locked memory (called by the data loader)."""
         return self._map("pin_memory")
 
     def normalised_images(self, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -247,25 +247,19 @@ class Batch:
 
     def known_weights(self) -> Tensor:
         """`point_weights`, but 0 where it is not known what a point belongs to."""
-        return self.point_weights * self.known.gather(1, self.point_ids)
+        return self.point_weights * self.known_ids.gather(1, self.point_ids)
 
     def point_targets(self) -> Tensor:
-        """Whether each point is on each target: ``[B, N, P]`` float32."""
+        """Return whether each point is on each target: ``[B, N, P]`` float32."""
         return self._at_points(self.membership)
 
     def phrase_targets(self) -> Tensor:
-        """Whether each point is on what each phrase means: ``[B, M, P]`` float32."""
+        """Return whether each point is on what each phrase means: ``[B, M, P]`` float32."""
         return self._at_points(self.phrase_membership)
 
     def _at_points(self, membership: Tensor) -> Tensor:
         index = self.point_ids[:, None].expand(-1, membership.shape[1], -1)
         return membership.gather(2, index).float()
-
-    def target_masks(self) -> Tensor:
-        """The masks of all targets: ``[B, N, S, S]`` bool."""
-        batch, size, _ = self.ids.shape
-        flat = self.ids.long().view(batch, 1, -1).expand(-1, self.membership.shape[1], -1)
-        return self.membership.gather(2, flat).view(batch, -1, size, size)
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -283,10 +277,10 @@ def collate(examples: Sequence[Example]) -> Batch:
         ids=torch.from_numpy(ids),
         segmented=torch.tensor([e.segmented for e in examples]),
         labels=[e.targets.labels for e in examples],
-        membership=_stacked([t[:n] for t, n in zip(tables, named, strict=True)]),
-        known=_stacked([e.targets.known[None] for e in examples])[:, 0],
+        membership=_stack_tables([t[:n] for t, n in zip(tables, named, strict=True)]),
+        known_ids=_stack_tables([e.targets.known_ids[None] for e in examples])[:, 0],
         phrases=[e.targets.phrases for e in examples],
-        phrase_membership=_stacked([t[n:] for t, n in zip(tables, named, strict=True)]),
+        phrase_membership=_stack_tables([t[n:] for t, n in zip(tables, named, strict=True)]),
         points=torch.from_numpy(points / np.float32(size)),
         point_ids=torch.from_numpy(point_ids),
         point_weights=torch.from_numpy(np.stack([e.weights for e in examples])),
@@ -296,7 +290,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
-def _stacked(tables: Sequence[NDArray[np.bool_]]) -> Tensor:
+def _stack_tables(tables: Sequence[NDArray[np.bool_]]) -> Tensor:
     """Tables as one, filled up with false."""
     shape = np.max([table.shape for table in tables], axis=0)
     stacked = np.zeros((len(tables), *shape), dtype=np.bool_)

@@ -26,7 +26,7 @@ class World:
 
     @classmethod
     def from_environment(cls) -> World:
-        """What ``torchrun`` has put into the environment; one process without it."""
+        """Read what ``torchrun`` has put into the environment; one process without it."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         rank, size, local_rank = (
             int(os.environ.get(name, default)) for name, default in zip(names, "010", strict=True)
@@ -38,13 +38,13 @@ class World:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def device(self, wanted: str) -> torch.device:
-        """The device of this process for a configured ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        if wanted == "cuda":
-            wanted = f"cuda:{self.local_rank}"
-        return torch.device(wanted)
+    def device(self, name: str) -> torch.device:
+        """Return this process's device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda":
+            name = f"cuda:{self.local_rank}"
+        return torch.device(name)
 
     def join(self, device: torch.device) -> None:
         """Meet the other processes, where there are any."""
@@ -60,7 +60,7 @@ class World:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of a tensor over all processes; itself where there is one."""
+    """Return the mean of a tensor over all processes; itself where there is one."""
     if dist.is_initialized():
         dist.all_reduce(value)
         value = value / dist.get_world_size()
@@ -75,17 +75,17 @@ def from_all_processes(value: Tensor) -> Tensor:
     """
     if not dist.is_initialized():
         return value
-    own, size = value.detach().contiguous(), dist.get_world_size()
-    parts = [torch.empty_like(own) for _ in range(size)]
-    dist.all_gather(parts, own)
+    local_value, size = value.detach().contiguous(), dist.get_world_size()
+    parts = [torch.empty_like(local_value) for _ in range(size)]
+    dist.all_gather(parts, local_value)
     if value.requires_grad:
         # The value is exactly the same; its gradient is multiplied.
-        parts[dist.get_rank()] = own + size * (value - own)
+        parts[dist.get_rank()] = local_value + size * (value - local_value)
     return torch.cat(parts)
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set in any process."""
+    """Return whether the flag is set in any process."""
     if not dist.is_initialized():
         return flag
     value = torch.tensor(float(flag), device=device)
@@ -94,7 +94,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 def from_main_process(value: float, device: torch.device) -> float:
-    """The main process's value, in all."""
+    """Return the main process's value, in all."""
     if not dist.is_initialized():
         return value
     tensor = torch.tensor(value, dtype=torch.float64, device=device)

@@ -1,11 +1,11 @@
-"""What a run starts from and which part of it is trained: all, or cheap forms (section 4)."""
+"""The start of a run and the part that is trained: all, or cheap forms (section 4)."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from xdecoder_rt.models import XDecoder, compact_config, load_checkpoint, load_published
-from xdecoder_rt.models.checkpoint import FORMAT, read_header
+from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
 from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
 from xdecoder_rt.training.config import TrainConfig
 
@@ -19,14 +19,14 @@ _TRAINED: dict[str, tuple[str, ...]] = {
 
 
 def build_model(config: TrainConfig) -> XDecoder:
-    """The model to train: the checkpoint to start from, or a compact one on ImageNet's backbone.
+    """Build the model to train: a checkpoint, or a compact one on ImageNet's backbone.
 
     Raises:
         CheckpointError: the checkpoint is missing or broken, or neither ours nor a published one.
     """
     if config.init is not None:
         header = read_header(config.init) if config.init.suffix == ".safetensors" else {}
-        load = load_checkpoint if header.get("format") == FORMAT else load_published
+        load = load_checkpoint if header.get("format") == CHECKPOINT_FORMAT else load_published
         return load(config.init)
     model = XDecoder(compact_config())
     load_imagenet_weights(model.backbone)

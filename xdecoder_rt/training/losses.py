@@ -25,7 +25,7 @@ def candidate_points(points: int) -> int:
 
 
 def random_points(points: int) -> int:
-    """How many of a target's points are taken at random."""
+    """Return how many of a target's points are taken at random."""
     return points - int(UNCERTAIN_SHARE * points)
 
 
@@ -47,9 +47,9 @@ def mask_losses(
     entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     cross_entropy = (entropy * usable).sum(dim=1) / usable.sum(dim=1).clamp(min=1)
     probability = logits.sigmoid() * usable
-    wanted = targets * usable
-    overlap = (probability * wanted).sum(dim=1)
-    dice = 1 - (2 * overlap + 1) / (probability.sum(dim=1) + wanted.sum(dim=1) + 1)
+    usable_targets = targets * usable
+    overlap = (probability * usable_targets).sum(dim=1)
+    dice = 1 - (2 * overlap + 1) / (probability.sum(dim=1) + usable_targets.sum(dim=1) + 1)
     return (cross_entropy * rows).sum() / num_targets, (dice * rows).sum() / num_targets
 
 
@@ -67,18 +67,20 @@ def class_loss(
     """
     layers, batch, queries, classes = logits.shape
     # One extra column swallows what is not matched.
-    wanted = torch.full((layers, batch, queries + 1), classes - 1, device=logits.device)
+    classes_of_queries = torch.full((layers, batch, queries + 1), classes - 1, device=logits.device)
     index = torch.where(assigned < 0, queries, assigned)
-    wanted.scatter_(2, index, class_ids.clamp(min=0).expand(layers, -1, -1))
-    wanted = wanted[:, :, :queries]
-    weight = torch.where(wanted == classes - 1, void_weight, 1.0) * counted[:, None]
-    entropy = F.cross_entropy(logits.reshape(-1, classes), wanted.reshape(-1), reduction="none")
+    classes_of_queries.scatter_(2, index, class_ids.clamp(min=0).expand(layers, -1, -1))
+    classes_of_queries = classes_of_queries[:, :, :queries]
+    weight = torch.where(classes_of_queries == classes - 1, void_weight, 1.0) * counted[:, None]
+    entropy = F.cross_entropy(
+        logits.reshape(-1, classes), classes_of_queries.reshape(-1), reduction="none"
+    )
     # All layers match equally many targets, so the mean of all is the mean of theirs.
     return (entropy * weight.flatten()).sum() / weight.sum().clamp(min=1e-6)
 
 
 def image_loss(logits: Tensor, class_ids: Tensor) -> Tensor:
-    """The class token against the names on its image (ours).
+    """Compare the class token with the names on its image (ours).
 
     Cross-entropy with a target spread evenly over the names present, so that the image embedding
     is close to the texts of what the image shows. Images without names do not count.

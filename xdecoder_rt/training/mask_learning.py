@@ -13,7 +13,7 @@ from xdecoder_rt.training.points import uncertain_points
 
 
 @dataclass
-class WantedMasks:
+class TargetMasks:
     """Masks of a batch, seen at points.
 
     Attributes:
@@ -32,7 +32,7 @@ class WantedMasks:
     def match(
         self, embedding: Tensor, other_costs: Tensor, costs: CostWeights, points: int
     ) -> Tensor:
-        """The query of each mask in each layer.
+        """Return the query of each mask in each layer.
 
         Args:
             embedding: ``[L, B, Q, C]`` mask embeddings.
@@ -75,12 +75,12 @@ class WantedMasks:
         # points after the candidates, which are as good as random.
         extra = random_points(points)
         last = OVERSAMPLE * points
-        chosen = uncertain_points(logits[..., :last], usable[..., :last], points - extra)
+        uncertain = uncertain_points(logits[..., :last], usable[..., :last], points - extra)
 
         def at_points(values: Tensor) -> Tensor:
             values = values.expand_as(logits)
             drawn = values[..., last : last + extra]
-            return torch.cat((values.gather(3, chosen), drawn), dim=3).flatten(0, 2)
+            return torch.cat((values.gather(3, uncertain), drawn), dim=3).flatten(0, 2)
 
         return mask_losses(
             at_points(logits),

@@ -54,9 +54,9 @@ def mask_costs(logits: Tensor, targets: Tensor, weights: Tensor, costs: CostWeig
     probability = logits.sigmoid()
     overlap = probability @ counted
     # The usual +1 of dice is one point's worth of area.
-    one = 1 / weights.shape[1]
+    point_area = 1 / weights.shape[1]
     total = probability @ weights[:, :, None] + counted.sum(dim=1)[:, None]
-    dice = 1 - (2 * overlap + one) / (total + one)
+    dice = 1 - (2 * overlap + point_area) / (total + point_area)
     return costs.mask * cross_entropy + costs.dice * dice
 
 
@@ -75,7 +75,7 @@ def class_costs(logits: Tensor, class_ids: Tensor) -> Tensor:
 
 
 def assign(cost: Tensor, counts: Sequence[int]) -> Tensor:
-    """The assignment of least total cost, image by image and layer by layer.
+    """Return the assignment of least total cost, image by image and layer by layer.
 
     Args:
         cost: ``[L, B, Q, N]``.

@@ -22,12 +22,12 @@ ENTROPY = "entropy"
 
 
 def is_validation(record: Record) -> bool:
-    """Whether a record is a validation's."""
+    """Return whether a record is a validation's."""
     return any(key.startswith(VALIDATION) for key in record)
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The records of a file, in order; none where there is no file.
+    """Return the records of a file, in order; none where there is no file.
 
     A last line cut off by a crash is left out.
     """

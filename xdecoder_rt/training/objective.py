@@ -20,7 +20,7 @@ from xdecoder_rt.training.dataset import Batch
 from xdecoder_rt.training.distillation.lesson import distillation_loss
 from xdecoder_rt.training.distributed import mean_over_processes
 from xdecoder_rt.training.losses import class_loss, image_loss
-from xdecoder_rt.training.mask_learning import WantedMasks
+from xdecoder_rt.training.mask_learning import TargetMasks
 from xdecoder_rt.training.matching import CostWeights, class_costs
 from xdecoder_rt.training.points import sample_features
 from xdecoder_rt.training.step import Step
@@ -101,7 +101,7 @@ class Objective(nn.Module):
             losses["distillation"] = (
                 features.new_zeros((), dtype=torch.float32)
                 if lesson is None or learnt is None
-                else distillation_loss(learnt.float(), lesson.wanted)
+                else distillation_loss(learnt.float(), lesson.targets)
             )
         weights = self.settings.losses
         weighted = {
@@ -167,7 +167,7 @@ class Objective(nn.Module):
         logits = self._logits(layers.embedding[:, :, : token + 1], features[text.names])
         masks, classes = layers.mask[:, :, :objects], logits[:, :, :objects]
         counts = [len(names) for names in batch.labels]
-        wanted = WantedMasks(points, batch.point_targets(), batch.known_weights(), counts)
+        wanted = TargetMasks(points, batch.point_targets(), batch.known_weights(), counts)
         costs = class_costs(classes.flatten(0, 1), text.class_ids.repeat(len(classes), 1))
         costs = settings.costs.classification * costs.view(*classes.shape[:3], costs.shape[-1])
         assigned = wanted.match(masks, costs, settings.costs, settings.matching_points)
@@ -201,7 +201,7 @@ class Objective(nn.Module):
         logits = self._logits(layers.embedding[:, :, copies], features[text.phrases])
         counts = [len(phrases) for phrases in batch.phrases]
         # Unlike a segment's, a phrase's outside is all else, unlabelled pixels too.
-        wanted = WantedMasks(points, batch.phrase_targets(), batch.point_weights, counts)
+        wanted = TargetMasks(points, batch.phrase_targets(), batch.point_weights, counts)
         index = text.phrase_ids.clamp(min=0)[None, :, None].expand(*logits.shape[:3], -1)
         costs = -logits.detach().gather(3, index).softmax(dim=2)
         costs = settings.costs.classification * costs

@@ -19,7 +19,7 @@ FOCUS = 0.5
 MARGIN = 0.25
 """How far beyond its box a target's points reach, as a share of the box's side."""
 MIN_MARGIN = 4.0
-"""The same in pixels, at least."""
+"""Least margin in pixels."""
 
 
 def focused_points(
@@ -56,10 +56,10 @@ def focused_points(
     low = np.maximum(boxes[:, :2] - margin, 0)
     high = np.minimum(boxes[:, 2:] + margin, size)
     area = (high - low).prod(axis=1)
-    chosen = rng.integers(len(boxes), size=count)
+    box_indices = rng.integers(len(boxes), size=count)
     focused = rng.random(count) < focus
     points = np.where(
-        focused[:, None], low[chosen] + unit * (high - low)[chosen], unit * size
+        focused[:, None], low[box_indices] + unit * (high - low)[box_indices], unit * size
     ).astype(np.float32)
     points = _below(points, size)
     inside = np.logical_and(points[:, None] >= low, points[:, None] < high).all(axis=2)
@@ -120,7 +120,7 @@ def sample_features(features: Tensor, points: Tensor) -> Tensor:
 
 
 def uncertain_points(logits: Tensor, usable: Tensor, count: int) -> Tensor:
-    """The points on which each mask is least decided (PointRend's importance sampling).
+    """Return the points on which each mask is least decided (PointRend's importance sampling).
 
     Args:
         logits: ``[..., P]`` mask logits.

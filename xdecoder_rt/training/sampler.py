@@ -22,7 +22,7 @@ _SOURCE_STREAM, _ORDER_STREAM = 1, 2
 
 
 class SampleKey(NamedTuple):
-    """What identifies one training sample.
+    """The identity of one training sample.
 
     Attributes:
         source: index of the data set.
@@ -61,7 +61,7 @@ class SampleOrder:
         self._shares = shares / shares.sum()
 
     def starting_at(self, position: int) -> Iterator[SampleKey]:
-        """The samples from `position` on, without end."""
+        """Yield the samples from `position` on, without end."""
         block = position // _BLOCK
         drawn = [0] * len(self.lengths)
         for earlier in range(block):

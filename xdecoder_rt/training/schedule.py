@@ -1,4 +1,4 @@
-"""How far a run has come, and what learning rate that means.
+"""The progress of a run, and the learning rate that follows from it.
 
 The schedule is a function of progress from 0 to 1. Counting steps, progress is the share of steps
 done. Under a time budget the number of steps is not known: after each step the rest of the
@@ -16,7 +16,7 @@ _POLY_POWER = 0.9
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Position of a run in its schedule; its fields are saved and restored.
 
     Attributes:
@@ -65,8 +65,8 @@ class Progress:
         self.step_seconds = keep * self.step_seconds + (1 - keep) * seconds
 
 
-def rate_factor(progress: Progress, warmup_steps: int, schedule: str) -> float:
-    """What the peak learning rate is multiplied by in the next step.
+def rate_factor(progress: TrainingProgress, warmup_steps: int, schedule: str) -> float:
+    """Return the factor of the peak learning rate in the next step.
 
     Args:
         progress: where the run is.
@@ -74,8 +74,10 @@ def rate_factor(progress: Progress, warmup_steps: int, schedule: str) -> float:
         schedule: ``cosine`` or ``poly``.
     """
     warm = min(1.0, (progress.step + 1) / (warmup_steps + 1))
-    left = max(0.0, 1 - progress.fraction)
+    remaining = max(0.0, 1 - progress.fraction)
     decay = (
-        0.5 * (1 + math.cos(math.pi * (1 - left))) if schedule == "cosine" else left**_POLY_POWER
+        0.5 * (1 + math.cos(math.pi * (1 - remaining)))
+        if schedule == "cosine"
+        else remaining**_POLY_POWER
     )
     return warm * decay

@@ -1,8 +1,14 @@
-"""A sheet of pictures of a data set: what training sees, at a glance."""
+"""A sheet of pictures of a data set: what training sees, at a glance.
+
+``python -m xdecoder_rt.training.sheet data/bank bank.jpg`` draws one.
+"""
 
 from __future__ import annotations
 
+import argparse
 import io
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +18,10 @@ from PIL import Image, ImageDraw
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
-from xdecoder_rt.errors import ArgumentError, DatasetError
+from xdecoder_rt.errors import ArgumentError, DatasetError, XDecoderError
+from xdecoder_rt.training.sources import open_dataset
 
-__all__ = ["write_sheet"]
+__all__ = ["main", "write_sheet"]
 
 _MOST = 400
 _GAP = 4
@@ -71,11 +78,11 @@ def _tile(item: PanopticItem, width: int) -> Image.Image:
     height = round(width * 0.75)
     scale = min(width / image.shape[1], height / image.shape[0])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    shown = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)).copy()
+    pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)).copy()
     small = np.asarray(Image.fromarray(ids.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
-    shown[_borders(small)] = (255, 235, 60)
+    pixels[_borders(small)] = (255, 235, 60)
     tile = Image.new("RGB", (width, height + _LINE), (255, 255, 255))
-    tile.paste(Image.fromarray(shown), ((width - size[0]) // 2, (height - size[1]) // 2))
+    tile.paste(Image.fromarray(pixels), ((width - size[0]) // 2, (height - size[1]) // 2))
     if item.phrases:
         ImageDraw.Draw(tile).text((2, height), item.phrases[0].text[: width // 6], (40, 40, 40))
     return tile
@@ -87,3 +94,31 @@ def _borders(ids: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     border[:, :-1] |= ids[:, :-1] != ids[:, 1:]
     border[:-1] |= ids[:-1] != ids[1:]
     return border
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw a sheet; 1 and one line on an error of ours."""
+    parser = argparse.ArgumentParser(
+        prog="python -m xdecoder_rt.training.sheet",
+        description="Draw the first items of a data set side by side.",
+    )
+    parser.add_argument("source", type=Path, help="a bank, a labelled folder, or any other source")
+    parser.add_argument("out", type=Path, help="the JPEG to write")
+    parser.add_argument("--count", type=int, default=24, metavar="N", help="(default: 24)")
+    parser.add_argument("--columns", type=int, default=6, metavar="N", help="(default: 6)")
+    parser.add_argument(
+        "--width", type=int, default=224, metavar="N", help="of one picture, pixels (default: 224)"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        source = open_dataset(args.source)
+        write_sheet(source, args.out, args.count, args.columns, args.width)
+    except XDecoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{args.out}: {min(args.count, len(source.items))} pictures")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ from xdecoder_rt.datasets.coco_panoptic import CocoPanoptic
 from xdecoder_rt.datasets.documents import (
     PICKLE_SUFFIXES,
     Document,
-    Name,
+    NonEmptyText,
     read_document,
     read_value,
 )
@@ -20,9 +20,9 @@ from xdecoder_rt.datasets.join import join_by_image
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.datasets.referring import read_referring
 from xdecoder_rt.datasets.vqa import find_answers, read_vqa
-from xdecoder_rt.errors import DatasetError, shown
+from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.scenes.bank.composed import ComposedScenes
-from xdecoder_rt.scenes.bank.store import INDEX
+from xdecoder_rt.scenes.bank.store import BANK_INDEX
 
 _KINDS = (
     "a labelled folder, a bank of pictures, or a file of COCO panoptic labels, COCO captions, "
@@ -32,12 +32,12 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class _Questions:
-    """What a file of VQA's questions says of its images."""
+    """The images that a file of VQA's questions is about."""
 
-    data_subtype: Name
+    data_subtype: NonEmptyText
 
 
-def open_source(path: Path) -> PanopticDataset:
+def open_dataset(path: Path) -> PanopticDataset:
     """Open a data set; what a file holds tells which kind it is.
 
     - A labelled folder.
@@ -77,11 +77,11 @@ def _open_one(path: Path) -> PanopticDataset:
         return read_referring(value, str(path), instances, images, split or "train")
     if split is not None:
         raise DatasetError(
-            f"{path} has no split {shown(split)}",
+            f"{path} has no split {quoted(split)}",
             expected="a split of RefCOCO refs alone",
             fix="leave '#' and what follows it out",
         )
-    if (path / INDEX).is_file():
+    if (path / BANK_INDEX).is_file():
         return ComposedScenes(path)
     if path.is_dir():
         return LabelledFolder.open(path, verify=False)

@@ -21,7 +21,7 @@ from xdecoder_rt.errors import CheckpointError, require
 from xdecoder_rt.json_reader import parse_json
 from xdecoder_rt.models.checkpoint import read_tensors
 
-FORMAT = "xdecoder_rt training state 1"
+STATE_FORMAT = "xdecoder_rt training state 1"
 _RUN_LIMIT = 16 << 20
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -39,9 +39,9 @@ def save_state(
         run: whatever else has to be kept, as JSON allows.
     """
     tensors = {
-        **_named("model", model.state_dict()),
-        **_named("average", average.state_dict()),
-        **_named("optimizer", _moments(model, optimizer)),
+        **_with_prefix("model", model.state_dict()),
+        **_with_prefix("average", average.state_dict()),
+        **_with_prefix("optimizer", _moments(model, optimizer)),
         "generator/cpu": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -51,7 +51,7 @@ def save_state(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    header = {"format": FORMAT, "digest": _digest(tensors), "run": json.dumps(run)}
+    header = {"format": STATE_FORMAT, "digest": _digest(tensors), "run": json.dumps(run)}
     data = require("safetensors.torch", "train").save(tensors, metadata=header)
     with atomic_writer(path) as file:
         file.write(data)
@@ -77,11 +77,11 @@ def load_state(
         CheckpointError: the file is missing, damaged, not a training state, or of another model.
     """
     tensors, header = read_tensors(path)
-    run = _check(path, tensors, header)
+    run = _check_header(path, tensors, header)
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        part, _, rest = name.partition("/")
-        parts.setdefault(part, {})[rest] = tensor
+        part, _, key = name.partition("/")
+        parts.setdefault(part, {})[key] = tensor
     parameters = dict(model.named_parameters())
     for part, module in (("model", model), ("average", average)):
         _check_shapes(path, part, parts.get(part, {}), module.state_dict())
@@ -123,7 +123,7 @@ def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -137,11 +137,13 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _check(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> dict[str, Any]:
-    if header.get("format") != FORMAT:
+def _check_header(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]
+) -> dict[str, Any]:
+    if header.get("format") != STATE_FORMAT:
         raise CheckpointError(
             f"{path} is not the state of a training run of this version",
-            expected=f"the header entry format = {FORMAT!r}",
+            expected=f"the header entry format = {STATE_FORMAT!r}",
             fix="start a new run, from a checkpoint if there is one",
         )
     if header.get("digest") != _digest(tensors):
@@ -156,14 +158,14 @@ def _check(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str])
 
 
 def _check_shapes(
-    path: Path, part: str, stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+    path: Path, part: str, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> None:
-    problems = [f"missing {name}" for name in wanted if name not in stored]
-    problems += [f"unexpected {name}" for name in stored if name not in wanted]
+    problems = [f"missing {name}" for name in expected if name not in stored]
+    problems += [f"unexpected {name}" for name in stored if name not in expected]
     problems += [
-        f"{name} has shape {list(value.shape)}, not {list(wanted[name].shape)}"
+        f"{name} has shape {list(value.shape)}, not {list(expected[name].shape)}"
         for name, value in stored.items()
-        if name in wanted and value.shape != wanted[name].shape
+        if name in expected and value.shape != expected[name].shape
     ]
     if problems:
         raise CheckpointError(
@@ -178,11 +180,11 @@ def _check_moments(
 ) -> None:
     for name, value in moments.items():
         owner, _, kind = name.rpartition("/")
-        wanted = parameters.get(owner)
-        if wanted is None or kind not in _MOMENTS:
+        parameter = parameters.get(owner)
+        if parameter is None or kind not in _MOMENTS:
             raise CheckpointError(f"{path} (optimizer) has the unexpected entry {name}")
-        if kind != "step" and value.shape != wanted.shape:
+        if kind != "step" and value.shape != parameter.shape:
             raise CheckpointError(
                 f"{path} (optimizer): {name} has shape {list(value.shape)}, "
-                f"not {list(wanted.shape)}"
+                f"not {list(parameter.shape)}"
             )

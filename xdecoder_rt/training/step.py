@@ -15,7 +15,7 @@ from xdecoder_rt.training.vocabulary import VocabularySampler
 
 @dataclass
 class Step:
-    """What one step learns from.
+    """The input of one training step.
 
     Attributes:
         batch: images and targets.
@@ -28,12 +28,12 @@ class Step:
     lesson: Lesson | None = None
 
     def to(self, device: torch.device) -> Step:
-        """The same on a device."""
+        """Move the step to a device."""
         lesson = None if self.lesson is None else self.lesson.to(device)
         return Step(self.batch.to(device), self.text.to(device), lesson)
 
     def pin_memory(self) -> Step:
-        """The same in page-locked memory (called by the data loader)."""
+        """Copy the step to page-locked memory (called by the data loader)."""
         lesson = None if self.lesson is None else self.lesson.pin_memory()
         return Step(self.batch.pin_memory(), self.text.pin_memory(), lesson)
 
@@ -61,7 +61,7 @@ class StepMaker:
         self._lessons = lessons
 
     def make(self, batch: Batch, position: int) -> Step:
-        """The step of a batch.
+        """Return the step of a batch.
 
         Args:
             batch: images and targets.

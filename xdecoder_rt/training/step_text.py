@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from xdecoder_rt import tasks
 from xdecoder_rt.models.decoder import Rows
+from xdecoder_rt.tasks import Integers
 from xdecoder_rt.training.dataset import Batch
-from xdecoder_rt.training.vocabulary import BACKGROUND, BatchVocabulary, Tokenizer
+from xdecoder_rt.training.vocabulary import BatchVocabulary, Tokenizer
+from xdecoder_rt.words.templates import BACKGROUND
 
 NONE = -1
 _BUCKETS = 3
-
-Integers = NDArray[np.int64]
 
 
 @dataclass
@@ -82,11 +81,11 @@ class StepText:
         return StepText(**changed)
 
     def to(self, device: torch.device) -> StepText:
-        """The same on a device."""
+        """Move the texts to a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> StepText:
-        """The same in page-locked memory."""
+        """Copy the texts to page-locked memory."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def rows(self, features: Tensor) -> Rows:
@@ -173,7 +172,9 @@ class StepWriter:
             accepted=_accepted([question.answers for question in asked], candidates),
         )
 
-    def _layouts(self, batch: Batch, texts: _Encoded) -> tuple[list[tasks.Layout], list[Integers]]:
+    def _layouts(
+        self, batch: Batch, texts: _Encoded
+    ) -> tuple[list[tasks.RowLayout], list[Integers]]:
         """Each image's rows, and the places that their text indices mean."""
         layouts, places = [], []
         refers = any(batch.phrases)
@@ -194,7 +195,7 @@ class StepWriter:
                 add("caption", texts.span(caption)[: self._written(texts, caption)])
             if question is not None:
                 add("answer", texts.span(question.text))
-            layouts.append(tasks.side_by_side(parts, tasks.LATENTS))
+            layouts.append(tasks.side_by_side(parts, tasks.LATENT_GROUP))
             places.append(np.concatenate(own))
         return layouts, places
 
@@ -203,7 +204,7 @@ class StepWriter:
         return min(len(texts.tokens[caption]) - 1, self.caption_tokens)
 
     def _next_tokens(
-        self, batch: Batch, texts: _Encoded, layouts: Sequence[tasks.Layout]
+        self, batch: Batch, texts: _Encoded, layouts: Sequence[tasks.RowLayout]
     ) -> tuple[Tensor, Tensor]:
         rows = [
             image * len(layout) + np.flatnonzero(layout.kind == tasks.Row.CAPTION)
@@ -298,7 +299,7 @@ def _phrase_ids(batch: Batch, distinct: Sequence[str]) -> Tensor:
     return ids
 
 
-def _last_rows(layouts: Sequence[tasks.Layout], kind: tasks.Row) -> Tensor:
+def _last_rows(layouts: Sequence[tasks.RowLayout], kind: tasks.Row) -> Tensor:
     """The last row of a kind in each image that has any."""
     found = [np.flatnonzero(layout.kind == kind) for layout in layouts]
     length = len(layouts[0])
@@ -318,5 +319,5 @@ def _accepted(answers: Sequence[Sequence[str]], candidates: Sequence[str]) -> Te
 
 
 def _key(text: str) -> int:
-    """The same 63 bits for the same text in every process."""
+    """Return 63 bits of a text, equal in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

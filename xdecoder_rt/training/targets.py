@@ -19,7 +19,7 @@ from xdecoder_rt.datasets.items import Phrase, Segment
 
 IGNORE = 0
 """Id of pixels that nothing is known of: no loss is taken there."""
-NOTHING = 1
+NO_TARGET = 1
 """Id of pixels known to belong to no target: padding, and slivers of objects."""
 FIRST_SEGMENT = 2
 MIN_TARGET_PIXELS = 16
@@ -27,15 +27,15 @@ MIN_TARGET_PIXELS = 16
 
 @dataclass(frozen=True)
 class Targets:
-    """What the model should say of one image.
+    """The right answers of one image.
 
     Attributes:
-        ids: ``[S, S]`` int16: `IGNORE`, `NOTHING`, or a segment's number from `FIRST_SEGMENT` on.
+        ids: ``[S, S]`` int16: `IGNORE`, `NO_TARGET`, or a segment's number from `FIRST_SEGMENT` on.
         labels: the name of each of the N targets.
         phrases: the text of each of the M phrases.
         membership: ``[N + M, I]`` bool, whether the pixels of an id belong to a target, or to what
             a phrase means; I exceeds every id.
-        known: ``[I]`` bool, whether it is known of an id's pixels which names they belong to; not
+        known_ids: ``[I]`` bool, whether it is known which names an id's pixels belong to; not
             of unlabelled pixels, and not of crowds, though a phrase may mean them.
         boxes: ``[N + M, 4]`` float32, their boxes in pixels: left, top, right, bottom, the last
             two exclusive.
@@ -45,7 +45,7 @@ class Targets:
     labels: tuple[str, ...]
     phrases: tuple[str, ...]
     membership: NDArray[np.bool_]
-    known: NDArray[np.bool_]
+    known_ids: NDArray[np.bool_]
     boxes: NDArray[np.float32]
 
 
@@ -66,7 +66,7 @@ def make_targets(
         ids: ``[h, w]`` segment ids, 0 = unlabelled, -1 = nothing that is named, ``h, w <= size``;
             the view's top left corner is the square's.
         segments: the image's segments, those not in the view included.
-        size: side of the square; what the view does not cover is `NOTHING`.
+        size: side of the square; what the view does not cover is `NO_TARGET`.
         phrases: what is asked for in words.
         min_pixels: least visible pixels of a target or phrase.
     """
@@ -81,13 +81,13 @@ def make_targets(
             groups.setdefault(key, []).append(place[segment.id])
 
     number = np.full(len(present), IGNORE, dtype=np.int16)
-    number[present == UNNAMED] = NOTHING
+    number[present == UNNAMED] = NO_TARGET
     labels: list[str] = []
     members: list[list[int]] = []
     following = FIRST_SEGMENT
     for (label, _), places in groups.items():
         if int(areas[places].sum()) < min_pixels:
-            number[places] = NOTHING
+            number[places] = NO_TARGET
             continue
         number[places] = range(following, following + len(places))
         labels.append(label)
@@ -107,16 +107,16 @@ def make_targets(
             following += 1
     members += [number[places].tolist() for places in meant.values()]
 
-    square = np.full((size, size), NOTHING, dtype=np.int16)
+    square = np.full((size, size), NO_TARGET, dtype=np.int16)
     square[:height, :width] = number[local.reshape(height, width)]
     membership = np.zeros((len(members), following), dtype=np.bool_)
     for row, group in zip(membership, members, strict=True):
         row[group] = True
-    known = np.zeros(following, dtype=np.bool_)
-    known[NOTHING] = True
-    known[number[is_known]] = True
+    known_ids = np.zeros(following, dtype=np.bool_)
+    known_ids[NO_TARGET] = True
+    known_ids[number[is_known]] = True
     boxes = _boxes(square, membership)
-    return Targets(square, tuple(labels), tuple(meant), membership, known, boxes)
+    return Targets(square, tuple(labels), tuple(meant), membership, known_ids, boxes)
 
 
 def _boxes(ids: NDArray[np.int16], membership: NDArray[np.bool_]) -> NDArray[np.float32]:

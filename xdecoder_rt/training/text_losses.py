@@ -14,7 +14,7 @@ from xdecoder_rt.training.distributed import from_all_processes
 
 
 def phrase_loss(logits: Tensor, phrase_ids: Tensor, assigned: Tensor) -> Tensor:
-    """Each phrase over the queries of its image: which one means it.
+    """Compare each phrase with the queries of its image, one of which means it.
 
     Args:
         logits: ``[L, B, Q, U]``, of queries and distinct phrases.
@@ -46,9 +46,9 @@ def retrieval_loss(
     texts = from_all_processes(F.normalize(texts, dim=-1))
     keys, present = from_all_processes(keys), from_all_processes(present)
     logits = images @ texts.T * scale
-    own = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
+    own_caption = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
     negative = present[:, None] & present & (keys[:, None] != keys)
-    logits = logits.masked_fill(~(own | negative), -torch.inf)
+    logits = logits.masked_fill(~(own_caption | negative), -torch.inf)
     own_logit = logits.diagonal(dim1=1, dim2=2)
     entropy = (logits.logsumexp(dim=2) + logits.logsumexp(dim=1)) / 2 - own_logit
     return (entropy * present).sum() / (len(logits) * present.sum().clamp(min=1))

@@ -1,7 +1,8 @@
 """Quick measures of phrases, captions, answers and retrieval for a model in training.
 
-Of each image one phrase, caption and question is looked at. Not the scores of ``xdecoder-rt eval``:
-masks are compared at stride 4, and captions are not written but continued token by token.
+One phrase, caption and question of each image count. These are not the scores of
+``xdecoder-rt eval``: masks are compared at stride 4, and captions are not written but continued
+token by token.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class TextScores:
             )
             for i in range(0, len(answers), _TEXT_BATCH)
         ]
-        self._found: list[float] = []
+        self._phrase_ious: list[float] = []
         self._tokens: list[Tensor] = []
         self._entropies: list[Tensor] = []
         self._answered: list[float] = []
@@ -62,7 +63,7 @@ class TextScores:
             text: the batch's texts.
         """
         if len(text.phrases):
-            self._find(prediction, features, batch, text)
+            self._score_phrases(prediction, features, batch, text)
         if len(text.caption_rows):
             rows = prediction.caption_embedding.flatten(0, 1)[text.caption_rows]
             logits = self.model.token_logits(rows).float()
@@ -72,8 +73,8 @@ class TextScores:
         if self._answers and len(text.question_rows):
             rows = F.normalize(embedding.flatten(0, 1)[text.question_rows], dim=-1)
             best = (rows @ torch.cat(self._answers).T).argmax(dim=1).tolist()
-            asked = [question for question in batch.questions if question is not None]
-            for index, question in zip(best, asked, strict=True):
+            questions = [question for question in batch.questions if question is not None]
+            for index, question in zip(best, questions, strict=True):
                 answer = self.model.config.answers[index]
                 self._answered.append(answer_accuracy(answer, question.answers))
         present = text.captions >= 0
@@ -85,7 +86,7 @@ class TextScores:
         self._keys.append(text.caption_keys[present])
 
     def compute(self) -> dict[str, float]:
-        """The measures of all batches, without those that the data have nothing for.
+        """Return the measures of all batches, without those that the data have nothing for.
 
         Returns:
             Shares from 0 to 1: ``p_at_50``: phrases whose best query has an intersection over
@@ -95,8 +96,8 @@ class TextScores:
             captions' cross-entropy in nats a token.
         """
         measured: dict[str, float] = {}
-        if self._found:
-            measured["p_at_50"] = float(np.mean(np.array(self._found) >= 0.5))
+        if self._phrase_ious:
+            measured["p_at_50"] = float(np.mean(np.array(self._phrase_ious) >= 0.5))
         if self._tokens:
             measured["next_token"] = torch.cat(self._tokens).float().mean().item()
             measured["caption_entropy"] = torch.cat(self._entropies).mean().item()
@@ -105,14 +106,16 @@ class TextScores:
         keys = torch.cat(self._keys) if self._keys else torch.empty(0)
         if len(keys):
             # An image's caption that another image has too is right for both.
-            same = keys[:, None] == keys
+            same_key = keys[:, None] == keys
             cosines = torch.cat(self._images) @ torch.cat(self._captions).T
             for name, table in (("text_r1", cosines), ("image_r1", cosines.T)):
                 best = table.argmax(dim=1, keepdim=True)
-                measured[name] = same.gather(1, best).float().mean().item()
+                measured[name] = same_key.gather(1, best).float().mean().item()
         return measured
 
-    def _find(self, prediction: Prediction, features: Tensor, batch: Batch, text: StepText) -> None:
+    def _score_phrases(
+        self, prediction: Prediction, features: Tensor, batch: Batch, text: StepText
+    ) -> None:
         """Intersection over union of each phrase and the mask of its best query."""
         queries = self.model.config.num_queries
         copies = slice(queries, 2 * queries - 1)
@@ -121,19 +124,19 @@ class TextScores:
         phrases = F.normalize(features[text.phrases].float(), dim=-1)
         cells = at_stride(batch.ids)
         for image, texts in enumerate(batch.phrases):
-            wanted = batch.phrase_membership[image, : len(texts)][:, cells[image].long()]
+            true_masks = batch.phrase_membership[image, : len(texts)][:, cells[image].long()]
             best = (embedding[image] @ phrases[text.phrase_ids[image, : len(texts)]].T).argmax(0)
             masks = torch.einsum(
                 "qc,chw->qhw",
                 last.mask_embedding[image, copies][best],
                 prediction.mask_features[image],
             )
-            found = masks > 0
-            overlap = (found & wanted).flatten(1).sum(dim=1)
-            union = (found | wanted).flatten(1).sum(dim=1)
-            self._found += (overlap / union.clamp(min=1)).tolist()
+            predicted_masks = masks > 0
+            overlap = (predicted_masks & true_masks).flatten(1).sum(dim=1)
+            union = (predicted_masks | true_masks).flatten(1).sum(dim=1)
+            self._phrase_ious += (overlap / union.clamp(min=1)).tolist()
 
 
 def at_stride(ids: Tensor) -> Tensor:
-    """The pixel next to the centre of each cell of the masks: ``[B, S, S] -> [B, S/4, S/4]``."""
+    """Return the pixel next to each cell's centre: ``[B, S, S] -> [B, S/4, S/4]``."""
     return ids[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]

@@ -1,4 +1,4 @@
-"""What is said and asked of one training image: phrases, a caption, a question."""
+"""The texts of one training image: phrases, a caption, a question."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xdecoder_rt.datasets.items import PanopticItem, Phrase, Question
+from xdecoder_rt.datasets.items import AnsweredQuestion, PanopticItem, Phrase
 from xdecoder_rt.scenes.language import mirrored
 
-MOST_PHRASES = 3
+PHRASES_PER_IMAGE = 3
 # Tasks that learn from captions: writing them, and finding their images.
 _CAPTIONED = frozenset(("caption", "embed"))
 
@@ -27,10 +27,10 @@ class Texts:
 
     phrases: tuple[Phrase, ...] = ()
     caption: str | None = None
-    question: Question | None = None
+    question: AnsweredQuestion | None = None
 
     def mirrored(self) -> Texts:
-        """What is true of the mirrored image: left is right."""
+        """Return the texts of the mirrored image: left is right."""
         question = self.question
         if question is not None:
             question = replace(
@@ -47,7 +47,7 @@ class Texts:
 
 
 def draw_texts(item: PanopticItem, tasks: Collection[str], rng: np.random.Generator) -> Texts:
-    """Some of an image's texts, at random.
+    """Draw some of an image's texts, at random.
 
     One to three phrases are drawn, because phrases asked together see one another: the model must
     know them alone too.
@@ -61,7 +61,7 @@ def draw_texts(item: PanopticItem, tasks: Collection[str], rng: np.random.Genera
     caption = question = None
     distinct = list({phrase.text: phrase for phrase in item.phrases}.values())
     if distinct and "refer" in tasks:
-        count = int(rng.integers(1, min(MOST_PHRASES, len(distinct)) + 1))
+        count = int(rng.integers(1, min(PHRASES_PER_IMAGE, len(distinct)) + 1))
         phrases = tuple(distinct[i] for i in rng.choice(len(distinct), count, replace=False))
     if item.captions and not _CAPTIONED.isdisjoint(tasks):
         caption = item.captions[int(rng.integers(len(item.captions)))]
@@ -71,7 +71,7 @@ def draw_texts(item: PanopticItem, tasks: Collection[str], rng: np.random.Genera
 
 
 def first_texts(item: PanopticItem, tasks: Collection[str]) -> Texts:
-    """An image's first phrase, first caption and first question, those of `tasks` alone."""
+    """Return an image's first phrase, first caption and first question, those of `tasks` alone."""
     described = not _CAPTIONED.isdisjoint(tasks)
     return Texts(
         tuple(item.phrases[:1]) if "refer" in tasks else (),

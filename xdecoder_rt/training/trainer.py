@@ -36,8 +36,8 @@ from xdecoder_rt.training.losses import candidate_points
 from xdecoder_rt.training.metrics import VALIDATION, MetricsLog, Record, is_validation
 from xdecoder_rt.training.objective import Objective, ObjectiveSettings
 from xdecoder_rt.training.sampler import SampleOrder
-from xdecoder_rt.training.schedule import Progress, rate_factor
-from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.training.schedule import TrainingProgress, rate_factor
+from xdecoder_rt.training.sources import open_dataset
 from xdecoder_rt.training.state import load_state, save_state
 from xdecoder_rt.training.step import Step, StepMaker
 from xdecoder_rt.training.step_text import StepWriter
@@ -56,7 +56,7 @@ CURVES = "curves.png"
 class _Run:
     """What is saved of a run beside its tensors."""
 
-    progress: Progress
+    progress: TrainingProgress
     position: Annotated[int, Rule(low=0)]
     config: Mapping[str, Annotated[Any, Rule(unread=True)]]
 
@@ -86,8 +86,8 @@ def train(config: TrainConfig) -> Path:
     torch.manual_seed(config.seed)
     world = World.from_environment()
     device = world.device(config.device)
-    sources = [open_source(source.path) for source in config.sources]
-    held_out = {name: open_source(path) for name, path in config.held_out().items()}
+    sources = [open_dataset(source.path) for source in config.sources]
+    held_out = {name: open_dataset(path) for name, path in config.held_out().items()}
     model = build_model(config)
     world.join(device)
     try:
@@ -197,7 +197,7 @@ class Trainer:
             check_width(teacher, model.config.proj_dim)
             lessons = LessonWriter(teacher, tokenizer, config.lesson_size, config.seed)
         self.maker = StepMaker(vocabulary, candidates, writer, lessons)
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self.position = 0
         self._prepare_folder()
         self.metrics = MetricsLog(config.out / METRICS, self.progress.step, world.is_main)
@@ -367,10 +367,10 @@ class Trainer:
         self._validation_seconds = time.monotonic() - began
         self.metrics.append(record)
         if self.config.progress:
-            shown = ", ".join(
+            summary = ", ".join(
                 f"{k.removeprefix(VALIDATION)} {v:.3f}" for k, v in record.items() if k != "step"
             )
-            tqdm.write(f"step {step}: {shown}")
+            tqdm.write(f"step {step}: {summary}")
 
     def _save(self) -> None:
         """Write the state of the run."""

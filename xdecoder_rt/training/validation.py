@@ -22,12 +22,11 @@ from xdecoder_rt.training.dataset import Batch, collate, plain_example
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.text_validation import TextScores, at_stride
 from xdecoder_rt.training.vocabulary import (
-    BACKGROUND,
     BatchVocabulary,
     Tokenizer,
     trimmed_tokens,
 )
-from xdecoder_rt.words.templates import TEMPLATES, prompts
+from xdecoder_rt.words.templates import BACKGROUND, TEMPLATES, prompts
 
 MAX_NAMES = 256
 _MEASURES = ("miou", "accuracy", "name_rank", "kept")
@@ -68,15 +67,15 @@ def validate(
     """
     total = len(dataset.items)
     count = min(items or total, total)
-    chosen = [dataset.items[i * total // count] for i in range(count)]
-    names = _names(chosen, dataset.vocabulary)
+    chosen_items = [dataset.items[i * total // count] for i in range(count)]
+    names = _measured_names(chosen_items, dataset.vocabulary)
     place = {name: index for index, name in enumerate(names)}
     writer = StepWriter(tokenizer, model.config.num_queries, tasks, model.config.context_length)
     scores: list[tuple[float, ...]] = []
     with torch.inference_mode():
         table = text_table(model, tokenizer, [*names, BACKGROUND], device)
         texts = TextScores(model, tokenizer, device)
-        for batch in _batches(chosen, size, batch_size, tasks):
+        for batch in _batches(chosen_items, size, batch_size, tasks):
             on_images = tuple(dict.fromkeys(name for labels in batch.labels for name in labels))
             vocabulary = BatchVocabulary(on_images, (*on_images, BACKGROUND))
             text = writer.write(batch, vocabulary).to(device)
@@ -114,12 +113,12 @@ def text_table(
     return F.normalize(means, dim=-1)
 
 
-def _names(items: Sequence[PanopticItem], vocabulary: Sequence[str]) -> list[str]:
-    """The names on the images, filled up with others of the vocabulary, spread evenly over it."""
+def _measured_names(items: Sequence[PanopticItem], vocabulary: Sequence[str]) -> list[str]:
+    """Return the names on the images and others, spread evenly over the vocabulary."""
     names = dict.fromkeys(s.label for item in items for s in item.segments if not s.iscrowd)
-    others = [name for name in vocabulary if name not in names]
-    count = min(len(others), max(0, MAX_NAMES - len(names)))
-    return [*names, *(others[i * len(others) // count] for i in range(count))]
+    other_names = [name for name in vocabulary if name not in names]
+    count = min(len(other_names), max(0, MAX_NAMES - len(names)))
+    return [*names, *(other_names[i * len(other_names) // count] for i in range(count))]
 
 
 def _batches(
@@ -146,18 +145,18 @@ def _scores(
     scores: list[tuple[float, ...]] = []
     for image, labels in enumerate(batch.labels):
         flat = cells[image].reshape(-1).long()
-        wanted = batch.membership[image, : len(labels)][:, flat].float()
-        known = batch.known[image, flat].float()
-        found = (masks[image].flatten(1) > 0).float() * known
-        overlap = found @ wanted.T
-        union = found.sum(dim=1)[:, None] + wanted.sum(dim=1)[None] - overlap
+        true_masks = batch.membership[image, : len(labels)][:, flat].float()
+        known_pixels = batch.known_ids[image, flat].float()
+        predicted_masks = (masks[image].flatten(1) > 0).float() * known_pixels
+        overlap = predicted_masks @ true_masks.T
+        union = predicted_masks.sum(dim=1)[:, None] + true_masks.sum(dim=1)[None] - overlap
         iou = (overlap / union.clamp(min=1)).cpu().numpy()
         for query, target in zip(*solve(iou, maximize=True), strict=True):
             logits: list[float] = classes[image, query].tolist()
             *names, void = logits
-            own = names.pop(place[labels[target]])
-            right = own > max(names, default=-math.inf)
-            rank = sum(other < own for other in names) / len(names) if names else 1.0
-            kept = max([own, *names]) >= void
-            scores.append((float(iou[query, target]), float(right), rank, float(kept)))
+            own_score = names.pop(place[labels[target]])
+            right = own_score > max(names, default=-math.inf)
+            rank = sum(score < own_score for score in names) / len(names) if names else 1.0
+            is_kept = max([own_score, *names]) >= void
+            scores.append((float(iou[query, target]), float(right), rank, float(is_kept)))
     return scores

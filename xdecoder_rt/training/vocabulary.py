@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xdecoder_rt.words.templates import prompts
+from xdecoder_rt.words.templates import BACKGROUND, prompts
 
 Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 """Texts to token ids ``[T, context length]``, filled up with the end token."""
-BACKGROUND = "background"
 _VOCABULARY_STREAM = 4
 
 
@@ -72,7 +71,7 @@ class VocabularySampler:
     def sample(
         self, labels: Sequence[Sequence[str]], sources: Sequence[int], position: int
     ) -> BatchVocabulary:
-        """The vocabulary of one step; the same arguments give the same.
+        """Draw the vocabulary of one step; equal arguments give equal ones.
 
         Args:
             labels: the names of each image's targets.
@@ -81,7 +80,7 @@ class VocabularySampler:
         """
         rng = np.random.default_rng((_VOCABULARY_STREAM, self.seed, position))
         names = list(dict.fromkeys(name for image in labels for name in image))
-        names += self._others(set(names), sources, self.size - len(names), rng)
+        names += self._other_names(set(names), sources, self.size - len(names), rng)
         drawn = rng.integers(len(self.templates), size=len(names) + 1)
         sentences = [
             prompts(name, [self.templates[int(index)]])[0]
@@ -89,28 +88,28 @@ class VocabularySampler:
         ]
         return BatchVocabulary(tuple(names), tuple(sentences))
 
-    def _others(
-        self, known: set[str], sources: Sequence[int], count: int, rng: np.random.Generator
+    def _other_names(
+        self, excluded: set[str], sources: Sequence[int], count: int, rng: np.random.Generator
     ) -> list[str]:
-        """Up to `count` names not in `known`, without repetition."""
+        """Draw up to `count` names not in `excluded`, without repetition."""
         queues = {
             source: iter([self.vocabularies[source][i] for i in order])
             for source in sorted(set(sources))
             for order in [rng.permutation(len(self.vocabularies[source]))]
         }
         turns = list(rng.permutation(np.asarray(sources)))
-        others: list[str] = []
-        while len(others) < count and queues:
-            source = int(turns[len(others) % len(turns)])
+        names: list[str] = []
+        while len(names) < count and queues:
+            source = int(turns[len(names) % len(turns)])
             # A source whose names are used up leaves its turns to the rest.
             queue = queues.get(source) or next(iter(queues.values()))
-            name = next((n for n in queue if n not in known), None)
+            name = next((n for n in queue if n not in excluded), None)
             if name is None:
                 queues = {s: q for s, q in queues.items() if q is not queue}
                 continue
-            known.add(name)
-            others.append(name)
-        return others
+            excluded.add(name)
+            names.append(name)
+        return names
 
 
 def trimmed_tokens(tokenizer: Tokenizer, sentences: Sequence[str]) -> Tensor:

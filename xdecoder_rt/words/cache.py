@@ -21,17 +21,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.words.store import StoredEntry, StoreSummary, TextStore
+from xdecoder_rt.words.store import StoredEntry, StoreSummary, TextStore, Vector
 
 __all__ = ["CACHE_FILE", "CacheStats", "TextCache", "default_directory"]
 
 CACHE_FILE = "text-v2.sqlite"
 
-_Vector = npt.NDArray[np.float32]
-
 
 def default_directory() -> Path | None:
-    """The folder for caches: ``$XDECODER_RT_CACHE``, else ``xdecoder_rt`` in the user's cache.
+    """Return the folder for caches: ``$XDECODER_RT_CACHE``, else one in the user's cache folder.
 
     Returns:
         The folder, which need not exist; None when the user has no home.
@@ -92,14 +90,14 @@ class TextCache:
         namespace: str,
         memory_bytes: int = 64 << 20,
         disk_bytes: int = 256 << 20,
-        carried: Callable[[], Mapping[str, _Vector]] = dict,
+        carried: Callable[[], Mapping[str, Vector]] = dict,
     ) -> None:
         self._prefix = hashlib.sha256(namespace.encode("utf-8", "surrogatepass")).digest()
-        self._memory: OrderedDict[str, _Vector] = OrderedDict()
+        self._memory: OrderedDict[str, Vector] = OrderedDict()
         self._memory_bytes = memory_bytes
         self._held_bytes = 0
         self._load_carried = carried
-        self._carried: Mapping[str, _Vector] | None = None
+        self._carried: Mapping[str, Vector] | None = None
         self._stats = self._filed = CacheStats()
         self._lock = threading.RLock()
         self._disk: TextStore | None = None
@@ -109,8 +107,8 @@ class TextCache:
             with self._guarded(self._disk):
                 self._disk.open()
 
-    def get_many(self, texts: Sequence[str]) -> dict[str, _Vector]:
-        """Looks up embeddings.
+    def get_many(self, texts: Sequence[str]) -> dict[str, Vector]:
+        """Look up embeddings.
 
         Args:
             texts: any number of texts; repeated ones count once.
@@ -118,7 +116,7 @@ class TextCache:
         Returns:
             A read-only float32 vector for each text that is known; the others are absent.
         """
-        found: dict[str, _Vector] = {}
+        vectors: dict[str, Vector] = {}
         missing: dict[str, None] = {}
         with self._lock:
             for text in texts:
@@ -126,30 +124,30 @@ class TextCache:
                 if vector is None:
                     missing[text] = None
                 else:
-                    found[text] = vector
+                    vectors[text] = vector
                     self._memory.move_to_end(text)
-            in_memory = len(found)
+            in_memory = len(vectors)
             if missing:
-                found |= self._from_plan(missing)
-            carried = len(found) - in_memory
+                vectors |= self._from_plan(missing)
+            carried = len(vectors) - in_memory
             if missing and self._disk is not None:
                 keys = {self._key(text): text for text in missing}
                 with self._guarded(self._disk):
                     for key, vector in self._disk.read(list(keys)):
-                        found[keys[key]] = vector
+                        vectors[keys[key]] = vector
                         del missing[keys[key]]
                         self._remember(keys[key], vector)
             self._count(
                 memory_hits=in_memory,
                 plan_hits=carried,
-                disk_hits=len(found) - in_memory - carried,
+                disk_hits=len(vectors) - in_memory - carried,
                 misses=len(missing),
             )
-        return found
+        return vectors
 
     def put_many(self, vectors: Mapping[str, npt.NDArray[np.floating]]) -> None:
-        """Stores embeddings, copied as float32; texts that are known already are replaced."""
-        copies: dict[str, _Vector] = {}
+        """Store embeddings, copied as float32; texts that are known already are replaced."""
+        copies: dict[str, Vector] = {}
         for text, vector in vectors.items():
             copy = np.array(vector, dtype="<f4").ravel()
             copy.setflags(write=False)
@@ -164,7 +162,7 @@ class TextCache:
                 self._file_counts()
 
     def count_table(self) -> None:
-        """Counts a vocabulary that was found assembled, for which no text was looked up."""
+        """Count a vocabulary that was found assembled, for which no text was looked up."""
         with self._lock:
             self._count(tables=1)
 
@@ -185,26 +183,26 @@ class TextCache:
         return self._disk is not None
 
     def entries(self) -> list[StoredEntry]:
-        """What the file holds of this namespace, last used first; nothing without a file."""
-        found: list[StoredEntry] = []
+        """Return what the file holds of this namespace, last used first; nothing without a file."""
+        entries: list[StoredEntry] = []
         with self._lock:
             if self._disk is not None:
                 with self._guarded(self._disk):
-                    found = self._disk.entries(self._prefix)
-        return found
+                    entries = self._disk.entries(self._prefix)
+        return entries
 
     def summary(self) -> StoreSummary:
-        """What the file holds, and the counts of all processes; those of this one included."""
-        found = StoreSummary(0, 0, {})
+        """Return what the file holds, and the counts of all processes, this one included."""
+        summary = StoreSummary(0, 0, {})
         with self._lock:
             self._file_counts()
             if self._disk is not None:
                 with self._guarded(self._disk):
-                    found = self._disk.summary()
-        return found
+                    summary = self._disk.summary()
+        return summary
 
     def close(self) -> None:
-        """Closes the file and forgets what is in memory. May be called twice."""
+        """Close the file and forget what is in memory. May be called twice."""
         with self._lock:
             self._file_counts()
             if self._disk is not None:
@@ -214,41 +212,44 @@ class TextCache:
             self._held_bytes = 0
             self._carried = {}
 
-    def _from_plan(self, missing: dict[str, None]) -> dict[str, _Vector]:
-        """Those of the missing texts that the plan carries; they are missing no more."""
+    def _from_plan(self, missing: dict[str, None]) -> dict[str, Vector]:
+        """Take the missing texts that the plan carries; they are missing no more."""
         if self._carried is None:
             self._carried = self._load_carried()
-        found = {text: self._carried[text] for text in missing if text in self._carried}
-        for text in found:
+        vectors = {text: self._carried[text] for text in missing if text in self._carried}
+        for text in vectors:
             del missing[text]
-        return found
+        return vectors
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(self._prefix + text.encode("utf-8", "surrogatepass")).digest()
 
-    def _remember(self, text: str, vector: _Vector) -> None:
-        before = self._memory.pop(text, None)
+    def _remember(self, text: str, vector: Vector) -> None:
+        previous = self._memory.pop(text, None)
         self._memory[text] = vector
-        self._held_bytes += vector.nbytes - (0 if before is None else before.nbytes)
+        self._held_bytes += vector.nbytes - (0 if previous is None else previous.nbytes)
         while self._held_bytes > self._memory_bytes:
             self._held_bytes -= self._memory.popitem(last=False)[1].nbytes
 
-    def _count(self, **more: int) -> None:
-        sums = {name: getattr(self._stats, name) + count for name, count in more.items()}
+    def _count(self, **increments: int) -> None:
+        sums = {name: getattr(self._stats, name) + count for name, count in increments.items()}
         self._stats = replace(self._stats, **sums)
 
     def _file_counts(self) -> None:
-        """Adds what was counted since the last time to the file's counts."""
-        now, before = asdict(self._stats), asdict(self._filed)
-        more = {field.name: now[field.name] - before[field.name] for field in fields(CacheStats)}
-        if self._disk is not None and any(more.values()):
+        """Add what was counted since the last time to the file's counts."""
+        counts, filed_counts = asdict(self._stats), asdict(self._filed)
+        increments = {
+            field.name: counts[field.name] - filed_counts[field.name]
+            for field in fields(CacheStats)
+        }
+        if self._disk is not None and any(increments.values()):
             self._filed = self._stats
             with self._guarded(self._disk):
-                self._disk.add_counts(more)
+                self._disk.add_counts(increments)
 
     @contextlib.contextmanager
     def _guarded(self, disk: TextStore) -> Iterator[None]:
-        """Runs disk work; if the disk fails, this cache goes on in memory, with one warning."""
+        """Run disk work; if the disk fails, this cache goes on in memory, with one warning."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:

@@ -14,17 +14,17 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import PlanError, VocabularyError, shown
+from xdecoder_rt.errors import PlanError, VocabularyError, quoted
 from xdecoder_rt.plan.file import Plan, Source, write_plan
 from xdecoder_rt.plan.manifest import Manifest, VocabularyInfo
 from xdecoder_rt.words.cache import TextCache
 from xdecoder_rt.words.encoder import class_key
-from xdecoder_rt.words.files import from_json, to_json
+from xdecoder_rt.words.files import words_from_json, words_to_json
+from xdecoder_rt.words.store import Vector
 from xdecoder_rt.words.vocabulary import Vocabulary
 
 __all__ = ["PlanWords", "cache_of", "carry", "check_name", "templates_digest"]
 
-Vectors = npt.NDArray[np.float32]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
@@ -38,58 +38,60 @@ class PlanWords:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._lock = threading.Lock()
-        self._read: Mapping[str, Vocabulary] | None = None
+        self._vocabularies: Mapping[str, Vocabulary] | None = None
 
     def vocabularies(self) -> Mapping[str, Vocabulary]:
-        """Name to vocabulary, with the rules and ids that it was made with.
+        """Return vocabularies by name, with the rules and ids that they were made with.
 
         Raises:
             PlanError: a member is damaged or is no vocabulary.
         """
         with self._lock:
-            if self._read is None:
+            if self._vocabularies is None:
                 infos = self._plan.manifest.vocabularies
-                self._read = MappingProxyType({info.name: self._vocabulary(info) for info in infos})
-            return self._read
+                self._vocabularies = MappingProxyType(
+                    {info.name: self._vocabulary(info) for info in infos}
+                )
+            return self._vocabularies
 
-    def vectors(self) -> dict[str, Vectors]:
-        """Embeddings of all their words and of the void class, as a text cache knows them.
+    def vectors(self) -> dict[str, Vector]:
+        """Return embeddings of all their words and of the void class, as a text cache knows them.
 
         Raises:
             PlanError: a member is damaged or of the wrong size.
         """
         text = self._plan.manifest.text
-        found: dict[str, Vectors] = {}
+        vectors: dict[str, Vector] = {}
         for info in self._plan.manifest.vocabularies:
             words = self.vocabularies()[info.name]
             rows = np.frombuffer(self._plan.view(info.embeddings), "<f4")
             if rows.size != (info.count + 1) * text.proj_dim:
                 raise PlanError(
-                    f"The vocabulary {shown(info.name)} of the plan has {rows.size:,} values",
+                    f"The vocabulary {quoted(info.name)} of the plan has {rows.size:,} values",
                     expected=f"{info.count} + 1 embeddings of {text.proj_dim}",
                 )
-            keys = [class_key(one) for one in (*words.texts, text.background)]
-            found |= dict(zip(keys, rows.reshape(-1, text.proj_dim), strict=True))
-        return found
+            keys = [class_key(name) for name in (*words.texts, text.background)]
+            vectors |= dict(zip(keys, rows.reshape(-1, text.proj_dim), strict=True))
+        return vectors
 
     def _vocabulary(self, info: VocabularyInfo) -> Vocabulary:
         try:
-            words = from_json(self._plan.read(info.texts)).vocabulary()
+            words = Vocabulary.from_list(words_from_json(self._plan.read(info.texts)))
         except VocabularyError as error:
             raise PlanError(
-                f"The vocabulary {shown(info.name)} of the plan is unusable: {error.what}",
+                f"The vocabulary {quoted(info.name)} of the plan is unusable: {error.what}",
                 expected=error.expected,
             ) from error
         if len(words.texts) != info.count:
             raise PlanError(
-                f"The vocabulary {shown(info.name)} of the plan has {len(words.texts)} texts",
+                f"The vocabulary {quoted(info.name)} of the plan has {len(words.texts)} texts",
                 expected=f"the {info.count} that the manifest says",
             )
         return words
 
 
 def cache_of(plan: Plan, words: PlanWords, directory: str | os.PathLike[str] | None) -> TextCache:
-    """The text cache of a plan: what it carries, and the entries of its text graph in a folder.
+    """Open the text cache of a plan: what it carries, and its text graph's entries in a folder.
 
     Embeddings are the text graph's, so they outlive a plan that keeps it.
     """
@@ -101,21 +103,21 @@ def cache_of(plan: Plan, words: PlanWords, directory: str | os.PathLike[str] | N
 
 
 def templates_digest(manifest: Manifest) -> str:
-    """SHA-256 of all that class names are put into, hexadecimal."""
+    """Return the SHA-256 of all that class names are put into, hexadecimal."""
     info = manifest.text
     parts = [info.templates, info.strip_suffixes, info.background, info.context_length]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def check_name(name: str) -> str:
-    """Returns `name` if a vocabulary of a plan may be called so.
+    """Return `name` if a vocabulary of a plan may be called so.
 
     Raises:
         VocabularyError: it may not.
     """
     if not _NAME.fullmatch(name):
         raise VocabularyError(
-            f"The name {shown(name)} cannot be a vocabulary's",
+            f"The name {quoted(name)} cannot be a vocabulary's",
             expected="at most 60 letters, digits, - and _",
             fix="rename the file of words, or say --name with vocab embed",
         )
@@ -127,7 +129,7 @@ def carry(
     output: str | os.PathLike[str],
     name: str,
     vocabulary: Vocabulary,
-    table: Vectors,
+    table: npt.NDArray[np.float32],
 ) -> Manifest:
     """Write a plan anew with a vocabulary, in place of one of the same name.
 
@@ -146,14 +148,16 @@ def carry(
     check_name(name)
     with Plan.open(source, verify=True) as plan:
         manifest = plan.manifest
-        before = [info for info in manifest.vocabularies if info.name == name]
-        gone = {member for info in before for member in (info.texts, info.embeddings)}
+        replaced_infos = [info for info in manifest.vocabularies if info.name == name]
+        replaced_members = {
+            member for info in replaced_infos for member in (info.texts, info.embeddings)
+        }
         members: dict[str, Source] = {
-            member: plan.view(member) for member in plan.names if member not in gone
+            member: plan.view(member) for member in plan.names if member not in replaced_members
         }
         folder = f"vocabularies/{name}"
         info = VocabularyInfo(name, f"{folder}.json", f"{folder}.f32", count=len(vocabulary.texts))
-        members[info.texts] = to_json(vocabulary)
+        members[info.texts] = words_to_json(vocabulary.words, vocabulary.other, vocabulary.next_id)
         members[info.embeddings] = np.ascontiguousarray(table, "<f4").tobytes()
-        kept = tuple(other for other in manifest.vocabularies if other.name != name)
-        return write_plan(output, replace(manifest, vocabularies=(*kept, info)), members)
+        other_infos = tuple(other for other in manifest.vocabularies if other.name != name)
+        return write_plan(output, replace(manifest, vocabularies=(*other_infos, info)), members)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import PlanError, VocabularyError, shown
+from xdecoder_rt.errors import PlanError, VocabularyError, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 
 __all__ = ["MAGIC", "EmbeddingFile", "is_embedding_file"]
@@ -36,7 +36,7 @@ Length: TypeAlias = Annotated[int, Rule(low=1, high=1 << 24)]
 
 @dataclass(frozen=True)
 class _Header:
-    """Which text graph and templates the vectors come from; of each its text and length."""
+    """The text graph and templates of the vectors, and the text and length of each."""
 
     text_graph: str
     templates: str
@@ -82,7 +82,7 @@ class EmbeddingFile:
                 file.write(digest.digest())
         except OSError as error:
             raise VocabularyError(
-                f"The embeddings {shown(str(path), 200)} cannot be written: "
+                f"The embeddings {quoted(str(path), 200)} cannot be written: "
                 f"{error.strerror or error}"
             ) from error
 
@@ -93,11 +93,11 @@ class EmbeddingFile:
         Raises:
             VocabularyError: there is none, it is not such a file, or it is damaged.
         """
-        name = shown(str(path), 200)
+        name = quoted(str(path), 200)
         try:
             size = Path(path).stat().st_size
             if size > _SIZE_LIMIT:
-                raise _wrong(name, f"has {size:,} bytes, more than {_SIZE_LIMIT:,}")
+                raise _file_error(name, f"has {size:,} bytes, more than {_SIZE_LIMIT:,}")
             data = Path(path).read_bytes()
         except OSError as error:
             raise VocabularyError(
@@ -105,33 +105,33 @@ class EmbeddingFile:
             ) from error
         body = memoryview(data)[:-_DIGEST_BYTES]
         if not data.startswith(MAGIC):
-            raise _wrong(name, "does not begin as one")
+            raise _file_error(name, "does not begin as one")
         if hashlib.sha256(body).digest() != data[-_DIGEST_BYTES:]:
-            raise _wrong(name, "is damaged or cut off: its SHA-256 is another")
+            raise _file_error(name, "is damaged or cut off: its SHA-256 is another")
         begin = len(MAGIC) + 8
         length = int.from_bytes(body[len(MAGIC) : begin], "little")
         if length > min(len(body) - begin, _HEADER_LIMIT):
-            raise _wrong(name, "has a header longer than itself")
+            raise _file_error(name, "has a header longer than itself")
         try:
             document = parse_json(bytes(body[begin : begin + length]), "its header", length)
             header = read_object(document, _Header, "its header")
         except PlanError as error:
-            raise _wrong(name, f"has a header that cannot be read ({error.what})") from error
-        return cls._of(name, header, body[begin + length :])
+            raise _file_error(name, f"has a header that cannot be read ({error.what})") from error
+        return cls._from_parts(name, header, body[begin + length :])
 
     @classmethod
-    def _of(cls, name: str, header: _Header, values: memoryview) -> EmbeddingFile:
+    def _from_parts(cls, name: str, header: _Header, values: memoryview) -> EmbeddingFile:
         texts, lengths = header.texts, header.lengths
         if len(set(texts)) < len(texts):
-            raise _wrong(name, "has a text twice")
+            raise _file_error(name, "has a text twice")
         if len(lengths) != len(texts):
-            raise _wrong(name, "has not as many lengths as texts")
+            raise _file_error(name, "has not as many lengths as texts")
         if 4 * sum(lengths) != len(values):
-            raise _wrong(name, "has another number of values than its header says")
+            raise _file_error(name, "has another number of values than its header says")
         ends = np.cumsum(lengths, dtype=np.int64)
         parts = np.split(np.frombuffer(values, "<f4"), ends[:-1]) if texts else []
         if not all(bool(np.isfinite(part).all()) for part in parts):
-            raise _wrong(name, "has values that are no numbers")
+            raise _file_error(name, "has values that are no numbers")
         return cls(header.text_graph, header.templates, dict(zip(texts, parts, strict=True)))
 
 
@@ -144,7 +144,7 @@ def is_embedding_file(path: Path) -> bool:
         return False
 
 
-def _wrong(name: str, problem: str) -> VocabularyError:
+def _file_error(name: str, problem: str) -> VocabularyError:
     return VocabularyError(
         f"The file of embeddings {name} {problem}",
         expected="a file written by xdecoder-rt vocab export",

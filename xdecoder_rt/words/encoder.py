@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.errors import ArgumentError, VocabularyError, quoted, warn_caller
 from xdecoder_rt.plan.manifest import TextInfo
 from xdecoder_rt.words.cache import TextCache
 from xdecoder_rt.words.templates import prompts
-from xdecoder_rt.words.text_graph import Features, Progress, TextGraph
+from xdecoder_rt.words.text_graph import Features, TextGraph, TextProgress
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import check_text
 
-UNIT_EPS = 1e-7
+_UNIT_EPS = 1e-7
 # Names are encoded so many sentences at a time: what is held then is bounded, and what was done
 # before an interruption is kept.
 _SENTENCES = 16384
@@ -28,7 +30,7 @@ _AS_TEXT = "text\0"
 _AS_TOKENS = "tokens\0"
 
 
-class TextEncoder:
+class TextEmbedder:
     """Embeds words, once each.
 
     The encoder is causal and its feature is read at the first end token, so tokens after it are
@@ -52,8 +54,8 @@ class TextEncoder:
         self._tables: OrderedDict[tuple[str, ...], Features] = OrderedDict()
         self._lock = threading.Lock()
 
-    def class_table(self, vocabulary: Vocabulary, progress: Progress | None = None) -> Features:
-        """Unit embeddings of every word of a vocabulary, then of the void class.
+    def class_table(self, vocabulary: Vocabulary, progress: TextProgress | None = None) -> Features:
+        """Return unit embeddings of every word of a vocabulary, then of the void class.
 
         A word's embedding is the mean over the templates, each embedding made unit before and the
         mean after, as the original's benchmarks do.
@@ -66,36 +68,68 @@ class TextEncoder:
             float32 ``[texts + 1, proj_dim]``, read-only; the last row is the background's. The
             same array again for the same words, while it is kept.
         """
-        return self._kept(_AS_CLASS, (*vocabulary.texts, self._info.background), progress)
+        return self._cached_table(_AS_CLASS, (*vocabulary.texts, self._info.background), progress)
 
     def background(self) -> Features:
-        """Unit embedding of the void class's bare name, to compare phrases with: ``[proj_dim]``.
+        """Return the unit embedding of the void class's bare name, ``[proj_dim]``, for phrases.
 
         Class tables end in the mean over the templates instead, because names are put into them.
         """
-        row: Features = self._kept(_AS_TEXT, (self._info.background,))[0]
+        row: Features = self._cached_table(_AS_TEXT, (self._info.background,))[0]
         return row
 
     def texts(self, texts: Sequence[str]) -> Features:
-        """Unit embeddings of texts as they are, without templates: float32 ``[T, proj_dim]``."""
-        return np.stack(self._found(_AS_TEXT, texts))
+        """Return unit embeddings of texts as they are, without templates: ``[T, proj_dim]``."""
+        rows = self._vectors(_AS_TEXT, texts)
+        return np.stack(rows) if rows else np.empty((0, self._info.proj_dim), np.float32)
 
     def table(self, texts: tuple[str, ...]) -> Features:
-        """:meth:`texts` as a read-only table that is kept, for choices asked for repeatedly."""
-        return self._kept(_AS_TEXT, texts)
+        """Return :meth:`texts` as a read-only table that is kept, for choices asked repeatedly."""
+        return self._cached_table(_AS_TEXT, texts)
+
+    def check_texts(self, texts: Sequence[str], strict: bool) -> list[str]:
+        """Return a caller's texts as they will be embedded.
+
+        Raises:
+            ArgumentError: they are no list.
+            VocabularyError: one is empty or unreadable, or too long and `strict` is set.
+        """
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise ArgumentError(f"texts is {quoted(texts)}", expected="a list of texts")
+        checked = [check_text(text, f"Text {i}") for i, text in enumerate(texts)]
+        self.check_lengths(checked, strict)
+        return checked
+
+    def check_lengths(self, texts: Sequence[str], strict: bool) -> None:
+        """Warn of texts that the context length cuts.
+
+        Raises:
+            VocabularyError: a text is too long and `strict` is set.
+        """
+        for text in texts:
+            if self._tokenizer.fits(text):
+                continue
+            room = self._tokenizer.context_length - 2
+            if strict:
+                raise VocabularyError(
+                    f"{quoted(text)} is too long",
+                    expected=f"at most {room} tokens",
+                    fix="shorten it",
+                )
+            warn_caller(f"{quoted(text)} is cut to its first {room} tokens")
 
     def token_features(self, texts: Sequence[str]) -> list[Features]:
-        """Projected features of every token, start and end included, unnormalised.
+        """Return projected features of every token, start and end included, unnormalised.
 
         Returns:
             One float32 ``[L, proj_dim]`` a text; the last row is the text's own embedding.
         """
-        return [row.reshape(-1, self._info.proj_dim) for row in self._found(_AS_TOKENS, texts)]
+        return [row.reshape(-1, self._info.proj_dim) for row in self._vectors(_AS_TOKENS, texts)]
 
-    def _kept(
-        self, kind: str, texts: tuple[str, ...], progress: Progress | None = None
+    def _cached_table(
+        self, kind: str, texts: tuple[str, ...], progress: TextProgress | None = None
     ) -> Features:
-        """A table of embeddings, kept whole for the next call with the same texts."""
+        """Return a table of embeddings, kept whole for the next call with the same texts."""
         key = (kind, *texts)
         with self._lock:
             table = self._tables.get(key)
@@ -104,53 +138,53 @@ class TextEncoder:
         if table is not None:
             self.cache.count_table()
             return table
-        table = np.stack(self._found(kind, texts, progress))
+        table = np.stack(self._vectors(kind, texts, progress))
         table.setflags(write=False)
         with self._lock:
             self._tables[key] = table
-            held = sum(other.nbytes for other in self._tables.values())
+            total_bytes = sum(other.nbytes for other in self._tables.values())
             while len(self._tables) > _TABLES_KEPT or (
-                held > _TABLE_BYTES_KEPT and len(self._tables) > 1
+                total_bytes > _TABLE_BYTES_KEPT and len(self._tables) > 1
             ):
-                held -= self._tables.popitem(last=False)[1].nbytes
+                total_bytes -= self._tables.popitem(last=False)[1].nbytes
         return table
 
-    def _found(
-        self, kind: str, texts: Sequence[str], progress: Progress | None = None
+    def _vectors(
+        self, kind: str, texts: Sequence[str], progress: TextProgress | None = None
     ) -> list[Features]:
-        """Vectors in the order of ``texts``, computing those that no cache holds."""
-        found = self.cache.get_many([kind + text for text in texts])
-        missing = [text for text in dict.fromkeys(texts) if kind + text not in found]
-        for some, vectors in self._computed(kind, missing, progress):
-            fresh = {kind + text: row for text, row in zip(some, vectors, strict=True)}
-            self.cache.put_many(fresh)
-            found |= fresh
-        return [found[kind + text] for text in texts]
+        """Return vectors in the order of ``texts``, computing those that no cache holds."""
+        vectors = self.cache.get_many([kind + text for text in texts])
+        missing = [text for text in dict.fromkeys(texts) if kind + text not in vectors]
+        for batch, batch_vectors in self._encoded_batches(kind, missing, progress):
+            new_vectors = {kind + text: row for text, row in zip(batch, batch_vectors, strict=True)}
+            self.cache.put_many(new_vectors)
+            vectors |= new_vectors
+        return [vectors[kind + text] for text in texts]
 
-    def _computed(
-        self, kind: str, texts: Sequence[str], progress: Progress | None
+    def _encoded_batches(
+        self, kind: str, texts: Sequence[str], progress: TextProgress | None
     ) -> Iterator[tuple[Sequence[str], Sequence[Features]]]:
-        """Vectors of texts, some texts at a time."""
-        each = len(self._info.templates) if kind == _AS_CLASS else 1
-        count = max(1, _SENTENCES // each)
+        """Encode texts, some at a time."""
+        sentences = len(self._info.templates) if kind == _AS_CLASS else 1
+        count = max(1, _SENTENCES // sentences)
 
         for start in range(0, len(texts), count):
-            some = texts[start : start + count]
+            batch = texts[start : start + count]
 
-            def told(done: int, _: int, before: int = start) -> None:
+            def report(done: int, _: int, offset: int = start) -> None:
                 if progress is not None:
-                    progress(before * each + done, len(texts) * each)
+                    progress(offset * sentences + done, len(texts) * sentences)
 
             if kind == _AS_CLASS:
-                yield some, list(self._means(some, told))
+                yield batch, list(self._template_means(batch, report))
             elif kind == _AS_TEXT:
-                yield some, list(unit(self._graph.ends(self._tokens(some), told)))
+                yield batch, list(unit(self._graph.ends(self._tokens(batch), report)))
             else:
-                rows = self._graph.encode(self._tokens(some), told)
-                yield some, [row.ravel() for row in rows]
+                rows = self._graph.encode(self._tokens(batch), report)
+                yield batch, [row.ravel() for row in rows]
 
-    def _means(self, names: Sequence[str], progress: Progress) -> Features:
-        """Template means of class names."""
+    def _template_means(self, names: Sequence[str], progress: TextProgress) -> Features:
+        """Return class names' means over the templates."""
         info = self._info
         sentences = [
             sentence
@@ -165,11 +199,11 @@ class TextEncoder:
 
 
 def class_key(text: str) -> str:
-    """What a cache knows the embedding of a class name by."""
+    """Return the key that a cache knows the embedding of a class name by."""
     return _AS_CLASS + text
 
 
 def unit(rows: npt.NDArray[np.float32]) -> Features:
-    """Rows of unit length as the original makes them: ``x / (|x| + 1e-7)``."""
-    scaled: Features = rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + UNIT_EPS)
+    """Return rows of unit length as the original makes them: ``x / (|x| + 1e-7)``."""
+    scaled: Features = rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + _UNIT_EPS)
     return scaled.astype(np.float32, copy=False)

@@ -26,12 +26,19 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
-from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import MAX_ID, Entry, Word
 
-__all__ = ["WordList", "from_json", "parse_lines", "plain", "read_words", "save_words", "to_json"]
+__all__ = [
+    "WordList",
+    "words_from_json",
+    "parse_lines",
+    "plain_entries",
+    "read_words",
+    "save_words",
+    "words_to_json",
+]
 
 SIZE_LIMIT = 64 << 20
 _FORMAT = "xdecoder_rt words"
@@ -46,7 +53,7 @@ _FIELDS = {field.name for field in fields(Word)}
 
 
 class WordList(NamedTuple):
-    """Classes before they are checked as a vocabulary.
+    """Classes before :meth:`~xdecoder_rt.words.vocabulary.Vocabulary.from_list` checks them.
 
     Attributes:
         entries: the classes.
@@ -57,15 +64,6 @@ class WordList(NamedTuple):
     entries: list[Entry]
     other: Word | None = None
     next_id: int = 0
-
-    def vocabulary(self) -> Vocabulary:
-        """The checked vocabulary.
-
-        Raises:
-            VocabularyError: as for :meth:`Vocabulary.parse`.
-        """
-        parsed = Vocabulary.parse(self.entries, other=self.other)
-        return replace(parsed, next_id=max(parsed.next_id, self.next_id))
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class _JsonWords:
 
 
 def parse_line(line: str) -> tuple[Word, bool]:
-    """One class as people write it.
+    """Parse one class as people write it.
 
     Args:
         line: such as ``sofa | couch [stuff, threshold 0.9]``.
@@ -124,13 +122,13 @@ def parse_line(line: str) -> tuple[Word, bool]:
                 raise ValueError(rule)
         except ValueError as error:
             raise VocabularyError(
-                f"{shown(rule)} is not understood in {shown(line)}", expected=_EXPECTED
+                f"{quoted(rule)} is not understood in {quoted(line)}", expected=_EXPECTED
             ) from error
     return word, is_other
 
 
 def parse_lines(lines: Sequence[str]) -> WordList:
-    """Classes as people write them.
+    """Parse classes as people write them.
 
     Raises:
         VocabularyError: a line is not understood, or two are ``other``.
@@ -142,7 +140,7 @@ def parse_lines(lines: Sequence[str]) -> WordList:
         if not is_other:
             words.append(word)
         elif other is not None:
-            raise VocabularyError(f"{shown(line)} is a second other class", expected="one")
+            raise VocabularyError(f"{quoted(line)} is a second other class", expected="one")
         else:
             other = word
     return WordList(words, other)
@@ -154,7 +152,7 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
     Raises:
         VocabularyError: it cannot be read, is too large, or is not such a file.
     """
-    name = shown(str(path), 200)
+    name = quoted(str(path), 200)
     try:
         with Path(path).open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
@@ -170,10 +168,10 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         if data.lstrip()[:1] in (b"{", b"["):
-            found = from_json(data)
+            words = words_from_json(data)
         else:
             lines = [line.strip() for line in data.decode().splitlines()]
-            found = parse_lines([line for line in lines if line and not line.startswith("#")])
+            words = parse_lines([line for line in lines if line and not line.startswith("#")])
     except UnicodeDecodeError as error:
         raise VocabularyError(
             f"The file of words {name} is not text", expected="UTF-8, one class a line"
@@ -182,44 +180,52 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
         raise VocabularyError(
             f"{name}: {error.what}", expected=error.expected, fix=error.fix
         ) from error
-    if not found.entries:
+    if not words.entries:
         raise VocabularyError(f"The file {name} has no words", expected="one class a line")
-    return found
+    return words
 
 
-def save_words(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
+def save_words(
+    path: str | os.PathLike[str], words: Sequence[Word], other: Word | None, next_id: int
+) -> None:
     """Write a file of words: JSON where the name ends in ``.json``, else text.
+
+    Args:
+        path: the file.
+        words: the classes, with their ids.
+        other: the class of what is none of them, or None.
+        next_id: the id of the next class to come; text has no place for it.
 
     Raises:
         VocabularyError: it cannot be written, or a name cannot be written as text.
     """
     if Path(path).suffix.lower() == ".json":
-        data = to_json(vocabulary)
+        data = words_to_json(words, other, next_id)
     else:
-        data = "".join(f"{line}\n" for line in _lines(vocabulary)).encode()
+        data = "".join(f"{line}\n" for line in _text_lines(words, other)).encode()
     try:
         with atomic_writer(path) as file:
             file.write(data)
     except OSError as error:
         raise VocabularyError(
-            f"The file of words {shown(str(path), 200)} cannot be written: "
+            f"The file of words {quoted(str(path), 200)} cannot be written: "
             f"{error.strerror or error}"
         ) from error
 
 
-def to_json(vocabulary: Vocabulary) -> bytes:
-    """A vocabulary with all its rules and ids; :func:`from_json` reads it back."""
+def words_to_json(words: Sequence[Word], other: Word | None, next_id: int) -> bytes:
+    """Write classes with all their rules and ids; :func:`words_from_json` reads them back."""
     document = {
         "format": _FORMAT,
         "version": _VERSION,
-        "words": [_plain(word) for word in vocabulary.words],
-        "other": None if vocabulary.other is None else _plain(vocabulary.other),
-        "next_id": vocabulary.next_id,
+        "words": [_stated_fields(word) for word in words],
+        "other": None if other is None else _stated_fields(other),
+        "next_id": next_id,
     }
     return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
-def from_json(data: bytes) -> WordList:
+def words_from_json(data: bytes) -> WordList:
     """Read words from JSON.
 
     Raises:
@@ -231,31 +237,31 @@ def from_json(data: bytes) -> WordList:
     words = read_object(document, _JsonWords, _NAME, VocabularyError)
     if (words.format, words.version) != (_FORMAT, _VERSION):
         raise VocabularyError(
-            f"The file of words is {shown(words.format)}, version {words.version}",
+            f"The file of words is {quoted(words.format)}, version {words.version}",
             expected=f"{_FORMAT!r}, version {_VERSION}",
         )
     entries = [
-        _word(entry, f"{_NAME}, word {index}") if isinstance(entry, dict) else entry
+        _word_from_json(entry, f"{_NAME}, word {index}") if isinstance(entry, dict) else entry
         for index, entry in enumerate(words.words)
     ]
-    other = None if words.other is None else _word(words.other, f"{_NAME}, other")
+    other = None if words.other is None else _word_from_json(words.other, f"{_NAME}, other")
     return WordList(entries, other, words.next_id)
 
 
-def plain(vocabulary: Vocabulary) -> list[Any]:
-    """The classes as plain values for ``json.dumps``: names, groups, or what rules are added."""
+def plain_entries(words: Sequence[Word]) -> list[Any]:
+    """Return classes as plain values for ``json.dumps``: names, groups, or words with rules."""
     return [
         word.name
-        if _plain(word).keys() <= {"name", "id", "stuff"} and not word.synonyms
+        if _stated_fields(word).keys() <= {"name", "id", "stuff"} and not word.synonyms
         else list(word.texts)
-        if _plain(word).keys() <= {"name", "id", "stuff", "synonyms"}
-        else _plain(word)
-        for word in vocabulary.words
+        if _stated_fields(word).keys() <= {"name", "id", "stuff", "synonyms"}
+        else _stated_fields(word)
+        for word in words
     ]
 
 
-def _plain(word: Word) -> dict[str, Any]:
-    """The fields that are not as they are by default."""
+def _stated_fields(word: Word) -> dict[str, Any]:
+    """Return the fields that are not as they are by default."""
     default = Word(word.name)
     values = {name: getattr(word, name) for name in sorted(_FIELDS)}
     return {
@@ -265,22 +271,22 @@ def _plain(word: Word) -> dict[str, Any]:
     }
 
 
-def _word(value: Any, name: str) -> Word:
+def _word_from_json(value: Any, name: str) -> Word:
     return Word(**vars(read_object(value, _JsonWord, name, VocabularyError, refuse_unknown=True)))
 
 
-def _lines(vocabulary: Vocabulary) -> list[str]:
+def _text_lines(words: Sequence[Word], other: Word | None) -> list[str]:
     lines = []
-    for word in (*vocabulary.words, *filter(None, [vocabulary.other])):
+    for word in (*words, *filter(None, [other])):
         rules = [name for name in ("stuff", "negative") if getattr(word, name)]
-        rules += [_OTHER] if word is vocabulary.other else []
+        rules += [_OTHER] if word is other else []
         rules += [] if word.threshold is None else [f"threshold {word.threshold!r}"]
         rules += [f"id {word.id}"]
         line = f"{f' {_SYNONYM_MARK} '.join(word.texts)}  [{', '.join(rules)}]"
-        again, _ = parse_line(line)
-        if again != word or line.startswith("#") or len(line.splitlines()) > 1:
+        reparsed, _ = parse_line(line)
+        if reparsed != word or line.startswith("#") or len(line.splitlines()) > 1:
             raise VocabularyError(
-                f"{shown(word.name)} cannot be written as a line of text",
+                f"{quoted(word.name)} cannot be written as a line of text",
                 fix="give the file a name that ends in .json",
             )
         lines.append(line)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["StoredEntry", "StoreSummary", "TextStore"]
+__all__ = ["StoredEntry", "StoreSummary", "TextStore", "Vector"]
 
 _CHECKSUM_BYTES = 8
 _KEYS_PER_QUERY = 500
@@ -22,7 +22,7 @@ _BUSY_SECONDS = 0.5
 _TOUCH_SECONDS = 3600
 _KEPT_BY_EVICTION = 0.8
 
-_Vector = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class StoredEntry:
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """What a file holds, all namespaces together.
+    """Summary of a file, all namespaces together.
 
     Attributes:
         entries: embeddings.
@@ -75,7 +75,7 @@ class TextStore:
         self._counts = {"corrupt_rows": 0, "resets": 0, "evicted": 0}
 
     def open(self) -> None:
-        """Opens the file, beginning anew when it is damaged."""
+        """Open the file, beginning anew when it is damaged."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._connect()
@@ -84,40 +84,40 @@ class TextStore:
                 raise
             self._reset()
 
-    def read(self, keys: Sequence[bytes]) -> list[tuple[bytes, _Vector]]:
-        """The vectors of those `keys` that are stored and sound."""
+    def read(self, keys: Sequence[bytes]) -> list[tuple[bytes, Vector]]:
+        """Return the vectors of those `keys` that are stored and sound."""
         try:
             return self._read(keys)
         except sqlite3.DatabaseError as error:
             self._survive(error)
             return []
 
-    def write(self, namespace: bytes, vectors: Mapping[bytes, tuple[str, _Vector]]) -> None:
-        """Stores vectors with their texts, and drops old ones when there are too many."""
+    def write(self, namespace: bytes, vectors: Mapping[bytes, tuple[str, Vector]]) -> None:
+        """Store vectors with their texts, and drop old ones when there are too many."""
         try:
             self._write(namespace, vectors)
         except sqlite3.DatabaseError as error:
             self._survive(error)
 
     def entries(self, namespace: bytes) -> list[StoredEntry]:
-        """The texts of a namespace, those used last first."""
+        """Return the texts of a namespace, those used last first."""
         try:
-            found = self._connected().execute(
+            rows = self._connected().execute(
                 "SELECT text, length(value), used FROM vectors WHERE namespace = ? "
                 "ORDER BY used DESC, rowid DESC",
                 (namespace,),
             )
             return [
-                StoredEntry(known, size - _CHECKSUM_BYTES, used)
-                for text, size, used in found
-                if (known := _decoded(text)) is not None and isinstance(used, int)
+                StoredEntry(text, size - _CHECKSUM_BYTES, used)
+                for data, size, used in rows
+                if (text := _decoded(data)) is not None and isinstance(used, int)
             ]
         except sqlite3.DatabaseError as error:
             self._survive(error)
             return []
 
     def summary(self) -> StoreSummary:
-        """What the file holds, and what became of it so far."""
+        """Return what the file holds, and what became of it so far."""
         try:
             connection = self._connected()
             entries = int(connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0])
@@ -129,7 +129,7 @@ class TextStore:
             return StoreSummary(0, 0, {})
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
-        """Adds to the counts that the file keeps."""
+        """Add to the counts that the file keeps."""
         rows = [(name, count) for name, count in counts.items() if count]
         try:
             self._change(
@@ -141,19 +141,19 @@ class TextStore:
             self._survive(error)
 
     def take_counts(self) -> dict[str, int]:
-        """Events since the last call."""
+        """Return the events since the last call."""
         counts, self._counts = self._counts, dict.fromkeys(self._counts, 0)
         return counts
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         if self._connection is not None and self._process == os.getpid():
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
         self._connection = None
 
     def _survive(self, error: sqlite3.DatabaseError) -> None:
-        """Nothing to do when another process holds the lock, a new file for a damaged one."""
+        """Do nothing where another process holds the lock; begin a new file for a damaged one."""
         if _is_damage(error):
             self._reset()
         elif not _is_locked(error):
@@ -201,7 +201,7 @@ class TextStore:
         return connection
 
     def _connected(self) -> sqlite3.Connection:
-        """The connection of this process: SQLite's must not be used across a fork."""
+        """Return this process's connection: SQLite's must not be used across a fork."""
         if self._connection is None:
             return self._connect()
         if self._process != os.getpid():
@@ -210,21 +210,21 @@ class TextStore:
             return self._connect()
         return self._connection
 
-    def _read(self, keys: Sequence[bytes]) -> list[tuple[bytes, _Vector]]:
+    def _read(self, keys: Sequence[bytes]) -> list[tuple[bytes, Vector]]:
         connection, now = self._connected(), int(time.time())
-        found, corrupt, stale = [], [], []
+        vectors, corrupt, stale = [], [], []
         for start in range(0, len(keys), _KEYS_PER_QUERY):
-            some = keys[start : start + _KEYS_PER_QUERY]
-            marks = ",".join("?" * len(some))
+            batch = keys[start : start + _KEYS_PER_QUERY]
+            marks = ",".join("?" * len(batch))
             rows = connection.execute(
-                f"SELECT key, value, used FROM vectors WHERE key IN ({marks})", some
+                f"SELECT key, value, used FROM vectors WHERE key IN ({marks})", batch
             )
             for key, value, used in rows:
                 vector = _unpack(key, value)
                 if vector is None:
                     corrupt.append(key)
                     continue
-                found.append((key, vector))
+                vectors.append((key, vector))
                 # Use is noted by the hour: a hit should not cost a write.
                 if not isinstance(used, int) or abs(now - used) > _TOUCH_SECONDS:
                     stale.append(key)
@@ -234,9 +234,9 @@ class TextStore:
             self._change("UPDATE vectors SET used = ? WHERE key = ?", ((now, k) for k in stale))
         except sqlite3.DatabaseError as error:
             self._survive(error)
-        return found
+        return vectors
 
-    def _write(self, namespace: bytes, vectors: Mapping[bytes, tuple[str, _Vector]]) -> None:
+    def _write(self, namespace: bytes, vectors: Mapping[bytes, tuple[str, Vector]]) -> None:
         now = int(time.time())
         rows = (
             (key, _pack(key, vector), now, namespace, text.encode("utf-8", "surrogatepass"))
@@ -254,11 +254,11 @@ class TextStore:
 
     def _used_bytes(self) -> int:
         connection = self._connected()
-        pages, free, page_size = (
+        pages, free_pages, page_size = (
             int(connection.execute(f"PRAGMA {name}").fetchone()[0])
             for name in ("page_count", "freelist_count", "page_size")
         )
-        return (pages - free) * page_size
+        return (pages - free_pages) * page_size
 
     def _evict(self) -> None:
         used_bytes = self._used_bytes()
@@ -266,14 +266,14 @@ class TextStore:
             return
         with self._transaction() as connection:
             count = int(connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0])
-            kept = int(count * _KEPT_BY_EVICTION * self._limit_bytes / used_bytes)
+            kept_rows = int(count * _KEPT_BY_EVICTION * self._limit_bytes / used_bytes)
             # Freed pages are used again, so the file stays at the limit without being vacuumed.
             connection.execute(
                 "DELETE FROM vectors WHERE rowid IN "
                 "(SELECT rowid FROM vectors ORDER BY used, rowid LIMIT ?)",
-                (count - kept,),
+                (count - kept_rows,),
             )
-        self._counts["evicted"] += count - kept
+        self._counts["evicted"] += count - kept_rows
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -288,13 +288,13 @@ class TextStore:
             raise
 
 
-def _pack(key: bytes, vector: _Vector) -> bytes:
+def _pack(key: bytes, vector: Vector) -> bytes:
     data = vector.astype("<f4", copy=False).tobytes()
     return data + hashlib.blake2b(data, key=key, digest_size=_CHECKSUM_BYTES).digest()
 
 
-def _unpack(key: object, value: object) -> _Vector | None:
-    """The vector in a row, or None if the row is not what was written."""
+def _unpack(key: object, value: object) -> Vector | None:
+    """Return the vector in a row, or None if the row is not what was written."""
     if not isinstance(key, bytes) or not isinstance(value, bytes):
         return None
     data, checksum = value[:-_CHECKSUM_BYTES], value[-_CHECKSUM_BYTES:]
@@ -304,7 +304,7 @@ def _unpack(key: object, value: object) -> _Vector | None:
 
 
 def _decoded(text: object) -> str | None:
-    """The text in a row, or None if it is not one: the checksum is the vector's alone."""
+    """Return the text in a row, or None if it is not one: the checksum is the vector's alone."""
     if not isinstance(text, bytes):
         return None
     try:
@@ -314,7 +314,7 @@ def _decoded(text: object) -> str | None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another of the same name."""
+    """Return what tells a file from another of the same name."""
     try:
         status = path.stat()
     except OSError:
@@ -323,7 +323,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    """SQLITE_CORRUPT and SQLITE_NOTADB, or a file of another layout."""
+    """Whether it is SQLITE_CORRUPT, SQLITE_NOTADB, or a file of another layout."""
     text = str(error)
     return any(sign in text for sign in ("malformed", "not a database", "no such", "has no column"))
 

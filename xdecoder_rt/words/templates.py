@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from xdecoder_rt.errors import ArgumentError, shown
+from xdecoder_rt.errors import ArgumentError, quoted
 
 __all__ = [
+    "BACKGROUND",
     "COMPACT_TEMPLATES",
     "NAME_SUFFIXES",
     "PUBLISHED_TEMPLATES",
@@ -24,8 +25,11 @@ __all__ = [
     "sampled_template_indices",
 ]
 
+BACKGROUND = "background"
+"""The name of the class of what is none of the others."""
+
 NAME_SUFFIXES: tuple[str, ...] = ("-other", "-merged", "-stuff")
-"""What COCO's merged stuff classes carry in their names and a sentence should not."""
+"""Endings of COCO's merged stuff classes, which a sentence should not have."""
 
 COMPACT_TEMPLATES: tuple[str, ...] = ("{}", "a {}", "the {}", "a photo of a {}")
 """The sentences that compact models are trained on and asked with, the plainest first."""
@@ -123,7 +127,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 
 
 def clean_class_name(name: str, suffixes: Sequence[str] = NAME_SUFFIXES) -> str:
-    """`name` without the annotation suffixes of COCO ("sky-other-merged" becomes "sky").
+    """Return `name` without COCO's annotation suffixes ("sky-other-merged" becomes "sky").
 
     To be applied when a template is used, and only then: a raw name is embedded as it is.
     """
@@ -133,14 +137,15 @@ def clean_class_name(name: str, suffixes: Sequence[str] = NAME_SUFFIXES) -> str:
 
 
 def check_template(template: str) -> str:
-    """Returns `template` if it holds exactly one ``{}``.
+    """Return `template` if it holds exactly one ``{}``.
 
     Raises:
         ArgumentError: it holds none or several.
     """
     if template.count("{}") != 1:
         raise ArgumentError(
-            f"The prompt template {shown(template)} has {template.count('{}')} places for the name",
+            f"The prompt template {quoted(template)} has {template.count('{}')} places "
+            "for the name",
             expected='exactly one "{}"',
         )
     return template
@@ -149,7 +154,7 @@ def check_template(template: str) -> str:
 def prompts(
     name: str, templates: Sequence[str], suffixes: Sequence[str] = NAME_SUFFIXES
 ) -> list[str]:
-    """The sentence of every template for one class name, cleaned by `clean_class_name`."""
+    """Return the sentence of every template for one class name, cleaned by `clean_class_name`."""
     cleaned = clean_class_name(name, suffixes)
     # replace, not str.format: neither a template from a file nor a name with braces is code.
     return [check_template(template).replace("{}", cleaned) for template in templates]
@@ -158,7 +163,7 @@ def prompts(
 def sampled_template_indices(
     count: int, generator: np.random.RandomState, templates: int = len(PUBLISHED_TEMPLATES)
 ) -> list[int]:
-    """Which template the original's panoptic and instance demos draw for each of `count` names.
+    """Draw a template for each of `count` names, as the original's panoptic and instance demos do.
 
     Args:
         count: number of names, the background included.
@@ -176,7 +181,7 @@ def sampled_prompts(
     generator: np.random.RandomState,
     templates: Sequence[str] = PUBLISHED_TEMPLATES,
 ) -> list[str]:
-    """One randomly drawn sentence per name: the mode of the original's panoptic demo.
+    """Return one randomly drawn sentence per name: the mode of the original's panoptic demo.
 
     Besides the suffixes, this mode drops commas and turns "+" into a space.
 
@@ -188,8 +193,8 @@ def sampled_prompts(
     Returns:
         One sentence per name.
     """
-    drawn = sampled_template_indices(len(names), generator, len(templates))
+    indices = sampled_template_indices(len(names), generator, len(templates))
     return [
         prompts(name.replace(",", "").replace("+", " "), [templates[index]])[0]
-        for name, index in zip(names, drawn, strict=True)
+        for name, index in zip(names, indices, strict=True)
     ]

@@ -13,7 +13,7 @@ from xdecoder_rt.plan.manifest import TextInfo
 from xdecoder_rt.words import token_rows
 
 Features = npt.NDArray[np.float32]
-Progress = Callable[[int, int], None]
+TextProgress = Callable[[int, int], None]
 """Called with the number of texts encoded so far, and of all."""
 
 
@@ -32,7 +32,7 @@ class TextStates:
     values: tuple[Features, ...]
 
     def chosen(self, texts: npt.NDArray[np.int64]) -> TextStates:
-        """The states of some of the texts, in a new order."""
+        """Return the states of some of the texts, in a new order."""
         return TextStates(
             self.features[texts],
             tuple(key[texts] for key in self.keys),
@@ -60,9 +60,9 @@ class TextGraph:
         self._backend = backend
 
     def encode(
-        self, texts: Sequence[tuple[int, ...]], progress: Progress | None = None
+        self, texts: Sequence[tuple[int, ...]], progress: TextProgress | None = None
     ) -> list[Features]:
-        """Features of every token of texts; the beginnings that they share are computed once.
+        """Encode every token of texts; the beginnings that they share are computed once.
 
         Args:
             texts: token ids of each, up to its end token.
@@ -71,28 +71,30 @@ class TextGraph:
         Returns:
             One float32 ``[L, proj_dim]`` a text, unnormalised; the last row is the text's own.
         """
-        return self._gathered(texts, progress, lambda path: path)
+        return self._node_features(texts, progress, lambda path: path)
 
-    def ends(self, texts: Sequence[tuple[int, ...]], progress: Progress | None = None) -> Features:
-        """:meth:`encode`'s last rows only: float32 ``[T, proj_dim]``."""
-        found = self._gathered(texts, progress, lambda path: path[-1])
-        return np.stack(found) if found else np.empty((0, self._info.proj_dim), np.float32)
+    def ends(
+        self, texts: Sequence[tuple[int, ...]], progress: TextProgress | None = None
+    ) -> Features:
+        """Return :meth:`encode`'s last rows only: float32 ``[T, proj_dim]``."""
+        rows = self._node_features(texts, progress, lambda path: path[-1])
+        return np.stack(rows) if rows else np.empty((0, self._info.proj_dim), np.float32)
 
     def proceed(
-        self, token_ids: npt.NDArray[np.int64], before: TextStates | None = None
+        self, token_ids: npt.NDArray[np.int64], past: TextStates | None = None
     ) -> TextStates:
         """Encode int64 ``[T, L]`` tokens, which follow the same number of others in each text."""
         texts, length = token_ids.shape
-        if before is None:
-            before = self._nothing(texts)
-        past = before.keys[0].shape[2]
-        places = np.arange(past, past + length)
-        visible = np.arange(past + length) <= places[:, None]
+        if past is None:
+            past = self._empty_states(texts)
+        past_length = past.keys[0].shape[2]
+        places = np.arange(past_length, past_length + length)
+        visible = np.arange(past_length + length) <= places[:, None]
         outputs = self._run(
             token_ids,
             np.broadcast_to(places, (texts, length)),
-            np.broadcast_to(visible, (texts, length, past + length)),
-            before,
+            np.broadcast_to(visible, (texts, length, past_length + length)),
+            past,
         )
 
         def grown(name: str, old: tuple[Features, ...]) -> tuple[Features, ...]:
@@ -103,33 +105,33 @@ class TextGraph:
 
         return TextStates(
             self._backend.to_numpy(outputs["token_features"]),
-            grown("token_keys", before.keys),
-            grown("token_values", before.values),
+            grown("token_keys", past.keys),
+            grown("token_values", past.values),
         )
 
-    def _gathered(
+    def _node_features(
         self,
         texts: Sequence[tuple[int, ...]],
-        progress: Progress | None,
-        chosen: Callable[[tuple[int, ...]], tuple[int, ...] | int],
+        progress: TextProgress | None,
+        nodes_of: Callable[[tuple[int, ...]], tuple[int, ...] | int],
     ) -> list[Features]:
-        """Of each text, the features of the nodes that `chosen` takes of its path."""
+        """Return the features of the nodes that `nodes_of` takes of each text's path."""
         rows: list[Features] = [np.empty(0, np.float32)] * len(texts)
         done = 0
         for batch in token_rows.batches(texts):
-            nothing = self._nothing(len(batch.token_ids))
-            outputs = self._run(batch.token_ids, batch.places, batch.visible, nothing)
+            no_past = self._empty_states(len(batch.token_ids))
+            outputs = self._run(batch.token_ids, batch.places, batch.visible, no_past)
             features = self._backend.to_numpy(outputs["token_features"])
-            for own, paths in zip(features, batch.paths, strict=True):
+            for row_features, paths in zip(features, batch.paths, strict=True):
                 for text, path in paths.items():
-                    rows[text] = np.take(own, chosen(path), axis=0)
+                    rows[text] = np.take(row_features, nodes_of(path), axis=0)
                 done += len(paths)
             if progress is not None:
                 progress(done, len(texts))
         return rows
 
-    def _nothing(self, texts: int) -> TextStates:
-        """The states of texts that have not begun."""
+    def _empty_states(self, texts: int) -> TextStates:
+        """Return the states of texts that have not begun."""
         info = self._info
         empty = np.empty((texts, info.heads, 0, info.width // info.heads), np.float32)
         return TextStates(
@@ -143,9 +145,9 @@ class TextGraph:
         token_ids: npt.NDArray[np.int64],
         places: npt.NDArray[np.int64],
         visible: npt.NDArray[np.bool_],
-        before: TextStates,
+        past: TextStates,
     ) -> dict[str, Value]:
         feeds: dict[str, Array] = {"token_ids": token_ids, "places": places, "visible": visible}
-        for layer, (key, value) in enumerate(zip(before.keys, before.values, strict=True)):
+        for layer, (key, value) in enumerate(zip(past.keys, past.values, strict=True)):
             feeds[f"past_keys_{layer}"], feeds[f"past_values_{layer}"] = key, value
         return self._graph(feeds)

@@ -74,31 +74,31 @@ def rows(texts: Sequence[tuple[int, ...]], limit: int = ROW_TOKENS) -> Iterator[
 
 
 def batches(texts: Sequence[tuple[int, ...]], limit: int = ROW_TOKENS) -> Iterator[TokenBatch]:
-    """Rows of like length together, up to :data:`BATCH_ROWS` at a time."""
+    """Batch rows of like length together, up to :data:`BATCH_ROWS` at a time."""
     waiting: dict[int, list[TokenRow]] = {}
     for row in rows(texts, limit):
         length = -(-len(row) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-        alike = waiting.setdefault(length, [])
-        alike.append(row)
-        if len(alike) == BATCH_ROWS:
+        similar_rows = waiting.setdefault(length, [])
+        similar_rows.append(row)
+        if len(similar_rows) == BATCH_ROWS:
             yield _batch(waiting.pop(length), length)
-    for length, alike in waiting.items():
-        yield _batch(alike, length)
+    for length, similar_rows in waiting.items():
+        yield _batch(similar_rows, length)
 
 
 def _row(
     texts: Sequence[tuple[int, ...]], order: list[int], start: int, limit: int
 ) -> tuple[TokenRow, int]:
-    """The row that begins with a text, and where in `order` the next one begins."""
+    """Return the row that begins with a text, and where in `order` the next one begins."""
     token_ids: list[int] = []
     places: list[int] = []
     parents: list[int] = []
     paths: dict[int, tuple[int, ...]] = {}
-    before: tuple[int, ...] = ()
+    previous: tuple[int, ...] = ()
     path: tuple[int, ...] = ()
     for at in range(start, len(order)):
         text = texts[order[at]]
-        common = _common(before, text)
+        common = _common(previous, text)
         if token_ids and len(token_ids) + len(text) - common > limit:
             return TokenRow(tuple(token_ids), tuple(places), tuple(parents), paths), at
         nodes = list(path[:common])
@@ -107,27 +107,27 @@ def _row(
             nodes.append(len(token_ids))
             token_ids.append(text[place])
             places.append(place)
-        before, path = text, tuple(nodes)
+        previous, path = text, tuple(nodes)
         paths[order[at]] = path
     return TokenRow(tuple(token_ids), tuple(places), tuple(parents), paths), len(order)
 
 
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Length of the beginning that two texts share."""
-    for place, (mine, theirs) in enumerate(zip(one, other, strict=False)):
-        if mine != theirs:
+def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    """Return the length of the beginning that two texts share."""
+    for place, (first_token, second_token) in enumerate(zip(first, second, strict=False)):
+        if first_token != second_token:
             return place
-    return min(len(one), len(other))
+    return min(len(first), len(second))
 
 
-def _batch(alike: list[TokenRow], length: int) -> TokenBatch:
-    shape = (len(alike), length)
+def _batch(similar_rows: list[TokenRow], length: int) -> TokenBatch:
+    shape = (len(similar_rows), length)
     token_ids, places = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     # What fills a row up sees itself, because a softmax must be over something.
-    visible = np.tile(np.eye(length, dtype=np.bool_), (len(alike), 1, 1))
-    for i, row in enumerate(alike):
+    visible = np.tile(np.eye(length, dtype=np.bool_), (len(similar_rows), 1, 1))
+    for i, row in enumerate(similar_rows):
         token_ids[i, : len(row)], places[i, : len(row)] = row.token_ids, row.places
         for node, parent in enumerate(row.parents):
             if parent >= 0:
                 visible[i, node] |= visible[i, parent]
-    return TokenBatch(token_ids, places, visible, tuple(row.paths for row in alike))
+    return TokenBatch(token_ids, places, visible, tuple(row.paths for row in similar_rows))

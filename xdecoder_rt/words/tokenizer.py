@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from xdecoder_rt.errors import ArgumentError, PlanError, VocabularyError, shown
+from xdecoder_rt.errors import ArgumentError, PlanError, VocabularyError, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 
 __all__ = ["END_OF_TEXT", "START_OF_TEXT", "ClipTokenizer"]
@@ -55,11 +55,11 @@ class _TokenizerFile:
 
 
 def _byte_letters() -> dict[int, str]:
-    """The printable character that stands for each byte, in the vocabulary's order."""
+    """Return the printable character that stands for each byte, in the vocabulary's order."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
+    other_bytes = [byte for byte in range(256) if byte not in printable]
     letters = {byte: chr(byte) for byte in printable}
-    letters.update({byte: chr(256 + index) for index, byte in enumerate(others)})
+    letters.update({byte: chr(256 + index) for index, byte in enumerate(other_bytes)})
     return letters
 
 
@@ -92,7 +92,7 @@ class ClipTokenizer:
             left, separator, right = merge.partition(" ")
             if not (left and separator and right) or " " in right:
                 raise VocabularyError(
-                    f"The merge {shown(merge)} is malformed", expected='two pieces, "left right"'
+                    f"The merge {quoted(merge)} is malformed", expected='two pieces, "left right"'
                 )
             pairs.append((left, right))
             pieces.append(left + right)
@@ -123,7 +123,7 @@ class ClipTokenizer:
 
     @classmethod
     def from_json(cls, data: bytes | str, context_length: int = 77) -> ClipTokenizer:
-        """Rebuilds a tokenizer from `to_json`'s text, which a plan carries.
+        """Rebuild a tokenizer from `to_json`'s text, which a plan carries.
 
         Only the merges are taken from the file; the rules are this module's. A file can therefore
         change neither the splitting expression nor the place of a token.
@@ -147,11 +147,11 @@ class ClipTokenizer:
 
     @classmethod
     def default(cls, context_length: int = 77) -> ClipTokenizer:
-        """CLIP's own tokenizer, from the merges that this package carries."""
+        """Return CLIP's own tokenizer, from the merges that this package carries."""
         return cls(_packaged_merges(), context_length)
 
     def to_json(self) -> bytes:
-        """The tokenizer in the JSON format of the ``tokenizers`` package (UTF-8, about 2 MB)."""
+        """Write the tokenizer as JSON of the package ``tokenizers`` (UTF-8, about 2 MB)."""
         return self._tokenizer.to_str().encode("utf-8")
 
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -170,7 +170,7 @@ class ClipTokenizer:
         """
         if isinstance(texts, str):
             raise VocabularyError(
-                f"One text {shown(texts)} was given where a list is needed",
+                f"One text {quoted(texts)} was given where a list is needed",
                 fix="put it in a list: [text]",
             )
         ids = np.full((len(texts), self.context_length), self.end_token, dtype=np.int64)
@@ -180,7 +180,7 @@ class ClipTokenizer:
         return ids
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """Token ids of one text, from the start token to the end token, cut as in a call.
+        """Return token ids of one text, from the start token to the end token, cut as in a call.
 
         Raises:
             VocabularyError: as for a call.
@@ -200,7 +200,7 @@ class ClipTokenizer:
         return len(tokens) <= self.context_length - 2
 
     def lengths(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Number of tokens of each row, up to and including the first end token.
+        """Return the number of tokens of each row, up to and including the first end token.
 
         Args:
             ids: integers ``[T, L]``.
@@ -216,7 +216,7 @@ class ClipTokenizer:
         return lengths
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`, up to the first end token; start tokens are skipped.
+        """Return the text of `ids`, up to the first end token; start tokens are skipped.
 
         Spaces before punctuation and contractions ("isn 't") are taken out, and bytes that are not
         UTF-8 become U+FFFD.
@@ -243,19 +243,19 @@ class ClipTokenizer:
 
 
 def _cleaned(text: object, words: int) -> str:
-    """The first `words` words of `text`, composed, with single spaces, in lower case.
+    """Return the first `words` words of `text`: composed, single spaces, lower case.
 
     A word is one token or more, so what follows `words` words cannot reach the first `words` ids.
     """
     if not isinstance(text, str):
         raise VocabularyError(
-            f"{shown(text)} is of type {type(text).__name__}", expected="a text (str)"
+            f"{quoted(text)} is of type {type(text).__name__}", expected="a text (str)"
         )
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise VocabularyError(
-            f"The text {shown(text)} is not valid Unicode ({error.reason})",
+            f"The text {quoted(text)} is not valid Unicode ({error.reason})",
             fix="decode it with the encoding it was written in",
         ) from error
     composed = unicodedata.normalize("NFC", text)
@@ -264,18 +264,18 @@ def _cleaned(text: object, words: int) -> str:
 
 @lru_cache(maxsize=1)
 def _bytes_of_letters() -> dict[str, int]:
-    """The inverse of `_byte_letters`, and the space, which stands for itself after joining."""
+    """Invert `_byte_letters`, and add the space, which stands for itself after joining."""
     return {letter: byte for byte, letter in _byte_letters().items()} | {" ": 0x20}
 
 
 def _packaged_merges() -> list[str]:
-    """CLIP's merges from the file inside this package (MIT, Copyright (c) 2021 OpenAI)."""
+    """Return CLIP's merges from the file inside this package (MIT, Copyright (c) 2021 OpenAI)."""
     asset = resources.files("xdecoder_rt") / "assets" / "clip_bpe_merges.txt.gz"
     return gzip.decompress(asset.read_bytes()).decode("utf-8").splitlines()
 
 
 def _merges_of_json(data: bytes | str) -> list[str]:
-    """The merges in a ``tokenizers`` JSON document, as ``"left right"``."""
+    """Return the merges in a ``tokenizers`` JSON document, as ``"left right"``."""
     document = parse_json(data, "The tokenizer", _JSON_LIMIT)
     merges = read_object(document, _TokenizerFile, "The tokenizer").model.merges
     # Older releases of tokenizers write "left right", newer ones ["left", "right"]. There are fifty

@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.errors import VocabularyError, quoted
+from xdecoder_rt.words.files import WordList, read_words, save_words
 from xdecoder_rt.words.word import MAX_ID, Entry, Word, check_text
 
 _PARSED_KEPT = 16
@@ -61,15 +62,15 @@ class Vocabulary:
         if isinstance(entries, Vocabulary):
             if not (stuff or negatives or thresholds or other):
                 return entries
-            changed = _checked(
+            changed = _checked_vocabulary(
                 entries.words, stuff, negatives, thresholds or {}, other or entries.other
             )
             return changed.keeping_ids_of(entries)
         if not isinstance(stuff, str) and not (negatives or thresholds or other):
-            key = _key(entries, stuff)
+            key = _cache_key(entries, stuff)
             if key is not None:
-                return _parsed(*key)
-        return _checked(entries, stuff, negatives, thresholds or {}, other)
+                return _parsed_vocabulary(*key)
+        return _checked_vocabulary(entries, stuff, negatives, thresholds or {}, other)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
@@ -78,9 +79,17 @@ class Vocabulary:
         Raises:
             VocabularyError: it cannot be read, or is not such a file.
         """
-        from xdecoder_rt.words.files import read_words
+        return cls.from_list(read_words(path))
 
-        return read_words(path).vocabulary()
+    @classmethod
+    def from_list(cls, words: WordList) -> Vocabulary:
+        """Check what a file of words holds.
+
+        Raises:
+            VocabularyError: as for :meth:`parse`.
+        """
+        parsed = cls.parse(words.entries, other=words.other)
+        return replace(parsed, next_id=max(parsed.next_id, words.next_id))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file of words that :meth:`load` reads back: JSON for ``.json``, else text.
@@ -88,42 +97,42 @@ class Vocabulary:
         Raises:
             VocabularyError: it cannot be written.
         """
-        from xdecoder_rt.words.files import save_words
-
-        save_words(self, path)
+        save_words(path, self.words, self.other, self.next_id)
 
     def with_words(self, *entries: Entry) -> Vocabulary:
-        """This vocabulary and more words, which get ids that no word had before.
+        """Return this vocabulary and more words, which get ids that no word had before.
 
         Raises:
             VocabularyError: as for :meth:`parse`.
         """
-        return _checked((*self.words, *entries), (), (), {}, self.other).keeping_ids_of(self)
+        return _checked_vocabulary((*self.words, *entries), (), (), {}, self.other).keeping_ids_of(
+            self
+        )
 
     def without(self, *labels: str) -> Vocabulary:
-        """This vocabulary without some words; the others keep their ids.
+        """Return this vocabulary without some words; the others keep their ids.
 
         Raises:
             VocabularyError: a label is not in it, or none would be left.
         """
         _refuse_unknown("The words to leave out", labels, self.labels)
-        left = tuple(word for word in self.words if word.name not in labels)
-        if all(word.negative for word in left):
+        words = tuple(word for word in self.words if word.name not in labels)
+        if all(word.negative for word in words):
             raise VocabularyError("No word would be left", expected="one that can be found")
-        is_gone = self.other is not None and self.other.name in labels
-        return replace(self, words=left, other=None if is_gone else self.other)
+        drops_other = self.other is not None and self.other.name in labels
+        return replace(self, words=words, other=None if drops_other else self.other)
 
     def keeping_ids_of(self, earlier: Vocabulary) -> Vocabulary:
-        """This vocabulary with the ids of an earlier one where their labels are the same.
+        """Return this vocabulary with the ids of an earlier one where their labels are the same.
 
         Words that are new, and a new label of ``other``, get ids that none of the earlier one had.
         """
-        known = {word.name: word.id for word in earlier._reported}
+        ids = {word.name: word.id for word in earlier._reported}
         following = earlier.next_id
         words = []
         for word in self._reported:
-            if word.name in known:
-                words.append(replace(word, id=known[word.name]))
+            if word.name in ids:
+                words.append(replace(word, id=ids[word.name]))
             else:
                 words.append(replace(word, id=following))
                 following += 1
@@ -150,18 +159,18 @@ class Vocabulary:
     @cached_property
     def ids(self) -> npt.NDArray[np.int64]:
         """The ``label_id`` of each of ``labels``."""
-        return _fixed(np.array([word.id for word in self._reported], np.int64))
+        return _read_only(np.array([word.id for word in self._reported], np.int64))
 
     @cached_property
     def negative(self) -> npt.NDArray[np.bool_]:
         """Which of the words are negative."""
-        return _fixed(np.array([word.negative for word in self.words], np.bool_))
+        return _read_only(np.array([word.negative for word in self.words], np.bool_))
 
     @cached_property
     def thresholds(self) -> npt.NDArray[np.float32]:
         """The threshold of each word, NaN where the plan's rules hold."""
-        own = [np.nan if word.threshold is None else word.threshold for word in self.words]
-        return _fixed(np.array(own, np.float32))
+        thresholds = [np.nan if word.threshold is None else word.threshold for word in self.words]
+        return _read_only(np.array(thresholds, np.float32))
 
     @cached_property
     def stuff(self) -> frozenset[str]:
@@ -171,26 +180,26 @@ class Vocabulary:
     @cached_property
     def has_rules(self) -> bool:
         """Whether it has negatives, thresholds or ``other``."""
-        own = any(word.negative or word.threshold is not None for word in self.words)
-        return own or self.other is not None
+        has_word_rules = any(word.negative or word.threshold is not None for word in self.words)
+        return has_word_rules or self.other is not None
 
     def is_thing(self) -> npt.NDArray[np.bool_]:
-        """One flag for each of ``labels``: True for things; read-only."""
+        """Return one flag for each of ``labels``: True for things; read-only."""
         return self._is_thing
 
     @cached_property
     def _is_thing(self) -> npt.NDArray[np.bool_]:
-        return _fixed(np.array([not word.stuff for word in self._reported], np.bool_))
+        return _read_only(np.array([not word.stuff for word in self._reported], np.bool_))
 
     @cached_property
     def _reported(self) -> tuple[Word, ...]:
         return self.words if self.other is None else (*self.words, self.other)
 
 
-def _key(
+def _cache_key(
     entries: object, stuff: Collection[str]
 ) -> tuple[tuple[str | tuple[str, ...] | Word, ...], tuple[str, ...]] | None:
-    """What a vocabulary is known by when it is asked for again; None for what is none."""
+    """Return what a vocabulary is known by when it is asked for again; None for what is none."""
     if isinstance(entries, str) or not isinstance(entries, Sequence):
         return None
     key = tuple(
@@ -202,28 +211,30 @@ def _key(
         for entry in entries
     )
     try:
-        hash((key, of_stuff := tuple(stuff)))
+        hash((key, stuff_key := tuple(stuff)))
     except TypeError:
         return None
-    return (key, of_stuff) if None not in key else None  # type: ignore[return-value]
+    return (key, stuff_key) if None not in key else None  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=_PARSED_KEPT)
-def _parsed(entries: tuple[Entry, ...], stuff: tuple[str, ...]) -> Vocabulary:
-    """A vocabulary without rules; the same object for the same words, with all that it caches."""
-    return _checked(entries, stuff, (), {}, None)
+def _parsed_vocabulary(entries: tuple[Entry, ...], stuff: tuple[str, ...]) -> Vocabulary:
+    """Parse a vocabulary without rules: one object for the same words, with all that it caches."""
+    return _checked_vocabulary(entries, stuff, (), {}, None)
 
 
-def _checked(
+def _checked_vocabulary(
     entries: Sequence[Entry],
     stuff: Collection[str],
     negatives: Sequence[Entry],
     thresholds: Mapping[str, float],
     other: str | Word | None,
 ) -> Vocabulary:
-    words = _words(entries, "Vocabulary entry")
+    words = _checked_words(entries, "Vocabulary entry")
     if negatives:
-        words += [replace(word, negative=True) for word in _words(negatives, "Negative word")]
+        words += [
+            replace(word, negative=True) for word in _checked_words(negatives, "Negative word")
+        ]
     if not words:
         raise VocabularyError("The vocabulary is empty", expected="at least one word")
     if all(word.negative for word in words):
@@ -232,44 +243,46 @@ def _checked(
         )
     _refuse_duplicates([text for word in words for text in word.texts])
     if isinstance(stuff, str) or not isinstance(stuff, Collection):
-        raise VocabularyError(f"stuff is {shown(stuff)}", expected="a list of labels")
+        raise VocabularyError(f"stuff is {quoted(stuff)}", expected="a list of labels")
     if not isinstance(thresholds, Mapping):
         raise VocabularyError(
-            f"thresholds is {shown(thresholds)}", expected="a mapping of labels to numbers"
+            f"thresholds is {quoted(thresholds)}", expected="a mapping of labels to numbers"
         )
     labels = {word.name for word in words}
-    last = Word(other) if isinstance(other, str) else other
-    if last is not None:
-        if not isinstance(last, Word):
-            raise VocabularyError(f"The other class is {shown(last)}", expected="a label")
-        check_text(last.name, "The other class")
-        if last.synonyms or last.negative:
+    other_word = Word(other) if isinstance(other, str) else other
+    if other_word is not None:
+        if not isinstance(other_word, Word):
+            raise VocabularyError(f"The other class is {quoted(other_word)}", expected="a label")
+        check_text(other_word.name, "The other class")
+        if other_word.synonyms or other_word.negative:
             raise VocabularyError(
-                f"The other class {shown(last.name)} is negative or has synonyms",
+                f"The other class {quoted(other_word.name)} is negative or has synonyms",
                 expected="a class that is reported, by one name: it is not embedded",
             )
-        if last.name in labels:
+        if other_word.name in labels:
             raise VocabularyError(
-                f"The other class {shown(last.name)} is a word of the vocabulary too",
+                f"The other class {quoted(other_word.name)} is a word of the vocabulary too",
                 expected="a label that no word has",
             )
-        labels.add(last.name)
+        labels.add(other_word.name)
     _refuse_unknown("stuff", stuff, labels)
     _refuse_unknown("thresholds", thresholds, labels)
-    listed = set(stuff)
+    stuff_labels = set(stuff)
 
-    def ruled(word: Word) -> Word:
-        given = thresholds.get(word.name, word.threshold)
-        if given is None and word.name not in listed:
+    def with_rules(word: Word) -> Word:
+        threshold = thresholds.get(word.name, word.threshold)
+        if threshold is None and word.name not in stuff_labels:
             return word
-        is_stuff = word.stuff or word.name in listed
-        return replace(word, stuff=is_stuff, threshold=_threshold(given, word.name))
+        is_stuff = word.stuff or word.name in stuff_labels
+        return replace(word, stuff=is_stuff, threshold=_checked_threshold(threshold, word.name))
 
-    return _numbered([ruled(word) for word in words], None if last is None else ruled(last))
+    return _numbered_vocabulary(
+        [with_rules(word) for word in words], None if other_word is None else with_rules(other_word)
+    )
 
 
-def _words(entries: Iterable[Entry], where: str) -> list[Word]:
-    """Entries as words, texts checked."""
+def _checked_words(entries: Iterable[Entry], where: str) -> list[Word]:
+    """Return entries as words, texts checked."""
     if isinstance(entries, str) or not isinstance(entries, Sequence):
         raise VocabularyError(
             f"The vocabulary is a {type(entries).__name__}",
@@ -297,27 +310,27 @@ def _words(entries: Iterable[Entry], where: str) -> list[Word]:
     return words
 
 
-def _numbered(words: list[Word], other: Word | None) -> Vocabulary:
-    """Words with ids: their own, or places; beside words with ids of their own, the next free."""
-    given = list(words) if other is None else [*words, other]
-    own: list[int] = []
-    for index, word in enumerate(given):
+def _numbered_vocabulary(words: list[Word], other: Word | None) -> Vocabulary:
+    """Number words: their own ids, else places; beside own ids, the next free."""
+    numbered = list(words) if other is None else [*words, other]
+    ids: list[int] = []
+    for index, word in enumerate(numbered):
         if word.id is not None:
-            own.append(_id(word.id))
+            ids.append(_checked_id(word.id))
             if type(word.id) is not int:
-                given[index] = _with_id(word, own[-1])
-    if len(set(own)) < len(own):
-        twice = next(id_ for id_ in own if own.count(id_) > 1)
-        raise VocabularyError(f"The id {twice} is there twice", expected="each once")
-    first = following = max(own) + 1 if own else 0
-    for index, word in enumerate(given):
+                numbered[index] = _with_id(word, ids[-1])
+    if len(set(ids)) < len(ids):
+        duplicate = next(id_ for id_ in ids if ids.count(id_) > 1)
+        raise VocabularyError(f"The id {duplicate} is there twice", expected="each once")
+    first = following = max(ids) + 1 if ids else 0
+    for index, word in enumerate(numbered):
         if word.id is None:
-            given[index] = _with_id(word, following)
+            numbered[index] = _with_id(word, following)
             following += 1
     _refuse_beyond(following, first)
     if other is None:
-        return Vocabulary(tuple(given), None, following)
-    return Vocabulary(tuple(given[:-1]), given[-1], following)
+        return Vocabulary(tuple(numbered), None, following)
+    return Vocabulary(tuple(numbered[:-1]), numbered[-1], following)
 
 
 def _with_id(word: Word, id_: int) -> Word:
@@ -325,15 +338,15 @@ def _with_id(word: Word, id_: int) -> Word:
     return Word(word.name, word.synonyms, word.stuff, word.negative, word.threshold, id_)
 
 
-def _id(value: object) -> int:
-    """An id, NumPy's integers included."""
+def _checked_id(value: object) -> int:
+    """Return an id, NumPy's integers included."""
     if (
         not isinstance(value, int | np.integer)
         or isinstance(value, bool)
         or not 0 <= value <= MAX_ID
     ):
         raise VocabularyError(
-            f"A word has the id {shown(value)}", expected=f"a whole number from 0 to {MAX_ID}"
+            f"A word has the id {quoted(value)}", expected=f"a whole number from 0 to {MAX_ID}"
         )
     return int(value)
 
@@ -348,7 +361,7 @@ def _refuse_beyond(following: int, first: int) -> None:
         )
 
 
-def _threshold(value: object, label: str) -> float | None:
+def _checked_threshold(value: object, label: str) -> float | None:
     if value is None:
         return None
     if (
@@ -357,32 +370,32 @@ def _threshold(value: object, label: str) -> float | None:
         or not 0 <= value <= 1
     ):
         raise VocabularyError(
-            f"The threshold of {shown(label)} is {shown(value)}", expected="a number from 0 to 1"
+            f"The threshold of {quoted(label)} is {quoted(value)}", expected="a number from 0 to 1"
         )
     return float(value)
 
 
-def _refuse_unknown(what: str, given: Iterable[str], labels: Collection[str]) -> None:
-    unknown = [label for label in given if label not in labels]
+def _refuse_unknown(subject: str, names: Iterable[str], labels: Collection[str]) -> None:
+    unknown = [label for label in names if label not in labels]
     if unknown:
         raise VocabularyError(
-            f"{what} names {shown(unknown[0])}, which is not in the vocabulary",
+            f"{subject} names {quoted(unknown[0])}, which is not in the vocabulary",
             expected="labels of the vocabulary (of a group, its first word)",
         )
 
 
 def _refuse_duplicates(texts: Sequence[str]) -> None:
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for text in texts:
-        if text in seen:
+        if text in earlier:
             raise VocabularyError(
-                f"{shown(text)} is in the vocabulary twice",
+                f"{quoted(text)} is in the vocabulary twice",
                 expected="each word once",
                 fix="Remove one; synonyms may share a group: ['mug', ['sofa', 'couch']]",
             )
-        seen.add(text)
+        earlier.add(text)
 
 
-def _fixed(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+def _read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
     array.setflags(write=False)
     return array

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from xdecoder_rt.errors import VocabularyError, shown
+from xdecoder_rt.errors import VocabularyError, quoted
 
 # Words are names, not documents; a megabyte-long "word" is a caller's mistake.
 MAX_CHARACTERS = 1000
@@ -35,12 +35,12 @@ class Word:
 
     def __post_init__(self) -> None:
         if not isinstance(self.synonyms, tuple):
-            given = (self.synonyms,) if isinstance(self.synonyms, str) else tuple(self.synonyms)
-            object.__setattr__(self, "synonyms", given)
+            synonyms = (self.synonyms,) if isinstance(self.synonyms, str) else tuple(self.synonyms)
+            object.__setattr__(self, "synonyms", synonyms)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What is embedded: the name and its synonyms."""
+        """Texts that are embedded: the name and its synonyms."""
         return (self.name, *self.synonyms)
 
 
@@ -48,7 +48,7 @@ Entry: TypeAlias = "str | Sequence[str] | Word"
 
 
 def check_text(text: object, where: str) -> str:
-    """A word or phrase as it will be embedded.
+    """Return a word or phrase as it will be embedded.
 
     Raises:
         VocabularyError: it is no string, empty, too long, or holds NUL or lone surrogates.
@@ -63,7 +63,7 @@ def check_text(text: object, where: str) -> str:
         raise VocabularyError(f"{where} is empty", expected="a word")
     if "\0" in text or not (text.isascii() or _is_unicode(text)):
         raise VocabularyError(
-            f"{where} holds characters that are no text ({shown(text)})", expected="valid Unicode"
+            f"{where} holds characters that are no text ({quoted(text)})", expected="valid Unicode"
         )
     return text
 

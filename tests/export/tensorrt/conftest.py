@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fake_cuda import fake_driver  # noqa: F401
 
 if TYPE_CHECKING:
     from xdecoder_rt.export.tensorrt.build import EngineSummary
@@ -34,5 +35,5 @@ def rtx_plan(rtx: Any, tiny_plan: Path, tmp_path_factory: pytest.TempPathFactory
     from xdecoder_rt.export.tensorrt.options import EngineOptions
 
     output = tmp_path_factory.mktemp("engines") / "rtx.plan"
-    options = EngineOptions("tensorrt_rtx", TARGETS, sizes=[SIZE], max_rows=64)
-    return build_engines(tiny_plan, output, options)
+    options = EngineOptions("tensorrt_rtx", TARGETS, max_rows=64)
+    return build_engines(tiny_plan, output, options, sizes=[SIZE])

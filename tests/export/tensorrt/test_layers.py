@@ -12,10 +12,10 @@ from xdecoder_rt.errors import PlanError
 from xdecoder_rt.export.tensorrt.layers import (
     Layer,
     from_inspector,
-    from_json,
     from_log,
+    layers_from_json,
+    layers_to_json,
     precisions,
-    to_json,
 )
 
 TENSOR = (
@@ -96,7 +96,7 @@ layers = st.builds(Layer, texts, texts, lists, lists, lists, texts)
 
 @given(st.dictionaries(texts, st.lists(layers, max_size=3), max_size=3))
 def test_layers_survive_the_plan(engines: dict[str, list[Layer]]) -> None:
-    assert from_json(to_json(engines)) == engines
+    assert layers_from_json(layers_to_json(engines)) == engines
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_layers_survive_the_plan(engines: dict[str, list[Layer]]) -> None:
 )
 def test_a_hostile_list_is_refused(document: bytes) -> None:
     with pytest.raises(PlanError, match="layers.json"):
-        from_json(document)
+        layers_from_json(document)

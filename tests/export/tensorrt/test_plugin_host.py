@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from xdecoder_rt.kernels.compiled import CompiledKernels
-from xdecoder_rt.kernels.loader import packed
+from xdecoder_rt.kernels.loader import kernel_arguments
 
 HOST = Path(__file__).parents[2] / "support" / "fake_tensorrt" / "plugin_host.py"
 CUDA_HEADER = Path("/usr/local/cuda/include/cuda_runtime_api.h")
@@ -94,7 +94,7 @@ def test_launches_are_those_of_the_launcher(hosted: tuple[str, dict[str, Any], s
         spec = compiled.form(call)
         codes = {"fp32": "f", "i32": "i"}
         types = "".join(codes.get(kind, "P") for kind in spec.arguments.values()) + "PP"
-        values = [value.item() for value in packed(spec, call.values)]
+        values = [value.item() for value in kernel_arguments(spec, call.values)]
         wanted = struct.pack("@" + types, *values, 0, 0).hex()
         grid, block = list(spec.grid.of(call.sizes)), [spec.warps * 32, 1, 1]
         assert launch == [call.function, grid, block, 1024, True, wanted]

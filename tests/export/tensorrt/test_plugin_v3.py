@@ -6,29 +6,30 @@ they launch goes to the fake driver. TensorRT itself takes no part.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from ctypes import byref, c_int, c_ulonglong, c_void_p, py_object, pythonapi
-from importlib import import_module
+from ctypes import py_object, pythonapi
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import pytest
+from fake_cuda.bindings import Stream, current_context, mem_alloc
 
 from xdecoder_rt.backends.tensorrt import plugins as tensorrt_plugins
 from xdecoder_rt.backends.tensorrt.plugin_class import NumberFields, plugin_class
-from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels, offered, register
-from xdecoder_rt.errors import BackendError, BuildError
+from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels, offering, register_plugins
+from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
+from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import KERNELS, CompiledKernels
-from xdecoder_rt.kernels.cuda_driver import call
-from xdecoder_rt.kernels.loader import packed
+from xdecoder_rt.kernels.cuda_driver import call_driver
+from xdecoder_rt.kernels.loader import kernel_arguments
 from xdecoder_rt.kernels.masked_attention.nodes import ATTEND, BITS, INPUTS, NAMESPACE, OUTPUT
 
 if TYPE_CHECKING:
     from fake_cuda import FakeCuda, Launch
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 ORIN, CUDA = (8, 7), (12, 6)
 
 
@@ -84,8 +85,8 @@ def kernels(compiled: CompiledKernels, said: list[str]) -> PluginKernels:
 @pytest.fixture
 def creators(trt: Any) -> dict[str, Any]:
     """The registered creators, by node."""
-    register(trt, PLUGINS)
-    register(trt, PLUGINS)  # as a second engine does
+    register_plugins(trt, PLUGINS)
+    register_plugins(trt, PLUGINS)  # as a second engine does
     found = trt.get_plugin_registry().creators
     return {node: found[NAMESPACE, node] for node in (BITS, ATTEND)}
 
@@ -94,7 +95,7 @@ def creators(trt: Any) -> dict[str, Any]:
 def plugins(trt: Any, creators: dict[str, Any], kernels: PluginKernels) -> dict[str, Any]:
     """A plugin of each kind, made as a parser makes it of a node's attribute."""
     fields = NumberFields(trt, {"kernels": kernels.number})
-    with offered(kernels):
+    with offering(kernels):
         return {
             node: creator.create_plugin(node, fields.collection, trt.TensorRTPhase.BUILD)
             for node, creator in creators.items()
@@ -133,12 +134,12 @@ def tensors(trt: Any, queries: int, keys: int, mask_element: str) -> dict[str, l
 
 
 class Gpu:
-    """A context, a stream that TensorRT could have made, and memory; all by ctypes."""
+    """A stream that TensorRT could have made, and memory; all by cuda-bindings."""
 
-    def __init__(self, fake: FakeCuda, driver: Any) -> None:
-        self.fake, self._driver = fake, driver
-        self.stream = driver.Stream()
-        self._held = {name: driver.mem_alloc(1 << 22) for name in self.names()}
+    def __init__(self, fake: FakeCuda) -> None:
+        self.fake = fake
+        self.stream = Stream()
+        self._held = {name: mem_alloc(1 << 22) for name in self.names()}
         self.addresses = {name: int(held) for name, held in self._held.items()}
 
     @staticmethod
@@ -148,7 +149,7 @@ class Gpu:
     def close(self) -> None:
         for held in self._held.values():
             held.free()
-        del self.stream
+        self.stream.close()
 
     def launches(self) -> list[Launch]:
         return self.fake.launches()
@@ -162,17 +163,11 @@ class Gpu:
 
 
 @pytest.fixture
-def gpu(fake_driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    driver = import_module("gpu.cuda_driver")
-    driver.init()
-    context = driver.Device(0).retain_primary_context()
-    context.push()
-    gpu = Gpu(fake_driver, driver)
-    yield gpu
-    gpu.close()
-    context.pop()
-    context.detach()
+def gpu(fake_driver: FakeCuda) -> Iterator[Gpu]:
+    with current_context():
+        gpu = Gpu(fake_driver)
+        yield gpu
+        gpu.close()
 
 
 # --- what TensorRT is told ------------------------------------------------------------------------
@@ -293,7 +288,7 @@ def test_what_an_engine_keeps_makes_the_plugin_again(
         ]
         # TensorRT takes a pointer to it, and no reference.
         assert plugin.get_fields_to_serialize() is kept
-        with offered(kernels):
+        with offering(kernels):
             again = creators[node].create_plugin(node, kept, trt.TensorRTPhase.RUNTIME)
         for copy in (again, plugin.clone(), plugin.attach_to_context(None)):
             assert copy is not plugin
@@ -309,7 +304,7 @@ def test_the_real_creator_gives_the_plugin_to_tensorrt(
         pytest.skip("the fake has no C++")
     for node, creator in creators.items():
         kept = plugins[node].get_fields_to_serialize()
-        with offered(kernels):
+        with offering(kernels):
             made = trt.IPluginCreatorV3One.create_plugin(
                 creator, node, kept, trt.TensorRTPhase.RUNTIME
             )
@@ -328,7 +323,7 @@ def test_kernels_of_another_build_are_refused(
     others = PluginKernels(CompiledKernels(files.__getitem__), ORIN, CUDA, said.append)
     kept = plugins[ATTEND].get_fields_to_serialize()
     runtime = trt.TensorRTPhase.RUNTIME
-    with offered(others), pytest.raises(BackendError, match="built with other kernels"):
+    with offering(others), pytest.raises(BackendError, match="built with other kernels"):
         creators[ATTEND].create_plugin("attend", kept, runtime)
     assert len(said) == 1 and "with --plugin" in said[0]
     with pytest.raises(BackendError, match=r"Nothing offers kernels.*xdecoder_rt\.Engine"):
@@ -337,11 +332,11 @@ def test_kernels_of_another_build_are_refused(
 
 def test_names_that_are_unknown_or_taken(trt: Any) -> None:
     with pytest.raises(BackendError, match=r"plugins xdecoder_rt::Other.*xdecoder_rt::MaskBits"):
-        register(trt, ["xdecoder_rt::Other"])
+        register_plugins(trt, ["xdecoder_rt::Other"])
     taken = SimpleNamespace(name=BITS, plugin_namespace=NAMESPACE)
     assert trt.get_plugin_registry().register_creator(taken, NAMESPACE)
     with pytest.raises(BackendError, match="knows another plugin xdecoder_rt::MaskBits"):
-        register(trt, PLUGINS)
+        register_plugins(trt, PLUGINS)
 
 
 # --- which kernels --------------------------------------------------------------------------------
@@ -403,7 +398,7 @@ def test_a_launch_is_what_the_launcher_of_compiled_kernels_makes(
         assert launch.stream == gpu.stream.handle
         codes = {"fp32": "f", "i32": "i"}
         types = "".join(codes.get(kind, "P") for kind in spec.arguments.values())
-        values = [value.item() for value in packed(spec, wanted.values)]
+        values = [value.item() for value in kernel_arguments(spec, wanted.values)]
         assert list(launch.unpack(types + "PP")) == [*values, 0, 0]
 
 
@@ -447,20 +442,28 @@ def test_a_captured_launch_runs_again_with_the_graph(
         plugin.on_shape_change(descs[node][:-1], descs[node][-1:])
     ran: list[Launch] = []
     gpu.fake.on_launch(ran.append)
-    stream, graph, executable = c_void_p(gpu.stream.handle), c_void_p(), c_void_p()
-    call("cuStreamBeginCapture_v2", stream, c_int(1))
+    stream, mode = gpu.stream.handle, cuda_driver.bindings().CUstreamCaptureMode
+    call_driver("cuStreamBeginCapture", stream, mode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
     for node, plugin in plugins.items():
         gpu.enqueue(plugin, descs[node])
-    call("cuStreamEndCapture", stream, byref(graph))
+    graph = call_driver("cuStreamEndCapture", stream)
     assert not ran
-    call("cuGraphInstantiateWithFlags", byref(executable), graph, c_ulonglong(0))
+    executable = call_driver("cuGraphInstantiate", graph, 0)
     for _ in range(2):
-        call("cuGraphLaunch", executable, stream)
-    call("cuStreamSynchronize", stream)
+        call_driver("cuGraphLaunch", executable, stream)
+    call_driver("cuStreamSynchronize", stream)
     assert [launch.name for launch in ran] == ["open_bits", "attend"] * 2
     assert ran[:2] == ran[2:]
-    call("cuGraphExecDestroy", executable)
-    call("cuGraphDestroy", graph)
+    call_driver("cuGraphExecDestroy", executable)
+    call_driver("cuGraphDestroy", graph)
+
+
+def test_without_cuda_bindings_no_plugin_is_made(
+    compiled: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    with pytest.raises(MissingExtraError, match=r"cuda\.bindings\.driver.*xdecoder_rt\[jetson\]"):
+        PluginKernels(compiled, ORIN, CUDA, print)
 
 
 def test_what_fails_is_reported_and_raised(
@@ -515,22 +518,22 @@ def test_without_ahead_of_time_plugins_these_are_chosen(
 ) -> None:
     pytest.importorskip("onnx", reason="engines are built of ONNX graphs")
     from xdecoder_rt.export.tensorrt import engine
-    from xdecoder_rt.export.tensorrt.plugins import choose
+    from xdecoder_rt.export.tensorrt.plugins import choose_plugins
 
     flags = SimpleNamespace(STRONGLY_TYPED=1)
     monkeypatch.setattr(trt, "NetworkDefinitionCreationFlag", flags, raising=False)
-    chosen = choose(toolchain(trt), members(), print)
-    assert chosen is not None and chosen.launched is not None
+    chosen = choose_plugins(toolchain(trt), members(), print)
+    assert chosen is not None and chosen.launcher is not None
     assert chosen.names == PLUGINS
-    assert chosen.fields == {"kernels": chosen.launched.number}
+    assert chosen.fields == {"kernels": chosen.launcher.number}
     assert set(trt.get_plugin_registry().creators) == {(NAMESPACE, BITS), (NAMESPACE, ATTEND)}
     assert engine._flags(trt, chosen) == 1 << 1
     said: list[str] = []
-    with chosen.at_work(said.append):
+    with chosen.launching(said.append):
         fields = NumberFields(trt, chosen.fields)
         creator = trt.get_plugin_registry().creators[NAMESPACE, BITS]
         plugin = creator.create_plugin("bits", fields.collection, trt.TensorRTPhase.BUILD)
-    assert plugin.kernels is chosen.launched
+    assert plugin.kernels is chosen.launcher
     plugin.kernels.report("a word")
     assert said == ["a word"]
 
@@ -545,29 +548,31 @@ def test_ahead_of_time_plugins_come_first(monkeypatch: pytest.MonkeyPatch) -> No
     flags = SimpleNamespace(STRONGLY_TYPED=1, PREFER_AOT_PYTHON_PLUGINS=2)
     trt.NetworkDefinitionCreationFlag = flags  # type: ignore[attr-defined]
     registered: list[Any] = []
-    monkeypatch.setattr(plugins.quick_plugin, "register", lambda *given: registered.append(given))
+    monkeypatch.setattr(
+        plugins.quick_plugin, "register_quick_plugins", lambda *given: registered.append(given)
+    )
     quick = SimpleNamespace(aot_impl=None)
     imports: Callable[[str], Any] = {"tensorrt.plugin": quick}.__getitem__
     monkeypatch.setattr(plugins, "import_module", imports)
-    chosen = plugins.choose(toolchain(trt, version="10.9.0"), members(), print)
-    assert chosen is not None and (chosen.launched, chosen.names) == (None, ())
+    chosen = plugins.choose_plugins(toolchain(trt, version="10.9.0"), members(), print)
+    assert chosen is not None and (chosen.launcher, chosen.names) == (None, ())
     assert engine._flags(trt, chosen) == 1 << 1 | 1 << 2
     ((module, gpu),) = registered
     assert module is quick and (gpu.capability, gpu.cuda) == (ORIN, CUDA)
     del quick.aot_impl  # quick plugins of 10.8, which are Python
-    chosen = plugins.choose(toolchain(trt, version="10.8.0"), members(), print)
+    chosen = plugins.choose_plugins(toolchain(trt, version="10.8.0"), members(), print)
     assert chosen is not None and chosen.names == PLUGINS
 
 
 def test_where_there_is_no_form_the_operators_stay() -> None:
     pytest.importorskip("onnx", reason="engines are built of ONNX graphs")
     from xdecoder_rt.export.tensorrt import engine
-    from xdecoder_rt.export.tensorrt.plugins import choose
+    from xdecoder_rt.export.tensorrt.plugins import choose_plugins
 
     flags = SimpleNamespace(STRONGLY_TYPED=1)
     bare = SimpleNamespace(NetworkDefinitionCreationFlag=flags)
     said: list[str] = []
-    assert choose(toolchain(bare), members(), said.append) is None
+    assert choose_plugins(toolchain(bare), members(), said.append) is None
     assert said == ["TensorRT 10.3.0 has no plugins of ours: masked attention stays in operators"]
     assert engine._flags(bare, None) == 1 << 1
 
@@ -583,12 +588,12 @@ def test_where_there_is_no_form_the_operators_stay() -> None:
 def test_where_there_can_be_no_plugin_the_way_out_is_told(
     backend: str, kernels: dict[str, int], message: str, trt: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xdecoder_rt.export.tensorrt.plugins import choose
+    from xdecoder_rt.export.tensorrt.plugins import choose_plugins
 
     monkeypatch.setattr(trt, "NetworkDefinitionCreationFlag", object(), raising=False)
     held = members(**kernels) if kernels else {}
     with pytest.raises(BuildError, match=message):
-        choose(toolchain(trt, backend), held, print)
+        choose_plugins(toolchain(trt, backend), held, print)
 
 
 def test_a_plan_with_them_says_so_and_carries_their_kernels(

@@ -16,14 +16,14 @@ from xdecoder_rt import Engine
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt.graph import read_graph
-from xdecoder_rt.export.tensorrt.profiles import Profile, profiles_of
+from xdecoder_rt.export.tensorrt.profiles import OptimizationProfile, profiles_of
 from xdecoder_rt.plan.file import Plan
 
 MAX_ROWS = 256
 
 
 @pytest.fixture(scope="module")
-def profiles(tiny_plan: Path) -> dict[str, list[Profile]]:
+def profiles(tiny_plan: Path) -> dict[str, list[OptimizationProfile]]:
     """By member."""
     with Plan.open(tiny_plan) as plan:
         return {
@@ -38,7 +38,7 @@ def profiles(tiny_plan: Path) -> dict[str, list[Profile]]:
         }
 
 
-def admits(profile: Profile, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def admits(profile: OptimizationProfile, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     return set(profile) == set(shapes) and all(
         len(shape) == len(profile[name].least)
         and all(
@@ -81,7 +81,7 @@ def _array(value: Any) -> Any:
 def test_everything_that_is_asked_of_an_image_fits_a_profile(
     tiny_plan: Path,
     tmp_path: Path,
-    profiles: dict[str, list[Profile]],
+    profiles: dict[str, list[OptimizationProfile]],
     fed: dict[str, list[dict[str, tuple[int, ...]]]],
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 64, 3), np.uint8)
@@ -103,13 +103,15 @@ def test_everything_that_is_asked_of_an_image_fits_a_profile(
 
 
 def test_the_frame_of_a_camera_has_a_profile_of_one_shape(
-    profiles: dict[str, list[Profile]],
+    profiles: dict[str, list[OptimizationProfile]],
 ) -> None:
     for member in ("vision_64x64.onnx", "decode_64x64.onnx"):
         assert all(shapes.least == shapes.most for shapes in profiles[member][0].values())
 
 
-def test_the_usual_shape_lies_in_every_range(profiles: dict[str, list[Profile]]) -> None:
+def test_the_usual_shape_lies_in_every_range(
+    profiles: dict[str, list[OptimizationProfile]],
+) -> None:
     for member, made in profiles.items():
         for profile in made:
             for name, shapes in profile.items():

@@ -20,7 +20,7 @@ import pytest
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt.plugin_ptx import reordered
 from xdecoder_rt.kernels.compiled import CompiledKernels
-from xdecoder_rt.kernels.loader import packed as loader_packed
+from xdecoder_rt.kernels.loader import kernel_arguments
 from xdecoder_rt.kernels.masked_attention.nodes import ATTEND, BITS, INPUTS, OUTPUT
 from xdecoder_rt.kernels.masked_attention.schedule import Problem
 
@@ -120,7 +120,7 @@ def test_a_launch_is_what_the_launcher_of_compiled_kernels_makes(
 
     from xdecoder_rt.export.tensorrt import quick_plugin
 
-    quick_plugin.register(trtp, quick_plugin.Gpu(kernels, CAPABILITY, CUDA))
+    quick_plugin.register_quick_plugins(trtp, quick_plugin.Gpu(kernels, CAPABILITY, CUDA))
     heads, width, channels = 3, 64, 65
     # A channel for each region that a call has.
     free = trtp.ShapeExpr(Expression(channels, is_known=False))
@@ -150,7 +150,7 @@ def test_a_launch_is_what_the_launcher_of_compiled_kernels_makes(
         grid = (parameters.grid_x, parameters.grid_y, parameters.grid_z)
         assert tuple(numbers(grid)) == spec.grid.of(call.sizes)
         assert numbers([parameters.block_x]) == [spec.warps * 32]
-        wanted = dict(zip(spec.arguments, loader_packed(spec, call.values), strict=True))
+        wanted = dict(zip(spec.arguments, kernel_arguments(spec, call.values), strict=True))
         integers = [name for name, kind in spec.arguments.items() if kind == "i32"]
         assert numbers(scalars) == [wanted[name] for name in integers]
         assert all(isinstance(scalar, trtp.SymInt32) for scalar in scalars)

@@ -63,7 +63,7 @@ def test_a_plan_has_an_engine_for_every_graph_and_says_what_it_is_for(
             for name in ("vision_64x64", "decode_64x64", "mask_64x64", "text", "token")
         )
         assert all(len(plan.view(member)) > 1000 for member in members)
-        listed = layer_reports.from_json(plan.read(layer_reports.LAYERS))
+        listed = layer_reports.layers_from_json(plan.read(layer_reports.LAYERS))
         assert not any(name.endswith(".onnx") for name in plan.names)
     assert set(listed) == set(members)
     assert set(layer_reports.precisions(listed["vision_64x64.engine"])["Conv"]) == {"fp32"}
@@ -176,9 +176,9 @@ def test_an_interruption_ends_the_build_and_leaves_nothing(
 
     caller = progress.BuildProgress if call == "started" else log.BuildLog
     monkeypatch.setattr(caller, call, interrupted)
-    options = EngineOptions("tensorrt_rtx", (86,), sizes=[(64, 64)], max_rows=64)
+    options = EngineOptions("tensorrt_rtx", (86,), max_rows=64)
     with pytest.raises(KeyboardInterrupt):
-        build_engines(tiny_plan, tmp_path / "rtx.plan", options)
+        build_engines(tiny_plan, tmp_path / "rtx.plan", options, sizes=[(64, 64)])
     assert calls > 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert list(tmp_path.iterdir()) == []
@@ -191,14 +191,14 @@ def test_a_full_disk_leaves_nothing(
 
     engine = rtx_plan.engines["token.engine"]
     monkeypatch.setattr(build, "build_engine", lambda *_: engine)
-    options = EngineOptions("tensorrt_rtx", (86,), sizes=[(64, 64)], max_rows=64)
+    options = EngineOptions("tensorrt_rtx", (86,), max_rows=64)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(BuildError, match="No space left"):
-        build_engines(tiny_plan, tmp_path / "rtx.plan", options)
+        build_engines(tiny_plan, tmp_path / "rtx.plan", options, sizes=[(64, 64)])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,9 +215,9 @@ def test_graphs_that_are_written_for_a_cpu_are_refused(altered: Any, tmp_path: P
 
 
 def test_a_size_that_the_plan_lacks(tiny_plan: Path, tmp_path: Path) -> None:
-    options = EngineOptions("tensorrt_rtx", (89,), sizes=[(96, 96)])
+    options = EngineOptions("tensorrt_rtx", (89,))
     with pytest.raises(BuildError, match=r"96x96.*64x64, 32x96"):
-        build_engines(tiny_plan, tmp_path / "x.plan", options)
+        build_engines(tiny_plan, tmp_path / "x.plan", options, sizes=[(96, 96)])
 
 
 def test_the_kernels_of_the_targets_travel_along(
@@ -266,9 +266,9 @@ def test_kernels_of_other_gpus_are_refused(
     folder.mkdir()
     index = {"format_version": 1, "kernels": {}, "targets": {"sm_120": {}}}
     (folder / "kernels.json").write_text(json.dumps(index))
-    options = EngineOptions("tensorrt_rtx", (80,), sizes=[(64, 64)], max_rows=64, kernels=folder)
+    options = EngineOptions("tensorrt_rtx", (80,), max_rows=64, kernels=folder)
     with pytest.raises(BuildError, match=r"are for sm_120, not for sm_80.*--target 80"):
-        build_engines(tiny_plan, tmp_path / "rtx.plan", options)
+        build_engines(tiny_plan, tmp_path / "rtx.plan", options, sizes=[(64, 64)])
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -68,18 +68,18 @@ def _sized(attribute: int, value: bytes) -> bytes:
 def _elf(sm: int, sections: list[tuple[str, int, int, bytes]]) -> bytes:
     header_size, entry_size = 64, 64
     names = b"\0"
-    named = []
+    entries = []
     for name, kind, info, content in [*sections, (".shstrtab", 3, 0, b"")]:
-        named.append((len(names), kind, info, content))
+        entries.append((len(names), kind, info, content))
         names += name.encode() + b"\0"
-    named[-1] = (*named[-1][:3], names)
+    entries[-1] = (*entries[-1][:3], names)
     body, table = b"", bytes(entry_size)
-    for name_at, kind, info, content in named:
+    for name_at, kind, info, content in entries:
         at = header_size + len(body)
         table += struct.pack("<IIQQQQIIQQ", name_at, kind, 0, 0, at, len(content), 0, info, 1, 0)
         body += content
     body += bytes(-len(body) % 8)
-    count = len(named) + 1
+    count = len(entries) + 1
     header = b"\x7fELF" + bytes([2, 1, 1, 0x33, 7]) + bytes(7)
     header += struct.pack("<HHIQQQ", 2, _CUBIN_MACHINE, 1, 0, 0, header_size + len(body))
     header += struct.pack("<IHHHHHH", sm, header_size, 0, 0, entry_size, count, count - 1)

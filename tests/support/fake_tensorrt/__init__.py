@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xdecoder_rt.backends.cuda import context as cuda_context
 from xdecoder_rt.backends.tensorrt import library as tensorrt_library
-from xdecoder_rt.kernels import cuda_driver
 
 from . import cuda_bindings, library
 from .compiled import kernel_files, node_calls
 from .driver import Driver
-from .engines import engine, opened, ranges, tensorrt_plan
+from .engines import engine, ranges, read_engine, tensorrt_plan
 from .kernels import Kernels
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "gpu",
     "kernel_files",
     "node_calls",
-    "opened",
+    "read_engine",
     "ranges",
     "tensorrt_plan",
 ]
@@ -126,10 +126,10 @@ class FakeCudaMachine:
             image = ctypes.create_string_buffer(self.fake.cubin(87, kernel))
             module, function = ctypes.c_void_p(), ctypes.c_void_p()
             assert self._library.cuModuleLoadData(ctypes.byref(module), image) == 0
-            found = self._library.cuModuleGetFunction(
+            result = self._library.cuModuleGetFunction(
                 ctypes.byref(function), module, self._KERNEL.encode()
             )
-            assert found == 0
+            assert result == 0
             self._functions[context] = int(function.value or 0)
         return self._functions[context]
 
@@ -165,11 +165,11 @@ class Gpu:
 
     def install(self, name: str, version: str | None = None) -> ModuleType:
         """Make the fake library importable as `name`."""
-        made = library.module(name, version or VERSIONS[name], self.machine)
+        fake_library = library.module(name, version or VERSIONS[name], self.machine)
         # The real library's wheels, which may be installed, say nothing of this one.
         self._monkeypatch.setattr(tensorrt_library, "distributions", lambda: [])
-        self._monkeypatch.setitem(sys.modules, name, made)
-        return made
+        self._monkeypatch.setitem(sys.modules, name, fake_library)
+        return fake_library
 
     def late(self, is_late: bool = True) -> None:
         """Whether streams work only when something waits for them."""
@@ -206,10 +206,10 @@ class Gpu:
         """Allocations of device memory and of page-locked memory that were not released."""
         if self.is_stand_in:
             return len(self.driver.memory), len(self.driver.pinned)
-        places = [one.place for one in self.machine.fake.live().allocations]
+        places = [allocation.place for allocation in self.machine.fake.live().allocations]
         return places.count("device"), places.count("pinned host")
 
-    def held(self) -> tuple[bool, int]:
+    def context_state(self) -> tuple[bool, int]:
         """Whether a context is current on this thread, and how many there are."""
         if self.is_stand_in:
             return self.driver.depth() > 0, self.driver.references
@@ -234,13 +234,13 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         monkeypatch.setitem(sys.modules, "pycuda", package)
         monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", cuda_bindings.module(driver))
-        monkeypatch.setattr(cuda_driver.Context, "pop", staticmethod(driver.pop_directly))
+        monkeypatch.setattr(cuda_context, "pop_unknown_to_pycuda", driver.pop_directly)
         yield Gpu(driver, StandInMachine(driver), monkeypatch)
     else:
         fake = request.getfixturevalue("fake_cuda")
         from pycuda import driver as real
 
-        found = Gpu(real, FakeCudaMachine(fake), monkeypatch)
-        found.late()
-        yield found
+        real_gpu = Gpu(real, FakeCudaMachine(fake), monkeypatch)
+        real_gpu.late()
+        yield real_gpu
         fake.on_launch(None)

@@ -48,11 +48,11 @@ def linked_names() -> dict[str, str]:
     spec = find_spec("tensorrt_bindings")
     assert spec is not None and spec.origin is not None
     bindings = Path(spec.origin).with_name("tensorrt.so").read_bytes()
-    found = {}
+    file_names = {}
     for library in _LIBRARIES:
         start = bindings.index(f"lib{library}.so.".encode())
-        found[library] = bindings[start : bindings.index(b"\0", start)].decode()
-    return found
+        file_names[library] = bindings[start : bindings.index(b"\0", start)].decode()
+    return file_names
 
 
 def over_shim(linked: Mapping[str, str]) -> ModuleType:
@@ -71,10 +71,10 @@ def over_shim(linked: Mapping[str, str]) -> ModuleType:
     with tempfile.TemporaryDirectory() as folder:
         for name in linked.values():
             # The loader is content with what is loaded already under the name that is linked.
-            made = Path(folder, name)
+            library = Path(folder, name)
             subprocess.run(
-                [compiler, "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(made), source],
+                [compiler, "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(library), source],
                 check=True,
             )
-            ctypes.CDLL(str(made))
+            ctypes.CDLL(str(library))
     return importlib.import_module("tensorrt_bindings")

@@ -22,8 +22,8 @@ def kernel_files(sm: int, only: str = "") -> dict[str, bytes]:
         sm: the compute capability that the machine code is for; there is no PTX.
         only: names of forms must match this regular expression.
     """
-    from xdecoder_rt.kernels.aot import FORMAT_VERSION, described
-    from xdecoder_rt.kernels.compiled import INDEX
+    from xdecoder_rt.kernels.aot import described
+    from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS_FORMAT_VERSION
     from xdecoder_rt.kernels.masked_attention.specs import specs
 
     images = sys.modules["fake_cuda"]
@@ -42,8 +42,8 @@ def kernel_files(sm: int, only: str = "") -> dict[str, bytes]:
             "cubin": {"file": name, "sha256": hashlib.sha256(files[name]).hexdigest()},
         }
         kernels[spec.name] = {**described(spec), "targets": {f"sm_{sm}": facts}}
-    index = {"format_version": FORMAT_VERSION, "kernels": kernels}
-    return {**files, INDEX: json.dumps(index, sort_keys=True).encode()}
+    index = {"format_version": KERNELS_FORMAT_VERSION, "kernels": kernels}
+    return {**files, KERNEL_INDEX: json.dumps(index, sort_keys=True).encode()}
 
 
 def node_calls(

@@ -33,7 +33,7 @@ def module(driver: Driver) -> ModuleType:
     Attributes of it for tests: ``launches``, the number of graphs launched; ``executables``, those
     that live; ``refusing``, whether captures fail.
     """
-    made = ModuleType("cuda.bindings.driver")
+    fake_module = ModuleType("cuda.bindings.driver")
     state = SimpleNamespace(launches=0, executables=0, refusing=False)
 
     def begin(stream: int, mode: CUstreamCaptureMode) -> tuple[CUresult]:
@@ -75,7 +75,7 @@ def module(driver: Driver) -> ModuleType:
             state.executables -= 1
         return destroy(executable)
 
-    made.__dict__.update(
+    fake_module.__dict__.update(
         CUresult=CUresult,
         CUstreamCaptureMode=CUstreamCaptureMode,
         cuStreamBeginCapture=begin,
@@ -86,4 +86,4 @@ def module(driver: Driver) -> ModuleType:
         cuGraphExecDestroy=destroy_executable,
         state=state,
     )
-    return made
+    return fake_module

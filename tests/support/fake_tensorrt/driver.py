@@ -77,7 +77,7 @@ class Stream:
             assert self.captured is None, "an event of before the capture"
             if event.recorded is not None:
                 self.driver.join(self.clock, event.clock)
-                self.driver.put(self, None, waits_for=event.recorded)
+                self.driver.queue_operation(self, None, waits_for=event.recorded)
 
 
 class Event:
@@ -94,7 +94,7 @@ class Event:
         with self.driver.lock:
             stream = stream or self.driver.default_stream()
             assert stream.captured is None, "an event in a capture"
-            self.recorded = self.driver.put(stream, None)
+            self.recorded = self.driver.queue_operation(stream, None)
             self.clock = dict(stream.clock)
         return self
 
@@ -111,13 +111,13 @@ class Memory:
 
     driver: Driver
     size: int
-    held: Any = field(init=False)
+    buffer: Any = field(init=False)
     address: int = field(init=False)
     is_live: bool = True
 
     def __post_init__(self) -> None:
-        self.held = np.full(self.size + 512, 0xFF, np.uint8)
-        self.address = -(-int(self.held.ctypes.data) // 256) * 256
+        self.buffer = np.full(self.size + 512, 0xFF, np.uint8)
+        self.address = -(-int(self.buffer.ctypes.data) // 256) * 256
 
     def __int__(self) -> int:
         return self.address
@@ -137,15 +137,15 @@ class Pinned:
     """Page-locked host memory, the base of the array that pycuda gives."""
 
     def __init__(self, driver: Driver, size: int) -> None:
-        self._held = np.full(size, 0xFF, np.uint8)
+        self._buffer = np.full(size, 0xFF, np.uint8)
         self._driver = driver
-        self.span = (int(self._held.ctypes.data), size)
+        self.span = (int(self._buffer.ctypes.data), size)
         with driver.lock:
             driver.pinned.append(self)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        return dict(self._held.__array_interface__)
+        return dict(self._buffer.__array_interface__)
 
     def free(self) -> None:
         self._driver.check_current()
@@ -318,7 +318,7 @@ class Driver(ModuleType):
             if stream.captured is not None:
                 stream.captured.append((work, list(reads), list(writes)))
                 return
-            operation = self.put(stream, work)
+            operation = self.queue_operation(stream, work)
             for span in reads:
                 self._touch(operation, span, is_write=False)
             for span in writes:
@@ -332,7 +332,7 @@ class Driver(ModuleType):
             inside = any(start <= address and address + size <= end for start, end in live)
             assert inside, f"{size} bytes at {address:#x} are not in one live allocation"
 
-    def put(
+    def queue_operation(
         self, stream: Stream, work: Callable[[], None] | None, waits_for: Operation | None = None
     ) -> Operation:
         """Queue an operation; the caller holds the lock."""
@@ -382,7 +382,7 @@ class Driver(ModuleType):
         start, size = span
         if not size:
             return
-        kept = []
+        accesses = []
         stream, clock = operation.stream.handle, operation.stream.clock
         for access in self._accesses:
             other_start, other_size = access.span
@@ -396,11 +396,13 @@ class Driver(ModuleType):
             replaced = (
                 is_write and start <= other_start and (other_start + other_size <= start + size)
             )
-            same = access.span == span and access.stream == stream and access.is_write == is_write
-            if not (replaced or same):
-                kept.append(access)
-        kept.append(Access(span, stream, operation.ticket, is_write))
-        self._accesses = kept
+            is_repeated = (
+                access.span == span and access.stream == stream and access.is_write == is_write
+            )
+            if not (replaced or is_repeated):
+                accesses.append(access)
+        accesses.append(Access(span, stream, operation.ticket, is_write))
+        self._accesses = accesses
 
     def _copy(self, kind: str, target: int, source: Span, stream: Stream) -> None:
         address, size = source

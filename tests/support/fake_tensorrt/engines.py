@@ -59,7 +59,7 @@ def engine(
     return MAGIC + struct.pack("<I", len(header)) + header + model
 
 
-def opened(data: bytes) -> tuple[Header, bytes]:
+def read_engine(data: bytes) -> tuple[Header, bytes]:
     """An engine file's parts.
 
     Raises:
@@ -94,14 +94,14 @@ def ranges(
     def size(dim: Any, values: Mapping[str, int]) -> int:
         return values.get(dim.dim_param, values.get("sum", 0)) if dim.dim_param else dim.dim_value
 
-    found = {}
+    shapes = {}
     for port in onnx.load_from_string(model).graph.input:
         dims = port.type.tensor_type.shape.dim
-        found[port.name] = (
+        shapes[port.name] = (
             tuple(size(dim, least) for dim in dims),
             tuple(size(dim, most) for dim in dims),
         )
-    return found
+    return shapes
 
 
 def tensorrt_plan(
@@ -142,8 +142,8 @@ def tensorrt_plan(
             data = plan.read(name)
             if name.endswith(".onnx"):
                 profiles = [ranges(data, *dims) for dims in _dimensions(name, queries)]
-                held = plugins if name.startswith("decode") else ()
-                data = change(name, engine(data, profiles, version, capability, held))
+                engine_plugins = plugins if name.startswith("decode") else ()
+                data = change(name, engine(data, profiles, version, capability, engine_plugins))
                 name = name.replace(".onnx", ".engine")
             members[name] = data
 

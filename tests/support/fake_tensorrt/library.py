@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .engines import Header, opened
+from .engines import Header, read_engine
 from .plugins import Registry, module_members
 
 ALIGNMENT = 256
@@ -136,7 +136,7 @@ class Runtime:
     def deserialize_cuda_engine(self, serialized_engine: Any) -> Engine | None:
         self.machine.check_current()
         try:
-            header, model = opened(bytes(serialized_engine))
+            header, model = read_engine(bytes(serialized_engine))
         except ValueError as error:
             self._logger.log(Severity.ERROR, f"IRuntime::deserializeCudaEngine: {error}")
             return None
@@ -163,7 +163,7 @@ class RuntimeWithValidity(Runtime):
 
     def get_engine_validity(self, buffer: Any) -> tuple[EngineValidity, int]:
         try:
-            header, _ = opened(bytes(buffer))
+            header, _ = read_engine(bytes(buffer))
         except ValueError:
             return EngineValidity.INVALID, int(EngineInvalidityDiagnostics.MALFORMED_ENGINE)
         wrong = 0
@@ -244,9 +244,9 @@ class Engine:
         key = tuple(sorted(shapes.items()))
         if key not in self._output_shapes:
             feeds = {name: np.zeros(shape, self.types[name][1]) for name, shape in shapes.items()}
-            found = self.session.run(self.outputs, feeds)
+            arrays = self.session.run(self.outputs, feeds)
             self._output_shapes[key] = {
-                name: array.shape for name, array in zip(self.outputs, found, strict=True)
+                name: array.shape for name, array in zip(self.outputs, arrays, strict=True)
             }
         return self._output_shapes[key]
 
@@ -317,10 +317,10 @@ class Context:
         engine, machine = self.engine, self._machine
         machine.check_current()
         assert self._profile is not None, "no profile is chosen"
-        missing = [name for name in engine.inputs if name not in self._shapes]
-        missing += [name for name in engine.types if name not in self._addresses]
-        if missing:
-            return self._refuse(f"{missing} are not set")
+        unset_names = [name for name in engine.inputs if name not in self._shapes]
+        unset_names += [name for name in engine.types if name not in self._addresses]
+        if unset_names:
+            return self._refuse(f"{unset_names} are not set")
         shapes = {**self._shapes, **engine.output_shapes(self._shapes)}
         places = {
             name: (self._addresses[name], shapes[name], np.dtype(kind))
@@ -350,11 +350,11 @@ class Context:
                 else np.zeros(shapes[name], places[name][2])
                 for name in engine.inputs
             }
-            for name, found in zip(
+            for name, array in zip(
                 engine.outputs, engine.session.run(engine.outputs, feeds), strict=True
             ):
-                if found.size:
-                    machine.array(*places[name])[...] = found
+                if array.size:
+                    machine.array(*places[name])[...] = array
 
         reads = [spans[name] for name in engine.inputs]
         writes = [spans[name] for name in engine.outputs] + activations
@@ -363,8 +363,8 @@ class Context:
 
     def _apart(self, spans: Mapping[str, tuple[int, int]]) -> None:
         """What an engine writes overlaps nothing else of it."""
-        written = [name for name in spans if name not in self.engine.inputs]
-        for name in written:
+        outputs = [name for name in spans if name not in self.engine.inputs]
+        for name in outputs:
             start, size = spans[name]
             for other, (other_start, other_size) in spans.items():
                 if other != name and size and other_size:
@@ -391,7 +391,7 @@ def module(name: str, version: str, machine: Machine) -> ModuleType:
     runtime = type(
         "Runtime", (base,), {"machine": machine, "version": version, "registry": registry}
     )
-    made = ModuleType(name)
+    fake_module = ModuleType(name)
     public = {
         "__version__": version,
         "Runtime": runtime,
@@ -411,5 +411,5 @@ def module(name: str, version: str, machine: Machine) -> ModuleType:
             "EngineInvalidityDiagnostics": EngineInvalidityDiagnostics,
         }
     for key, value in public.items():
-        setattr(made, key, value)
-    return made
+        setattr(fake_module, key, value)
+    return fake_module

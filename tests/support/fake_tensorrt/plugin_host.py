@@ -25,24 +25,23 @@ def _host(headers: Path, linked: str) -> ctypes.CDLL:
     """The host, loaded under the name that the bindings link."""
     with tempfile.TemporaryDirectory() as folder:
         objects = Path(folder, "shim.o")
-        made = Path(folder, linked)
+        shared_library = Path(folder, linked)
         # The registry is the host's.
         renamed = "-DgetPluginRegistry=shimPluginRegistry"
         subprocess.run(
             ["cc", "-c", "-fPIC", renamed, "-o", str(objects), str(HERE / "shim.c")], check=True
         )
         command = ["c++", "-std=c++17", "-shared", "-fPIC", "-w", f"-Wl,-soname,{linked}"]
-        command += [f"-I{headers}", f"-I{CUDA_HEADERS}", "-o", str(made)]
+        command += [f"-I{headers}", f"-I{CUDA_HEADERS}", "-o", str(shared_library)]
         subprocess.run([*command, str(HERE / "plugin_host.cpp"), str(objects)], check=True)
-        return ctypes.CDLL(str(made), ctypes.RTLD_GLOBAL)
+        return ctypes.CDLL(str(shared_library), ctypes.RTLD_GLOBAL)
 
 
 def main() -> None:
     """Host a plugin of each kind, then one whose engine has another number."""
-    sys.path += [str(HERE.parent), str(HERE.parents[2] / "benchmarks")]
+    sys.path.append(str(HERE.parent))
     import fake_cuda
 
-    import fake_tensorrt
     from fake_tensorrt import bindings
 
     linked = bindings.linked_names()
@@ -52,48 +51,65 @@ def main() -> None:
         sys.exit(f"the headers are not of TensorRT {trt.__version__}")
 
     fake = fake_cuda.library()
-    from gpu import cuda_driver
+    from fake_cuda.bindings import current_context
 
-    from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels, offered, register
+    with current_context():
+        print(json.dumps(_hosted(host, trt, fake)))
+
+
+def _hosted(host: ctypes.CDLL, trt: Any, fake: Any) -> dict[str, Any]:
+    """What the host and the driver were told, and counts of what is left."""
+    from fake_cuda.bindings import Stream, mem_alloc
+
+    import fake_tensorrt
+    from xdecoder_rt.backends.tensorrt.plugins import (
+        PLUGINS,
+        PluginKernels,
+        offering,
+        register_plugins,
+    )
     from xdecoder_rt.kernels.compiled import CompiledKernels
     from xdecoder_rt.kernels.masked_attention.nodes import INPUTS, OUTPUT
 
-    cuda_driver.init()
-    context = cuda_driver.Device(0).retain_primary_context()
-    context.push()
-    said: list[str] = []
+    messages: list[str] = []
     compiled = CompiledKernels(fake_tensorrt.kernel_files(87).__getitem__)
-    kernels = PluginKernels(compiled, (8, 7), (12, 6), said.append)
-    register(trt, PLUGINS)
-    stream = cuda_driver.Stream()
+    kernels = PluginKernels(compiled, (8, 7), (12, 6), messages.append)
+    register_plugins(trt, PLUGINS)
+    stream = Stream()
     names = dict.fromkeys(name for node in INPUTS for name in (*INPUTS[node], OUTPUT[node]))
-    held = {name: cuda_driver.mem_alloc(1 << 22) for name in names}
-    addresses = {name: int(one) for name, one in held.items()}
+    buffers = {name: mem_alloc(1 << 22) for name in names}
+    addresses = {name: int(buffer) for name, buffer in buffers.items()}
     runs = [(node, -1) for node in INPUTS] + [("AttendBits", 1)]
-    for node, kept in runs:
+    for node, tactic in runs:
         tensors = [addresses[name] for name in (*INPUTS[node], OUTPUT[node])]
-        given: Any = (ctypes.c_void_p * len(tensors))(*tensors)
+        pointers: Any = (ctypes.c_void_p * len(tensors))(*tensors)
         sizes = ctypes.c_int64(QUERIES), ctypes.c_int64(KEYS)
-        with offered(kernels):
+        with offering(kernels):
             host.hostPlugin(
-                node.encode(), kernels.number, kept, *sizes, given, ctypes.c_void_p(stream.handle)
+                node.encode(),
+                kernels.number,
+                tactic,
+                *sizes,
+                pointers,
+                ctypes.c_void_p(stream.handle),
             )
     kernels.close()
     gc.collect()
-    left = [one for one in gc.get_objects() if type(one).__name__ == "Plugin"]
+    plugins = [value for value in gc.get_objects() if type(value).__name__ == "Plugin"]
     launches = []
-    for one in fake.launches():
-        is_given = one.stream == stream.handle
-        parameters = one.parameters.hex()
-        launches.append([one.name, one.grid, one.block, one.shared, is_given, parameters])
-    facts = {
+    for launch in fake.launches():
+        is_given = launch.stream == stream.handle
+        parameters = launch.parameters.hex()
+        launches.append(
+            [launch.name, launch.grid, launch.block, launch.shared, is_given, parameters]
+        )
+    return {
         "addresses": addresses,
         "launches": launches,
-        "said": said,
+        "said": messages,
         "modules": fake.live().modules,
-        "holding kernels": sum(hasattr(one, "kernels") for one in left),
+        "holding kernels": sum(hasattr(plugin, "kernels") for plugin in plugins),
     }
-    print(json.dumps(facts))
 
 
 if __name__ == "__main__":

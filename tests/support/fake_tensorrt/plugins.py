@@ -130,6 +130,6 @@ def module_members() -> dict[str, Any]:
         + (IPluginV3OneBuild, IPluginV3OneRuntime, IPluginCreatorV3One)
     )
     return {
-        **{one.__name__: one for one in classes},
+        **{class_.__name__: class_ for class_ in classes},
         "get_plugin_registry": lambda: registry,
     }

@@ -84,13 +84,13 @@ class BlockPool:
         self._free: deque[Block] = deque()
         try:
             for _ in range(count):
-                self._free.append(self._more())
+                self._free.append(self._allocate())
         except BaseException:
             self.close()
             raise
 
     def take(self) -> Lease:
-        """A block that nobody uses. The context is current.
+        """Lend a block that nobody uses. The context is current.
 
         Raises:
             BackendError: all are in use and there is no room for another.
@@ -98,17 +98,17 @@ class BlockPool:
         try:
             block = self._free.popleft()
         except IndexError:
-            block = self._more()
+            block = self._allocate()
         return Lease(block, self._free)
 
-    def _more(self) -> Block:
+    def _allocate(self) -> Block:
         block = Block(self._cuda, self._size)
         self._blocks.append(block)
         return block
 
     @property
     def bytes(self) -> int:
-        """Of all blocks."""
+        """Return the bytes of all blocks."""
         return len(self._blocks) * self._size
 
     def close(self) -> None:

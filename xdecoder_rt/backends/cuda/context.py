@@ -7,6 +7,7 @@ may call, and a thread's own context is left alone.
 
 from __future__ import annotations
 
+import ctypes
 import re
 import threading
 from dataclasses import dataclass
@@ -17,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import BackendError, require, shown
-from xdecoder_rt.kernels import cuda_driver
+from xdecoder_rt.errors import BackendError, quoted, require
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
 # Streams that do not wait for the legacy default stream, which other libraries use.
@@ -61,7 +61,7 @@ class CudaContext:
     """
 
     def __init__(self, device: str | None, extra: str) -> None:
-        number = _number(device)
+        number = _device_number(device)
         self.capturing = threading.Lock()
         self.driver = _driver(extra)
         try:
@@ -71,10 +71,10 @@ class CudaContext:
                 raise BackendError(
                     f"There is no CUDA device {number}", expected=f"one of 0 to {count - 1}"
                 )
-            chosen = self.driver.Device(number)
-            major, minor = chosen.compute_capability()
+            handle = self.driver.Device(number)
+            major, minor = handle.compute_capability()
             version = int(self.driver.get_driver_version())
-            self._context: Any = chosen.retain_primary_context()
+            self._context: Any = handle.retain_primary_context()
         except self.driver.Error as error:
             raise BackendError(
                 f"The CUDA driver cannot be used ({error})",
@@ -82,7 +82,7 @@ class CudaContext:
                 fix="look at nvidia-smi; in a container, give it the GPU (--gpus all)",
             ) from error
         self.facts = DeviceFacts(
-            str(chosen.name()), f"{major}.{minor}", (version // 1000, version % 1000 // 10)
+            str(handle.name()), f"{major}.{minor}", (version // 1000, version % 1000 // 10)
         )
 
     def __enter__(self) -> CudaContext:
@@ -98,15 +98,15 @@ class CudaContext:
         self.driver.Context.pop()
 
     def stream(self) -> Any:
-        """A new stream, independent of the default one."""
+        """Return a new stream, independent of the default one."""
         return self.driver.Stream(_NON_BLOCKING)
 
     def event(self) -> Any:
-        """A new event, for order and not for time."""
+        """Return a new event, for order and not for time."""
         return self.driver.Event(self.driver.event_flags.DISABLE_TIMING)
 
     def memory(self, size: int) -> Any:
-        """Device memory of `size` bytes; ``int()`` of it is its address, ``free()`` releases it.
+        """Allocate `size` bytes; ``int()`` of the result is its address, ``free()`` releases it.
 
         Raises:
             BackendError: there is no room.
@@ -123,7 +123,7 @@ class CudaContext:
             ) from error
 
     def pinned(self, size: int) -> npt.NDArray[np.uint8]:
-        """Page-locked host memory, from which copies run beside the CPU; see :func:`unpin`."""
+        """Return page-locked host memory; copies from it run beside the CPU. See :func:`unpin`."""
         array: npt.NDArray[np.uint8] = self.driver.pagelocked_empty(size, np.uint8)
         return array
 
@@ -141,24 +141,30 @@ class CudaContext:
         # it counts on the driver to pop what is given back, which a primary context's release does
         # not do. A context that nobody holds would stay current, and CUDA's runtime refuses it.
         self._context.push()
-        cuda_driver.Context.pop()
+        pop_unknown_to_pycuda()
         self._context.detach()
+
+
+def pop_unknown_to_pycuda() -> None:
+    """Pop the calling thread's context and leave pycuda's own count of contexts as it is."""
+    # The one call that pycuda does not offer and that must work without cuda-bindings too.
+    ctypes.CDLL("libcuda.so.1").cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 def unpin(array: npt.NDArray[np.uint8]) -> None:
     """Release what :meth:`CudaContext.pinned` gave."""
-    held: Any = array.base
-    held.free()
+    allocation: Any = array.base
+    allocation.free()
 
 
-def _number(device: str | None) -> int:
-    found = _DEVICE.fullmatch("cuda" if device is None else device)
-    if found is None:
+def _device_number(device: str | None) -> int:
+    match = _DEVICE.fullmatch("cuda" if device is None else device)
+    if match is None:
         raise BackendError(
-            f"A TensorRT plan cannot run on device {shown(device)}",
+            f"A TensorRT plan cannot run on device {quoted(device)}",
             expected="'cuda', 'cuda:0' and so on, or None",
         )
-    return int(found.group(1) or 0)
+    return int(match.group(1) or 0)
 
 
 def _driver(extra: str) -> ModuleType:

@@ -24,7 +24,7 @@ class _Window:
 
 
 class Downloads:
-    """Copies values to the host, from any thread.
+    """Downloader of values to the host, from any thread.
 
     Args:
         cuda: the context.
@@ -42,19 +42,19 @@ class Downloads:
         self._windows.put(self._window())
 
     def read(self, value: DeviceValue) -> npt.NDArray[Any]:
-        """A value as an array of its own. Waits until it is written."""
+        """Return a value as an array of its own, when it is written."""
         lease = value.lease
         start, size = value.address - lease.block.address, value.size
         if lease.used > TOGETHER:
-            stored = self._copied(value.address, size, lease.block.ready)
+            stored = self._copy(value.address, size, lease.block.ready)
         else:
             if lease.host is None:
-                lease.host = self._copied(lease.block.address, lease.used, lease.block.ready)
+                lease.host = self._copy(lease.block.address, lease.used, lease.block.ready)
             stored = lease.host[start : start + size]
         typed = stored.view(value.element.stored).reshape(value.shape)
         return value.element.to_host(typed)
 
-    def _copied(self, address: int, size: int, ready: Any) -> npt.NDArray[np.uint8]:
+    def _copy(self, address: int, size: int, ready: Any) -> npt.NDArray[np.uint8]:
         if not size:
             return np.empty(0, np.uint8)
         with self._cuda:

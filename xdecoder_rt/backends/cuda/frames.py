@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xdecoder_rt.backends.cuda.context import CudaContext
-from xdecoder_rt.errors import ImageError, shown
+from xdecoder_rt.errors import ImageError, quoted
 
 _CUDA, _CUDA_MANAGED = 2, 13
 _UNSIGNED = 1
@@ -101,7 +101,7 @@ class DeviceFrame:
 
 
 def device_picture(image: Any) -> DevicePicture | None:
-    """An image as a picture on the device, or None where it is on the host.
+    """Return an image as a picture on the device, or None where it is on the host.
 
     Raises:
         ImageError: it is on the device and not uint8 RGB.
@@ -110,15 +110,15 @@ def device_picture(image: Any) -> DevicePicture | None:
     if interface is not None:
         if interface["typestr"] != "|u1" or interface.get("mask") is not None:
             raise ImageError(
-                f"The device array is of type {shown(interface['typestr'])}",
+                f"The device array is of type {quoted(interface['typestr'])}",
                 expected="uint8 ('|u1'), without a mask",
             )
         # Before version 3 nobody said which stream; libraries of that time meant the default one.
         stream = interface.get("stream", _LEGACY_STREAM)
         strides, (address, _) = interface.get("strides"), interface["data"]
         return DevicePicture(tuple(interface["shape"]), strides, int(address), stream, image)
-    ask = getattr(image, "__dlpack_device__", None)
-    if ask is None or int(ask()[0]) not in (_CUDA, _CUDA_MANAGED):
+    dlpack_device = getattr(image, "__dlpack_device__", None)
+    if dlpack_device is None or int(dlpack_device()[0]) not in (_CUDA, _CUDA_MANAGED):
         return None
     return _from_dlpack(image.__dlpack__(stream=_LEGACY_STREAM))
 

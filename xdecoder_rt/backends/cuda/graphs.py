@@ -31,7 +31,7 @@ class CapturedGraph:
         Raises:
             CaptureError: the driver refuses.
         """
-        _checked(self._driver, self._driver.cuGraphLaunch(self._handle, self._stream.handle))
+        _results(self._driver, self._driver.cuGraphLaunch(self._handle, self._stream.handle))
 
     def close(self) -> None:
         """Release it. The context is current."""
@@ -57,7 +57,7 @@ class Capturer:
         self.available = self._driver is not None
 
     def capture(self, stream: Any, work: Callable[[], None]) -> CapturedGraph:
-        """What `work` queues on `stream`, as a graph; nothing of it runs yet.
+        """Return what `work` queues on `stream` as a graph; nothing of it runs yet.
 
         Only calls of this thread are held to what capturing allows: others may allocate meanwhile.
         The context is current.
@@ -70,18 +70,18 @@ class Capturer:
             CaptureError: the driver cannot capture this.
         """
         with self._cuda.capturing:
-            graph = self._captured(stream, work)
+            graph = self._record(stream, work)
         driver = self._driver
         try:
-            (handle,) = _checked(driver, driver.cuGraphInstantiate(graph, 0))
+            (handle,) = _results(driver, driver.cuGraphInstantiate(graph, 0))
         finally:
             driver.cuGraphDestroy(graph)
         return CapturedGraph(driver, handle, stream)
 
-    def _captured(self, stream: Any, work: Callable[[], None]) -> Any:
+    def _record(self, stream: Any, work: Callable[[], None]) -> Any:
         driver = self._driver
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        _checked(driver, _called(driver.cuStreamBeginCapture, stream.handle, mode))
+        _results(driver, _call(driver.cuStreamBeginCapture, stream.handle, mode))
         try:
             work()
         except BaseException:
@@ -90,21 +90,21 @@ class Capturer:
             if graph:
                 driver.cuGraphDestroy(graph)
             raise
-        (graph,) = _checked(driver, driver.cuStreamEndCapture(stream.handle))
+        (graph,) = _results(driver, driver.cuStreamEndCapture(stream.handle))
         return graph
 
 
-def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except RuntimeError as error:  # the driver is older than the call
         raise CaptureError(str(error)) from error
 
 
-def _checked(driver: Any, answer: Any) -> list[Any]:
+def _results(driver: Any, returned: Any) -> list[Any]:
     result: Any
     values: list[Any]
-    result, *values = answer
+    result, *values = returned
     if result != driver.CUresult.CUDA_SUCCESS:
         raise CaptureError(f"the driver answers {getattr(result, 'name', result)}")
     return values

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.cuda.context import CudaContext, unpin
 from xdecoder_rt.backends.cuda.frames import DevicePicture
-from xdecoder_rt.backends.cuda.values import packed
+from xdecoder_rt.backends.cuda.values import packed_offsets
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.frame_resize import schedule
 from xdecoder_rt.kernels.frame_resize.axes import FixedAxis, fixed_axis
@@ -57,7 +57,7 @@ class FrameRoom:
         axes = (columns.first, columns.weights, rows.first, rows.weights)
         size = 0 if pixels is None else pixels.size
         between = rows.source * columns.target * schedule.CHANNELS
-        offsets, total = packed([*(array.nbytes for array in axes), size, between])
+        offsets, total = packed_offsets([*(array.nbytes for array in axes), size, between])
         # The lines between the passes are never on the host.
         pinned, memory = self._room(offsets[-1], total)
         laid = (columns, rows, size)

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.backends.cuda.context import CudaContext, unpin
-from xdecoder_rt.backends.cuda.values import DeviceValue, packed
+from xdecoder_rt.backends.cuda.values import DeviceValue, packed_offsets
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.loader import Kernels
 from xdecoder_rt.kernels.panoptic_map import schedule
-from xdecoder_rt.masks.panoptic_rule import PanopticSegment, panoptic_segments
+from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.resample import Axis, mask_axis
 
 _Geometry = tuple[Letterbox, tuple[int, int]]
-Map = tuple[npt.NDArray[np.int32], tuple[PanopticSegment, ...]]
+Map = tuple[npt.NDArray[np.int32], tuple[MapSegment, ...]]
 
 
 class _Desk:
@@ -65,7 +65,7 @@ class _Desk:
             (rows.target, columns.target),
         )
         sizes = [4 * int(np.prod(shape)) for shape in shapes]
-        offsets, total = packed(sizes)
+        offsets, total = packed_offsets(sizes)
         if self._room is None or len(self._room[0]) < total:
             self.close()
             self._room = self._cuda.pinned(total), self._cuda.memory(total)
@@ -89,7 +89,7 @@ class _Desk:
         self._cuda.driver.memcpy_htod_async(self.address[name], area, self.stream)
 
     def down(self, name: str, count: int) -> npt.NDArray[np.int32]:
-        """The first integers of an array of the device; waits for all that is queued."""
+        """Return the first integers of an array of the device, when all that is queued is over."""
         area = self.bytes[name][: 4 * count]
         self._cuda.driver.memcpy_dtoh_async(area, self.address[name], self.stream)
         self.stream.synchronize()
@@ -127,7 +127,7 @@ class PanopticMaps:
         is_thing: npt.NDArray[np.bool_],
         overlap_threshold: float,
     ) -> Map:
-        """The map and segments of :func:`xdecoder_rt.masks.postprocess.panoptic`.
+        """Compute the map and segments of :func:`xdecoder_rt.masks.postprocess.panoptic`.
 
         Args:
             scores: ``[K]``, positive, K at least 1.
@@ -174,7 +174,7 @@ class PanopticMaps:
         driver.memset_d8_async(desk.address["counts"], 0, 12 * masks, desk.stream)
         desk.stream.wait_for_event(mask_logits.lease.block.ready)
         at = desk.address
-        own = schedule.own(
+        ownership = schedule.own(
             mask_logits.element.name,
             mask_logits.address,
             (at["row_first"], at["row_weights"], at["column_first"], at["column_weights"]),
@@ -191,7 +191,7 @@ class PanopticMaps:
                 "out_width": columns.target,
             },
         )
-        self._kernels.launch(own, desk.stream)
+        self._kernels.launch(ownership, desk.stream)
         counts = desk.down("counts", 3 * masks).reshape(3, masks).astype(np.int64)
         ids, segments = panoptic_segments(counts, scores, labels, is_thing, overlap_threshold)
         desk.up("ids", ids)

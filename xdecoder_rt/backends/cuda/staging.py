@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.cuda.context import CudaContext, unpin
 from xdecoder_rt.backends.cuda.letterbox import FrameRoom
-from xdecoder_rt.backends.cuda.values import Element, bytes_of, packed
+from xdecoder_rt.backends.cuda.values import Element, bytes_of, packed_offsets
 
 
-class Frame(Protocol):
+class DeviceInput(Protocol):
     """A network input that is made on the device.
 
     Attributes:
@@ -23,7 +23,7 @@ class Frame(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the input."""
+        """Return the shape of the input."""
 
     is_borrowed: bool
 
@@ -32,7 +32,7 @@ class Frame(Protocol):
 
 
 class Staging:
-    """Where the host-fed inputs of one stream go.
+    """Memory for the host-fed inputs of one stream.
 
     It is allocated with the first call, for the largest shapes of the inputs that come from the
     host; which these are does not change from call to call.
@@ -50,7 +50,7 @@ class Staging:
 
     def upload(
         self,
-        arrays: Mapping[str, npt.NDArray[Any] | Frame],
+        arrays: Mapping[str, npt.NDArray[Any] | DeviceInput],
         elements: Mapping[str, Element],
         most: Mapping[str, int],
         stream: Any,
@@ -68,26 +68,26 @@ class Staging:
         """
         if not arrays:
             return {}
-        pinned, memory = self._room(packed(most.values())[1])
-        uploaded = {name: held for name, held in arrays.items() if isinstance(held, np.ndarray)}
-        made = {name: held for name, held in arrays.items() if not isinstance(held, np.ndarray)}
-        names = (*uploaded, *made)
+        pinned, memory = self._room(packed_offsets(most.values())[1])
+        uploads = {name: item for name, item in arrays.items() if isinstance(item, np.ndarray)}
+        frames = {name: item for name, item in arrays.items() if not isinstance(item, np.ndarray)}
+        names = (*uploads, *frames)
         sizes = [bytes_of(arrays[name].shape, elements[name]) for name in names]
-        offsets = dict(zip(names, packed(sizes)[0], strict=True))
+        offsets = dict(zip(names, packed_offsets(sizes)[0], strict=True))
         # The area is free when the last copy out of it is over.
         self._copied.synchronize()
         base, end = int(memory), 0
-        for (name, array), size in zip(uploaded.items(), sizes, strict=False):
+        for (name, array), size in zip(uploads.items(), sizes, strict=False):
             if size:
                 stored, end = elements[name].stored, offsets[name] + size
                 out = pinned[offsets[name] : end].view(stored).reshape(array.shape)
                 elements[name].write(array, out)
         if end:
             self._cuda.driver.memcpy_htod_async(base, pinned[:end], stream)
-        for name, frame in made.items():
+        for name, frame in frames.items():
             frame.copy_to(base + offsets[name], self._cuda, self._frames, stream)
         self._copied.record(stream)
-        if any(frame.is_borrowed for frame in made.values()):
+        if any(frame.is_borrowed for frame in frames.values()):
             # Their owner may write the next picture over them as soon as the call returns.
             self._copied.synchronize()
         return {name: base + offset for name, offset in offsets.items()}

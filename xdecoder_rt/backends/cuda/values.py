@@ -13,7 +13,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from xdecoder_rt.backends.cuda.blocks import Lease
 
-ALIGNMENT = 256
+DEVICE_ALIGNMENT = 256
 """Bytes that every array's address is a multiple of; TensorRT's kernels count on it."""
 
 
@@ -30,7 +30,7 @@ class Element:
     stored: np.dtype[Any]
 
     def to_host(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Stored elements as NumPy knows them; bfloat16 becomes float32."""
+        """Return stored elements as NumPy knows them; bfloat16 becomes float32."""
         if self.name != "bf16":
             return stored
         return (stored.astype(np.uint32) << 16).view(np.float32)
@@ -46,7 +46,7 @@ class Element:
         np.copyto(out, np.where(np.isnan(array), (bits >> 16) | 0x40, rounded), casting="unsafe")
 
 
-ELEMENTS = {
+ELEMENT_BY_TYPE = {
     "FLOAT": Element("fp32", np.dtype(np.float32)),
     "HALF": Element("fp16", np.dtype(np.float16)),
     "BF16": Element("bf16", np.dtype(np.uint16)),
@@ -64,7 +64,7 @@ class DeviceValue:
     """An output of a graph, on the device.
 
     Attributes:
-        address: of its first element, a multiple of :data:`ALIGNMENT`.
+        address: of its first element, a multiple of :data:`DEVICE_ALIGNMENT`.
         shape: its dimensions; it is contiguous.
         element: its type.
         lease: keeps the memory its own, and says when it is written.
@@ -77,22 +77,22 @@ class DeviceValue:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the bytes of the array."""
         return bytes_of(self.shape, self.element)
 
 
 def bytes_of(shape: Sequence[int], element: Element) -> int:
-    """Of a contiguous array."""
+    """Return the bytes of a contiguous array."""
     return prod(shape) * element.stored.itemsize
 
 
-def packed(sizes: Iterable[int]) -> tuple[list[int], int]:
-    """Offsets of aligned arrays one after another, and the bytes of them all.
+def packed_offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
+    """Return the offsets of aligned arrays one after another, and the bytes of them all.
 
     An empty array gets an address too: it may not be null.
     """
     offsets, end = [], 0
     for size in sizes:
         offsets.append(end)
-        end += -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
+        end += -(-max(size, 1) // DEVICE_ALIGNMENT) * DEVICE_ALIGNMENT
     return offsets, end

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends.base import Array, Graph, PanopticMap, Value, check_feeds
+from xdecoder_rt.backends.base import Array, Graph, PanopticMap, Value, feeds_error
 from xdecoder_rt.backends.cuda.blocks import BlockPool
 from xdecoder_rt.backends.cuda.context import CudaContext
 from xdecoder_rt.backends.cuda.downloads import Downloads
@@ -24,11 +24,11 @@ from xdecoder_rt.backends.cuda.frames import DeviceFrame, DevicePicture, device_
 from xdecoder_rt.backends.cuda.graphs import Capturer
 from xdecoder_rt.backends.cuda.letterbox import ScaledFrame
 from xdecoder_rt.backends.cuda.panoptic import PanopticMaps
-from xdecoder_rt.backends.cuda.values import DeviceValue, packed
+from xdecoder_rt.backends.cuda.values import DeviceValue, packed_offsets
 from xdecoder_rt.backends.tensorrt.compatibility import check_engine, check_plan, rebuild
 from xdecoder_rt.backends.tensorrt.lane import Lane
 from xdecoder_rt.backends.tensorrt.library import Library, extra_of
-from xdecoder_rt.backends.tensorrt.plugins import PluginKernels, offered, register
+from xdecoder_rt.backends.tensorrt.plugins import PluginKernels, offering, register_plugins
 from xdecoder_rt.backends.tensorrt.signature import Signature
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.image import Letterbox
@@ -66,6 +66,7 @@ class TensorRTGraph:
         self._engine = engine
         self._signature = Signature.of(name, engine, library.module)
         self.inputs = tuple(self._signature.inputs)
+        self._input_names = frozenset(self.inputs)
         signature = self._signature
         self._make: Callable[[], Lane] = lambda: Lane(
             name, cuda, library, engine, signature, capturer
@@ -75,7 +76,7 @@ class TensorRTGraph:
         try:
             by_profile = [first.output_sizes(profile) for profile in self._signature.profiles]
             self.output_sizes = max(by_profile, key=sum)
-            size = max(packed(sizes)[1] for sizes in by_profile)
+            size = max(packed_offsets(sizes)[1] for sizes in by_profile)
             self._blocks = BlockPool(cuda, size, _BLOCKS)
         except BaseException:
             first.close()
@@ -90,7 +91,8 @@ class TensorRTGraph:
             PlanError: the engine takes other inputs.
             BackendError: an input is of a shape or type that the engine does not take.
         """
-        check_feeds(self._name, self.inputs, feeds)
+        if feeds.keys() != self._input_names:
+            raise feeds_error(self._name, self.inputs, feeds)
         with self._cuda:
             lane = self._take()
             try:
@@ -143,9 +145,9 @@ class TensorRTBackend:
         self.name = manifest.backend
         library = Library(manifest.backend)
         cuda = CudaContext(device, extra_of(manifest.backend))
-        self._held = _Held(cuda, library)
+        self._resources = _Resources(cuda, library)
         # At the latest with the program: what pycuda holds must go before its module does.
-        self._end = weakref.finalize(self, self._held.close)
+        self._end = weakref.finalize(self, self._resources.close)
         self.version = library.version
         self.device = str(cuda.facts)
         self._capturer = Capturer(cuda)
@@ -155,7 +157,7 @@ class TensorRTBackend:
         self._has_plugins = bool(manifest.plugins)
         try:
             check_plan(manifest, library, cuda.facts)
-            register(library.module, manifest.plugins)
+            register_plugins(library.module, manifest.plugins)
         except BaseException:
             self.close()
             raise
@@ -166,33 +168,37 @@ class TensorRTBackend:
         Raises:
             BackendError: TensorRT cannot read it, or there is no room.
         """
-        held = self._held
-        library, cuda = held.library, held.cuda
+        resources = self._resources
+        library, cuda = resources.library, resources.cuda
         with cuda:
             check_engine(name, model, library, cuda.facts)
-            with nullcontext() if held.plugins is None else offered(held.plugins):
+            with nullcontext() if resources.plugins is None else offering(resources.plugins):
                 engine = library.runtime.deserialize_cuda_engine(model)
             if engine is None:
                 raise BackendError(
                     f"{library.title} {library.version} cannot read the {name} engine of "
-                    f"{len(model):,} bytes ({library.said()})",
+                    f"{len(model):,} bytes ({library.take_log()})",
                     expected="a whole engine, built by this version for this GPU",
                     fix=rebuild(self.name),
                 )
             graph = TensorRTGraph(name, cuda, library, engine, self._capturer)
-            held.graphs.append(graph)
-            held.downloads.reserve(graph.output_sizes)
+            resources.graphs.append(graph)
+            resources.downloads.reserve(graph.output_sizes)
         return graph
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """Wait for a value and copy it to the host; bfloat16 becomes float32."""
         if isinstance(value, DeviceValue):
-            return self._held.downloads.read(value)
+            return self._resources.downloads.read(value)
         array: np.ndarray[Any, Any] = value
         return array
 
+    def to_numpy_all(self, values: Mapping[str, Value]) -> dict[str, np.ndarray[Any, Any]]:
+        """Wait for values and copy them to the host; bfloat16 becomes float32."""
+        return {name: self.to_numpy(value) for name, value in values.items()}
+
     def picture(self, image: object) -> DevicePicture | None:
-        """An image with ``__cuda_array_interface__`` or, on a GPU, DLPack; None for others.
+        """Return a device image (``__cuda_array_interface__``, DLPack) as a picture, or None.
 
         Raises:
             ImageError: it is on the device and not uint8 RGB.
@@ -202,7 +208,7 @@ class TensorRTBackend:
     def frame(
         self, picture: DevicePicture | npt.NDArray[np.uint8], box: Letterbox, interpolation: str
     ) -> DeviceFrame | ScaledFrame:
-        """A picture laid into a network input, on the device.
+        """Return a picture laid into a network input, on the device.
 
         One that has its size already is copied there: waiting until the network has read it, so
         that its owner may write again, would take longer.
@@ -228,14 +234,16 @@ class TensorRTBackend:
         """
         compiled = CompiledKernels(read)
         modules = {spec.module for spec in compiled.forms.values()}
-        facts, library = self._held.cuda.facts, self._held.library
+        facts, library = self._resources.cuda.facts, self._resources.library
         if self._has_plugins:
             major, minor = map(int, facts.capability.split("."))
-            self._held.plugins = PluginKernels(compiled, (major, minor), facts.cuda, library.note)
-        with self._held.cuda as cuda:
+            self._resources.plugins = PluginKernels(
+                compiled, (major, minor), facts.cuda, library.note
+            )
+        with self._resources.cuda as cuda:
             kernels = Kernels(compiled)
             if panoptic_map.MODULE in modules:
-                self._held.maps = self.panoptic_map = PanopticMaps(cuda, kernels)
+                self._resources.maps = self.panoptic_map = PanopticMaps(cuda, kernels)
         if frame_resize.MODULE in modules:
             self._kernels = kernels
             self.scales_frames = True
@@ -245,7 +253,7 @@ class TensorRTBackend:
         self._end()
 
 
-class _Held:
+class _Resources:
     """What must be released, in order."""
 
     def __init__(self, cuda: CudaContext, library: Library) -> None:

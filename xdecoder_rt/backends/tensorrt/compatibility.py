@@ -1,4 +1,4 @@
-"""Whether a plan runs on this machine, told before TensorRT sees a byte of it.
+"""Checks that a plan runs on this machine, before TensorRT sees a byte of it.
 
 A TensorRT engine runs with the version that built it, on the compute capabilities that it was
 built for. What TensorRT says of any other is a line in its log, or a crash.
@@ -15,7 +15,7 @@ from xdecoder_rt.plan.manifest import Manifest
 
 
 def rebuild(backend: str) -> str:
-    """How a device makes its own plan."""
+    """Return the advice by which a device makes its own plan."""
     return (
         "build the plan again on this machine: "
         f"xdecoder-rt build --plan PORTABLE.plan --backend {backend} -o FILE.plan"
@@ -78,15 +78,15 @@ def check_engine(name: str, model: memoryview, library: Library, device: DeviceF
     reasons = [
         label.lower().replace("_", " ")
         for label, bit in library.module.EngineInvalidityDiagnostics.__members__.items()
-        if int(diagnostics) & _number(bit)
+        if int(diagnostics) & _bit_value(bit)
     ]
     raise BackendError(
         f"{library.title} {library.version} finds the {name} engine unusable on {device}: "
-        f"{', '.join(reasons) or library.said()}",
+        f"{', '.join(reasons) or library.take_log()}",
         expected="an engine built by this version for this GPU",
         fix=rebuild(library.backend),
     )
 
 
-def _number(bit: Any) -> int:
+def _bit_value(bit: Any) -> int:
     return int(getattr(bit, "value", bit))

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from xdecoder_rt.backends.cuda.blocks import BlockPool
 from xdecoder_rt.backends.cuda.context import CudaContext
 from xdecoder_rt.backends.cuda.graphs import CapturedGraph, CaptureError, Capturer
-from xdecoder_rt.backends.cuda.staging import Frame, Staging
-from xdecoder_rt.backends.cuda.values import DeviceValue, bytes_of, packed
+from xdecoder_rt.backends.cuda.staging import DeviceInput, Staging
+from xdecoder_rt.backends.cuda.values import DeviceValue, bytes_of, packed_offsets
 from xdecoder_rt.backends.tensorrt.library import Library
-from xdecoder_rt.backends.tensorrt.signature import Profile, Shape, Signature
+from xdecoder_rt.backends.tensorrt.signature import EngineProfile, Shape, Signature
 from xdecoder_rt.errors import BackendError
 
-Feed = DeviceValue | Frame | npt.NDArray[Any]
+Feed = DeviceValue | DeviceInput | npt.NDArray[Any]
 _GRAPHS_KEPT = 32
 _LAYOUTS_KEPT = 64
 # Another library that waits for the whole device spoils a capture; that is no reason to give up.
@@ -35,7 +35,7 @@ class _Outputs:
 
 
 @dataclass
-class _Addresses:
+class _QueuedWork:
     """Work over one set of addresses: how often it was queued, and its graph once captured."""
 
     calls: int = 0
@@ -85,7 +85,7 @@ class Lane:
         self._staging = Staging(cuda)
         self._shapes: list[dict[str, Shape]] = [{} for _ in signature.profiles]
         self._layouts: OrderedDict[tuple[int, tuple[Shape, ...]], _Outputs] = OrderedDict()
-        self._seen: OrderedDict[tuple[int, ...], _Addresses] = OrderedDict()
+        self._queued_work: OrderedDict[tuple[int, ...], _QueuedWork] = OrderedDict()
         indices = range(len(signature.profiles))
         size = max(1, *(int(engine.get_device_memory_size_for_profile_v2(i)) for i in indices))
         self._activations = cuda.memory(size)
@@ -111,8 +111,8 @@ class Lane:
             raise self._error(f"refuses profile {profile} of") from error
         return context
 
-    def output_sizes(self, profile: Profile) -> list[int]:
-        """Bytes of each output at the profile's largest shapes."""
+    def output_sizes(self, profile: EngineProfile) -> list[int]:
+        """Return the bytes of each output at the profile's largest shapes."""
         outputs = self._outputs(profile, dict(profile.most))
         types = self._signature.outputs
         return [bytes_of(shape, types[port]) for port, shape in outputs.shapes.items()]
@@ -152,10 +152,10 @@ class Lane:
 
     def close(self) -> None:
         """Release everything. Nothing is queued any more."""
-        for seen in self._seen.values():
-            if seen.graph is not None:
-                seen.graph.close()
-        self._seen.clear()
+        for work in self._queued_work.values():
+            if work.graph is not None:
+                work.graph.close()
+        self._queued_work.clear()
         self._contexts.clear()
         self._staging.close()
         self._activations.free()
@@ -164,7 +164,7 @@ class Lane:
     def _inputs(self, feeds: Mapping[str, Feed]) -> dict[str, int]:
         """Bring arrays to the device, and wait on the stream for values of other streams."""
         addresses = {}
-        arrays: dict[str, npt.NDArray[Any] | Frame] = {}
+        arrays: dict[str, npt.NDArray[Any] | DeviceInput] = {}
         for name, feed in feeds.items():
             element = self._signature.inputs[name]
             if not isinstance(feed, DeviceValue):
@@ -185,7 +185,7 @@ class Lane:
         addresses.update(self._staging.upload(arrays, types, most, self.stream))
         return addresses
 
-    def _outputs(self, profile: Profile, shapes: dict[str, Shape]) -> _Outputs:
+    def _outputs(self, profile: EngineProfile, shapes: dict[str, Shape]) -> _Outputs:
         """Tell the profile's context the shapes; it tells those of the outputs."""
         context, index = self._contexts[profile.index], profile.index
         key = (index, tuple(shapes[name] for name in self._signature.inputs))
@@ -200,19 +200,24 @@ class Lane:
                 unknown = context.infer_shapes()
             except RuntimeError as error:
                 raise self._error(f"cannot tell the output shapes of {shapes} for") from error
-            found = {
+            output_shapes = {
                 name: tuple(context.get_tensor_shape(name)) for name in self._signature.outputs
             }
-            if unknown or any(-1 in shape for shape in found.values()):
+            if unknown or any(-1 in shape for shape in output_shapes.values()):
                 raise self._error(f"cannot tell the output shapes of {shapes} for")
-            sizes = [bytes_of(found[name], self._signature.outputs[name]) for name in found]
-            offsets, used = packed(sizes)
-            self._layouts[key] = _Outputs(found, dict(zip(found, offsets, strict=True)), used)
+            sizes = [
+                bytes_of(output_shapes[name], self._signature.outputs[name])
+                for name in output_shapes
+            ]
+            offsets, used = packed_offsets(sizes)
+            self._layouts[key] = _Outputs(
+                output_shapes, dict(zip(output_shapes, offsets, strict=True)), used
+            )
             if len(self._layouts) > _LAYOUTS_KEPT:
                 self._layouts.popitem(last=False)
         return self._layouts[key]
 
-    def _execute(self, profile: Profile, addresses: Mapping[str, int]) -> None:
+    def _execute(self, profile: EngineProfile, addresses: Mapping[str, int]) -> None:
         """Queue the engine; work over the same addresses again is a CUDA graph from then on.
 
         TensorRT must have run once with new shapes before it is captured.
@@ -220,23 +225,23 @@ class Lane:
         if not (self._attempts and profile.is_fixed):
             return self._enqueue(profile, addresses)
         key = (profile.index, *(addresses[name] for name in self._ports))
-        seen = self._seen.setdefault(key, _Addresses())
-        self._seen.move_to_end(key)
-        seen.calls += 1
+        work = self._queued_work.setdefault(key, _QueuedWork())
+        self._queued_work.move_to_end(key)
+        work.calls += 1
         try:
-            if seen.graph is None and seen.calls > 1 and self._is_capturable(profile):
-                seen.graph = self._capturer.capture(
+            if work.graph is None and work.calls > 1 and self._is_capturable(profile):
+                work.graph = self._capturer.capture(
                     self.stream, lambda: self._enqueue(profile, addresses)
                 )
                 self._forget_oldest()
-            if seen.graph is not None:
-                return seen.graph.launch()
+            if work.graph is not None:
+                return work.graph.launch()
         except (CaptureError, BackendError):
             # Whatever it was, the plain call says it better, or does without.
             self._attempts -= 1
         return self._enqueue(profile, addresses)
 
-    def _enqueue(self, profile: Profile, addresses: Mapping[str, int]) -> None:
+    def _enqueue(self, profile: EngineProfile, addresses: Mapping[str, int]) -> None:
         context = self._contexts[profile.index]
         for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
@@ -244,21 +249,21 @@ class Lane:
         if not context.execute_async_v3(self.stream.handle):
             raise self._error("fails to run")
 
-    def _is_capturable(self, profile: Profile) -> bool:
+    def _is_capturable(self, profile: EngineProfile) -> bool:
         """TensorRT-RTX says it; TensorRT leaves it to the attempt."""
-        ask = getattr(self._contexts[profile.index], "is_stream_capturable", None)
-        return ask is None or bool(ask(self.stream.handle))
+        is_capturable = getattr(self._contexts[profile.index], "is_stream_capturable", None)
+        return is_capturable is None or bool(is_capturable(self.stream.handle))
 
     def _forget_oldest(self) -> None:
-        while len(self._seen) > _GRAPHS_KEPT:
-            _, oldest = self._seen.popitem(last=False)
+        while len(self._queued_work) > _GRAPHS_KEPT:
+            _, oldest = self._queued_work.popitem(last=False)
             if oldest.graph is not None:
                 self.stream.synchronize()
                 oldest.graph.close()
 
-    def _error(self, did: str) -> BackendError:
+    def _error(self, failure: str) -> BackendError:
         return BackendError(
-            f"{self._library.title} {self._library.version} {did} the {self._name} engine "
-            f"({self._library.said()})",
+            f"{self._library.title} {self._library.version} {failure} the {self._name} engine "
+            f"({self._library.take_log()})",
             fix="build the plan again on this machine",
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 from xdecoder_rt.errors import BackendError, MissingExtraError, XDecoderError, require
 
-BACKENDS = ("tensorrt", "tensorrt_rtx")
+ENGINE_BACKENDS = ("tensorrt", "tensorrt_rtx")
 TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 # TensorRT 10.3 is JetPack 6's; TensorRT-RTX counts from 1.
 _OLDEST = {"tensorrt": (10, 3), "tensorrt_rtx": (1, 0)}
@@ -56,30 +56,30 @@ class Library:
                 fix=f'pip install "xdecoder_rt[{backend}]", or a newer JetPack',
             )
         self.cuda = _cuda_of(backend)
-        self._said: deque[str] = deque(maxlen=8)
-        self.logger = _logger(self.module, self._said)
+        self._messages: deque[str] = deque(maxlen=8)
+        self.logger = _logger(self.module, self._messages)
         self._runtime: Any = None
 
     @property
     def runtime(self) -> Any:
-        """The library's ``Runtime``, made on first need: it wants a current CUDA context.
+        """Return the library's ``Runtime``, made on first need: it wants a current CUDA context.
 
         Raises:
             BackendError: it cannot be made.
         """
         if self._runtime is None:
-            with starting(BackendError, f"{self.title} {self.version}", self.said):
+            with starting(BackendError, f"{self.title} {self.version}", self.take_log):
                 self._runtime = self.module.Runtime(self.logger)
         return self._runtime
 
     def note(self, message: str) -> None:
-        """Add to what is said."""
-        self._said.append(message)
+        """Add a message to the log."""
+        self._messages.append(message)
 
-    def said(self) -> str:
-        """The errors and warnings logged since the last time, in one line."""
-        lines = list(self._said)
-        self._said.clear()
+    def take_log(self) -> str:
+        """Return the errors and warnings logged since the last time, in one line."""
+        lines = list(self._messages)
+        self._messages.clear()
         return "; ".join(lines) or "it does not say why"
 
     def close(self) -> None:
@@ -88,19 +88,21 @@ class Library:
 
 
 @contextmanager
-def starting(error: type[XDecoderError], library: str, said: Callable[[], str]) -> Iterator[None]:
-    """Around the making of a ``Runtime`` or a ``Builder``: say why there is none.
+def starting(
+    error: type[XDecoderError], library: str, take_log: Callable[[], str]
+) -> Iterator[None]:
+    """Say why there is none, around the making of a ``Runtime`` or a ``Builder``.
 
     Args:
         error: what to raise.
         library: name and version, for people.
-        said: gives what the library logged.
+        take_log: returns what the library logged.
     """
     try:
         yield
     except TypeError as failure:  # what the bindings make of a null pointer
         raise error(
-            f"{library} cannot start ({said()})",
+            f"{library} cannot start ({take_log()})",
             expected="a driver that is as new as the library, and memory on the GPU",
             fix="look at nvidia-smi; close other programs on the GPU, or update the driver",
         ) from failure
@@ -136,7 +138,7 @@ def load_module(backend: str) -> ModuleType:
 
 
 def extra_of(backend: str) -> str:
-    """The extra that installs what a backend needs on this machine."""
+    """Return the extra that installs what a backend needs on this machine."""
     if backend == "tensorrt" and _JETPACK.exists():
         return "jetson"
     # With hyphens: pip before 23.3 does not find an extra that is asked for with underscores.
@@ -144,33 +146,33 @@ def extra_of(backend: str) -> str:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The numbers of a version: ``10.3.0.post1`` gives (10, 3, 0)."""
-    found = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(map(int, found.group().split("."))) if found else ()
+    """Return the numbers of a version: ``10.3.0.post1`` gives (10, 3, 0)."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, match.group().split("."))) if match else ()
 
 
 def _cuda_of(backend: str) -> int | None:
     """From the names of the installed wheels: ``tensorrt_cu13``, ``tensorrt-rtx-cu12-libs``."""
-    wanted = backend.replace("_", "-") + "-cu"
+    prefix = backend.replace("_", "-") + "-cu"
     for distribution in distributions():
         name = str(distribution.metadata["Name"] or "").lower().replace("_", "-")
-        found = _MADE_FOR_CUDA.search(name)
-        if name.startswith(wanted) and found:
-            return int(found.group(1))
+        match = _MADE_FOR_CUDA.search(name)
+        if name.startswith(prefix) and match:
+            return int(match.group(1))
     return None
 
 
-def _logger(module: Any, said: deque[str]) -> Any:
+def _logger(module: Any, messages: deque[str]) -> Any:
     """The library's log: warnings and errors are kept for messages, nothing is printed."""
     severities = module.ILogger.Severity
-    kept = (severities.WARNING, severities.ERROR, severities.INTERNAL_ERROR)
+    recorded_severities = (severities.WARNING, severities.ERROR, severities.INTERNAL_ERROR)
 
     class Log(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
-            if severity in kept:
-                said.append(" ".join(msg.split()))
+            if severity in recorded_severities:
+                messages.append(" ".join(msg.split()))
 
     return Log()

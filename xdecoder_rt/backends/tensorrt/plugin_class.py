@@ -17,20 +17,20 @@ from xdecoder_rt.kernels.loader import PreparedCall
 from xdecoder_rt.kernels.masked_attention.nodes import BITS, INPUTS, NAMESPACE, OUTPUT, VERSION
 from xdecoder_rt.kernels.masked_attention.schedule import BITS_ALIGNMENT
 
-ELEMENTS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
+KERNEL_ELEMENTS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 """Element types that the kernels take, by TensorRT's names."""
 FIELD = "kernels"
 """What an engine keeps of a plugin: the number of its kernels, an int32."""
 
 
 class NodeKernels(Protocol):
-    """What launches nodes; see :class:`xdecoder_rt.backends.tensorrt.plugins.PluginKernels`."""
+    """Launcher of nodes; see :class:`xdecoder_rt.backends.tensorrt.plugins.PluginKernels`."""
 
     number: int
     report: Callable[[str], None]
 
     def prepare(self, node: str, shapes: Sequence[Sequence[int]], element: str) -> PreparedCall:
-        """The launch of a node over sizes, its kernel loaded."""
+        """Return the launch of a node over sizes, its kernel loaded."""
 
 
 class NumberFields:
@@ -57,7 +57,7 @@ class NumberFields:
 
 
 def read_numbers(fields: Any) -> dict[str, int]:
-    """What :class:`NumberFields` wrote, or a parser made of a node's attributes."""
+    """Return the numbers that :class:`NumberFields` wrote, or a parser read from a node."""
     return {field.name: int(field.data[0]) for field in fields}
 
 
@@ -76,7 +76,7 @@ def _reported(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
-    """The class of the plugins, made with a node and its kernels."""
+    """Return the class of the plugins, which is made with a node and its kernels."""
 
     class Plugin(
         trt.IPluginV3,  # type: ignore[misc]
@@ -124,22 +124,22 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
                 )
                 tiles = expr_builder.operation(operation.CEIL_DIV, inputs[1][2], tile)
                 shape[2] = expr_builder.operation(operation.PROD, tiles, words)
-            made = trt.DimsExprs(len(shape))
+            dimensions = trt.DimsExprs(len(shape))
             for axis, size in enumerate(shape):
-                made[axis] = size
-            return [made]
+                dimensions[axis] = size
+            return [dimensions]
 
         def supports_format_combination(
             self, pos: int, in_out: Sequence[Any], num_inputs: int
         ) -> bool:
-            asked, first = in_out[pos].desc, in_out[0].desc
-            if asked.format != trt.TensorFormat.LINEAR or first.type.name not in ELEMENTS:
+            tensor, first = in_out[pos].desc, in_out[0].desc
+            if tensor.format != trt.TensorFormat.LINEAR or first.type.name not in KERNEL_ELEMENTS:
                 return False
             is_bits = self._tensors[pos] == "bits"
-            return bool(asked.type == (trt.DataType.INT32 if is_bits else first.type))
+            return bool(tensor.type == (trt.DataType.INT32 if is_bits else first.type))
 
         def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-            """Nothing depends on a profile."""
+            """Ignore the profile: nothing depends on it."""
 
         # ---- running ----
 
@@ -147,7 +147,7 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
             return self.clone()
 
         def set_tactic(self, tactic: int) -> None:
-            """There is one."""
+            """Ignore the tactic: there is one."""
 
         def get_fields_to_serialize(self) -> Any:
             return self._fields.collection
@@ -176,7 +176,7 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
             sizes = (inputs[0].type.name, [tuple(desc.dims) for desc in inputs])
             if self._work is None or sizes != self._sizes:
                 element, shapes = sizes
-                self._work = self.kernels.prepare(self._node, shapes, ELEMENTS[element])
+                self._work = self.kernels.prepare(self._node, shapes, KERNEL_ELEMENTS[element])
                 self._sizes = sizes
             return self._work
 

@@ -36,7 +36,7 @@ from xdecoder_rt.kernels.masked_attention.nodes import (
     call_of,
 )
 from xdecoder_rt.kernels.masked_attention.schedule import MODULE
-from xdecoder_rt.kernels.spec import ALIGNMENT, Call, KernelSpec
+from xdecoder_rt.kernels.spec import ARGUMENT_ALIGNMENT, Call, KernelSpec
 
 PLUGINS = tuple(f"{NAMESPACE}::{node}" for node in FUNCTION)
 """What a manifest calls them."""
@@ -67,6 +67,7 @@ class PluginKernels:
 
     Raises:
         BackendError: a kernel is missing, or is not there for this device.
+        MissingExtraError: ``cuda-bindings`` is not installed.
         PlanError: a compiled file is missing or altered.
     """
 
@@ -84,14 +85,16 @@ class PluginKernels:
         self._capability = capability
         self._kernels: Kernels | None = None
         self._loading = threading.Lock()
+        # A missing package is found when a plan is opened, not at its first decode.
+        cuda_driver.bindings()
         for node in FUNCTION:
-            for spec in self._forms(node):
+            for spec in self._compiled_forms(node):
                 compiled.image(spec, capability, cuda)
                 # What this release launches is among them.
-                compiled.form(self._call(node, _shapes(spec), spec.element))
+                compiled.form(self._call(node, _smallest_shapes(spec), spec.element))
 
     def prepare(self, node: str, shapes: Sequence[Sequence[int]], element: str) -> PreparedCall:
-        """The launch of a node over sizes, its kernel loaded.
+        """Return the launch of a node over sizes, its kernel loaded.
 
         Args:
             node: which.
@@ -113,26 +116,26 @@ class PluginKernels:
 
     def _call(self, node: str, shapes: Sequence[Sequence[int]], element: str) -> Call:
         # TensorRT aligns tensors to more than this.
-        addresses = dict.fromkeys((*INPUTS[node], OUTPUT[node]), ALIGNMENT)
+        addresses = dict.fromkeys((*INPUTS[node], OUTPUT[node]), ARGUMENT_ALIGNMENT)
         return call_of(node, shapes, element, self._capability, addresses)
 
-    def _forms(self, node: str) -> list[KernelSpec]:
+    def _compiled_forms(self, node: str) -> list[KernelSpec]:
         """The compiled forms of a node's kernel, for whole keys."""
         kernel = FUNCTION[node]
-        found = [
+        forms = [
             spec
             for spec in self._compiled.forms.values()
             if (spec.module, spec.function) == (MODULE, kernel) and not spec.constants.get("SPLIT")
         ]
-        if not found:
+        if not forms:
             raise BackendError(
                 f"The compiled kernels have no {kernel}, which the plugin {node} launches",
                 fix=_COMPILE,
             )
-        return found
+        return forms
 
 
-def _shapes(spec: KernelSpec) -> list[list[int]]:
+def _smallest_shapes(spec: KernelSpec) -> list[list[int]]:
     """Sizes of a node's first inputs that a form of its kernel serves, if any does."""
     constants = spec.constants
     if spec.function == FUNCTION[BITS]:
@@ -145,15 +148,15 @@ def _shapes(spec: KernelSpec) -> list[list[int]]:
 _creators: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 """What is registered, by TensorRT's module and plugin: TensorRT keeps pointers to creators."""
 _offers: list[PluginKernels] = []
-_offering = threading.RLock()
+_offer_lock = threading.RLock()
 
 
-def are_there(module: Any) -> bool:
-    """Whether a TensorRT has such plugins."""
+def has_plugins(module: Any) -> bool:
+    """Return whether a TensorRT has such plugins."""
     return all(hasattr(module, name) for name in _CLASSES)
 
 
-def register(module: Any, plugins: Sequence[str]) -> None:
+def register_plugins(module: Any, plugins: Sequence[str]) -> None:
     """Make plugins known to TensorRT, for engines that are built or read from now on.
 
     Args:
@@ -170,15 +173,15 @@ def register(module: Any, plugins: Sequence[str]) -> None:
             expected=f"some of {', '.join(PLUGINS)}",
             fix="use the release of xdecoder_rt that the plan was built with",
         )
-    if plugins and not are_there(module):
+    if plugins and not has_plugins(module):
         raise BackendError(
             f"{module.__name__} {module.__version__} takes no plugins in Python",
             expected="TensorRT, which does",
             fix="build the plan again without --plugin",
         )
-    known = _creators.setdefault(module, {})
+    creators = _creators.setdefault(module, {})
     for name in plugins:
-        if name in known:
+        if name in creators:
             continue
         creator = _creator(module, name.removeprefix(f"{NAMESPACE}::"))
         if not module.get_plugin_registry().register_creator(creator, NAMESPACE):
@@ -186,13 +189,13 @@ def register(module: Any, plugins: Sequence[str]) -> None:
                 f"TensorRT knows another plugin {name} in this process",
                 fix="open the plan in a process where nothing else registers it",
             )
-        known[name] = creator
+        creators[name] = creator
 
 
 @contextmanager
-def offered(kernels: PluginKernels) -> Iterator[None]:
+def offering(kernels: PluginKernels) -> Iterator[None]:
     """Give kernels to the plugins of the engines that are built or read meanwhile."""
-    with _offering:
+    with _offer_lock:
         _offers.append(kernels)
         try:
             yield
@@ -218,7 +221,7 @@ def _creator(trt: Any, node: str) -> Any:
 
 
 def _kernels_of(node: str, number: int | None) -> PluginKernels:
-    """What is offered to a plugin; its number must be the one that it was built with."""
+    """Return what is offered to a plugin; its number must be the one that it was built with."""
     if not _offers:
         raise BackendError(
             f"Nothing offers kernels to the plugin {node}",

@@ -1,4 +1,4 @@
-"""What an engine takes and gives: names, element types, and the shapes that its profiles allow."""
+"""Signatures of engines: names, element types, and the shapes that their profiles allow."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xdecoder_rt.backends.cuda.values import ELEMENTS, Element
+from xdecoder_rt.backends.cuda.values import ELEMENT_BY_TYPE, Element
 from xdecoder_rt.errors import BackendError
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Profile:
+class EngineProfile:
     """One range of input shapes that an engine was optimized for.
 
     Attributes:
@@ -28,11 +28,11 @@ class Profile:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it allows one shape an input."""
+        """Return whether it allows one shape an input."""
         return self.least == self.most
 
     def admits(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether every input is in its range."""
+        """Return whether every input is in its range."""
         return all(
             len(shape) == len(self.least[name])
             and all(
@@ -55,7 +55,7 @@ class Signature:
 
     inputs: Mapping[str, Element]
     outputs: Mapping[str, Element]
-    profiles: tuple[Profile, ...]
+    profiles: tuple[EngineProfile, ...]
 
     @classmethod
     def of(cls, name: str, engine: Any, module: Any) -> Signature:
@@ -74,26 +74,26 @@ class Signature:
             port = engine.get_tensor_name(index)
             kind = engine.get_tensor_dtype(port).name
             if (
-                kind not in ELEMENTS
+                kind not in ELEMENT_BY_TYPE
                 or engine.get_tensor_location(port) != module.TensorLocation.DEVICE
             ):
                 raise BackendError(
                     f"The {name} engine has the binding {port!r} of type {kind}",
-                    expected="arrays on the device of the types " + ", ".join(ELEMENTS),
+                    expected="arrays on the device of the types " + ", ".join(ELEMENT_BY_TYPE),
                     fix="build the plan again with this version of xdecoder_rt",
                 )
             is_input = engine.get_tensor_mode(port) == module.TensorIOMode.INPUT
-            ports[is_input][port] = ELEMENTS[kind]
+            ports[is_input][port] = ELEMENT_BY_TYPE[kind]
         profiles = []
         for index in range(max(1, engine.num_optimization_profiles)):
             ranges = {port: _range(engine, port, index) for port in ports[True]}
             least = {port: shapes[0] for port, shapes in ranges.items()}
             most = {port: shapes[1] for port, shapes in ranges.items()}
-            profiles.append(Profile(index, least, most))
+            profiles.append(EngineProfile(index, least, most))
         return cls(ports[True], ports[False], tuple(profiles))
 
-    def profile(self, name: str, shapes: Mapping[str, Shape]) -> Profile:
-        """The first profile that admits shapes of inputs.
+    def profile(self, name: str, shapes: Mapping[str, Shape]) -> EngineProfile:
+        """Return the first profile that admits shapes of inputs.
 
         Raises:
             BackendError: none does.
@@ -105,7 +105,7 @@ class Signature:
         wrong = [
             f"{port} is {list(shape)}, {list(last.least[port])} to {list(last.most[port])} fit"
             for port, shape in shapes.items()
-            if not Profile(0, {port: last.least[port]}, {port: last.most[port]}).admits(
+            if not EngineProfile(0, {port: last.least[port]}, {port: last.most[port]}).admits(
                 {port: shape}
             )
         ]

@@ -14,8 +14,8 @@ from PIL import Image
 
 from xdecoder_rt.datasets.image_files import read_rgb
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
-from xdecoder_rt.errors import ArgumentError, DatasetError, require, shown
-from xdecoder_rt.scenes.backdrop import STUFF, backdrop
+from xdecoder_rt.errors import ArgumentError, DatasetError, quoted, require
+from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF, backdrop
 from xdecoder_rt.scenes.bank.renders import THINGS, renderings
 from xdecoder_rt.scenes.bank.store import BankWriter
 from xdecoder_rt.scenes.clipart import training_drawings
@@ -31,7 +31,7 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class BankPlan:
-    """What goes into a bank.
+    """The contents of a bank to be built.
 
     Attributes:
         views: renderings of each name.
@@ -99,7 +99,7 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
     writer = BankWriter(_stuff(folders, {*names, *(drawing.name for drawing in drawings)}))
     steps: list[tuple[str, int, Iterator[None]]] = []
     if sprites:
-        steps.append(("drawings", len(drawings), _drawn(plan, sprites, drawings, writer)))
+        steps.append(("drawings", len(drawings), _add_drawings(plan, sprites, drawings, writer)))
     steps.append(("renderings", len(names), _rendered(plan, names, writer)))
     steps.append(("backdrops", plan.backdrops, _backdrops(plan, writer)))
     for labelled in folders:
@@ -118,7 +118,7 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
 
 
 def _stuff(folders: Sequence[LabelledFolder], things: set[str]) -> frozenset[str]:
-    """The canonical labels that are stuff: the backdrops' and the folders' own.
+    """Return the canonical labels that are stuff: the backdrops' and the folders' own.
 
     Args:
         folders: whose images go in as whole scenes.
@@ -127,13 +127,13 @@ def _stuff(folders: Sequence[LabelledFolder], things: set[str]) -> frozenset[str
     Raises:
         DatasetError: one of them is a thing elsewhere in the bank.
     """
-    stuff, things = set(STUFF), set(things)
+    stuff, things = set(BACKDROP_STUFF), set(things)
     for folder in folders:
         stuff.update(map(canonical, folder.stuff))
         things.update(canonical(label) for label in folder.vocabulary if label not in folder.stuff)
-    if both := sorted(stuff & things):
+    if shared := sorted(stuff & things):
         raise DatasetError(
-            f"Of the bank's labels, {shown(both)} would be stuff in one picture and things in "
+            f"Of the bank's labels, {quoted(shared)} would be stuff in one picture and things in "
             "another",
             expected="labels that are stuff everywhere, or things everywhere",
             fix="change 'stuff' in a folder's annotations.json, or rename the label there",
@@ -141,7 +141,7 @@ def _stuff(folders: Sequence[LabelledFolder], things: set[str]) -> frozenset[str
     return frozenset(stuff)
 
 
-def _drawn(
+def _add_drawings(
     plan: BankPlan, sprites: SpriteCache, drawings: Sequence[Any], writer: BankWriter
 ) -> Iterator[None]:
     for drawing in drawings:

@@ -10,10 +10,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.datasets.items import Phrase, Question, Segment
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment
 from xdecoder_rt.scenes.bank.composer import RELIEF, Composer, Composition
 from xdecoder_rt.scenes.bank.store import Bank
-from xdecoder_rt.scenes.language import Description, describe
+from xdecoder_rt.scenes.language import Description, describe_picture
 from xdecoder_rt.scenes.names import synonyms
 from xdecoder_rt.scenes.scene import scene_generator
 
@@ -62,16 +62,16 @@ class ComposedItem:
         return self._texts.captions
 
     @property
-    def questions(self) -> tuple[Question, ...]:
+    def questions(self) -> tuple[AnsweredQuestion, ...]:
         """Questions."""
         return self._texts.questions
 
     def load_image(self) -> NDArray[np.uint8]:
-        """The image: ``[h, w, 3]``."""
+        """Return the image: ``[h, w, 3]``."""
         return self._scene.image
 
     def load_panoptic(self) -> NDArray[np.integer[Any]]:
-        """The map: ``[h, w]``."""
+        """Return the map: ``[h, w]``."""
         return self._scene.ids
 
     @cached_property
@@ -80,13 +80,13 @@ class ComposedItem:
 
     @cached_property
     def _words(self) -> dict[int, str]:
-        """What each segment is called here: a synonym at times, the same for all of a name."""
+        """The word for each segment: a synonym at times, one for all segments of a name."""
         rng = self._generator("words")
         word: dict[str, str] = {}
         for name in sorted(set(self._scene.labels.values())):
             words = (name,) if name in self._source.stuff else synonyms(name)
-            other = len(words) > 1 and rng.random() < _OTHER_WORD
-            word[name] = words[int(rng.integers(1, len(words)))] if other else name
+            use_synonym = len(words) > 1 and rng.random() < _OTHER_WORD
+            word[name] = words[int(rng.integers(1, len(words)))] if use_synonym else name
         return {number: word[name] for number, name in self._scene.labels.items()}
 
     @cached_property
@@ -94,7 +94,9 @@ class ComposedItem:
         ids = np.maximum(self._scene.ids, 0).astype(np.uint8)
         source = self._source
         rng = self._generator("language")
-        return describe(self._scene.image, ids, self._words, source.vocabulary, source.stuff, rng)
+        return describe_picture(
+            self._scene.image, ids, self._words, source.vocabulary, source.stuff, rng
+        )
 
     def _generator(self, part: str) -> np.random.Generator:
         return scene_generator("composed", part, self._source.seed, self._number)

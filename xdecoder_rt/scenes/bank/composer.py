@@ -12,7 +12,7 @@ from xdecoder_rt.datasets.items import NOTHING
 from xdecoder_rt.errors import require
 from xdecoder_rt.scenes.bank.relief import relief
 from xdecoder_rt.scenes.bank.store import Bank, CutOut, LabelledPicture
-from xdecoder_rt.scenes.pasting import place
+from xdecoder_rt.scenes.pasting import random_placement
 
 __all__ = ["RELIEF", "Composer", "Composition"]
 
@@ -62,18 +62,18 @@ class Composer:
         self._bank = bank
         self._relief = relief
         by_name = bank.by_name
-        self._drawn = sorted(n for n, found in by_name.items() if any(c.drawn for c in found))
+        self._drawn = sorted(n for n, cut_outs in by_name.items() if any(c.drawn for c in cut_outs))
         self._rendered = sorted(
-            n for n, found in by_name.items() if not all(c.drawn for c in found)
+            n for n, cut_outs in by_name.items() if not all(c.drawn for c in cut_outs)
         )
-        things = [s for s in bank.scenes if not set(s.labels.values()) <= bank.stuff]
-        self._rooms: tuple[LabelledPicture, ...] = tuple(things)
+        scenes = [s for s in bank.scenes if not set(s.labels.values()) <= bank.stuff]
+        self._rooms: tuple[LabelledPicture, ...] = tuple(scenes)
         self._grounds = tuple(s for s in bank.scenes if set(s.labels.values()) <= bank.stuff)
         rng = np.random.default_rng(0)
         self._noise = rng.standard_normal((_NOISE_SIDE, _NOISE_SIDE, 3), dtype=np.float32)
 
     def compose(self, rng: np.random.Generator) -> Composition:
-        """One composition; the same generator gives the same.
+        """Draw one composition; the same generator gives the same.
 
         Raises:
             DatasetError: a picture of the bank is damaged.
@@ -105,12 +105,12 @@ class Composer:
         size: tuple[int, int],
         rng: np.random.Generator,
     ) -> Composition:
-        chosen = choices[int(rng.integers(len(choices)))]
-        image, ids = self._bank.scene(chosen)
+        scene = choices[int(rng.integers(len(choices)))]
+        image, ids = self._bank.scene(scene)
         if choices is self._grounds:
             cut = _crop(image.shape[:2], size, rng)
             image, ids = _resized(image[cut], ids[cut], size)
-        return Composition(image, ids, dict(chosen.labels))
+        return Composition(image, ids, dict(scene.labels))
 
     def _photograph(self, size: tuple[int, int], rng: np.random.Generator) -> Composition:
         spans = self._bank.photographs
@@ -147,10 +147,10 @@ class Composer:
         return names[int(rng.integers(len(names)))]
 
     def _cut_out(self, name: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-        found = self._bank.by_name[name]
-        chosen: CutOut = found[int(rng.integers(len(found)))]
-        pixels = self._bank.pixels(chosen.picture, 4)
-        if rng.random() < (self._relief if chosen.drawn else _RELIEF_OF_RENDERINGS):
+        cut_outs = self._bank.by_name[name]
+        cut_out: CutOut = cut_outs[int(rng.integers(len(cut_outs)))]
+        pixels = self._bank.pixels(cut_out.picture, 4)
+        if rng.random() < (self._relief if cut_out.drawn else _RELIEF_OF_RENDERINGS):
             pixels = relief(pixels, rng)
         return pixels
 
@@ -194,7 +194,7 @@ class Composer:
         return np.asarray(turned)
 
     def _exposed(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """What a camera does: streaks, noise, compression."""
+        """Add a camera's flaws: streaks, noise, compression."""
         cv2: Any = require("cv2", "train")
         if rng.random() < 0.06:
             kernel = np.zeros((5, 5), np.float32)
@@ -236,7 +236,7 @@ def _paste(
     highest = max(identity, *own_area, 0)
     counts = np.bincount(np.maximum(ids, 0).ravel(), minlength=highest + 1)
     for _ in range(8):
-        top, left, outer, inner = place(rng, (h, w), (height, width))
+        top, left, outer, inner = random_placement(rng, (h, w), (height, width))
         part, under = mask[inner], ids[outer]
         visible = int(np.count_nonzero(part))
         covered = np.bincount(np.maximum(under[part], 0), minlength=highest + 1)
@@ -308,7 +308,7 @@ def _counts(scene: Composition) -> NDArray[np.int64]:
 
 
 def _tidied(scene: Composition) -> Composition:
-    """What is too small to be recognised becomes unlabelled; ids are numbered from 1."""
+    """Unlabel what is too small to be recognised; number the ids from 1."""
     counts = _counts(scene)
     table = np.zeros(len(counts), np.int16)
     labels: dict[int, str] = {}

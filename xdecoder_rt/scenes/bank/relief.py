@@ -13,7 +13,7 @@ __all__ = ["relief"]
 
 
 def relief(cut_out: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The cut-out puffed up and lit.
+    """Puff up a cut-out and light it.
 
     Its outline's distance transform is the profile of a rounded body and its brightness a fine
     relief on it; the body is lit by one lamp, with a highlight and darker edges.

@@ -90,15 +90,15 @@ def _model(
 
 
 def _arm(world: Simulator, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """An arm in a pose near its rest, any of its links another colour at times."""
+    """Return an arm in a pose near its rest, any of its links another colour at times."""
     arm = ARMS[int(rng.integers(len(ARMS)))]
     body = world.load(arm.path)
     world.place(body, (0, 0, 0), (0, 0, between(rng, 0, 2 * np.pi)))
     gripper = world.links_named(body, arm.gripper)
-    held = {*gripper, *world.links_named(body, (arm.finger,))}
-    moving = [joint for joint in world.joints(body) if joint.number not in held]
-    for joint, rest in zip(moving, arm.rest, strict=False):
-        world.set_joint(body, joint, rest + float(rng.normal(0, 0.5)))
+    gripper_links = {*gripper, *world.links_named(body, (arm.finger,))}
+    moving = [joint for joint in world.joints(body) if joint.number not in gripper_links]
+    for joint, rest_value in zip(moving, arm.rest_pose, strict=False):
+        world.set_joint(body, joint, rest_value + float(rng.normal(0, 0.5)))
     world.give(body, 1)
     # In whole scenes the gripper is a thing of its own.
     world.give(body, 2, gripper)

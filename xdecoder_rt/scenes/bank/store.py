@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import DatasetError, require, shown
+from xdecoder_rt.errors import DatasetError, quoted, require
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 
-__all__ = ["INDEX", "Bank", "BankWriter", "CutOut", "LabelledPicture", "Span"]
+__all__ = ["BANK_INDEX", "Bank", "BankWriter", "CutOut", "LabelledPicture", "Span"]
 
-INDEX = "bank.json"
+BANK_INDEX = "bank.json"
 PICTURES = "pictures.bin"
-FORMAT_VERSION = 1
+BANK_VERSION = 1
 _INDEX_LIMIT = 64 << 20
 _LARGEST_SIDE = 2048
 _MOST_IDS = 255
@@ -65,26 +65,26 @@ class LabelledPicture:
     ids: Span
 
 
-Place: TypeAlias = Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
+ByteOffset: TypeAlias = Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
 
 
 @dataclass(frozen=True)
 class _CutOut:
     name: str
     drawn: bool
-    picture: tuple[Place, Place]
+    picture: tuple[ByteOffset, ByteOffset]
 
 
 @dataclass(frozen=True)
 class _Scene:
     labels: Mapping[str, str]
-    picture: tuple[Place, Place]
-    ids: tuple[Place, Place]
+    picture: tuple[ByteOffset, ByteOffset]
+    ids: tuple[ByteOffset, ByteOffset]
 
 
 @dataclass(frozen=True)
 class _Photograph:
-    picture: tuple[Place, Place]
+    picture: tuple[ByteOffset, ByteOffset]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class BankWriter:
         self._photographs.append(self._add(file))
 
     def summary(self) -> str:
-        """What was added, for people."""
+        """Summarise what was added, for people."""
         names = {entry["name"] for entry in self._cut_outs}
         return (
             f"{len(self._cut_outs)} cut-outs of {len(names)} names, {len(self._scenes)} scenes, "
@@ -140,7 +140,7 @@ class BankWriter:
             DatasetError: the folder cannot be written.
         """
         index = {
-            "format_version": FORMAT_VERSION,
+            "format_version": BANK_VERSION,
             "stuff": sorted(self.stuff),
             "cut_outs": self._cut_outs,
             "scenes": self._scenes,
@@ -148,10 +148,10 @@ class BankWriter:
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / INDEX).unlink(missing_ok=True)
+            (folder / BANK_INDEX).unlink(missing_ok=True)
             with atomic_writer(folder / PICTURES) as out:
                 out.write(bytes(self._pictures))
-            with atomic_writer(folder / INDEX) as out:
+            with atomic_writer(folder / BANK_INDEX) as out:
                 out.write(json.dumps(index, separators=(",", ":")).encode())
         except OSError as error:
             raise DatasetError(f"{folder} cannot be written: {error.strerror or error}") from error
@@ -181,18 +181,21 @@ class Bank:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            data = (folder / INDEX).read_bytes()
+            data = (folder / BANK_INDEX).read_bytes()
             self._data = np.memmap(folder / PICTURES, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{folder} holds no bank of pictures ({error})",
-                expected=f"a folder with {INDEX} and {PICTURES}",
+                expected=f"a folder with {BANK_INDEX} and {PICTURES}",
                 fix="python -m xdecoder_rt.scenes bank OUT",
             ) from error
         try:
             self._read(
                 read_object(
-                    parse_json(data, INDEX, _INDEX_LIMIT, DatasetError), _Index, INDEX, DatasetError
+                    parse_json(data, BANK_INDEX, _INDEX_LIMIT, DatasetError),
+                    _Index,
+                    BANK_INDEX,
+                    DatasetError,
                 )
             )
         except DatasetError as error:
@@ -205,9 +208,9 @@ class Bank:
             raise DatasetError(f"{folder} has nothing to compose scenes of", fix="make it again")
 
     def _read(self, index: _Index) -> None:
-        if index.format_version != FORMAT_VERSION:
+        if index.format_version != BANK_VERSION:
             raise DatasetError(
-                f"{INDEX} is of another format version", expected=f"version {FORMAT_VERSION}"
+                f"{BANK_INDEX} is of another format version", expected=f"version {BANK_VERSION}"
             )
         self.stuff = frozenset(index.stuff)
         self.cut_outs = tuple(
@@ -222,12 +225,12 @@ class Bank:
     @cached_property
     def by_name(self) -> Mapping[str, Sequence[CutOut]]:
         """The cut-outs of each name."""
-        found: dict[str, list[CutOut]] = {}
+        cut_outs: dict[str, list[CutOut]] = {}
         for cut_out in self.cut_outs:
-            found.setdefault(cut_out.name, []).append(cut_out)
-        return found
+            cut_outs.setdefault(cut_out.name, []).append(cut_out)
+        return cut_outs
 
-    def scene(self, chosen: LabelledPicture) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    def scene(self, scene: LabelledPicture) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
         """Decode a whole scene.
 
         Returns:
@@ -236,16 +239,16 @@ class Bank:
         Raises:
             DatasetError: they are no such pictures, or differ in size.
         """
-        image, ids = self.pixels(chosen.picture, 3), self.pixels(chosen.ids, 1)
+        image, ids = self.pixels(scene.picture, 3), self.pixels(scene.ids, 1)
         if image.shape[:2] != ids.shape:
             raise DatasetError(
                 f"A scene of {self.folder} is {image.shape[1]} x {image.shape[0]} pixels, its "
                 f"labels are {ids.shape[1]} x {ids.shape[0]}",
                 fix="make the bank again",
             )
-        known = np.zeros(256, np.int16)
-        known[list(chosen.labels)] = list(chosen.labels)
-        return image, known[ids]
+        labelled_ids = np.zeros(256, np.int16)
+        labelled_ids[list(scene.labels)] = list(scene.labels)
+        return image, labelled_ids[ids]
 
     def pixels(self, span: Span, channels: int) -> NDArray[np.uint8]:
         """Decode a picture.
@@ -263,10 +266,10 @@ class Bank:
         cv2 = require("cv2", "train")
         data = self._data[span.offset : span.offset + span.size]
         pixels = cv2.imdecode(np.asarray(data), cv2.IMREAD_UNCHANGED)
-        found = 1 if pixels is None or pixels.ndim == 2 else pixels.shape[2]
-        if channels == 4 and found == 3:  # WebP leaves out an alpha that hides nothing
-            pixels, found = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA), 4
-        if pixels is None or found != channels or max(pixels.shape[:2]) > _LARGEST_SIDE:
+        stored_channels = 1 if pixels is None or pixels.ndim == 2 else pixels.shape[2]
+        if channels == 4 and stored_channels == 3:  # WebP leaves out an alpha that hides nothing
+            pixels, stored_channels = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA), 4
+        if pixels is None or stored_channels != channels or max(pixels.shape[:2]) > _LARGEST_SIDE:
             raise DatasetError(
                 f"{self.folder / PICTURES} is damaged at byte {span.offset}",
                 expected=f"a picture of {channels} channels",
@@ -281,7 +284,8 @@ class Bank:
         offset, size = place
         if not size or offset + size > len(self._data):
             raise DatasetError(
-                f"{INDEX} names the bytes {shown([offset, size])}, which {PICTURES} does not have",
+                f"{BANK_INDEX} names the bytes {quoted([offset, size])}, which {PICTURES} does "
+                "not have",
                 expected=f"two integers: first byte and number of bytes, of {len(self._data):,}",
             )
         return Span(offset, size)
@@ -291,7 +295,7 @@ def _labels(names: Mapping[str, str]) -> dict[int, str]:
     for number in names:
         if not (number.isascii() and number.isdigit() and 1 <= int(number[:4]) <= _MOST_IDS):
             raise DatasetError(
-                f"{INDEX}: the label {shown(number)} is no id",
+                f"{BANK_INDEX}: the label {quoted(number)} is no id",
                 expected=f"a number from 1 to {_MOST_IDS}",
             )
     return {int(number): name for number, name in names.items()}

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.datasets.items import Phrase, Question
+from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase
 from xdecoder_rt.scenes.language.captions import captions
-from xdecoder_rt.scenes.language.english import indefinite, mirrored, plural
-from xdecoder_rt.scenes.language.layout import measure
+from xdecoder_rt.scenes.language.english import indefinite, mirrored, plural_name
+from xdecoder_rt.scenes.language.layout import measure_layout
 from xdecoder_rt.scenes.language.phrases import phrases
 from xdecoder_rt.scenes.language.questions import questions
 
-__all__ = ["Description", "describe", "indefinite", "mirrored", "plural"]
+__all__ = ["Description", "describe_picture", "indefinite", "mirrored", "plural_name"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Description:
 
     phrases: tuple[Phrase, ...]
     captions: tuple[str, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[AnsweredQuestion, ...]
 
 
-def describe(
+def describe_picture(
     image: NDArray[np.uint8],
     ids: NDArray[np.uint8],
     labels: Mapping[int, str],
@@ -54,5 +54,5 @@ def describe(
         stuff: Those of the vocabulary that are stuff.
         rng: Source of all randomness.
     """
-    layout = measure(image, ids, labels, vocabulary, stuff)
+    layout = measure_layout(image, ids, labels, vocabulary, stuff)
     return Description(phrases(layout, rng), captions(layout, rng), questions(layout, rng))

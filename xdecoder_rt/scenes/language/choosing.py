@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-import numpy as np
+from xdecoder_rt.scenes.scene import Rng
 
 __all__ = ["Rng", "pick", "shuffled"]
 
-Rng = np.random.Generator
 _T = TypeVar("_T")
 
 MOST_CONSIDERED: Final = 14
 
 
 def pick(rng: Rng, options: Sequence[_T]) -> _T:
-    """One of the options."""
+    """Return one of the options."""
     return options[int(rng.integers(len(options)))]
 
 
 def shuffled(rng: Rng, options: Sequence[_T], most: int = MOST_CONSIDERED) -> list[_T]:
-    """The options in random order; no more than `most` of them."""
+    """Return the options in random order; no more than `most` of them."""
     return [options[i] for i in rng.permutation(len(options))[:most].tolist()]

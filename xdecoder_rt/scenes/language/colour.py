@@ -60,7 +60,7 @@ _CLEAR: Final[tuple[tuple[str, tuple[float, ...]], ...]] = (
 
 @cache
 def _table() -> NDArray[np.uint8]:
-    """The word's index of each colour: [2^15] uint8, red in the highest bits."""
+    """Return the word's index of each colour: [2^15] uint8, red in the highest bits."""
     steps = 1 << _BITS
     level = (np.arange(steps) + 0.5) / steps
     rgb = np.stack(np.meshgrid(level, level, level, indexing="ij"), -1).reshape(-1, 3)
@@ -84,7 +84,7 @@ def _table() -> NDArray[np.uint8]:
 def colour_shares(
     image: NDArray[np.uint8], places: NDArray[np.integer[Any]], count: int
 ) -> NDArray[np.float64]:
-    """What share of each segment's pixels has which clear colour.
+    """Return the share of each segment's pixels that has each clear colour.
 
     Args:
         image: H x W x 3 uint8 RGB.
@@ -99,8 +99,8 @@ def colour_shares(
     codes = (deep[..., 0] << (2 * _BITS)) | (deep[..., 1] << _BITS) | deep[..., 2]
     words = _table()[codes]
     kinds = len(COLOURS) + 1
-    both = places.astype(np.intp) * kinds + words
-    counts = np.bincount(both.ravel(), minlength=count * kinds).reshape(count, kinds)
+    pairs = places.astype(np.intp) * kinds + words
+    counts = np.bincount(pairs.ravel(), minlength=count * kinds).reshape(count, kinds)
     shares: NDArray[np.float64] = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     light = image[::4, ::4].max(2)
     if np.percentile(light, 90) < 255 * LEAST_LIGHT:
@@ -112,13 +112,13 @@ def colour_shares(
 
 
 def colour_word(shares: NDArray[np.float64]) -> str:
-    """The colour of a segment from its row of `colour_shares`; "" where it is not certain."""
+    """Return a segment's colour from its row of `colour_shares`; "" where it is not certain."""
     best = int(np.argmax(shares[1:]))
     if shares[best + 1] < LEAST_SHARE:
         return ""
     word = COLOURS[best]
     outlines = {"black"} if word == "white" else _OUTLINES if word not in _DULL else frozenset()
-    for other, share in zip(COLOURS, shares[1:].tolist(), strict=True):
-        if other != word and share > (MOST_OUTLINE if other in outlines else MOST_OTHER):
+    for colour, share in zip(COLOURS, shares[1:].tolist(), strict=True):
+        if colour != word and share > (MOST_OUTLINE if colour in outlines else MOST_OTHER):
             return ""
     return word

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["NUMBERS", "counted", "has_plural", "indefinite", "is_plural", "listed", "mirrored",
-           "plural"]  # fmt: skip
+__all__ = ["NUMBERS", "counted_name", "has_plural", "indefinite", "is_plural", "listed", "mirrored",
+           "plural_name"]  # fmt: skip
 
 NUMBERS: Final = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
@@ -44,7 +44,7 @@ _SIDE: Final = re.compile(r"\b(left|right)(?=(most)?\b)", re.IGNORECASE)
 
 
 def is_plural(name: str) -> bool:
-    """Whether one `name` takes a plural verb, like "scissors"."""
+    """Return whether one `name` takes a plural verb, like "scissors"."""
     last = name.split()[-1]
     return last.endswith("s") and not last.endswith(_SINGULAR_S) and " of " not in name
 
@@ -65,11 +65,11 @@ def indefinite(name: str, adjective: str = "") -> str:
     return f"{'an' if vowel or words.startswith(_VOWEL_SOUND) else 'a'} {words}"
 
 
-def plural(name: str) -> str:
+def plural_name(name: str) -> str:
     """More than one `name`: of "loaf of bread" the first noun changes, of "toy car" the last."""
     if " of " in name:
-        head, rest = name.split(" of ", 1)
-        return f"{plural(head)} of {rest}"
+        head, complement = name.split(" of ", 1)
+        return f"{plural_name(head)} of {complement}"
     if name in _UNCOUNTED or is_plural(name):
         return name
     *before, last = name.split(" ")
@@ -87,13 +87,13 @@ def plural(name: str) -> str:
 
 
 def has_plural(name: str) -> bool:
-    """Whether several of `name` are called otherwise than one, so that a phrase can tell."""
-    return plural(name) != name
+    """Return whether several of `name` are called otherwise than one, so that a phrase can tell."""
+    return plural_name(name) != name
 
 
-def counted(name: str, count: int, adjective: str = "") -> str:
+def counted_name(name: str, count: int, adjective: str = "") -> str:
     """So many of `name`: "a mug", "two red mugs", "some bread", "several scissors"."""
-    words = f"{adjective} {plural(name)}" if adjective else plural(name)
+    words = f"{adjective} {plural_name(name)}" if adjective else plural_name(name)
     if name in _UNCOUNTED:
         return f"some {words}"
     if count == 1:
@@ -104,12 +104,12 @@ def counted(name: str, count: int, adjective: str = "") -> str:
 
 
 def listed(parts: Sequence[str]) -> str:
-    """The parts with commas and "and" between them."""
+    """Return the parts with commas and "and" between them."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def mirrored(text: str) -> str:
-    """The text with left and right exchanged: what is true of the mirrored picture."""
+    """Return the text with left and right exchanged: what is true of the mirrored picture."""
 
     def swap(match: re.Match[str]) -> str:
         word = match.group()

@@ -1,4 +1,4 @@
-"""Which names a person may use for the same thing: what makes "the ball" or "no cup" doubtful."""
+"""Names that a person may use for one thing: they make "the ball" or "no cup" doubtful."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ _ALIKE: Final[tuple[frozenset[str], ...]] = tuple(
 
 @lru_cache(maxsize=65536)
 def covers(general: str, special: str) -> bool:
-    """Whether what is called `special` may be called `general` too: "ball" and "soccer ball"."""
+    """Return whether any `special` is a `general`: "soccer ball" and "ball"."""
     if general == special or f" {general} " in f" {special} ":
         return True
     if canonical(general) == canonical(special):
@@ -87,8 +87,8 @@ def covers(general: str, special: str) -> bool:
 
 
 @lru_cache(maxsize=65536)
-def alike(one: str, other: str) -> bool:
-    """Whether a thing with either name could be taken for one with the other."""
-    if covers(one, other) or covers(other, one) or one.split()[-1] == other.split()[-1]:
+def alike(name: str, other: str) -> bool:
+    """Return whether a thing with either name could be taken for one with the other."""
+    if covers(name, other) or covers(other, name) or name.split()[-1] == other.split()[-1]:
         return True
-    return any(one in group and other in group for group in _ALIKE)
+    return any(name in group and other in group for group in _ALIKE)

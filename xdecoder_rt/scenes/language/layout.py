@@ -1,4 +1,4 @@
-"""What lies where in a labelled picture, and what can be said of it without doubt."""
+"""The layout of a labelled picture, and the statements on it that are true without doubt."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = [
     "NEXT",
     "RELATIONS",
     "RIGHT",
-    "Layout",
-    "Region",
+    "PictureLayout",
+    "PictureRegion",
     "Relation",
     "gap",
-    "measure",
+    "measure_layout",
 ]
 
 APART: Final = 0.12
@@ -55,7 +55,7 @@ _FOOT_DISTANCE: Final = 3  # pixels between a thing's edge and where its surroun
 
 
 @dataclass(frozen=True)
-class Region:
+class PictureRegion:
     """A segment as measured. Lengths are fractions of the picture's width and height.
 
     Attributes:
@@ -86,17 +86,17 @@ class Region:
         return min(self.low) <= 0.01 or max(self.high) >= 0.99
 
     def is_not(self, colour: str) -> bool:
-        """Whether it is certainly not of the colour."""
+        """Return whether it is certainly not of the colour."""
         share = self.tints[COLOURS.index(colour) + 1]
         return share <= OTHER_TINT and (bool(self.colour) or self.tints[0] < 0.5)
 
-    def encloses(self, other: Region) -> bool:
-        """Whether its box holds the other's centre: the other is on it, in it or before it."""
+    def encloses(self, other: PictureRegion) -> bool:
+        """Return whether its box holds the other's centre: that is on, in or before it."""
         return all(self.low[k] <= other.centre[k] <= self.high[k] for k in (0, 1))
 
 
 @dataclass(frozen=True)
-class Layout:
+class PictureLayout:
     """A measured picture.
 
     Attributes:
@@ -105,29 +105,29 @@ class Layout:
         vocabulary: Every name that a thing of the folder may have.
     """
 
-    things: tuple[Region, ...]
-    stuff: tuple[Region, ...]
+    things: tuple[PictureRegion, ...]
+    stuff: tuple[PictureRegion, ...]
     vocabulary: tuple[str, ...]
 
-    def of(self, label: str) -> list[Region]:
-        """The regions with a label."""
+    def of(self, label: str) -> list[PictureRegion]:
+        """Return the regions with a label."""
         return [region for region in (*self.things, *self.stuff) if region.label == label]
 
     def kinds(self) -> list[str]:
-        """The things' labels, each once."""
+        """Return the things' labels, each once."""
         return list(dict.fromkeys(thing.label for thing in self.things))
 
     def is_clear(self, label: str) -> bool:
-        """Whether no other label in the picture could be called so too."""
+        """Return whether no other label in the picture could be called so too."""
         present = {region.label for region in (*self.things, *self.stuff)}
         return not any(other != label and covers(label, other) for other in present)
 
-    def is_only(self, region: Region) -> bool:
-        """Whether the label alone, with "the", means this region without doubt."""
+    def is_only(self, region: PictureRegion) -> bool:
+        """Return whether the label alone, with "the", means this region without doubt."""
         return len(self.of(region.label)) == 1 and self.is_clear(region.label)
 
-    def is_told_by_colour(self, region: Region) -> bool:
-        """Whether its colour and label mean this region and nothing else without doubt."""
+    def is_told_by_colour(self, region: PictureRegion) -> bool:
+        """Return whether its colour and label mean this region and nothing else without doubt."""
         return bool(region.colour) and all(
             other is region or other.is_not(region.colour)
             for other in self.things
@@ -141,18 +141,18 @@ class Relation:
 
     Attributes:
         words: The ways to say it, before the name of the other.
-        holds: Whether it is true without doubt of (one, other).
+        holds: Whether it is true without doubt of (region, other).
         fails: Whether it is false without doubt.
     """
 
     words: tuple[str, ...]
-    holds: Callable[[Region, Region], bool]
-    fails: Callable[[Region, Region], bool]
+    holds: Callable[[PictureRegion, PictureRegion], bool]
+    fails: Callable[[PictureRegion, PictureRegion], bool]
 
 
 def _directed(words: tuple[str, ...], axis: int, before: bool) -> Relation:
-    def holds(one: Region, other: Region) -> bool:
-        first, second = (one, other) if before else (other, one)
+    def holds(region: PictureRegion, other: PictureRegion) -> bool:
+        first, second = (region, other) if before else (other, region)
         distance = second.centre[axis] - first.centre[axis]
         aside = abs(second.centre[1 - axis] - first.centre[1 - axis])
         return (
@@ -161,25 +161,25 @@ def _directed(words: tuple[str, ...], axis: int, before: bool) -> Relation:
             and first.high[axis] <= second.low[axis] + OVERLAP
         )
 
-    def fails(one: Region, other: Region) -> bool:
-        first, second = (one, other) if before else (other, one)
+    def fails(region: PictureRegion, other: PictureRegion) -> bool:
+        first, second = (region, other) if before else (other, region)
         return first.centre[axis] >= second.centre[axis] + CLEARLY_NOT
 
     return Relation(words, holds, fails)
 
 
-def gap(one: Region, other: Region) -> float:
-    """The distance between two regions' boxes; 0 if they touch or overlap."""
+def gap(region: PictureRegion, other: PictureRegion) -> float:
+    """Return the distance between two regions' boxes; 0 if they touch or overlap."""
     across, down = (
-        max(one.low[k] - other.high[k], other.low[k] - one.high[k], 0.0) for k in (0, 1)
+        max(region.low[k] - other.high[k], other.low[k] - region.high[k], 0.0) for k in (0, 1)
     )
     return math.hypot(across, down)
 
 
-def _is_next(one: Region, other: Region) -> bool:
-    beside = min(one.high[0], other.high[0]) - max(one.low[0], other.low[0]) <= OVERLAP
-    level = abs(one.high[1] - other.high[1]) <= NEAR_FOOT
-    return beside and level and gap(one, other) <= NEAR_GAP
+def _is_next(region: PictureRegion, other: PictureRegion) -> bool:
+    beside = min(region.high[0], other.high[0]) - max(region.low[0], other.low[0]) <= OVERLAP
+    level = abs(region.high[1] - other.high[1]) <= NEAR_FOOT
+    return beside and level and gap(region, other) <= NEAR_GAP
 
 
 LEFT: Final = _directed(("left of", "to the left of", "on the left side of"), 0, True)
@@ -187,18 +187,18 @@ RIGHT: Final = _directed(("right of", "to the right of", "on the right side of")
 ABOVE: Final = _directed(("above",), 1, True)
 BELOW: Final = _directed(("below",), 1, False)
 NEXT: Final = Relation(
-    ("next to", "beside"), _is_next, lambda one, other: gap(one, other) >= FAR_GAP
+    ("next to", "beside"), _is_next, lambda region, other: gap(region, other) >= FAR_GAP
 )
 RELATIONS: Final = (LEFT, RIGHT, ABOVE, BELOW, NEXT)
 
 
-def measure(
+def measure_layout(
     image: NDArray[np.uint8],
     ids: NDArray[np.uint8],
     labels: Mapping[int, str],
     vocabulary: Sequence[str],
     stuff: Collection[str],
-) -> Layout:
+) -> PictureLayout:
     """Measure a labelled picture.
 
     Args:
@@ -230,7 +230,7 @@ def measure(
             centre.append(float(counts @ np.arange(counts.size)) / float(areas[identity]) + 0.5)
         colour = colour_word(tints[identity])
         regions.append(
-            Region(
+            PictureRegion(
                 identity,
                 label,
                 float(areas[identity]) / ids.size,
@@ -242,7 +242,7 @@ def measure(
                 "" if label in stuff else _surface(ids, labels, label, low, high),
             )
         )
-    return Layout(
+    return PictureLayout(
         tuple(region for region in regions if region.label not in stuff),
         tuple(region for region in regions if region.label in stuff),
         tuple(name for name in vocabulary if name not in stuff),
@@ -256,7 +256,7 @@ def _surface(
     low: Sequence[int],
     high: Sequence[int],
 ) -> str:
-    """The surface below a box and on both its sides a little higher, if that is one surface.
+    """Return the one surface below a box and, a little higher, on both its sides.
 
     What stands behind a table has the table below it, but not on both sides; what stands before
     it has the table on both sides, but not below.

@@ -132,4 +132,4 @@ FURNITURE: Final[dict[str, Maker]] = {
     "pallet": pallet,
     "shelf": shelf,
 }
-"""What stands on the floor only: name → maker of its parts, on z = 0 about the origin."""
+"""Things that stand on the floor only: name → maker of its parts, on z = 0 about the origin."""

@@ -36,10 +36,10 @@ FLOOR_OBJECTS: Final = _FLOOR_ONLY | {
     "flowerpot",
     "bin",
 }
-"""What may stand on the floor."""
+"""Names of things that may stand on the floor."""
 
 TABLE_OBJECTS: Final = frozenset(MADE) - _FLOOR_ONLY
-"""What may stand on a table."""
+"""Names of things that may stand on a table."""
 
 LIE_DOWN: Final = frozenset(
     {
@@ -66,7 +66,7 @@ LIE_DOWN: Final = frozenset(
         "ring",
     }
 )
-"""What is also found lying on its side."""
+"""Names of things that may lie on their side."""
 
 SMALL: Final = frozenset(
     {
@@ -90,7 +90,7 @@ SMALL: Final = frozenset(
         "carrot",
     }
 )
-"""What is put into bins and bowls."""
+"""Names of things that are put into bins and bowls."""
 
 HOLD_OTHERS: Final = frozenset({"bin", "bowl", "crate", "frying pan", "plate"})
 """Open vessels that small things may lie in."""

@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from xdecoder_rt.scenes.noise import Colour
+from xdecoder_rt.scenes.scene import Rng
+
 __all__ = [
     "Colour",
+    "Floats64",
     "Maker",
     "Part",
-    "Point",
+    "Point2D",
     "Rng",
     "between",
     "bounds",
@@ -22,19 +26,16 @@ __all__ = [
     "lathe",
     "moved",
     "regular",
-    "scaled",
+    "scale_part",
     "sphere",
     "torus",
     "tube",
     "turned",
     "vessel",
-    "vessel",
 ]
 
-Floats = NDArray[np.float64]
-Rng = np.random.Generator
-Colour = tuple[float, float, float]
-Point = tuple[float, float]
+Floats64 = NDArray[np.float64]
+Point2D = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Part:
         picture: uint8 RGB [h, w, 3] to wrap on the surface instead of the colour.
     """
 
-    vertices: Floats
-    normals: Floats
-    uv: Floats
+    vertices: Floats64
+    normals: Floats64
+    uv: Floats64
     faces: NDArray[np.int64]
     colour: Colour
     picture: NDArray[np.uint8] | None = None
@@ -68,7 +69,7 @@ def between(rng: Rng, low: float, high: float) -> float:
 
 
 def _creased(
-    vertices: Floats, faces: NDArray[np.int64], uv: Floats, colour: Colour, crease: float = 0.75
+    vertices: Floats64, faces: NDArray[np.int64], uv: Floats64, colour: Colour, crease: float = 0.75
 ) -> Part:
     """A part whose round surfaces look round and whose edges stay sharp.
 
@@ -106,9 +107,9 @@ def box(
 ) -> Part:
     """A cuboid of `size` (x, y, z) with every face carrying the whole picture."""
     half = np.asarray(size, float) / 2
-    vertices: list[Floats] = []
-    normals: list[Floats] = []
-    uv: list[Point] = []
+    vertices: list[Floats64] = []
+    normals: list[Floats64] = []
+    uv: list[Point2D] = []
     faces: list[tuple[int, int, int]] = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
@@ -133,7 +134,7 @@ def box(
 
 
 def lathe(
-    profile: Sequence[Point],
+    profile: Sequence[Point2D],
     colour: Colour,
     segments: int = 28,
     turn: float = 0.0,
@@ -192,7 +193,7 @@ def vessel(
     colour: Colour,
     picture: NDArray[np.uint8] | None = None,
 ) -> Part:
-    """An open vessel: radius at the bottom and at the rim, and a wall of some thickness."""
+    """Build an open vessel: radius at the bottom and at the rim, and a wall of some thickness."""
     profile = [
         (0.0, 0.0),
         (bottom, 0.0),
@@ -217,18 +218,18 @@ def sphere(
     return moved(lathe(profile, colour, picture=picture), centre)
 
 
-def regular(sides: int, radius: float, turn: float = 0.0) -> list[Point]:
-    """The corners of a regular polygon."""
+def regular(sides: int, radius: float, turn: float = 0.0) -> list[Point2D]:
+    """Return the corners of a regular polygon."""
     angle = np.linspace(0, 2 * np.pi, sides, endpoint=False) + turn
     return [(radius * float(np.cos(a)), radius * float(np.sin(a))) for a in angle]
 
 
 def extrude(
-    outline: Sequence[Point],
+    outline: Sequence[Point2D],
     height: float,
     colour: Colour,
     base: float = 0.0,
-    hole: Sequence[Point] | None = None,
+    hole: Sequence[Point2D] | None = None,
 ) -> Part:
     """A prism over an outline (counter-clockwise, star-shaped about its centroid).
 
@@ -318,21 +319,21 @@ def torus(radius: float, thickness: float, colour: Colour, height: float = 0.0) 
 
 
 def moved(part: Part, by: Sequence[float]) -> Part:
-    """The part shifted."""
+    """Build the part shifted."""
     return replace(part, vertices=part.vertices + np.asarray(by, float))
 
 
-def turned(part: Part, matrix: Floats) -> Part:
-    """The part rotated by a 3 x 3 rotation matrix."""
+def turned(part: Part, matrix: Floats64) -> Part:
+    """Build the part rotated by a 3 x 3 rotation matrix."""
     return replace(part, vertices=part.vertices @ matrix.T, normals=part.normals @ matrix.T)
 
 
-def scaled(part: Part, factor: float) -> Part:
-    """The part made larger or smaller about the origin."""
+def scale_part(part: Part, factor: float) -> Part:
+    """Build the part made larger or smaller about the origin."""
     return replace(part, vertices=part.vertices * factor)
 
 
-def bounds(parts: Sequence[Part]) -> tuple[Floats, Floats]:
+def bounds(parts: Sequence[Part]) -> tuple[Floats64, Floats64]:
     """Lowest and highest corner of the parts' bounding box."""
     points = np.concatenate([part.vertices for part in parts])
     return points.min(0), points.max(0)

@@ -10,7 +10,7 @@ from xdecoder_rt.scenes.meshes.paint import any_colour
 from xdecoder_rt.scenes.meshes.shapes import (
     Maker,
     Part,
-    Point,
+    Point2D,
     Rng,
     between,
     box,
@@ -76,7 +76,7 @@ def heart(rng: Rng) -> list[Part]:
     t = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    outline: list[Point] = [
+    outline: list[Point2D] = [
         (float(a) * s, float(b) * s) for a, b in zip(x[::-1], y[::-1], strict=True)
     ]
     return [extrude(outline, between(rng, 0.015, 0.03), any_colour(rng))]

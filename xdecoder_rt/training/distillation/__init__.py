@@ -1,1 +1,1 @@
-"""What words mean, learnt from a sentence encoder: unseen names land near those that are known."""
+"""Meanings of words, learnt from a sentence encoder: unseen names land near known ones."""

@@ -24,21 +24,21 @@ class Lesson:
 
     Attributes:
         token_ids: ``[T, L]`` int64.
-        wanted: ``[T, D]`` float32, of unit length.
+        targets: ``[T, D]`` float32, of unit length.
     """
 
     token_ids: Tensor
-    wanted: Tensor
+    targets: Tensor
 
     def to(self, device: torch.device) -> Lesson:
-        """The same on a device."""
+        """Move the lesson to a device."""
         return Lesson(
-            self.token_ids.to(device, non_blocking=True), self.wanted.to(device, non_blocking=True)
+            self.token_ids.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
         )
 
     def pin_memory(self) -> Lesson:
-        """The same in page-locked memory."""
-        return Lesson(self.token_ids.pin_memory(), self.wanted.pin_memory())
+        """Copy the lesson to page-locked memory."""
+        return Lesson(self.token_ids.pin_memory(), self.targets.pin_memory())
 
 
 class LessonWriter:
@@ -58,7 +58,7 @@ class LessonWriter:
         self._seed = seed
 
     def write(self, position: int) -> Lesson:
-        """The lesson of a step; the same position gives the same.
+        """Return the lesson of a step; the same position gives the same.
 
         Each word comes in a sentence of its own, as names do in training.
         """
@@ -66,26 +66,26 @@ class LessonWriter:
         total = len(self._teacher.texts)
         frequent = rng.random(self._size) < _FREQUENT
         bound = np.where(frequent, max(1, total // 10), total)
-        chosen = (rng.random(self._size) * bound).astype(np.int64)
+        indices = (rng.random(self._size) * bound).astype(np.int64)
         templates = rng.integers(len(COMPACT_TEMPLATES), size=self._size)
         sentences = [
             prompts(self._teacher.texts[i], [COMPACT_TEMPLATES[t]])[0]
-            for i, t in zip(chosen.tolist(), templates.tolist(), strict=True)
+            for i, t in zip(indices.tolist(), templates.tolist(), strict=True)
         ]
-        wanted = torch.from_numpy(self._teacher.embeddings[chosen].astype(np.float32))
-        return Lesson(trimmed_tokens(self._tokenizer, sentences), F.normalize(wanted, dim=-1))
+        targets = torch.from_numpy(self._teacher.embeddings[indices].astype(np.float32))
+        return Lesson(trimmed_tokens(self._tokenizer, sentences), F.normalize(targets, dim=-1))
 
 
-def distillation_loss(embeddings: Tensor, wanted: Tensor) -> Tensor:
-    """How far words are from where the teacher puts them.
+def distillation_loss(embeddings: Tensor, targets: Tensor) -> Tensor:
+    """Return the distance of words from where the teacher puts them.
 
     One minus the cosine, and the squared error of the cosines among them.
 
     Args:
         embeddings: ``[T, D]``, unnormalised.
-        wanted: ``[T, D]``, of unit length.
+        targets: ``[T, D]``, of unit length.
     """
     unit = F.normalize(embeddings, dim=-1)
-    pointwise = 1 - (unit * wanted).sum(dim=-1).mean()
-    relations = F.mse_loss(unit @ unit.T, wanted @ wanted.T)
+    pointwise = 1 - (unit * targets).sum(dim=-1).mean()
+    relations = F.mse_loss(unit @ unit.T, targets @ targets.T)
     return pointwise + 10 * relations

@@ -15,7 +15,7 @@ _MOST_WORDS = 3
 
 
 def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
-    """Names of physical things, those that occur most in WordNet's tagged texts first.
+    """Return names of physical things, those that occur most in WordNet's tagged texts first.
 
     Args:
         folder: with ``data.noun`` and ``cntlist.rev``.
@@ -43,21 +43,21 @@ def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
             f"{folder} does not hold WordNet's files ({error})",
             expected="data.noun and cntlist.rev of WordNet 3",
         ) from error
-    seen = {synset for synset, names in words.items() if set(names) & set(_ROOTS)}
-    waiting = list(seen)
+    synsets = {synset for synset, names in words.items() if set(names) & set(_ROOTS)}
+    waiting = list(synsets)
     while waiting:
         for child in children.get(waiting.pop(), ()):
-            if child not in seen:
-                seen.add(child)
+            if child not in synsets:
+                synsets.add(child)
                 waiting.append(child)
     names = {
         name.replace("_", " ")
-        for synset in seen
+        for synset in synsets
         for name in words[synset]
         if name.islower() and name.replace("_", "").replace("-", "").isalpha()
     }
-    kept = [name for name in names if len(name.split()) <= _MOST_WORDS]
-    return sorted(kept, key=lambda name: (-tagged[name.replace(" ", "_")], name))
+    short_names = [name for name in names if len(name.split()) <= _MOST_WORDS]
+    return sorted(short_names, key=lambda name: (-tagged[name.replace(" ", "_")], name))
 
 
 def _synsets(lines: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -78,11 +78,11 @@ def _synsets(lines: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str
 
 
 def _times_tagged(lines: list[str]) -> Counter[str]:
-    """How often each noun was tagged: a line is "plane%1:06:01:: 1 12", the last is the count."""
+    """Count how often each noun was tagged: of "plane%1:06:01:: 1 12" the last number."""
     tagged: Counter[str] = Counter()
     for line in lines:
         key, _, times = line.split()
-        lemma, _, rest = key.partition("%")
-        if rest.startswith("1:"):
+        lemma, _, position = key.partition("%")
+        if position.startswith("1:"):
             tagged[lemma] += int(times)
     return tagged

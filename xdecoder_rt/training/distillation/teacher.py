@@ -1,4 +1,4 @@
-"""What the teacher says of many nouns, in a file small enough to travel."""
+"""The teacher's embeddings of many nouns, in a file small enough to travel."""
 
 from __future__ import annotations
 

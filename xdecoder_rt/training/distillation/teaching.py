@@ -60,15 +60,15 @@ def teach(
     except OSError as error:
         raise CheckpointError(f"{out} cannot be written: {error.strerror or error}") from error
     torch.manual_seed(seed)
-    known = Teacher.load(teacher)
+    loaded_teacher = Teacher.load(teacher)
     if init is None:
         model = XDecoder(compact_config())
         load_imagenet_weights(model.backbone)
     else:
         model = load_checkpoint(init)
-    check_width(known, model.config.proj_dim)
+    check_width(loaded_teacher, model.config.proj_dim)
     lessons = LessonWriter(
-        known, ClipTokenizer.default(model.config.context_length), lesson_size, seed
+        loaded_teacher, ClipTokenizer.default(model.config.context_length), lesson_size, seed
     )
     model.train()
     parameters = list(model.text_encoder.parameters())
@@ -82,7 +82,7 @@ def teach(
         for group in optimizer.param_groups:
             group["lr"] = lr * warm * (1 + math.cos(math.pi * step / steps)) / 2
         lesson = lessons.write(step)
-        loss = distillation_loss(model.encode_text(lesson.token_ids), lesson.wanted)
+        loss = distillation_loss(model.encode_text(lesson.token_ids), lesson.targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -92,7 +92,7 @@ def teach(
         bar.set_postfix(loss=f"{recent:.3f}")
     card = {
         "teacher": teacher.name,
-        "texts": len(known.texts),
+        "texts": len(loaded_teacher.texts),
         "init": init.name if init else None,
         "steps": steps,
         "lesson_size": lesson_size,

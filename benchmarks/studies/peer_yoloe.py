@@ -1,7 +1,7 @@
 """Writes YOLOE-26n-seg as an ONNX file, which benchmarks/precisions.py --peer times.
 
     python -m venv yoloe && yoloe/bin/pip install ultralytics onnx
-    yoloe/bin/python benchmarks/peer_yoloe.py -o yoloe-26n-seg.onnx
+    yoloe/bin/python benchmarks/studies/peer_yoloe.py -o yoloe-26n-seg.onnx
     python benchmarks/precisions.py fp32.plan int8.plan --peer yoloe-26n-seg.onnx
 
 It needs ultralytics (AGPL-3.0), in an environment of its own: nothing of it is part of xdecoder_rt.
@@ -52,8 +52,8 @@ def export(output: Path, side: int, seed: int) -> None:
     embeddings = torch.nn.functional.normalize(torch.randn(1, WORDS, EMBEDDING), dim=-1)
     model.model.eval().set_classes([f"word {i}" for i in range(WORDS)], embeddings)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        made = model.export(format="onnx", imgsz=side, simplify=False, device="cpu")
-        shutil.move(Path(folder, made), output)
+        exported = model.export(format="onnx", imgsz=side, simplify=False, device="cpu")
+        shutil.move(Path(folder, exported), output)
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """Trains the starter's recipe shortly with one thing changed at a time, and measures each run.
 
-    python benchmarks/ablation.py data --validation scenes/workcell_val scenes/clipart_novel \\
-        -o docs/ablation.md
+    python benchmarks/studies/ablation.py data \\
+        --validation scenes/workcell_val scenes/clipart_novel \\
+        -o docs/ablation.md --json benchmarks/results/ablation.json
 
 `data` is a folder that `examples/train_starter.sh` has filled: `bank`, `workcell`, `teacher.npz`,
 `taught.safetensors`, and for the arm `stored scenes` also `clipart`, a labelled folder of the split
@@ -132,21 +133,23 @@ def settings_of(arm: Arm, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _start(taught: Path, fresh: str, runs: Path) -> Path:
-    """The checkpoint to start from; a part of it may be drawn anew."""
+    """Return the checkpoint to start from; a part of it may be drawn anew."""
     if not fresh:
         return taught
     path = runs / f"{fresh}safetensors"
     if not path.exists():
         model = load_checkpoint(taught)
         torch.manual_seed(0)
-        drawn = XDecoder(model.config).state_dict()
-        model.load_state_dict({k: v for k, v in drawn.items() if k.startswith(fresh)}, strict=False)
+        fresh_weights = XDecoder(model.config).state_dict()
+        model.load_state_dict(
+            {k: v for k, v in fresh_weights.items() if k.startswith(fresh)}, strict=False
+        )
         save_checkpoint(path, model)
     return path
 
 
 def raw_weights(run: Path) -> XDecoder:
-    """A run's weights as they were after its last step."""
+    """Return a run's weights as they were after its last step."""
     model = load_checkpoint(run / CHECKPOINT)
     tensors, _ = read_tensors(run / STATE)
     prefix = "model/"
@@ -155,7 +158,7 @@ def raw_weights(run: Path) -> XDecoder:
 
 
 def measure(model: XDecoder, folder: Path, size: int, limit: int, plan: Path) -> Scores:
-    """All measures of a model on a labelled folder, 0 to 100."""
+    """Return all measures of a model on a labelled folder, 0 to 100."""
     dataset = LabelledFolder.open(folder, verify=False)
     tokenizer = ClipTokenizer.default(model.config.context_length)
     quick = validate(model, tokenizer, dataset, limit, size, BATCH_OF_VALIDATION, CPU, TASKS)
@@ -174,7 +177,7 @@ def measure(model: XDecoder, folder: Path, size: int, limit: int, plan: Path) ->
 
 
 def report(results: Sequence[Mapping[str, Any]], folders: Sequence[str], command: str) -> str:
-    """The Markdown of all results: the means over the folders, and a table for each measure.
+    """Return the Markdown of all results: means over the folders, and a table for each measure.
 
     Args:
         results: what `run_arm` gave, in the order of the rows.
@@ -188,23 +191,25 @@ def report(results: Sequence[Mapping[str, Any]], folders: Sequence[str], command
         "",
     ]
     lines += _head(["arm", "what is changed", *(_heading(m) for m in MEASURES)])
-    means = {
+    mean_scores = {
         r["arm"]: [fmean(r["scores"][f][m] for f in folders) for m in MEASURES] for r in results
     }
-    repeats = [means[name] for name in REPEATS if name in means] or list(means.values())
+    repeats = [mean_scores[name] for name in REPEATS if name in mean_scores] or list(
+        mean_scores.values()
+    )
     seeds = list(zip(*repeats, strict=True))
     for result in results:
         cells = [
-            f"**{_shown(mean)}**"
+            f"**{_format_score(mean)}**"
             if abs(mean - fmean(noise)) > max(noise) - min(noise)
-            else _shown(mean)
-            for mean, noise in zip(means[result["arm"]], seeds, strict=True)
+            else _format_score(mean)
+            for mean, noise in zip(mean_scores[result["arm"]], seeds, strict=True)
         ]
         lines.append(_row([result["arm"], result["about"], *cells]))
     for measure in MEASURES:
         lines += ["", f"{_heading(measure)}:", "", *_head(["arm", *folders])]
         for result in results:
-            cells = [_shown(result["scores"][folder][measure]) for folder in folders]
+            cells = [_format_score(result["scores"][folder][measure]) for folder in folders]
             lines.append(_row([result["arm"], *cells]))
     return "\n".join(lines) + "\n"
 
@@ -214,7 +219,7 @@ def _heading(measure: str) -> str:
     return name if more_is_better else f"{name} (less is better)"
 
 
-def _shown(value: float) -> str:
+def _format_score(value: float) -> str:
     return f"{value:.1f}"
 
 
@@ -267,6 +272,7 @@ def main() -> int:
     parser.add_argument("--limit", type=positive, default=40, help="images of each folder")
     parser.add_argument("--pid-file", type=Path, help="where to write this process's id")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MARKDOWN")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also the settings and results")
     args = parser.parse_args()
     if args.pid_file:
         args.pid_file.write_text(f"{os.getpid()}\n")
@@ -282,7 +288,8 @@ def main() -> int:
             results = finished(args.runs, list(ARMS))
             with atomic_writer(args.output) as file:
                 file.write(report(results, folders, command).encode())
-            write_json(args.output.with_suffix(".json"), results)
+            if args.json:
+                write_json(args.json, results)
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

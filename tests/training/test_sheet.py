@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,7 @@ from PIL import Image
 from xdecoder_rt.datasets.items import Phrase
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder, LabelledFolderWriter
 from xdecoder_rt.errors import ArgumentError, DatasetError
-from xdecoder_rt.scenes.__main__ import main
-from xdecoder_rt.training.sheet import write_sheet
+from xdecoder_rt.training.sheet import main, write_sheet
 
 
 @pytest.fixture
@@ -41,11 +42,23 @@ def test_the_command_draws_a_sheet(
     folder: LabelledFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "sheet.jpg"
-    assert main(["sheet", str(folder.root), str(out), "--count", "2", "--width", "80"]) == 0
+    assert main([str(folder.root), str(out), "--count", "2", "--width", "80"]) == 0
     assert "2 pictures" in capsys.readouterr().out
     assert out.exists()
-    assert main(["sheet", str(tmp_path / "none"), str(out)]) == 1
+    assert main([str(tmp_path / "none"), str(out)]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_former_command_draws_it_too_and_names_the_new_one(
+    folder: LabelledFolder, tmp_path: Path
+) -> None:
+    command = "xdecoder_rt.training.scenes sheet data sheet.jpg --count 1"
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout == "sheet.jpg: 1 pictures\n", done.stderr
+    assert "python -m xdecoder_rt.training.sheet" in done.stderr
+    assert (tmp_path / "sheet.jpg").exists()
 
 
 def test_numbers_out_of_range_and_unwritable_places_are_refused(

@@ -11,8 +11,8 @@ from typing import Any, overload
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
 from xdecoder_rt.scenes.bank.composed import ComposedScenes
-from xdecoder_rt.scenes.bank.store import INDEX, PICTURES
-from xdecoder_rt.training.sources import open_source
+from xdecoder_rt.scenes.bank.store import BANK_INDEX, PICTURES
+from xdecoder_rt.training.sources import open_dataset
 
 FIXED_SCENES = 200
 REFERENCE = "full"
@@ -68,7 +68,7 @@ def fixed_scenes(data: Path, _: Path) -> Sources:
 
 
 def stored_scenes(data: Path, _: Path) -> Sources:
-    return {name: open_source(data / name) for name in ("workcell", "clipart")}
+    return {name: open_dataset(data / name) for name in ("workcell", "clipart")}
 
 
 def bank_of(change: Callable[[Index], Index]) -> Callable[[Path, Path], Sources]:
@@ -80,8 +80,8 @@ def bank_of(change: Callable[[Index], Index]) -> Callable[[Path, Path], Sources]
         pictures = folder / PICTURES
         pictures.unlink(missing_ok=True)
         pictures.symlink_to((data / "bank" / PICTURES).resolve())
-        index = json.loads((data / "bank" / INDEX).read_text())
-        with atomic_writer(folder / INDEX) as file:
+        index = json.loads((data / "bank" / BANK_INDEX).read_text())
+        with atomic_writer(folder / BANK_INDEX) as file:
             file.write(json.dumps(index | change(index)).encode())
         return {"bank": ComposedScenes(folder)}
 

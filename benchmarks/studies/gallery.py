@@ -1,6 +1,7 @@
 """Pictures of everything that a plan says of scenes from labelled folders.
 
-    python benchmarks/gallery.py model.plan data/workcell_val data/clipart_val -o docs/images/unseen
+    python benchmarks/studies/gallery.py model.plan data/workcell_val data/clipart_val \\
+        -o docs/images/unseen
 
 Each scene is asked for the folder's whole vocabulary, for three of its own phrases, for a caption
 and for the answer to its first question, all at once (`Engine.run`). The scenes are spread evenly

@@ -1,6 +1,6 @@
 """Measures the INT8 time of compact models that were never trained, to choose widths and depths.
 
-python benchmarks/candidates.py [--iterations 40] [--threads 2] [-o docs/candidates.md]
+python benchmarks/studies/candidates.py [--iterations 40] [--threads 2] [-o docs/candidates.md]
 
 Every candidate differs from the default in one respect. Its vision and decode graphs for 512x512
 are exported, quantised as an INT8 plan is (symmetric QDQ: int8 weights per output channel, int8
@@ -37,7 +37,7 @@ from onnxruntime.quantization import (
 from torch import Tensor, nn
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.cli.machine import LIBRARIES, describe, summary
+from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.export.costs import macs, parameters
 from xdecoder_rt.export.onnx_graphs import (
@@ -223,7 +223,7 @@ def compile_int8(path: Path, feeds: Feeds, threads: int) -> Callable[[], object]
 
 
 def measure(subjects: list[Candidate], iterations: int) -> dict[tuple[str, str], list[float]]:
-    """Milliseconds of each graph of each candidate in interleaved rounds."""
+    """Return milliseconds of each graph of each candidate in interleaved rounds."""
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(WARMUP + iterations):
         # To and fro, so that none always comes after the same other.
@@ -243,18 +243,18 @@ def markdown(
     options: argparse.Namespace,
     command: str,
 ) -> str:
-    """The page with the table."""
+    """Return the page with the table."""
     rows = []
     for subject in subjects:
         medians = {graph: statistics.median(times[subject.name, graph]) for graph in subject.runs}
-        least = sum(min(times[subject.name, graph]) for graph in subject.runs)
+        fastest = sum(min(times[subject.name, graph]) for graph in subject.runs)
         decode = f"{medians['decode']:.1f}" if "decode" in medians else ""
         rows.append(
             f"| {subject.name} | {_dimensions(subject.config)} | {subject.gmacs:.2f} "
             f"| {subject.parameters / 1e6:.2f} | {subject.quantised} | {medians['vision']:.1f} "
-            f"| {decode} | {sum(medians.values()):.1f} | {least:.1f} |"
+            f"| {decode} | {sum(medians.values()):.1f} | {fastest:.1f} |"
         )
-    machine = "  \n".join(summary(describe(LIBRARIES_USED)).splitlines())
+    machine = "  \n".join(machine_summary(describe_machine(LIBRARIES_USED)).splitlines())
     return f"""# Choice of the compact model's size
 
 How wide and deep the compact model is was decided by time, before training: randomly initialised
@@ -298,14 +298,18 @@ def _dimensions(config: ModelConfig | None) -> str:
 
 def main() -> int:
     """Read the command line, measure, write the page."""
-    known = candidates()
+    configurations = candidates()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--iterations", type=positive, default=40, help="default: %(default)s")
     parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
     parser.add_argument(
-        "--only", nargs="+", choices=list(known), metavar="NAME", help=", ".join(known)
+        "--only",
+        nargs="+",
+        choices=list(configurations),
+        metavar="NAME",
+        help=", ".join(configurations),
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("docs/candidates.md"), help="default: %(default)s"
@@ -315,15 +319,15 @@ def main() -> int:
     logging.getLogger().setLevel(logging.ERROR)
     subjects = []
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
-        names = options.only or list(known)
+        names = options.only or list(configurations)
         for name in names:
             print(f"Building: {name}", file=sys.stderr, flush=True)
-            subjects.append(build(name, known[name], options.threads, Path(folder)))
+            subjects.append(build(name, configurations[name], options.threads, Path(folder)))
         print(f"Building: {BACKBONE}", file=sys.stderr, flush=True)
-        subjects.append(build_backbone(known[names[0]], options.threads, Path(folder)))
+        subjects.append(build_backbone(configurations[names[0]], options.threads, Path(folder)))
         print(f"Measuring {options.iterations} rounds", file=sys.stderr, flush=True)
         times = measure(subjects, options.iterations)
-    command = shlex.join(["python", "benchmarks/candidates.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/studies/candidates.py", *sys.argv[1:]])
     page = markdown(subjects, times, options, command)
     with atomic_writer(options.output) as file:
         file.write(page.encode())

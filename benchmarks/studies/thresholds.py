@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Panoptic quality under several output thresholds, from one decode an image.
 
-    python benchmarks/thresholds.py model.plan data/workcell_val data/clipart_val
+    python benchmarks/studies/thresholds.py model.plan data/workcell_val data/clipart_val
 
 The thresholds of a checkpoint are chosen on held-out folders with this table.
 """
@@ -42,19 +42,21 @@ def main() -> None:
         runtime = engine._runtime
         manifest = runtime.manifest
         for folder in args.folders:
-            table[folder.name] = measured(engine, runtime, manifest, folder, choices, args.limit)
+            table[folder.name] = panoptic_qualities(
+                engine, runtime, manifest, folder, choices, args.limit
+            )
     print("| keep | overlap | void | " + " | ".join(table) + " | mean |")
     print("| --- " * (4 + len(table)) + "|")
     for choice in choices:
         values = [scores[choice] for scores in table.values()]
         cells = [f"{value:.1f}" for value in (*values, sum(values) / len(values))]
         print("| " + " | ".join((*map(str, choice), *cells)) + " |")
-    best = max(choices, key=lambda choice: sum(scores[choice] for scores in table.values()))
-    print(json.dumps(dict(zip(NAMES, best, strict=True))))
+    winner = max(choices, key=lambda choice: sum(scores[choice] for scores in table.values()))
+    print(json.dumps(dict(zip(NAMES, winner, strict=True))))
 
 
-def measured(engine, runtime, manifest, folder, choices, limit):
-    """Panoptic quality of each choice of thresholds on a folder."""
+def panoptic_qualities(engine, runtime, manifest, folder, choices, limit):
+    """Return the panoptic quality of each choice of thresholds on a folder."""
     data = LabelledFolder.open(folder, verify=False)
     quality = {choice: PanopticQuality(data.vocabulary, data.stuff) for choice in choices}
     index = {label: number for number, label in enumerate(data.vocabulary)}
@@ -65,9 +67,9 @@ def measured(engine, runtime, manifest, folder, choices, limit):
         for choice in choices:
             rules = replace(manifest.postprocess, **dict(zip(NAMES, choice, strict=True)))
             runtime.manifest = replace(manifest, postprocess=rules)
-            found = engine.segment(state, data.vocabulary, stuff=data.stuff)
-            labels = {info["id"]: info["label_id"] for info in found.segments_info}
-            quality[choice].update(ids, truth, found.segmentation, labels)
+            segmentation = engine.segment(state, data.vocabulary, stuff=data.stuff)
+            labels = {info["id"]: info["label_id"] for info in segmentation.segments_info}
+            quality[choice].update(ids, truth, segmentation.segmentation, labels)
     runtime.manifest = manifest
     return {choice: score.compute().pq for choice, score in quality.items()}
 

@@ -1,6 +1,6 @@
 """Trains all tasks together and each alone, from the same weights, and compares them.
 
-    python benchmarks/synergy.py data/clipart_train data/workcell_train \\
+    python benchmarks/studies/synergy.py data/clipart_train data/workcell_train \\
         --validation data/workcell_val --steps 300 -o docs/synergy.md
 
 The paper claims that tasks help one another. Here every run begins with the same checkpoint, sees
@@ -37,28 +37,28 @@ NUMBERS = {
 }
 
 
-def validated(run: Path) -> dict[str, float]:
-    """The numbers of a run's last validation."""
+def last_validation(run: Path) -> dict[str, float]:
+    """Return the numbers of a run's last validation."""
     lines = (run / METRICS).read_text().splitlines()
     records: list[dict[str, float]] = [json.loads(line) for line in lines]
-    last = [r for r in records if any(key.startswith("validation/") for key in r)][-1]
-    return {key.removeprefix("validation/"): value for key, value in last.items()}
+    record = [r for r in records if any(key.startswith("validation/") for key in r)][-1]
+    return {key.removeprefix("validation/"): value for key, value in record.items()}
 
 
-def table(found: Mapping[str, Mapping[str, float]]) -> str:
-    """Each number, trained alone and trained together."""
+def table(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Return a table of each number, trained alone and trained together."""
     lines = [
         "| held-out scenes | task | number | alone | together |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for key in found["together"]:
+    for key in results["together"]:
         if key == "step":
             continue
         folder, _, number = key.rpartition("/")
         for task, numbers in NUMBERS.items():
             if number in numbers:
                 name = number if numbers[number] else f"{number} (less is better)"
-                alone, joint = found[task][key], found["together"][key]
+                alone, joint = results[task][key], results["together"][key]
                 lines.append(f"| {folder} | {task} | {name} | {alone:.3f} | {joint:.3f} |")
     return "\n".join(lines) + "\n"
 
@@ -104,9 +104,9 @@ def main() -> int:
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    found = {name: validated(args.runs / name) for name in runs}
+    results = {name: last_validation(args.runs / name) for name in runs}
     command = shlex.join(["python", *sys.argv])
-    text = f"# Together or alone\n\n`{command}`\n\n{table(found)}"
+    text = f"# Together or alone\n\n`{command}`\n\n{table(results)}"
     with atomic_writer(args.output) as file:
         file.write(text.encode())
     print(text)

@@ -1,6 +1,6 @@
-"""Sections of the runbook: each in a process of its own, which may crash, hang or run out of time.
+"""A section of the runbook, in a process of its own, which may crash, hang or run out of time.
 
-    python -m gpu.sections attention --into FILE --seconds 120 --device cuda --work FOLDER
+    python -m gpu.section attention --into FILE --seconds 120 --device cuda --work FOLDER
 
 A section writes records, a JSON object a line, as it finds them, so that what it found before it
 was ended is kept.
@@ -17,26 +17,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gpu.budget import SHARES
-
-GRACE = 0.1
+SHARES = {
+    "device": 0.06,
+    "loader": 0.16,
+    "sanitizer": 0.10,
+    "attention": 0.26,
+    "compiled": 0.09,
+    "steps": 0.06,
+    "tests": 0.27,
+}
+"""Sections in the order in which they run, and the part of the time that each may take."""
+SPARE_SHARE = 0.1
 """The part of its time that a section should leave, and after which it is ended."""
-SAID = 400
+GRACE = 4.0
+"""Seconds that what is interrupted has to write what it knows."""
+LINE_LIMIT = 400
 
 
 @dataclass
 class Context:
-    """What a section gets.
+    """Settings of a section, its folder and its records.
 
     Attributes:
         device: ``cuda``, or ``cpu``: tiny shapes in Triton's interpreter, to test the runbook.
         quick: fewer shapes and checks.
-        work: a folder for its files, removed at the end.
+        work: a folder for its files, removed at the end; ``tree`` in it is laid out as the wheel.
         end: when it should be done, by ``time.monotonic``.
         into: the file of its records.
     """
@@ -47,13 +57,8 @@ class Context:
     end: float
     into: Path
 
-    @property
-    def tree(self) -> Path:
-        """Where the wheel's tree is laid out."""
-        return self.work / "tree"
-
     def remaining(self) -> float:
-        """Seconds left; below 0 when they are over."""
+        """Return the seconds left; below 0 when they are over."""
         return self.end - time.monotonic()
 
     def emit(self, kind: str, **fields: Any) -> None:
@@ -68,7 +73,7 @@ class Context:
 
 @dataclass
 class Result:
-    """How a section ended.
+    """The end of a section, and its records.
 
     Attributes:
         section: its name.
@@ -86,12 +91,13 @@ class Result:
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """The records of a kind."""
+        """Return the records of a kind."""
         return [record for record in self.records if record["kind"] == kind]
 
-    def as_json(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
+
+def part_of(remaining: float, waiting: Sequence[str]) -> float:
+    """Return the seconds of the first waiting section; time that one leaves goes to the next."""
+    return remaining * SHARES[waiting[0]] / sum(SHARES[section] for section in waiting)
 
 
 def supervise(section: str, seconds: float, work: Path, options: Sequence[str] = ()) -> Result:
@@ -99,31 +105,46 @@ def supervise(section: str, seconds: float, work: Path, options: Sequence[str] =
     into = work / f"{section}.jsonl"
     into.touch()
     log = work / f"{section}.log"
-    command = [sys.executable, "-m", "gpu.sections", section, "--into", str(into)]
-    command += ["--seconds", f"{seconds * (1 - GRACE):.1f}", "--work", str(work), *options]
+    command = [sys.executable, "-m", "gpu.section", section, "--into", str(into)]
+    command += ["--seconds", f"{seconds * (1 - SPARE_SHARE):.1f}", "--work", str(work), *options]
     begin = time.monotonic()
     with log.open("wb") as output:
-        code = ended(command, seconds, stdout=output, stderr=subprocess.STDOUT, cwd=work)
+        code = run_limited(command, seconds, stdout=output, stderr=subprocess.STDOUT, cwd=work)
     records = read_records(into)
-    taken = round(time.monotonic() - begin, 1)
+    elapsed_s = round(time.monotonic() - begin, 1)
     verdicts = [record for record in records if record["kind"] == "verdict"]
-    kept = [record for record in records if record["kind"] != "verdict"]
+    findings = [record for record in records if record["kind"] != "verdict"]
     if code is None:
-        return Result(section, "out of time", f"it was ended after {taken:.0f} s", taken, kept)
+        return Result(
+            section, "out of time", f"it was ended after {elapsed_s:.0f} s", elapsed_s, findings
+        )
     if verdicts:
-        last = verdicts[-1]
-        return Result(section, last["status"], last["reason"], taken, kept)
+        verdict = verdicts[-1]
+        return Result(section, verdict["status"], verdict["reason"], elapsed_s, findings)
     if code:
-        return Result(section, "failed", last_line(log) or f"exit code {code}", taken, kept)
-    return Result(section, "done", "", taken, kept)
+        return Result(section, "failed", last_line(log) or f"exit code {code}", elapsed_s, findings)
+    return Result(section, "done", "", elapsed_s, findings)
 
 
-def ended(command: Sequence[str], seconds: float, **options: Any) -> int | None:
-    """The exit code of a command; None where it was ended, with all it started, for time."""
+def run_limited(
+    command: Sequence[str], seconds: float, grace: float = 0.0, **options: Any
+) -> int | None:
+    """Run a command; return its exit code, or None where it was ended for time, with its children.
+
+    Args:
+        command: the program and its arguments.
+        seconds: that it may take.
+        grace: seconds between an interruption and the end.
+        options: of ``subprocess.Popen``.
+    """
     process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, **options)
     try:
         return process.wait(max(0.0, seconds))
     except subprocess.TimeoutExpired:
+        if grace:
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
         return None
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -132,20 +153,20 @@ def ended(command: Sequence[str], seconds: float, **options: Any) -> int | None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file of records."""
+    """Return the records in the whole lines of a file."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
 
 
 def last_line(log: Path) -> str:
-    """What a process said last."""
-    said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return said[-1][:SAID] if said else ""
+    """Return the last line of a log."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:LINE_LIMIT] if lines else ""
 
 
 def main() -> None:
     """Run one section here."""
-    parser = argparse.ArgumentParser(prog="python -m gpu.sections")
+    parser = argparse.ArgumentParser(prog="python -m gpu.section")
     parser.add_argument("section", choices=list(SHARES))
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True)

@@ -1,0 +1,181 @@
+"""Options of a build; needs neither PyTorch nor ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xdecoder_rt.calibration import ranges
+from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.export.tensorrt.options import EngineOptions, check_count
+from xdecoder_rt.plan.manifest import BACKENDS, PROFILES
+from xdecoder_rt.tasks import TASKS
+
+if TYPE_CHECKING:
+    from xdecoder_rt.words.vocabulary import Vocabulary
+
+__all__ = [
+    "BACKENDS",
+    "BUILD_PRECISIONS",
+    "ESTIMATOR_NAMES",
+    "PROFILES",
+    "BuildOptions",
+    "ConvertOptions",
+    "EngineOptions",
+]
+
+BUILD_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+"""What a plan can be built in; more can be read."""
+ESTIMATOR_NAMES = tuple(ranges.ESTIMATORS)
+MAX_DROP = 1.0
+SEARCH_IMAGES = 48
+CALIBRATION_IMAGES = 128
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How a plan in another precision is made.
+
+    Attributes:
+        precision: one of `BUILD_PRECISIONS`.
+        profile: one of `PROFILES`: which target the graphs are written for.
+        calibration: the calibration set, which int8 needs: a labelled folder, a folder of images,
+            or a video.
+        max_drop: the most that int8 may lose, 0 to 100: PQ where the set is labelled, else percent
+            of pixels.
+        estimator: of ranges, one of `ESTIMATOR_NAMES`; None compares all and takes the best.
+        images: calibration images at most.
+        search_images: images that accuracy is measured on, at most.
+        report: the folder that the report of an int8 search is written to, or None.
+        force: write the plan even if it is worse or slower than fp32.
+        threads: processor threads of what is measured; None for the backend's choice.
+        cache_dir: where activation statistics are kept, or None.
+
+    Raises:
+        ArgumentError: a value is outside what is allowed, or the precision and the profile do not
+            go together.
+    """
+
+    precision: str
+    profile: str = "cpu"
+    calibration: Path | None = None
+    max_drop: float = MAX_DROP
+    estimator: str | None = None
+    images: int = CALIBRATION_IMAGES
+    search_images: int = SEARCH_IMAGES
+    report: Path | None = None
+    force: bool = False
+    threads: int | None = None
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in BUILD_PRECISIONS:
+            raise ArgumentError(
+                f"There is no precision {quoted(self.precision)}",
+                expected=", ".join(BUILD_PRECISIONS),
+            )
+        if self.profile not in PROFILES:
+            raise ArgumentError(
+                f"There is no profile {quoted(self.profile)}", expected=" or ".join(PROFILES)
+            )
+        if self.precision == "int8" and self.calibration is None:
+            raise ArgumentError(
+                "An INT8 plan needs a calibration set",
+                expected="some hundred images like those that the model will see: a labelled "
+                "folder (accuracy is then measured by PQ), a folder of images, or a video",
+                fix="name it with calibration",
+            )
+        if self.precision == "fp16" and self.profile == "cpu":
+            raise ArgumentError(
+                "There is no fp16 plan for CPUs: their runtimes compute fp16 graphs in fp32",
+                expected="bf16 or int8 for a CPU",
+                fix="add --profile tensorrt for a plan that TensorRT engines are built from",
+            )
+        if self.estimator not in (None, *ESTIMATOR_NAMES):
+            raise ArgumentError(
+                f"There is no range estimator {quoted(self.estimator)}",
+                expected=", ".join(ESTIMATOR_NAMES),
+            )
+        if not 0.0 <= self.max_drop <= 100.0:
+            raise ArgumentError(
+                f"max_drop is {quoted(self.max_drop)}", expected="a number from 0 to 100"
+            )
+        check_count("images", self.images)
+        check_count("search_images", self.search_images)
+        if self.threads is not None:
+            check_count("threads", self.threads)
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Options of `xdecoder_rt.export.pipeline.build`; by default a portable fp32 plan.
+
+    Attributes:
+        sizes: (height, width) of the network's inputs, multiples of 32. None: of a plan all that it
+            has; 448 x 448 for compact models and 512 x 512 for published ones.
+        tasks: names of `xdecoder_rt.tasks.TASKS` that the plan is to do. None: all. A plan without
+            captions is smaller. Not for a plan, which keeps its tasks.
+        max_phrases: phrases that one call may refer by. None: 64. Not for a plan either.
+        vocabularies: words for the plan to carry, embedded, by names of at most 60 letters, digits,
+            ``-`` and ``_``.
+        conversion: the precision, and how it is reached. None: that of the source.
+        engines: what engines for NVIDIA GPUs are built for. None: a portable plan, which runs on
+            any CPU. A conversion must then have the profile ``"tensorrt"``.
+
+    Raises:
+        ArgumentError: a value is outside what is allowed, or two contradict one another.
+        VocabularyError: a name cannot be a vocabulary's.
+    """
+
+    sizes: Sequence[tuple[int, int]] | None = None
+    tasks: Sequence[str] | None = None
+    max_phrases: int | None = None
+    vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
+    conversion: ConvertOptions | None = None
+    engines: EngineOptions | None = None
+
+    def __post_init__(self) -> None:
+        if self.sizes is not None:
+            _check_sizes(self.sizes)
+        if self.tasks is not None:
+            _check_tasks(self.tasks)
+        if self.max_phrases is not None:
+            check_count("max_phrases", self.max_phrases)
+        if self.vocabularies:
+            from xdecoder_rt.words.carried import check_name
+
+            for name in self.vocabularies:
+                check_name(name)
+        for name, value, kind in (
+            ("conversion", self.conversion, ConvertOptions),
+            ("engines", self.engines, EngineOptions),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise ArgumentError(
+                    f"{name} is {quoted(value)}", expected=f"{kind.__name__}(...) or None"
+                )
+        if self.engines and self.conversion and self.conversion.profile != "tensorrt":
+            raise ArgumentError(
+                f"Engines cannot be built from graphs of the profile {self.conversion.profile!r}",
+                expected="a conversion with the profile 'tensorrt'",
+            )
+
+
+def _check_sizes(sizes: Sequence[tuple[int, int]]) -> None:
+    if not sizes:
+        raise ArgumentError("sizes is empty", expected="some (height, width), or None")
+    for size in sizes:
+        if not isinstance(size, tuple) or len(size) != 2:
+            raise ArgumentError(f"A size is {quoted(size)}", expected="(height, width)")
+        for side in size:
+            check_count("A side of a size", side, "pixels, such as 448")
+
+
+def _check_tasks(tasks: Sequence[str]) -> None:
+    unknown = [task for task in tasks if task not in TASKS]
+    if isinstance(tasks, str) or unknown or not tasks or len(set(tasks)) != len(tasks):
+        raise ArgumentError(
+            f"tasks is {quoted(tasks)}", expected=f"some of {', '.join(TASKS)}, each once"
+        )

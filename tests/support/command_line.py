@@ -1,0 +1,45 @@
+"""What tests of the command line share: images, what a command printed, and how it failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HEIGHT, WIDTH = 50, 70
+
+Run = Callable[..., int]
+
+
+def save_picture(path: Path, seed: int = 0) -> Path:
+    """Write an image of noise, ``HEIGHT`` x ``WIDTH``."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def document_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Return the JSON that is all that stdout holds."""
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def the_error(capsys: pytest.CaptureFixture[str], *, after_progress: bool = False) -> str:
+    """Return the one error on stderr that a failed command leaves, with nothing on stdout.
+
+    Args:
+        capsys: what the command wrote.
+        after_progress: whether other lines may stand before it.
+    """
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("error: ") == 1 and err.endswith("\n"), err
+    last_line = err.splitlines()[-1]
+    assert last_line.startswith("error: "), err
+    assert after_progress or err == f"{last_line}\n", err
+    return last_line
