@@ -111,9 +111,9 @@ class _Index:
 
 @dataclass(frozen=True)
 class _Target:
-    """A form compiled for one target: what is in its files, by kind (cubin, ptx86)."""
+    """A form compiled for one target: its files by kind (cubin, ptx86), and the rest."""
 
-    facts: _Facts
+    facts: Mapping[str, Any]
     files: Mapping[str, _File]
 
 
@@ -233,14 +233,15 @@ class CompiledKernels:
                 f"{quoted(file.file)} is not the file that was compiled",
                 fix="compile the kernels again",
             )
-        return KernelImage(data, target.facts.entry, target.facts.shared)
+        facts = read_object(target.facts, _Facts, KERNEL_INDEX)
+        return KernelImage(data, facts.entry, facts.shared)
 
 
 def _targets(form: _Form) -> dict[str, _Target]:
     """A form's targets by name, their files told apart from the rest."""
     return {
         name: _Target(
-            read_object(facts, _Facts, KERNEL_INDEX),
+            facts,
             {
                 kind: read_object(file, _File, KERNEL_INDEX)
                 for kind, file in facts.items()
