@@ -16,6 +16,8 @@ pytest.importorskip("onnxscript", reason="exporting needs the extra export")
 
 import onnx
 import onnxruntime as ort
+import tiny_model
+from artifact_cache import ArtifactCache
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import BuildError, PlanError
@@ -26,8 +28,6 @@ from xdecoder_rt.export.onnx_graphs import (
     OPSET,
     ExportedGraph,
     export_image_graphs,
-    export_text_graph,
-    export_token_graph,
 )
 from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.export.repack import repack_portable
@@ -37,21 +37,22 @@ from xdecoder_rt.models.decoder import LEVELS, Rows
 from xdecoder_rt.models.graphs import memory_names, state_names
 from xdecoder_rt.plan.file import Plan
 
-HEIGHT, WIDTH = 64, 96
+HEIGHT, WIDTH = tiny_model.EXPORTED_SIZE
 NAMES = ("vision", "decode", "mask", "text", "token")
 
 
 @pytest.fixture(scope="module")
-def model(tiny: ModelConfig) -> XDecoder:
-    torch.manual_seed(0)
-    return XDecoder(tiny).eval().requires_grad_(False)
+def model() -> XDecoder:
+    return tiny_model.drawn()
 
 
 @pytest.fixture(scope="module")
-def graphs(model: XDecoder) -> dict[str, ExportedGraph]:
-    image = export_image_graphs(model, (HEIGHT, WIDTH))
-    exported = [*image, export_text_graph(model), export_token_graph(model)]
-    return {graph.name: graph for graph in exported}
+def graphs(
+    model: XDecoder, artifacts: ArtifactCache, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, ExportedGraph]:
+    folder = tmp_path_factory.mktemp("exported") / "graphs"
+    artifacts.provide("tiny_model.export_graphs", folder)
+    return {graph.name: graph for graph in tiny_model.exported_graphs(folder, model)}
 
 
 def inputs(

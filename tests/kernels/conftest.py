@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from artifact_cache import ArtifactCache
 from fake_cuda import fake_cuda, fake_driver  # noqa: F401
 
 if TYPE_CHECKING:
@@ -31,21 +30,10 @@ def device() -> str:
 
 
 @pytest.fixture(scope="session")
-def orin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The masked-attention kernels in fp16, compiled for Orin, once for all workers."""
-    from xdecoder_rt.kernels import aot
-    from xdecoder_rt.kernels.targets import target
-
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    folder = root / "compiled"
-    with open(root / "compiled.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            only = "^(attend|open_bits|combine)_fp16|^pack"
-            aot.compile_kernels(folder, [target(87), target(101)], only=only, jobs=2)
-    return folder
+def orin(artifacts: ArtifactCache, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The masked-attention kernels in fp16, compiled for Orin."""
+    folder = tmp_path_factory.mktemp("orin") / "compiled"
+    return artifacts.provide("compiled_kernels.compile_for_orin", folder)
 
 
 @pytest.fixture

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import onnx
 import torch
+from torch import nn
 
+from xdecoder_rt.export.onnx_graphs import (
+    ExportedGraph,
+    export_image_graphs,
+    export_text_graph,
+    export_token_graph,
+)
 from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.config import (
@@ -16,8 +26,10 @@ from xdecoder_rt.models.config import (
     PostprocessConfig,
     TextConfig,
 )
+from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, TextGraph, TokenGraph, VisionGraph
 
 SIZES = ((64, 64), (32, 96))
+EXPORTED_SIZE = (64, 96)
 
 
 def tiny_config() -> ModelConfig:
@@ -71,7 +83,41 @@ def redrawn(model: XDecoder) -> XDecoder:
     return model.eval()
 
 
-def build_plan(folder: Path) -> None:
-    """Write ``tiny.plan``, the portable plan of a model of `tiny_config`."""
+def drawn() -> XDecoder:
+    """Return the model of the plan and of the exported graphs, by its seed."""
     torch.manual_seed(0)
-    build_portable(XDecoder(tiny_config()), folder / "tiny.plan", sizes=SIZES)
+    return XDecoder(tiny_config()).eval().requires_grad_(False)
+
+
+def build_plan(folder: Path) -> None:
+    """Write ``tiny.plan``, the portable plan of the model for inputs of `SIZES`."""
+    build_portable(drawn(), folder / "tiny.plan", sizes=SIZES)
+
+
+def export_graphs(folder: Path) -> None:
+    """Write the model's five graphs for `EXPORTED_SIZE`, and the inputs that come with them."""
+    model = drawn()
+    graphs = export_image_graphs(model, EXPORTED_SIZE)
+    for graph in (*graphs, export_text_graph(model), export_token_graph(model)):
+        onnx.save(graph.model, folder / f"{graph.name}.onnx")
+        for kind, values in (("example", graph.example), ("typical", graph.typical)):
+            arrays = {name: value.numpy() for name, value in values.items()}
+            np.savez(folder / f"{graph.name}_{kind}.npz", **arrays)
+
+
+def exported_graphs(folder: Path, model: XDecoder) -> Iterator[ExportedGraph]:
+    """Read what `export_graphs` wrote, around the model's own modules."""
+    modules: dict[str, nn.Module] = {
+        "vision": VisionGraph(model),
+        "decode": DecodeGraph(model),
+        "mask": MaskGraph(),
+        "text": TextGraph(model),
+        "token": TokenGraph(model),
+    }
+    for name, module in modules.items():
+        example, typical = (
+            {key: torch.from_numpy(value) for key, value in np.load(path).items()}
+            for path in (folder / f"{name}_example.npz", folder / f"{name}_typical.npz")
+        )
+        graph = onnx.load(folder / f"{name}.onnx")
+        yield ExportedGraph(name, graph, module.eval(), example, typical)

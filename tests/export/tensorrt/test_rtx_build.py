@@ -234,11 +234,7 @@ def test_the_kernels_of_the_targets_travel_along(
         "module": "m", "function": "f", "element": "fp16", "arguments": [], "aligned": [],
         "constants": {}, "grid": [[], [], []], "warps": 4, "stages": 1, "registers": 1,
         "targets": {
-            name: {
-                "entry": "f",
-                "shared": 0,
-                **{kind: {"file": f"{name}/k.{kind}", "sha256": "0"} for kind in kinds},
-            }
+            name: {kind: {"file": f"{name}/k.{kind}", "sha256": "0"} for kind in kinds}
             for name in ("sm_75", "sm_86", "sm_87", "sm_120")
         },
     }  # fmt: skip
