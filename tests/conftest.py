@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Read by Triton when a kernel's module is imported, so it is set before any test module is.
 if not any(path.exists() for path in map(Path, ("/dev/nvidia0", "/dev/nvgpu", "/dev/dxg"))):
     os.environ.setdefault("TRITON_INTERPRET", "1")
-# Networks this small lose more to threads that wait for each other than they gain: with two workers
-# on two cores PyTorch took ten times as long. Read when PyTorch is imported.
+# Networks this small lose more to threads that wait for each other than they gain, above all where
+# pytest's workers share the cores. Read when PyTorch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
