@@ -1,4 +1,4 @@
-"""Names and commands of the version before: they work for one version more, and say where they are."""
+"""Names and commands of the version before work for one version more, and say where they are."""
 
 from __future__ import annotations
 
