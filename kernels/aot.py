@@ -26,6 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import ArgumentError, BuildError, XDecoderError, require
 from xdecoder_rt.kernels import catalog, report
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS_FORMAT_VERSION
@@ -171,7 +172,7 @@ def main() -> None:
     )
     parser.add_argument("--only", default="", help="forms whose name matches this expression")
     parser.add_argument("--report", type=Path, help="also write the table of resources, Markdown")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at a time")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="targets at a time")
     arguments = parser.parse_args()
     goals = [target(capability) for capability in arguments.target]
     try:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from xdecoder_rt.words.vocabulary import Vocabulary as Vocabulary
     from xdecoder_rt.words.word import Word as Word
 
+# Nothing that this package runs reports on its user. ONNX Runtime reads this once, when it is first
+# imported, and would otherwise write a device id into the home and send events.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 __version__ = "0.1.0"
 __all__ = ["Engine", "Plan", "Vocabulary", "Word", "XDecoderError", "__version__"]
 

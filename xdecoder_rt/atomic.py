@@ -1,15 +1,18 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Files that are there whole or not at all, in folders into which nobody else writes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_writer"]
+__all__ = ["atomic_writer", "check_private", "private_folder"]
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextlib.contextmanager
@@ -47,6 +50,57 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise
     _sync_directory(target.parent)
+
+
+def private_folder(path: Path) -> Path:
+    """Return a folder of this user's, into which only this user writes; made if need be (0700).
+
+    What a cache holds is believed when it is read again, so it must have been written by the same
+    user. A folder that others may enter and read is taken; one that they may write into is not.
+
+    Raises:
+        OSError: it cannot be made, written or searched, is a link or no folder, belongs to another
+            user, or others may write into it; the message says which.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    check_private(path, stat.S_ISDIR, "folder")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(f"the folder {path} cannot be read, written and searched")
+    return path
+
+
+def check_private(
+    path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG, kind: str = "file"
+) -> None:
+    """Refuse a path that another user may have written to. One that does not exist passes.
+
+    Args:
+        path: where it is.
+        is_kind: tells a mode of the right kind, as of `stat`.
+        kind: its name.
+
+    Raises:
+        OSError: it is a link or of another kind, has a second name, belongs to another user, or
+            others may write to it; the message says which.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(f"{path} is a symbolic link, not a {kind}")
+    if not is_kind(status.st_mode):
+        raise OSError(f"{path} is no {kind}")
+    if kind == "file" and status.st_nlink > 1:
+        raise OSError(f"the file {path} has another name elsewhere")
+    if not hasattr(os, "geteuid"):  # Windows: what is in a user's folders is the user's
+        return
+    if status.st_uid != os.geteuid():
+        raise OSError(f"the {kind} {path} belongs to another user")
+    if status.st_mode & _OTHERS_MAY_WRITE:
+        raise OSError(f"others may write to the {kind} {path}: chmod go-w")
 
 
 def _sync_directory(directory: Path) -> None:

@@ -56,7 +56,7 @@ class Engine:
             machine. A TensorRT plan runs on TensorRT. Also a backend of one's own
             (:class:`xdecoder_rt.backends.Backend`).
         device: ``"cpu"``, or for a TensorRT plan ``"cuda"`` or ``"cuda:1"``; None chooses.
-        threads: processor threads of one call; None leaves the choice to the backend.
+        threads: of one call; None: the backend's choice, within affinity and container quota.
         cache_dir: folder of the text cache and of compiled models; None takes
             ``$XDECODER_RT_CACHE`` or the user's cache folder. When it cannot be written, work goes
             on with one warning.

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.backends import Backend, DeviceBackend, Graph, Value, open_backend
+from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import (
     ImageSource,
@@ -79,7 +80,7 @@ class Runtime:
     ) -> None:
         self._plan = Plan.open(path)
         self.manifest = self._plan.manifest
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or usable_cores()
         self._lock = threading.Lock()
         self._graphs: dict[str, Graph] = {}
         self._closed = False

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from gpu.section import GRACE, Context, last_line, run_limited
+from xdecoder_rt.cores import usable_cores
 
 CONFIG = """[pytest]
 addopts = --import-mode=importlib --strict-markers -p no:cacheprovider
@@ -28,7 +29,7 @@ WORKER_GIB = 4
 def workers() -> int:
     """Return the number of test processes: most time goes into compiling kernels, one each."""
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
-    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) * 3 // 4, gib // WORKER_GIB))
+    return max(1, min(MOST_WORKERS, usable_cores() * 3 // 4, gib // WORKER_GIB))
 
 
 def run(context: Context) -> None:

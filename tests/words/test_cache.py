@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xdecoder_rt.plan.manifest import TextInfo
 from xdecoder_rt.words.cache import CACHE_FILE, CacheStats, TextCache, default_directory
+from xdecoder_rt.words.encoder import is_embedding
 
 FILE = CACHE_FILE
 
@@ -415,6 +418,146 @@ def test_flipped_bits_never_give_a_wrong_vector(data, tmp_path_factory):
             cache.put_many(vectors(10))
             found = cache.get_many(list(vectors(10)))
             assert_same(found, {text: vectors(10)[text] for text in found})
+
+
+@pytest.mark.parametrize("value", [0x00, 0xFF, "flipped"])
+def test_no_byte_of_the_first_page_stops_the_cache(tmp_path, value):
+    with contextlib.closing(TextCache(tmp_path, namespace="graph")) as cache:
+        cache.put_many(vectors(3))
+    data = (tmp_path / FILE).read_bytes()
+    # The header, the schema (which ends the page), and some of the bytes between.
+    start = data.index(b"CREATE") - 300 if b"CREATE" in data[:4096] else 3000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for place in [*range(16, 108, 2), *range(start, 4096, 11)]:
+            byte = data[place] ^ 0x41 if value == "flipped" else value
+            (tmp_path / FILE).write_bytes(data[:place] + bytes([byte]) + data[place + 1 :])
+            with contextlib.closing(TextCache(tmp_path, namespace="graph")) as cache:
+                cache.entries()
+                found = cache.get_many(list(vectors(3)))
+                assert_same(found, {text: vectors(3)[text] for text in found})
+                cache.put_many(vectors(5))
+                cache.summary()
+            with contextlib.closing(TextCache(tmp_path, namespace="graph")) as cache:
+                cache.put_many(vectors(5))
+            with contextlib.closing(TextCache(tmp_path, namespace="graph")) as cache:
+                found = cache.get_many(list(vectors(5)))
+                assert (place, byte, *sorted(found)) == (place, byte, *sorted(vectors(5)))
+            for path in tmp_path.iterdir():
+                path.unlink()
+
+
+def test_a_damaged_file_that_cannot_be_mended_is_begun_anew_a_few_times_only(folder, monkeypatch):
+    cache = TextCache(folder, namespace="graph", memory_bytes=0)
+
+    def broken(*_args):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(cache._disk, "_write", broken)
+    with pytest.warns(RuntimeWarning, match="in memory only") as caught:
+        for _ in range(9):
+            cache.put_many(vectors(1))
+    assert len(caught) == 1 and not cache.is_on_disk
+
+
+# --- who wrote it ---------------------------------------------------------------------------------
+
+
+UNIT = np.float32([3, 4, *[0] * 6]) / 5
+
+
+def _planted(folder: Path, text: str, vector: np.ndarray) -> bool:
+    """Whether a cache of eight dimensions believes a row that somebody wrote with a checksum."""
+    with contextlib.closing(TextCache(folder, namespace="graph")) as cache:
+        cache.put_many({text: vector})
+    info = TextInfo(5, 8, 1, 1, 8, "tokenizer.json", ("{}",), (), "background")
+    accepts = partial(is_embedding, info)
+    with contextlib.closing(TextCache(folder, namespace="graph", accepts=accepts)) as cache:
+        found = cache.get_many([text])
+        assert cache.stats.corrupt_rows == (not found)
+        cache.put_many({text: vector})
+    if found:
+        np.testing.assert_array_equal(found[text], vector)
+    return bool(found)
+
+
+@pytest.mark.parametrize("kind", ["class", "text"])
+@pytest.mark.parametrize(
+    "vector",
+    [
+        np.ones(7) / np.sqrt(7),
+        np.ones(9) / 3,
+        np.zeros(0),
+        np.zeros(8),
+        np.ones(8),
+        np.full(8, np.nan),
+        np.array([1.0, *[0.0] * 6, np.nan]),
+        np.full(8, np.inf),
+        np.full(8, 3e38),
+        np.full(8, 1e-40),
+    ],
+)
+def test_a_row_that_is_no_embedding_is_dropped_whatever_its_checksum_says(tmp_path, kind, vector):
+    assert not _planted(tmp_path, f"{kind}\0mug", vector)
+
+
+@pytest.mark.parametrize("vector", [np.ones(8), np.ones(48), np.ones(17), np.full(16, np.nan)])
+def test_rows_of_tokens_are_finite_and_as_many_as_a_text_may_have(tmp_path, vector):
+    assert not _planted(tmp_path, "tokens\0a mug", vector)
+
+
+@pytest.mark.parametrize(
+    ("text", "vector"), [("class\0mug", UNIT), ("text\0mug", UNIT), ("tokens\0mug", np.ones(24))]
+)
+def test_a_row_that_can_be_an_embedding_is_found(tmp_path, text, vector):
+    assert _planted(tmp_path, text, vector)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs owners and modes of files")
+def test_what_is_made_is_for_this_user_alone(tmp_path):
+    previous = os.umask(0)
+    try:
+        with contextlib.closing(TextCache(tmp_path / "a" / "b", namespace="graph")) as cache:
+            cache.put_many(vectors(2))
+            modes = {
+                path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a/b").iterdir()
+            }
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert set(modes) >= {FILE} and set(modes.values()) == {0o600}
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_others_may_write_is_not_used(folder, kind):
+    (folder if kind == "folder" else folder / FILE).chmod(0o777)
+    _assert_one_warning_and_memory_only(folder)
+
+
+def test_what_belongs_to_somebody_else_is_not_used(folder, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    _assert_one_warning_and_memory_only(folder)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_a_file_that_is_a_link_is_not_used(folder, tmp_path_factory, make, suffix):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "file"
+    path = folder / f"{FILE}{suffix}"
+    if suffix:
+        elsewhere.write_bytes(b"another's")
+    else:
+        path.rename(elsewhere)
+    before = elsewhere.read_bytes()
+    make(elsewhere, path)
+    _assert_one_warning_and_memory_only(folder)
+    assert elsewhere.read_bytes() == before
+
+
+def test_a_folder_that_is_a_link_is_not_used(folder, tmp_path_factory):
+    link = tmp_path_factory.mktemp("other") / "link"
+    link.symlink_to(folder)
+    _assert_one_warning_and_memory_only(link)
 
 
 # --- folders that cannot be used ------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xdecoder_rt.backends.base import Backend, DeviceBackend, Graph, PanopticMap, Value
+from xdecoder_rt.cores import cores_if_limited
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.plan.manifest import Manifest
 
@@ -29,7 +30,8 @@ def open_backend(
             refuses go to ONNX Runtime, with a warning. Any other plan runs on the backend that
             it was built for. A backend is taken as it is.
         device: ``cpu``, for TensorRT ``cuda`` or ``cuda:1``; or None.
-        threads: threads of one call.
+        threads: threads of one call; None leaves the choice to the backend, or takes
+            `usable_cores` where this process may not use all of the machine's.
         cache_dir: where compiled models may be kept.
 
     Raises:
@@ -52,6 +54,7 @@ def open_backend(
         raise BackendError(
             f"A portable plan cannot run on device {device!r}", expected="'cpu' or None"
         )
+    threads = threads or cores_if_limited()
     if name is None and _has_openvino() and (manifest.precision != "fp32" or _is_x86()):
         from xdecoder_rt.backends.fallback import OpenVINOFirst
 

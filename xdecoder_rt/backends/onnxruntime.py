@@ -57,6 +57,8 @@ class OnnxRuntimeBackend:
 
     def __init__(self, threads: int | None = None) -> None:
         self.version = str(ort.__version__)
+        # Where the process imported it before this package, which keeps it from beginning at all.
+        ort.disable_telemetry_events()
         self._options = ort.SessionOptions()
         self._options.log_severity_level = 3
         if threads is not None:

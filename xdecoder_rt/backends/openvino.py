@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,37 @@ from xdecoder_rt.backends.base import Array, Graph, Value, feeds_error
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import BackendError, require
 
+_TELEMETRY = "openvino_telemetry"
 # OpenVINO takes bf16 by itself where the processor has it: the plan's word is final.
 _PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 # Emulated bf16 is slower than fp32, so an INT8 plan's rest is bf16 only where it is native.
 _PRECISIONS_WITH_BF16 = {**_PRECISIONS, "int8": "bf16"}
+
+
+@cache
+def _openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry, or as this process imported it before.
+
+    When imported, its model converter makes an id in the home and sends an event to Google
+    Analytics, unless the package for that cannot be imported, in which case it takes a stub. So
+    that package is hidden meanwhile.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    if "openvino" in sys.modules:
+        return require("openvino", "openvino")
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_telemetry(name)}
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return require("openvino", "openvino")
+    finally:
+        del sys.modules[_TELEMETRY]
+        sys.modules.update(hidden)
+
+
+def _is_telemetry(name: str) -> bool:
+    return name == _TELEMETRY or name.startswith(_TELEMETRY + ".")
 
 
 @cache
@@ -30,7 +59,7 @@ def _core() -> Any:
     when it ends itself, in whichever thread: the next Ctrl-C would find no stack there. So it
     never ends.
     """
-    return require("openvino", "openvino").Core()
+    return _openvino().Core()
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -172,7 +201,7 @@ class OpenVINOBackend:
     def __init__(
         self, threads: int | None = None, precision: str = "fp32", cache_dir: Path | None = None
     ) -> None:
-        openvino = require("openvino", "openvino")
+        openvino = _openvino()
         self._core = _core()
         self._tensor = openvino.Tensor
         self.version = str(openvino.__version__)

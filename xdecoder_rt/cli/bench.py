@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=positive,
         metavar="N",
-        help="processor threads (default: the backend's choice)",
+        help="processor threads (default: the backend's choice within affinity and quota)",
     )
     add_json(parser)
 

@@ -48,7 +48,7 @@ def add_threads(group: argparse._ActionsContainer) -> None:
         "--threads",
         type=positive,
         metavar="N",
-        help="processor threads (default: the backend's choice)",
+        help="processor threads (default: the backend's choice within affinity and quota)",
     )
     add_cache(group)
 

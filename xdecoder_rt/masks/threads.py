@@ -7,12 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
+from xdecoder_rt.cores import usable_cores
+
 __all__ = ["in_bands"]
 
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="xdecoder_rt")
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="xdecoder_rt")
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
 from xdecoder_rt.errors import ArgumentError, DatasetError, require
 from xdecoder_rt.scenes.language import describe_picture
@@ -73,7 +73,7 @@ def describe_folder(
     Args:
         path: The folder.
         seed: Another seed gives other texts.
-        workers: Processes; None takes one a processor core.
+        workers: Processes; None takes one for each core that this process may use.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -87,7 +87,7 @@ def describe_folder(
     root = Path(path)
     worker = _Worker(root, seed)
     count = len(worker.folder)
-    processes = min(workers if workers is not None else os.cpu_count() or 1, count)
+    processes = min(workers if workers is not None else usable_cores(), count)
     if processes < 1:
         raise ArgumentError(f"workers is {workers}", expected="at least 1 process")
     texts = _describe_all(worker, root, count, processes)

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, cast
 
 import numpy as np
 
+from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder, LabelledFolderWriter
 from xdecoder_rt.errors import ArgumentError, DatasetError, require
 from xdecoder_rt.scenes.describe import describe_folder
@@ -124,7 +125,7 @@ def generate(
             "novel", things whose names training never uses.
         seed: Another seed gives other scenes.
         size: (height, width) of every scene; None varies it, at most 448 pixels a side.
-        workers: Processes; None takes one a processor core.
+        workers: Processes; None takes one for each core that this process may use.
         clipart_dir: Folder of the `openclipart-svg` drawings; None takes where Debian puts them.
         cache_dir: Where rendered drawings are kept; None takes `xdecoder_rt/sprites` in the
             user's cache folder.
@@ -153,7 +154,7 @@ def generate(
         raise ArgumentError(f"count is {count}", expected="at least 1 scene")
     if size is not None and not all(64 <= side <= 4096 for side in size):
         raise ArgumentError(f"size is {size}", expected="height and width from 64 to 4096 pixels")
-    processes = min(workers if workers is not None else os.cpu_count() or 1, count)
+    processes = min(workers if workers is not None else usable_cores(), count)
     if processes < 1:
         raise ArgumentError(f"workers is {workers}", expected="at least 1 process")
     order = _Order(

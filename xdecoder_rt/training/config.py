@@ -125,7 +125,8 @@ class TrainConfig:
         freeze_norm: keep the backbone's batch normalisation statistics as they were loaded.
         seed: decides data order, augmentation, vocabulary and initialisation.
         workers: data loading processes; 0 loads in the training process.
-        threads: threads of the training process; 0 leaves PyTorch's choice.
+        threads: threads of the training process; 0 leaves PyTorch's choice, within
+            affinity and quota.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16`` (autocast) or ``auto``.
         init: checkpoint to start from; None starts with ImageNet's backbone.

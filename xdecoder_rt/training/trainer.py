@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from xdecoder_rt.cores import cores_if_limited
 from xdecoder_rt.datasets.items import PanopticDataset
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError
 from xdecoder_rt.json_reader import Rule, read_object
@@ -81,8 +82,9 @@ def train(config: TrainConfig) -> Path:
         XDecoderError: the loss is no longer finite.
     """
     keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    threads = config.threads or cores_if_limited()
+    if threads:
+        torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
     world = World.from_environment()
     device = world.device(config.device)

@@ -55,7 +55,7 @@ class CacheStats:
         plan_hits: texts found among those that the plan carries.
         disk_hits: texts found on disk.
         misses: texts found nowhere, which are then embedded.
-        corrupt_rows: rows of the file that failed their checksum and were dropped.
+        corrupt_rows: rows of the file that were damaged, or no embeddings, and were dropped.
         resets: how often the whole file was damaged, set aside and begun anew.
         evicted: rows dropped from the file to keep it within its size.
     """
@@ -74,13 +74,16 @@ class TextCache:
     """An LRU in memory over what the plan carries and an SQLite file; for many threads.
 
     Args:
-        directory: folder of the file, created if need be; None for memory only. If it cannot be
-            used, one RuntimeWarning is given and the cache works in memory only.
+        directory: folder of the file, created if need be (0700); None for memory only. If it cannot
+            be used, is a link or another user's, or others may write into it, one RuntimeWarning is
+            given and the cache works in memory only.
         namespace: what the embeddings depend on besides the text: the digest of the text graph and
             the template set. Entries of different namespaces share the file and never mix.
         memory_bytes: how many bytes of vectors to keep in memory.
         disk_bytes: how large the file may grow before the entries used longest ago are dropped.
         carried: gives the vectors that came with the plan, by text; called when first needed.
+        accepts: whether a vector can be the embedding of a text; rows of the file that cannot are
+            dropped like damaged ones.
     """
 
     def __init__(
@@ -91,12 +94,14 @@ class TextCache:
         memory_bytes: int = 64 << 20,
         disk_bytes: int = 256 << 20,
         carried: Callable[[], Mapping[str, Vector]] = dict,
+        accepts: Callable[[str, Vector], bool] = lambda text, vector: True,
     ) -> None:
         self._prefix = hashlib.sha256(namespace.encode("utf-8", "surrogatepass")).digest()
         self._memory: OrderedDict[str, Vector] = OrderedDict()
         self._memory_bytes = memory_bytes
         self._held_bytes = 0
         self._load_carried = carried
+        self._accepts = accepts
         self._carried: Mapping[str, Vector] | None = None
         self._stats = self._filed = CacheStats()
         self._lock = threading.RLock()
@@ -133,7 +138,9 @@ class TextCache:
             if missing and self._disk is not None:
                 keys = {self._key(text): text for text in missing}
                 with self._guarded(self._disk):
-                    for key, vector in self._disk.read(list(keys)):
+                    for key, vector in self._disk.read(
+                        list(keys), lambda key, vector: self._accepts(keys[key], vector)
+                    ):
                         vectors[keys[key]] = vector
                         del missing[keys[key]]
                         self._remember(keys[key], vector)
@@ -252,12 +259,12 @@ class TextCache:
         """Run disk work; if the disk fails, this cache goes on in memory, with one warning."""
         try:
             yield
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, ValueError, TypeError, OverflowError, sqlite3.Error) as error:
             disk.close()
             self._disk = None
             warnings.warn(
                 f"The text cache {disk.path} cannot be used ({error}); embeddings are kept in "
-                "memory only. Set XDECODER_RT_CACHE or cache_dir to a writable folder.",
+                "memory only. Set XDECODER_RT_CACHE or cache_dir to a writable folder of your own.",
                 RuntimeWarning,
                 stacklevel=4,
             )

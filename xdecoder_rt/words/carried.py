@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -18,7 +19,7 @@ from xdecoder_rt.errors import PlanError, VocabularyError, quoted
 from xdecoder_rt.plan.file import Plan, Source, write_plan
 from xdecoder_rt.plan.manifest import Manifest, VocabularyInfo
 from xdecoder_rt.words.cache import TextCache
-from xdecoder_rt.words.encoder import class_key
+from xdecoder_rt.words.encoder import class_key, is_embedding
 from xdecoder_rt.words.files import words_from_json, words_to_json
 from xdecoder_rt.words.store import Vector
 from xdecoder_rt.words.vocabulary import Vocabulary
@@ -99,7 +100,9 @@ def cache_of(plan: Plan, words: PlanWords, directory: str | os.PathLike[str] | N
     info, graph = manifest.text, manifest.members[manifest.graphs.text]
     templates = "\n".join((*info.templates, *info.strip_suffixes))
     namespace = f"{graph.sha256}\n{templates}"
-    return TextCache(directory, namespace=namespace, carried=words.vectors)
+    return TextCache(
+        directory, namespace=namespace, carried=words.vectors, accepts=partial(is_embedding, info)
+    )
 
 
 def templates_digest(manifest: Manifest) -> str:

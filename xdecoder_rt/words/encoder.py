@@ -25,6 +25,7 @@ _SENTENCES = 16384
 _TABLES_KEPT = 16
 _TABLE_BYTES_KEPT = 64 << 20
 # What a cached text stood for: a class name in every template, or a text as it is.
+_UNIT_TOLERANCE = 1e-3
 _AS_CLASS = "class\0"
 _AS_TEXT = "text\0"
 _AS_TOKENS = "tokens\0"
@@ -201,6 +202,21 @@ class TextEmbedder:
 def class_key(text: str) -> str:
     """Return the key that a cache knows the embedding of a class name by."""
     return _AS_CLASS + text
+
+
+def is_embedding(info: TextInfo, text: str, vector: npt.NDArray[np.float32]) -> bool:
+    """Whether a vector can be what a cache holds of `text`, by length, finite values and norm.
+
+    Args:
+        info: of the plan.
+        text: as a cache knows it, its kind first.
+        vector: float32 ``[N]``.
+    """
+    if text.startswith(_AS_TOKENS):
+        tokens, rest = divmod(vector.size, info.proj_dim)
+        return rest == 0 and 2 <= tokens <= info.context_length and bool(np.isfinite(vector).all())
+    norm = float(np.linalg.norm(vector.astype(np.float64)))  # not finite if one value is not
+    return vector.size == info.proj_dim and abs(norm - 1) <= _UNIT_TOLERANCE
 
 
 def unit(rows: npt.NDArray[np.float32]) -> Features:

@@ -7,12 +7,14 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from xdecoder_rt.atomic import check_private, private_folder
 
 __all__ = ["StoredEntry", "StoreSummary", "TextStore", "Vector"]
 
@@ -21,6 +23,12 @@ _KEYS_PER_QUERY = 500
 _BUSY_SECONDS = 0.5
 _TOUCH_SECONDS = 3600
 _KEPT_BY_EVICTION = 0.8
+_MOST_RESETS = 3
+# What SQLite keeps in files of its own beside the database.
+_BESIDE = ("-wal", "-shm", "-journal")
+# What a damaged file can lead to; all but the first by a message or a value that is not what it
+# should be.
+_ERRORS = (sqlite3.Error, UnicodeError, TypeError, OverflowError)
 
 Vector = npt.NDArray[np.float32]
 
@@ -67,6 +75,7 @@ class TextStore:
 
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self.path = path
+        self._resets_left = _MOST_RESETS
         self._limit_bytes = limit_bytes
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -76,19 +85,26 @@ class TextStore:
 
     def open(self) -> None:
         """Open the file, beginning anew when it is damaged."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
+        for suffix in ("", *_BESIDE):
+            check_private(Path(f"{self.path}{suffix}"))
         try:
             self._connect()
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             if not _is_damage(error):
                 raise
             self._reset()
 
-    def read(self, keys: Sequence[bytes]) -> list[tuple[bytes, Vector]]:
-        """Return the vectors of those `keys` that are stored and sound."""
+    def read(
+        self, keys: Sequence[bytes], accepts: Callable[[bytes, Vector], bool]
+    ) -> list[tuple[bytes, Vector]]:
+        """Return the vectors of those `keys` that are stored, sound and accepted.
+
+        The others are dropped from the file: a checksum tells damage, not what was meant.
+        """
         try:
-            return self._read(keys)
-        except sqlite3.DatabaseError as error:
+            return self._read(keys, accepts)
+        except _ERRORS as error:
             self._survive(error)
             return []
 
@@ -96,8 +112,9 @@ class TextStore:
         """Store vectors with their texts, and drop old ones when there are too many."""
         try:
             self._write(namespace, vectors)
-        except sqlite3.DatabaseError as error:
-            self._survive(error)
+        except _ERRORS as error:
+            if self._survive(error):
+                self._write(namespace, vectors)
 
     def entries(self, namespace: bytes) -> list[StoredEntry]:
         """Return the texts of a namespace, those used last first."""
@@ -112,7 +129,7 @@ class TextStore:
                 for data, size, used in rows
                 if (text := _decoded(data)) is not None and isinstance(used, int)
             ]
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             self._survive(error)
             return []
 
@@ -124,7 +141,7 @@ class TextStore:
             counts = connection.execute("SELECT name, value FROM counts").fetchall()
             sound = {str(name): count for name, count in counts if isinstance(count, int)}
             return StoreSummary(entries, self._used_bytes(), sound)
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             self._survive(error)
             return StoreSummary(0, 0, {})
 
@@ -137,7 +154,7 @@ class TextStore:
                 "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
                 rows,
             )
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             self._survive(error)
 
     def take_counts(self) -> dict[str, int]:
@@ -148,22 +165,32 @@ class TextStore:
     def close(self) -> None:
         """Close the file."""
         if self._connection is not None and self._process == os.getpid():
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*_ERRORS):
                 self._connection.close()
         self._connection = None
 
-    def _survive(self, error: sqlite3.DatabaseError) -> None:
-        """Do nothing where another process holds the lock; begin a new file for a damaged one."""
-        if _is_damage(error):
-            self._reset()
-        elif not _is_locked(error):
+    def _survive(self, error: Exception) -> bool:
+        """Do nothing where another process holds the lock; begin a new file for a damaged one.
+
+        Returns:
+            Whether there is a new file.
+
+        Raises:
+            Exception: `error`, where a new file would not help, or has not helped so far.
+        """
+        if _is_locked(error):
+            return False
+        if not _is_damage(error) or self._resets_left == 0:
             raise error
+        self._reset()
+        return True
 
     def _reset(self) -> None:
         self.close()
+        self._resets_left -= 1
         # Another process may have begun anew already: its file is not the one that was opened.
         if self._file == _identity(self.path):
-            for suffix in ("-wal", "-shm"):
+            for suffix in _BESIDE:
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{self.path}{suffix}").unlink()
             with contextlib.suppress(FileNotFoundError):
@@ -172,6 +199,9 @@ class TextStore:
         self._connect()
 
     def _connect(self) -> sqlite3.Connection:
+        # SQLite itself would let the umask decide who may read what was asked.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -193,7 +223,7 @@ class TextStore:
             # A file that can be read only would fail at the first write, not here.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             if not _is_locked(error):
                 connection.close()
                 raise
@@ -210,7 +240,9 @@ class TextStore:
             return self._connect()
         return self._connection
 
-    def _read(self, keys: Sequence[bytes]) -> list[tuple[bytes, Vector]]:
+    def _read(
+        self, keys: Sequence[bytes], accepts: Callable[[bytes, Vector], bool]
+    ) -> list[tuple[bytes, Vector]]:
         connection, now = self._connected(), int(time.time())
         vectors, corrupt, stale = [], [], []
         for start in range(0, len(keys), _KEYS_PER_QUERY):
@@ -221,7 +253,7 @@ class TextStore:
             )
             for key, value, used in rows:
                 vector = _unpack(key, value)
-                if vector is None:
+                if vector is None or not accepts(key, vector):
                     corrupt.append(key)
                     continue
                 vectors.append((key, vector))
@@ -232,7 +264,7 @@ class TextStore:
         try:
             self._change("DELETE FROM vectors WHERE key = ?", ((key,) for key in corrupt))
             self._change("UPDATE vectors SET used = ? WHERE key = ?", ((now, k) for k in stale))
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             self._survive(error)
         return vectors
 
@@ -258,6 +290,8 @@ class TextStore:
             int(connection.execute(f"PRAGMA {name}").fetchone()[0])
             for name in ("page_count", "freelist_count", "page_size")
         )
+        if not 0 <= free_pages <= pages:
+            raise sqlite3.DatabaseError(f"malformed: {free_pages} of {pages} pages are free")
         return (pages - free_pages) * page_size
 
     def _evict(self) -> None:
@@ -283,7 +317,7 @@ class TextStore:
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*_ERRORS):
                 connection.execute("ROLLBACK")
             raise
 
@@ -322,11 +356,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether it is SQLITE_CORRUPT, SQLITE_NOTADB, or a file of another layout."""
-    text = str(error)
-    return any(sign in text for sign in ("malformed", "not a database", "no such", "has no column"))
+def _is_damage(error: Exception) -> bool:
+    """Whether a new file may help: always, but where it is locked or there is no room for one.
+
+    Damage has as many names as SQLite has checks, and some of its messages quote the damaged bytes,
+    which then cannot even be decoded.
+    """
+    lacks = ("disk is full", "out of memory")
+    return not _is_locked(error) and not any(sign in str(error) for sign in lacks)
 
 
-def _is_locked(error: sqlite3.Error) -> bool:
+def _is_locked(error: Exception) -> bool:
     return "locked" in str(error) or "busy" in str(error)
