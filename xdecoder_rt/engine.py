@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.backends import Backend
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, whole_number
 from xdecoder_rt.image import ImageSource
 from xdecoder_rt.questions.answer import AnswerQuestion
 from xdecoder_rt.questions.caption import CaptionQuestion
@@ -75,8 +75,8 @@ class Engine:
         threads: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ArgumentError(f"threads is {threads}", expected="None or at least 1")
+        if threads is not None:
+            threads = whole_number("threads", threads, 1, 1024, "None or 1 to 1024")
         directory = default_directory() if cache_dir is None else Path(cache_dir)
         self._runtime = Runtime(path, backend, device, threads, directory)
         self.manifest = self._runtime.manifest
@@ -106,7 +106,7 @@ class Engine:
             vocabulary: class names; an entry may be a group of synonyms, named by its first, or a
                 :class:`~xdecoder_rt.Word` with rules. Or a :class:`~xdecoder_rt.Vocabulary`.
             task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
-            stuff: labels without instances (floor, sky); every other class is a thing.
+            stuff: labels without instances (floor, sky), looked for too; all others are things.
 
         Returns:
             The result in the image's own pixels; a list for a list.

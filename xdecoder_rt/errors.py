@@ -7,6 +7,7 @@ Each message is one line that says what was wrong, what was expected, and what t
 from __future__ import annotations
 
 import importlib
+import operator
 import sys
 import warnings
 from types import FrameType, ModuleType
@@ -26,6 +27,7 @@ __all__ = [
     "require",
     "quoted",
     "warn_caller",
+    "whole_number",
 ]
 
 
@@ -110,9 +112,34 @@ def quoted(value: object, limit: int = 80) -> str:
     Control characters and newlines come out escaped, and at most `limit` characters are shown.
     """
     # Slice before repr: the value may be a megabyte long.
-    text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+    try:
+        text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+    except Exception:  # a number of too many digits, or a class of the caller's
+        text = f"<{type(value).__name__}>"
     text = text.encode("ascii", "backslashreplace").decode() if not text.isprintable() else text
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def whole_number(name: str, value: object, low: int, high: int | None, expected: str) -> int:
+    """Return an argument that is a whole number within bounds, NumPy's included.
+
+    Args:
+        name: the argument's.
+        value: as given.
+        low: least value.
+        high: greatest value; None for any.
+        expected: the bounds in words.
+
+    Raises:
+        ArgumentError: it is something else, or outside the bounds.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < low or (high is not None and number > high):
+        raise ArgumentError(f"{name} is {quoted(value)}", expected=expected)
+    return number
 
 
 def warn_caller(text: str) -> None:

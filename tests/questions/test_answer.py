@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from xdecoder_rt import Engine, tasks
+from xdecoder_rt import Engine, Word, tasks
 from xdecoder_rt.errors import ArgumentError, VocabularyError
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.questions import answer as answering
@@ -144,3 +145,72 @@ def test_a_list_of_images_may_have_a_question_each(engine: Engine) -> None:
     assert len(engine.answer(images, "is there a mug?", CHOICES)) == 2
     with pytest.raises(ArgumentError, match="questions for 3 images and 2 images"):
         engine.answer(images, [*questions, "why?"], CHOICES)
+
+
+def test_choices_that_the_tokenizer_reads_alike_are_one_choice(engine: Engine) -> None:
+    for choices in (["yes", "Yes"], ["rubber_duck", "rubber duck"], ["no", "n\u200bo"]):
+        with pytest.raises(ArgumentError, match="twice"):
+            engine.answer(picture(), "is it?", choices)
+    typed = engine.answer(picture(), "is it?", ["rubber_duck", "yes"])
+    plain = engine.answer(picture(), "is it?", ["rubber duck", "yes"])
+    assert list(typed.scores) == ["rubber_duck", "yes"]
+    assert list(typed.scores.values()) == list(plain.scores.values())
+
+
+def test_many_choices_with_one_twice_are_refused_at_once() -> None:
+    started = time.perf_counter()
+    with pytest.raises(ArgumentError, match="twice"):
+        answering.check_choices([*map(str, range(60_000)), "59999"], ())
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("name", ["beams", "max_tokens"])
+@pytest.mark.parametrize("value", ["2", 1.5, [2], True, 0, np.zeros(2)])
+def test_counts_of_wrong_kinds_are_refused_as_ours(
+    engine: Engine, name: str, value: object
+) -> None:
+    with pytest.raises(ArgumentError, match=f"{name} is"):
+        engine.caption(picture(), **{name: value})  # type: ignore[call-overload]
+    with pytest.raises(ArgumentError, match="threads is"):
+        Engine("never opened.plan", threads=value)  # type: ignore[arg-type]
+
+
+def test_numbers_without_end_are_refused_as_ours(engine: Engine) -> None:
+    with pytest.raises(ArgumentError, match="max_tokens is <int>"):
+        engine.caption(picture(), max_tokens=10**5000)
+    assert engine.caption(picture(), max_tokens=np.int64(3), beams=np.int32(1)).text is not None
+
+
+@pytest.mark.parametrize("task", [None, 5, ["panoptic"], np.zeros(2), b"panoptic", "\ud800"])
+def test_a_segmentation_task_of_a_wrong_kind_is_refused_as_ours(
+    engine: Engine, task: object
+) -> None:
+    with pytest.raises(ArgumentError, match="no segmentation task"):
+        engine.segment(picture(), ["mug"], task=task)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance"])
+def test_background_as_a_word_or_negative_changes_nothing(engine: Engine, task: str) -> None:
+    plain = engine.segment(picture(), ["mug", "table"], task=task)
+    for words in (
+        ["mug", "table", "background"],
+        ["mug", "table", Word("Background", negative=True)],
+        ["mug", ["table", "background"]],
+    ):
+        named = engine.segment(picture(), words, task=task)
+        assert named.segments_info == plain.segments_info
+        assert np.array_equal(named.segmentation, plain.segmentation)
+    with pytest.raises(VocabularyError, match="no other word"):
+        engine.segment(picture(), ["background"], task=task)
+
+
+def test_background_as_a_word_has_its_own_pixels_in_semantic_output(engine: Engine) -> None:
+    result = engine.segment(picture(), ["background", "mug"], task="semantic")
+    assert {info["label"] for info in result.segments_info} <= {"mug"}
+    assert set(np.unique(result.segmentation)) <= {-1, 1}
+
+
+def test_a_name_that_looks_right_is_segmented_as_what_it_looks_like(engine: Engine) -> None:
+    plain = engine.class_table(["rubber duck", "robot-arm"])
+    typed = engine.class_table(["rubber_duck", "robot\u2010arm\u200b"])
+    assert np.array_equal(plain, typed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,15 @@ from hypothesis import strategies as st
 from xdecoder_rt import Vocabulary, Word
 from xdecoder_rt.errors import VocabularyError
 from xdecoder_rt.words.files import parse_line, parse_lines, words_from_json, words_to_json
+from xdecoder_rt.words.normal_form import clean_name, name_key
 from xdecoder_rt.words.word import MAX_ID
 
 NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
-NAMES = st.lists(NAME.filter(str.strip), min_size=1, max_size=6, unique=True)
+WORDS = NAME.filter(clean_name)
+NAMES = st.lists(WORDS, min_size=1, max_size=6, unique_by=name_key)
+TYPED = st.lists(
+    WORDS.filter(lambda name: not set("[|") & set(name)), min_size=1, max_size=6, unique_by=name_key
+)
 
 
 @st.composite
@@ -105,7 +111,8 @@ def test_rules_that_do_not_exist(rules: str) -> None:
     [
         ({"entries": [Word("mug", threshold=1.5)]}, "threshold of 'mug' is 1.5"),
         ({"entries": ["mug"], "thresholds": {"cup": 0.5}}, "thresholds names 'cup'"),
-        ({"entries": ["mug"], "stuff": ["cup"]}, "stuff names 'cup'"),
+        ({"entries": [["mug", "cup"]], "stuff": ["cup"]}, "stuff names 'cup'"),
+        ({"entries": ["mug"], "stuff": ["cup [id 7]"]}, "brackets"),
         ({"entries": ["mug"], "negatives": ["mug"]}, "twice"),
         ({"entries": [Word("mug", negative=True)]}, "negative"),
         ({"entries": ["mug"], "other": "mug"}, "other class 'mug'"),
@@ -128,10 +135,139 @@ def test_what_is_refused(arguments: dict[str, object], message: str) -> None:
         Vocabulary.parse(**arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "Bin", " bin ", "BIN\n", "b\u200bin", "\ufeffbin", "bin\u00ad", "\uff42\uff49\uff4e",
+        "bin\ufe0f",
+    ],
+)  # fmt: skip
+def test_words_that_the_tokenizer_reads_alike_are_one_word(typed: str) -> None:
+    for entries, arguments in (
+        (["bin", typed], {}),
+        ([["box", "bin"], typed], {}),
+        (["bin"], {"negatives": [typed]}),
+        (["bin"], {"other": typed}),
+    ):
+        with pytest.raises(VocabularyError, match="twice|too"):
+            Vocabulary.parse(entries, **arguments)  # type: ignore[arg-type]
+    words = Vocabulary.parse(["bin", "mug"], [typed], thresholds={typed: 0.5})
+    assert words.stuff == {"bin"} and words.labels == ("bin", "mug")
+    assert words.thresholds[0] == 0.5
+    assert words.without(typed).labels == ("mug",)
+    renamed = Vocabulary.parse(["mug", typed]).keeping_ids_of(words)
+    assert renamed.ids.tolist() == [1, 0]
+
+
+def test_composed_and_decomposed_letters_and_spacing_make_one_word() -> None:
+    for first, second in (
+        ("caf\u00e9", "cafe\u0301"),
+        ("coffee  mug", "coffee\u00a0mug"),
+        ("chef's knife", "Chef \u2019s knife"),
+        ("robot-arm", "robot - arm"),
+        ("rubber_duck", "rubber duck"),
+    ):
+        with pytest.raises(VocabularyError, match="twice"):
+            Vocabulary.parse([first, second])
+    assert len(Vocabulary.parse(["robot arm", "robot-arm", "robotarm"]).labels) == 3
+
+
+def test_a_label_of_two_thresholds_is_refused() -> None:
+    with pytest.raises(VocabularyError, match="two spellings"):
+        Vocabulary.parse(["bin"], thresholds={"bin": 0.5, "Bin": 0.6})
+
+
+def test_a_word_that_is_only_stuff_is_looked_for_too() -> None:
+    words = Vocabulary.parse(["mug"], ["Floor", "mug"], negatives=["hand"], other="thing")
+    assert words.labels == ("mug", "Floor", "hand", "thing")
+    assert words.stuff == {"mug", "Floor"}
+    assert Vocabulary.parse(Vocabulary.parse(["mug"]), ["floor"]).ids.tolist() == [0, 1]
+    assert Vocabulary.parse([], ["floor"]).labels == ("floor",)
+
+
+WRONG_KINDS: list[object] = [
+    5, 0.5, True, b"mug", object(), [5], [None], [["mug"], 5], {"mug": "x"}, "\ud800", ["\ud800"],
+    np.zeros(2), {5: 0.5}, 10**5000, [10**5000], {"cup": 10**5000},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["stuff", "negatives", "thresholds", "other"])
+def test_arguments_of_wrong_kinds_are_refused_as_ours(name: str) -> None:
+    for entries in (["cup", "box"], Vocabulary.parse(["cup", "box"])):
+        for value in WRONG_KINDS:
+            with pytest.raises(VocabularyError):
+                Vocabulary.parse(entries, **{name: value})  # type: ignore[arg-type]
+    for value in WRONG_KINDS:
+        with pytest.raises(VocabularyError):
+            Vocabulary.parse(value)  # type: ignore[arg-type]
+
+
+def test_rules_of_a_word_are_of_their_kinds() -> None:
+    for make in (
+        lambda: Word("mug", 5),  # type: ignore[arg-type]
+        lambda: Vocabulary.parse([Word("mug", stuff="no")]),  # type: ignore[arg-type]
+        lambda: Vocabulary.parse([Word("mug", negative=1)]),  # type: ignore[arg-type]
+        lambda: Vocabulary.parse([Word("mug", threshold=10**5000)]),
+        lambda: Vocabulary.parse([Word("mug", id=-(10**5000))]),
+        lambda: Vocabulary.parse([Word(5)]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(VocabularyError):
+            make()
+
+
+def test_rules_of_a_line_are_no_names_in_python() -> None:
+    for entry in ("mug [threshold 2]", "mug | cup", ["sofa", "couch [stuff]"]):
+        for arguments in ({"entries": [entry]}, {"entries": ["x"], "negatives": [entry]}):
+            with pytest.raises(VocabularyError, match="Word"):
+                Vocabulary.parse(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(VocabularyError, match="Word"):
+        Vocabulary.parse(["x"], other="other [threshold 0.5]")
+    with pytest.raises(VocabularyError, match="Word"):
+        Vocabulary.from_list(words_from_json(b'["mug | cup"]'))
+    assert Vocabulary.parse([Word("mug [threshold 2]")]).texts == ("mug [threshold 2]",)
+
+
+def test_sixty_thousand_words_with_one_id_twice_are_refused_at_once() -> None:
+    words = [Word(f"w{i}", id=i) for i in range(60_000)]
+    words.append(Word("last", id=59_999))
+    started = time.perf_counter()
+    with pytest.raises(VocabularyError, match="id 59999 is there twice"):
+        Vocabulary.parse(words)
+    assert time.perf_counter() - started < 10
+
+
+# --- the void class's name ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "typed", ["background", "Background ", "back\u200bground", "background-stuff"]
+)
+def test_the_name_of_the_void_class_is_no_word(typed: str) -> None:
+    suffixes = ("-stuff",)
+    words = Vocabulary.parse([typed, "mug", ["sofa", "couch"]], other="other")
+    kept = words.without_void("background", suffixes)
+    assert kept.labels == ("mug", "sofa", "other") and kept.ids.tolist() == [1, 2, 3]
+    assert kept is words.without_void("background", suffixes), "worked out once"
+    negative = Vocabulary.parse(["mug"], negatives=[typed]).without_void("background", suffixes)
+    assert negative.labels == ("mug",) and not negative.has_rules
+    synonym = Vocabulary.parse([["wall", typed], "mug"]).without_void("background", suffixes)
+    assert synonym.texts == ("wall", "mug") and synonym.labels == ("wall", "mug")
+    group = Vocabulary.parse([[typed, "wall"], "mug"]).without_void("background", suffixes)
+    assert group.texts == ("wall", "mug") and group.negative.tolist() == [True, False]
+    for alone in ([typed], [[typed, "wall"]], [typed, Word("wall", negative=True)]):
+        with pytest.raises(VocabularyError, match="no other word to find"):
+            Vocabulary.parse(alone).without_void("background", suffixes)
+
+
+def test_words_without_the_name_of_the_void_class_stay_as_they_are() -> None:
+    words = Vocabulary.parse(["mug", "the background", "backgrounds"])
+    assert words.without_void("background") is words
+
+
 # --- ids ------------------------------------------------------------------------------------------
 
 
-@given(first=NAMES, second=NAMES, third=NAMES)
+@given(first=TYPED, second=TYPED, third=TYPED)
 @example(first=["a", "b"], second=["b"], third=["b", "a", "c"])
 def test_a_label_keeps_its_id_and_no_id_is_given_twice(
     first: list[str], second: list[str], third: list[str]
@@ -141,8 +277,8 @@ def test_a_label_keeps_its_id_and_no_id_is_given_twice(
     words = Vocabulary.parse(first)
     for names in (first, second, third):
         earlier, words = words, Vocabulary.parse(names).keeping_ids_of(words)
-        before = dict(zip(earlier.labels, earlier.ids.tolist(), strict=True))
-        now = dict(zip(words.labels, words.ids.tolist(), strict=True))
+        before = dict(zip(map(name_key, earlier.labels), earlier.ids.tolist(), strict=True))
+        now = dict(zip(map(name_key, words.labels), words.ids.tolist(), strict=True))
         assert words.labels == tuple(names), "the order is the caller's"
         for label, id_ in now.items():
             assert id_ == before.get(label, id_)
@@ -230,6 +366,48 @@ def test_a_mark_of_byte_order_hides_no_json(tmp_path: Path) -> None:
     assert Vocabulary.load(path) == Vocabulary.parse(["mug", "cup"])
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("- mug\n- cup\n", "YAML"),
+        ("---\nmug\n", "YAML"),
+        ("words:\n  mug\n", "YAML"),
+        ("mug: cup\n", "YAML"),
+        ("mug,cup\n", "CSV"),
+        ("mug;cup;plate\n", "CSV"),
+        ("mug\tcup\n", "CSV"),
+        ('"mug"\n"cup"\n', "CSV"),
+    ],
+)
+def test_a_file_of_another_format_is_refused(tmp_path: Path, text: str, kind: str) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text(text)
+    with pytest.raises(VocabularyError, match=rf"words\.txt.*looks like a line of {kind}.*a line"):
+        Vocabulary.load(path)
+
+
+@pytest.mark.parametrize("line", ["mug [threshold 2", "[stuff] floor", "a [stuff] [id 7]", "a]"])
+def test_brackets_that_are_no_rules_are_no_part_of_a_name(line: str) -> None:
+    with pytest.raises(VocabularyError, match="brackets"):
+        parse_line(line)
+
+
+@pytest.mark.parametrize(
+    "line", ["a" + " " * 90_000 + "b", "[" * 90_000, "a" + " [" * 45_000 + "]", ": " * 45_000]
+)
+def test_a_long_line_takes_no_long_time(line: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(VocabularyError):
+        Vocabulary.from_list(parse_lines([line]))
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize("path", ["a\0b", 5, None, "\ud800"])
+def test_what_is_no_path_is_refused(path: object) -> None:
+    with pytest.raises(VocabularyError, match="cannot be read"):
+        Vocabulary.load(path)  # type: ignore[arg-type]
+
+
 def test_one_line_may_be_other() -> None:
     with pytest.raises(VocabularyError, match="second other class"):
         parse_lines(["a [other]", "b [other]"])
@@ -277,7 +455,7 @@ def test_any_bytes_are_words_or_refused(
 
 
 def test_names_that_are_no_line_need_json(tmp_path: Path) -> None:
-    words = Vocabulary.parse(["a | b", "# c", "d [stuff]"])
+    words = Vocabulary.parse([Word("a | b"), "# c", Word("d [stuff]"), "e, f", "- g"])
     with pytest.raises(VocabularyError, match=r"\.json"):
         words.save(tmp_path / "words.txt")
     words.save(tmp_path / "words.json")

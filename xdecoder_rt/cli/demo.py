@@ -296,6 +296,7 @@ def _rate(text: str) -> float:
 def _renewed(words: Vocabulary, line: str) -> Vocabulary:
     """Return the words of a line, separated by commas, under the rules and ids of those before."""
     from xdecoder_rt.words.files import parse_lines
+    from xdecoder_rt.words.normal_form import name_key
     from xdecoder_rt.words.vocabulary import Vocabulary
 
     # Rules in brackets have commas of their own.
@@ -305,7 +306,8 @@ def _renewed(words: Vocabulary, line: str) -> Vocabulary:
         negatives=[word for word in words.words if word.negative],
         other=typed.other or words.other,
     )
-    stuff = [word.name for word in parsed.words if word.name in words.stuff]
+    known = {name_key(label) for label in words.stuff}
+    stuff = [word.name for word in parsed.words if name_key(word.name) in known]
     return Vocabulary.parse(parsed, stuff).keeping_ids_of(words)
 
 

@@ -200,6 +200,7 @@ def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
         PlanError: the plan is not sound.
     """
     from xdecoder_rt.words.files import WordList, parse_lines, read_words
+    from xdecoder_rt.words.normal_form import name_key
     from xdecoder_rt.words.vocabulary import Vocabulary
 
     if not has_words(args):
@@ -216,9 +217,9 @@ def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
             [*filed.entries, *carried.words], filed.other or carried.other, carried.next_id
         )
     entries = [*typed.entries, *filed.entries]
-    known = {_label(entry) for entry in entries}
+    known = {name_key(_label(entry)) for entry in entries}
     stuff = parse_lines(args.stuff).entries
-    entries += [entry for entry in stuff if _label(entry) not in known]
+    entries += [entry for entry in stuff if name_key(_label(entry)) not in known]
     parsed = Vocabulary.parse(
         entries,
         list(dict.fromkeys(map(_label, stuff))),

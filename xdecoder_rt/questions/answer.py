@@ -14,6 +14,7 @@ from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.encoder import unit
+from xdecoder_rt.words.normal_form import clean_name, name_key
 from xdecoder_rt.words.word import check_text
 
 
@@ -22,11 +23,13 @@ class AnswerQuestion:
     """A question on the image.
 
     Attributes:
-        choices: the possible answers.
+        choices: the possible answers, as results name them.
+        texts: what is embedded of each.
         group: the rows of its words.
     """
 
     choices: tuple[str, ...]
+    texts: tuple[str, ...]
     group: RowGroup
 
     @classmethod
@@ -45,7 +48,9 @@ class AnswerQuestion:
         text = check_text(question, "The question")
         runtime.text.check_lengths([text], strict)
         (features,) = runtime.text.token_features([text])
-        return cls(checked, question_group(features, runtime.manifest.decoder.num_queries))
+        # The plan's own answers are embedded exactly as they were trained.
+        texts = checked if choices is None else tuple(map(clean_name, checked))
+        return cls(checked, texts, question_group(features, runtime.manifest.decoder.num_queries))
 
     def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return the rows of the question's words."""
@@ -55,7 +60,7 @@ class AnswerQuestion:
         """Compare the question's last row with the choices."""
         (question,) = rows
         scale = runtime.manifest.decoder.logit_scale
-        return read_answer(question, self.choices, runtime.text.table(self.choices), scale)
+        return read_answer(question, self.choices, runtime.text.table(self.texts), scale)
 
 
 def check_choices(choices: Sequence[str] | None, answers: Sequence[str]) -> tuple[str, ...]:
@@ -81,9 +86,15 @@ def check_choices(choices: Sequence[str] | None, answers: Sequence[str]) -> tupl
     texts = tuple(check_text(choice, f"Choice {i}") for i, choice in enumerate(choices))
     if not texts:
         raise ArgumentError("There are no choices", expected="at least one, or None")
-    if len(set(texts)) < len(texts):
-        duplicate = next(text for i, text in enumerate(texts) if text in texts[:i])
-        raise ArgumentError(f"The choice {quoted(duplicate)} is there twice", expected="each once")
+    earlier: dict[str, str] = {}
+    for text in texts:
+        key = name_key(text)
+        if key in earlier:
+            spelling = "" if earlier[key] == text else f" (also as {quoted(earlier[key])})"
+            raise ArgumentError(
+                f"The choice {quoted(text)} is there twice{spelling}", expected="each once"
+            )
+        earlier[key] = text
     return texts
 
 

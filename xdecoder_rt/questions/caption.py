@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt import tasks
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import whole_number
 from xdecoder_rt.questions.regions import RegionSource, read_region, region_levels
 from xdecoder_rt.results import Caption
 from xdecoder_rt.rows import RegionLevels, RowDecoder, RowGroup, joined
@@ -279,14 +279,11 @@ class CaptionWriter:
 
     def _steps(self, opening: Opening, beams: int, max_tokens: int | None) -> int:
         room = self._tokenizer.context_length - len(opening.token_ids)
-        if not 1 <= beams <= MAX_BEAMS:
-            raise ArgumentError(f"beams is {beams}", expected=f"1 to {MAX_BEAMS}")
-        if max_tokens is not None and not 1 <= max_tokens <= room:
-            raise ArgumentError(
-                f"max_tokens is {max_tokens}",
-                expected=f"1 to {room}, what the context length leaves after the prompt",
-            )
-        return max_tokens or min(CAPTION_TOKENS, room)
+        whole_number("beams", beams, 1, MAX_BEAMS, f"1 to {MAX_BEAMS}")
+        if max_tokens is None:
+            return min(CAPTION_TOKENS, room)
+        expected = f"1 to {room}, what the context length leaves after the prompt"
+        return whole_number("max_tokens", max_tokens, 1, room, expected)
 
     def _extended(
         self, live: list[Draft], logits: Floats, beams: int, opening: Opening

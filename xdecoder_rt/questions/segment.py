@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,12 +36,15 @@ class SegmentQuestion:
     """Segments of a vocabulary.
 
     Attributes:
-        vocabulary: the classes.
+        vocabulary: the classes, without the void class's name.
         rule: one of `SEGMENT_RULES`.
+        names_void: whether the caller named the void class, which then has pixels of its own in
+            semantic output too.
     """
 
     vocabulary: Vocabulary
     rule: str
+    names_void: bool = False
 
     @classmethod
     def ask(
@@ -55,12 +58,15 @@ class SegmentQuestion:
             VocabularyError: as for :meth:`Vocabulary.parse`.
         """
         runtime.require("segment")
-        if rule not in SEGMENT_RULES:
+        if not isinstance(rule, str) or rule not in SEGMENT_RULES:
             raise ArgumentError(
                 f"There is no segmentation task {quoted(rule)}",
                 expected=", ".join(repr(name) for name in SEGMENT_RULES),
             )
-        return cls(Vocabulary.parse(vocabulary, stuff), rule)
+        parsed = Vocabulary.parse(vocabulary, stuff)
+        text = runtime.manifest.text
+        words = parsed.without_void(text.background, text.strip_suffixes)
+        return cls(words, rule, words is not parsed)
 
     def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return none: the latents are read alone."""
@@ -92,6 +98,8 @@ class SegmentQuestion:
                 vocabulary,
                 rules,
             )
+        if self.names_void:
+            rules = replace(rules, keep_semantic_background=True)
         form = semantic_result if self.rule == "semantic" else instance_result
         return form(
             logits,

@@ -9,9 +9,10 @@ A line is a name, its synonyms after ``|``, and in brackets what else is to be s
     hand                 [negative]
     something            [other]
 
-Empty lines and lines that begin with ``#`` are skipped. The JSON form is a list of names, of lists
-of synonyms or of objects with the fields of :class:`~xdecoder_rt.words.word.Word`; or what
-``Vocabulary.save`` writes, which also remembers the ids of words that were left out.
+Empty lines and lines that begin with ``#`` are skipped; lines of YAML and CSV are refused. The JSON
+form is a list of names, of lists of synonyms or of objects with the fields of
+:class:`~xdecoder_rt.words.word.Word`; or what ``Vocabulary.save`` writes, which also remembers the
+ids of words that were left out.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.words.word import MAX_ID, Entry, Word
 
 __all__ = [
+    "SYNONYM_MARK",
     "WordList",
     "words_from_json",
     "parse_lines",
@@ -45,9 +47,11 @@ _FORMAT = "xdecoder_rt words"
 _VERSION = 1
 _NAME = "The file of words"
 _WORDS_LIMIT = 10_000_000
-_SYNONYM_MARK = "|"
+SYNONYM_MARK = "|"
 _OTHER = "other"
-_RULES = re.compile(r"^(?P<names>.*?)\s*\[(?P<rules>[^\[\]]*)\]$", re.DOTALL)
+# What no name of a line begins with, ends with or holds: a line of a list, a table or a mapping.
+_OF_YAML = re.compile(r"-(?:\s|$)|---|%YAML|.*:(?:\s|$)", re.DOTALL)
+_OF_CSV = re.compile(r"[,;\t]|^[\"']")
 _EXPECTED = "stuff, negative, other, threshold 0.9 or id 7, separated by commas"
 _FIELDS = {field.name for field in fields(Word)}
 
@@ -99,11 +103,12 @@ def parse_line(line: str) -> tuple[Word, bool]:
         The word, and whether it is the class of what is none of the words.
 
     Raises:
-        VocabularyError: what is in the brackets is not understood.
+        VocabularyError: what is in the brackets is not understood, or the line is one of another
+            format (YAML, CSV).
     """
-    match = _RULES.match(line.strip())
-    names, rules = (match["names"], match["rules"]) if match else (line, "")
-    first, *synonyms = (name.strip() for name in names.split(_SYNONYM_MARK))
+    names, rules = _split_rules(line.strip())
+    _check_names(names, line)
+    first, *synonyms = (name.strip() for name in names.split(SYNONYM_MARK))
     word, is_other = Word(first, tuple(synonyms)), False
     for rule in filter(None, (part.strip() for part in rules.split(","))):
         try:
@@ -125,6 +130,32 @@ def parse_line(line: str) -> tuple[Word, bool]:
                 f"{quoted(rule)} is not understood in {quoted(line)}", expected=_EXPECTED
             ) from error
     return word, is_other
+
+
+def _split_rules(line: str) -> tuple[str, str]:
+    """Return the names of a line, and what its last brackets hold."""
+    if line.endswith("]"):
+        names, bracket, rules = line[:-1].rpartition("[")
+        if bracket and "]" not in rules:
+            return names, rules
+    return line, ""
+
+
+def _check_names(names: str, line: str) -> None:
+    """Refuse names that a person means otherwise than they would be embedded."""
+    if "[" in names or "]" in names:
+        raise VocabularyError(
+            f"The brackets of {quoted(line)} are not understood",
+            expected="rules in one pair of brackets at the end: mug [threshold 0.9]",
+        )
+    is_yaml = _OF_YAML.match(names.strip())
+    if is_yaml or _OF_CSV.search(names.strip()):
+        raise VocabularyError(
+            f"{quoted(line)} looks like a line of {'YAML' if is_yaml else 'CSV'}",
+            expected="one class a line, without quotes, commas, semicolons and tabs, its synonyms "
+            f"after {SYNONYM_MARK}",
+            fix='give each class by itself, or a file of JSON: ["mug", "cup"]',
+        )
 
 
 def parse_lines(lines: Sequence[str]) -> WordList:
@@ -156,9 +187,9 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
     try:
         with Path(path).open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:  # no such file, no path, no file name
         raise VocabularyError(
-            f"The file of words {name} cannot be read: {error.strerror or error}"
+            f"The file of words {name} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
     if len(data) > SIZE_LIMIT:
         raise VocabularyError(
@@ -282,8 +313,11 @@ def _text_lines(words: Sequence[Word], other: Word | None) -> list[str]:
         rules += [_OTHER] if word is other else []
         rules += [] if word.threshold is None else [f"threshold {word.threshold!r}"]
         rules += [f"id {word.id}"]
-        line = f"{f' {_SYNONYM_MARK} '.join(word.texts)}  [{', '.join(rules)}]"
-        reparsed, _ = parse_line(line)
+        line = f"{f' {SYNONYM_MARK} '.join(word.texts)}  [{', '.join(rules)}]"
+        try:
+            reparsed, _ = parse_line(line)
+        except VocabularyError:
+            reparsed = None
         if reparsed != word or line.startswith("#") or len(line.splitlines()) > 1:
             raise VocabularyError(
                 f"{quoted(word.name)} cannot be written as a line of text",

@@ -28,13 +28,13 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from xdecoder_rt.errors import ArgumentError, PlanError, VocabularyError, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
+from xdecoder_rt.words.normal_form import SPLIT
 
 __all__ = ["END_OF_TEXT", "START_OF_TEXT", "ClipTokenizer"]
 
 START_OF_TEXT = "<|startoftext|>"
 END_OF_TEXT = "<|endoftext|>"
 _END_OF_WORD = "</w>"
-_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _MERGES_LIMIT = 1 << 17
 _JSON_LIMIT = 16 << 20
 # Decoding separates all tokens by spaces; these belong to the word before them.
@@ -112,7 +112,7 @@ class ClipTokenizer:
         self._tokenizer = Tokenizer(bpe)
         self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
-                pre_tokenizers.Split(Regex(_SPLIT), behavior="removed", invert=True),
+                pre_tokenizers.Split(Regex(SPLIT), behavior="removed", invert=True),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )

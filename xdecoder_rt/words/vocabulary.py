@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TypeVar
@@ -12,7 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import VocabularyError, quoted
+from xdecoder_rt.words.checks import (
+    check_flags,
+    check_plain,
+    checked_id,
+    checked_labels,
+    checked_threshold,
+    checked_words,
+    distinct_keys,
+    is_empty,
+    refuse_unknown,
+    stuff_words,
+)
 from xdecoder_rt.words.files import WordList, read_words, save_words
+from xdecoder_rt.words.normal_form import clean_name, name_key
+from xdecoder_rt.words.templates import clean_class_name
 from xdecoder_rt.words.word import MAX_ID, Entry, Word, check_text
 
 _PARSED_KEPT = 16
@@ -40,37 +55,43 @@ class Vocabulary:
         entries: Sequence[Entry] | Vocabulary,
         stuff: Collection[str] = (),
         *,
-        negatives: Sequence[Entry] = (),
+        negatives: Sequence[Entry] | None = (),
         thresholds: Mapping[str, float] | None = None,
         other: str | Word | None = None,
     ) -> Vocabulary:
         """Check a caller's vocabulary.
 
+        Names that the tokenizer makes the same tokens of ("bin" and "Bin") are one word, here and
+        wherever a label is looked up.
+
         Args:
             entries: class names; a class may be a group of synonyms, named by its first, or a
                 :class:`Word`.
             stuff: labels that are stuff; every other class is a thing, unless its word says so.
+                Words that are only here are looked for too.
             negatives: more words, which compete with the others and are never reported.
             thresholds: label to the least score at which it is reported.
             other: label of what is there and is none of the words for sure.
 
         Raises:
             VocabularyError: it is empty, or holds an empty, duplicate, over-long or unreadable
-                word; a threshold or an id is out of range; or ``stuff`` or ``thresholds`` name
-                none of its labels.
+                word; a threshold or an id is out of range; ``thresholds`` names none of its
+                labels; or an argument is of another kind.
         """
+        negatives = () if negatives is None else negatives
+        thresholds = {} if thresholds is None else thresholds
+        has_rules = other is not None or not (is_empty(negatives) and is_empty(thresholds))
         if isinstance(entries, Vocabulary):
-            if not (stuff or negatives or thresholds or other):
+            if is_empty(stuff) and not has_rules:
                 return entries
-            changed = _checked_vocabulary(
-                entries.words, stuff, negatives, thresholds or {}, other or entries.other
-            )
+            other = entries.other if other is None else other
+            changed = _checked_vocabulary(entries.words, stuff, negatives, thresholds, other)
             return changed.keeping_ids_of(entries)
-        if not isinstance(stuff, str) and not (negatives or thresholds or other):
+        if not (isinstance(stuff, str | Mapping) or has_rules):
             key = _cache_key(entries, stuff)
             if key is not None:
                 return _parsed_vocabulary(*key)
-        return _checked_vocabulary(entries, stuff, negatives, thresholds or {}, other)
+        return _checked_vocabulary(entries, stuff, negatives, thresholds, other)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
@@ -115,11 +136,12 @@ class Vocabulary:
         Raises:
             VocabularyError: a label is not in it, or none would be left.
         """
-        _refuse_unknown("The words to leave out", labels, self.labels)
-        words = tuple(word for word in self.words if word.name not in labels)
+        gone = checked_labels("The words to leave out", labels)
+        refuse_unknown("The words to leave out", gone, map(name_key, self.labels))
+        words = tuple(word for word in self.words if name_key(word.name) not in gone)
         if all(word.negative for word in words):
             raise VocabularyError("No word would be left", expected="one that can be found")
-        drops_other = self.other is not None and self.other.name in labels
+        drops_other = self.other is not None and name_key(self.other.name) in gone
         return replace(self, words=words, other=None if drops_other else self.other)
 
     def keeping_ids_of(self, earlier: Vocabulary) -> Vocabulary:
@@ -127,18 +149,64 @@ class Vocabulary:
 
         Words that are new, and a new label of ``other``, get ids that none of the earlier one had.
         """
-        ids = {word.name: word.id for word in earlier._reported}
+        ids = {name_key(word.name): word.id for word in earlier._reported}
         following = earlier.next_id
         words = []
         for word in self._reported:
-            if word.name in ids:
-                words.append(replace(word, id=ids[word.name]))
+            id_ = ids.get(name_key(word.name))
+            if id_ is not None:
+                words.append(replace(word, id=id_))
             else:
                 words.append(replace(word, id=following))
                 following += 1
         _refuse_beyond(following, earlier.next_id)
         other = None if self.other is None else words.pop()
         return Vocabulary(tuple(words), other, following)
+
+    def without_void(self, background: str, suffixes: Sequence[str] = ()) -> Vocabulary:
+        """Return this vocabulary without the name of the void class, which every plan adds itself.
+
+        A class of that name is never reported. Its synonyms stay, as negative words; as a synonym
+        of another class the name is left out. The others keep their labels and ids.
+
+        Args:
+            background: the void class's name.
+            suffixes: what a plan cuts from names.
+
+        Returns:
+            The same object where no word is that name.
+
+        Raises:
+            VocabularyError: no word would be left that can be found.
+        """
+        key = (background, tuple(suffixes))
+        if key not in self._void_forms:
+            self._void_forms[key] = self._without_void(*key)
+        return self._void_forms[key]
+
+    @cached_property
+    def _void_forms(self) -> dict[tuple[str, tuple[str, ...]], Vocabulary]:
+        return {}
+
+    def _without_void(self, background: str, suffixes: Sequence[str]) -> Vocabulary:
+        def is_void(text: str) -> bool:
+            return name_key(clean_class_name(clean_name(text), suffixes)) == name_key(background)
+
+        if not any(map(is_void, self.texts)):
+            return self
+        words = []
+        for word in self.words:
+            names = tuple(text for text in word.texts if not is_void(text))
+            if names:
+                is_negative = word.negative or is_void(word.name)
+                words.append(replace(word, name=names[0], synonyms=names[1:], negative=is_negative))
+        if all(word.negative for word in words):
+            raise VocabularyError(
+                f"{quoted(background)} is the name of what is none of the words, and there is no "
+                "other word to find",
+                expected="a word for a thing or for stuff",
+            )
+        return replace(self, words=tuple(words))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -148,7 +216,7 @@ class Vocabulary:
     @cached_property
     def texts(self) -> tuple[str, ...]:
         """Every text to embed, groups of synonyms laid end to end."""
-        return tuple(text for word in self.words for text in word.texts)
+        return tuple(clean_name(text) for word in self.words for text in word.texts)
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -230,84 +298,63 @@ def _checked_vocabulary(
     thresholds: Mapping[str, float],
     other: str | Word | None,
 ) -> Vocabulary:
-    words = _checked_words(entries, "Vocabulary entry")
-    if negatives:
-        words += [
-            replace(word, negative=True) for word in _checked_words(negatives, "Negative word")
-        ]
+    words = checked_words(entries, "Vocabulary entry")
+    negative_words = [] if is_empty(negatives) else checked_words(negatives, "Negative word")
+    negative_words = [replace(word, negative=True) for word in negative_words]
+    stuff_labels = checked_labels("stuff", stuff)
+    if not isinstance(thresholds, Mapping):
+        raise VocabularyError(
+            f"thresholds is {quoted(thresholds)}", expected="a mapping of labels to numbers"
+        )
+    threshold_labels = checked_labels("thresholds", list(thresholds))
+    if len(threshold_labels) < len(thresholds):
+        raise VocabularyError(
+            "thresholds names a label in two spellings", expected="each label once"
+        )
+    thresholds_of = {key: thresholds[label] for key, label in threshold_labels.items()}
+    listed = distinct_keys([*words, *negative_words])
+    other_word = Word(other) if isinstance(other, str) else other
+    labels = {name_key(word.name) for word in (*words, *negative_words)}
+    if other_word is not None:
+        if not isinstance(other_word, Word):
+            raise VocabularyError(f"The other class is {quoted(other_word)}", expected="a label")
+        check_plain(check_text(other_word.name, "The other class"), "The other class", other)
+        check_flags(other_word)
+        if other_word.synonyms or other_word.negative:
+            raise VocabularyError(
+                f"The other class {quoted(other_word.name)} is negative or has synonyms",
+                expected="a class that is reported, by one name: it is not embedded",
+            )
+        if name_key(other_word.name) in labels:
+            raise VocabularyError(
+                f"The other class {quoted(other_word.name)} is a word of the vocabulary too",
+                expected="a label that no word has",
+            )
+        labels.add(name_key(other_word.name))
+    words += stuff_words(stuff_labels, listed, labels)
+    labels |= stuff_labels.keys()
+    words += negative_words
     if not words:
         raise VocabularyError("The vocabulary is empty", expected="at least one word")
     if all(word.negative for word in words):
         raise VocabularyError(
             "Every word of the vocabulary is negative", expected="a word that can be found"
         )
-    _refuse_duplicates([text for word in words for text in word.texts])
-    if isinstance(stuff, str) or not isinstance(stuff, Collection):
-        raise VocabularyError(f"stuff is {quoted(stuff)}", expected="a list of labels")
-    if not isinstance(thresholds, Mapping):
-        raise VocabularyError(
-            f"thresholds is {quoted(thresholds)}", expected="a mapping of labels to numbers"
-        )
-    labels = {word.name for word in words}
-    other_word = Word(other) if isinstance(other, str) else other
-    if other_word is not None:
-        if not isinstance(other_word, Word):
-            raise VocabularyError(f"The other class is {quoted(other_word)}", expected="a label")
-        check_text(other_word.name, "The other class")
-        if other_word.synonyms or other_word.negative:
-            raise VocabularyError(
-                f"The other class {quoted(other_word.name)} is negative or has synonyms",
-                expected="a class that is reported, by one name: it is not embedded",
-            )
-        if other_word.name in labels:
-            raise VocabularyError(
-                f"The other class {quoted(other_word.name)} is a word of the vocabulary too",
-                expected="a label that no word has",
-            )
-        labels.add(other_word.name)
-    _refuse_unknown("stuff", stuff, labels)
-    _refuse_unknown("thresholds", thresholds, labels)
-    stuff_labels = set(stuff)
+    refuse_unknown("thresholds", threshold_labels, labels)
 
     def with_rules(word: Word) -> Word:
-        threshold = thresholds.get(word.name, word.threshold)
-        if threshold is None and word.name not in stuff_labels:
+        if not (thresholds_of or stuff_labels) and word.threshold is None:
             return word
-        is_stuff = word.stuff or word.name in stuff_labels
-        return replace(word, stuff=is_stuff, threshold=_checked_threshold(threshold, word.name))
+        key = name_key(word.name)
+        threshold = thresholds_of.get(key, word.threshold)
+        if threshold is None and key not in stuff_labels:
+            return word
+        is_stuff = word.stuff or key in stuff_labels
+        return replace(word, stuff=is_stuff, threshold=checked_threshold(threshold, word.name))
 
     return _numbered_vocabulary(
         [with_rules(word) for word in words], None if other_word is None else with_rules(other_word)
     )
-
-
-def _checked_words(entries: Iterable[Entry], where: str) -> list[Word]:
-    """Return entries as words, texts checked."""
-    if isinstance(entries, str) or not isinstance(entries, Sequence):
-        raise VocabularyError(
-            f"The vocabulary is a {type(entries).__name__}",
-            expected="a list of words, such as ['mug', 'table']",
-        )
-    words = []
-    for index, entry in enumerate(entries):
-        place = f"{where} {index}"
-        if isinstance(entry, Word):
-            texts, word = entry.texts, entry
-        elif isinstance(entry, str):
-            texts, word = (entry,), Word(entry)
-        elif isinstance(entry, Sequence):
-            texts = tuple(entry)
-            if not texts:
-                raise VocabularyError(f"{place} is an empty group", expected="at least one word")
-            word = Word(texts[0], texts[1:])
-        else:
-            raise VocabularyError(
-                f"{place} is a {type(entry).__name__}", expected="a word or a group of synonyms"
-            )
-        for text in texts:
-            check_text(text, place)
-        words.append(word)
-    return words
 
 
 def _numbered_vocabulary(words: list[Word], other: Word | None) -> Vocabulary:
@@ -316,11 +363,11 @@ def _numbered_vocabulary(words: list[Word], other: Word | None) -> Vocabulary:
     ids: list[int] = []
     for index, word in enumerate(numbered):
         if word.id is not None:
-            ids.append(_checked_id(word.id))
+            ids.append(checked_id(word.id))
             if type(word.id) is not int:
                 numbered[index] = _with_id(word, ids[-1])
     if len(set(ids)) < len(ids):
-        duplicate = next(id_ for id_ in ids if ids.count(id_) > 1)
+        duplicate = next(id_ for id_, count in Counter(ids).items() if count > 1)
         raise VocabularyError(f"The id {duplicate} is there twice", expected="each once")
     first = following = max(ids) + 1 if ids else 0
     for index, word in enumerate(numbered):
@@ -338,19 +385,6 @@ def _with_id(word: Word, id_: int) -> Word:
     return Word(word.name, word.synonyms, word.stuff, word.negative, word.threshold, id_)
 
 
-def _checked_id(value: object) -> int:
-    """Return an id, NumPy's integers included."""
-    if (
-        not isinstance(value, int | np.integer)
-        or isinstance(value, bool)
-        or not 0 <= value <= MAX_ID
-    ):
-        raise VocabularyError(
-            f"A word has the id {quoted(value)}", expected=f"a whole number from 0 to {MAX_ID}"
-        )
-    return int(value)
-
-
 def _refuse_beyond(following: int, first: int) -> None:
     """Refuse ids from `first` on, up to `following`, that maps of 32 bits cannot hold."""
     if following > max(first, MAX_ID + 1):
@@ -359,41 +393,6 @@ def _refuse_beyond(following: int, first: int) -> None:
             expected=f"at most {MAX_ID}",
             fix="give the words smaller ids of their own, or begin a new vocabulary",
         )
-
-
-def _checked_threshold(value: object, label: str) -> float | None:
-    if value is None:
-        return None
-    if (
-        not isinstance(value, int | float | np.integer | np.floating)
-        or isinstance(value, bool)
-        or not 0 <= value <= 1
-    ):
-        raise VocabularyError(
-            f"The threshold of {quoted(label)} is {quoted(value)}", expected="a number from 0 to 1"
-        )
-    return float(value)
-
-
-def _refuse_unknown(subject: str, names: Iterable[str], labels: Collection[str]) -> None:
-    unknown = [label for label in names if label not in labels]
-    if unknown:
-        raise VocabularyError(
-            f"{subject} names {quoted(unknown[0])}, which is not in the vocabulary",
-            expected="labels of the vocabulary (of a group, its first word)",
-        )
-
-
-def _refuse_duplicates(texts: Sequence[str]) -> None:
-    earlier: set[str] = set()
-    for text in texts:
-        if text in earlier:
-            raise VocabularyError(
-                f"{quoted(text)} is in the vocabulary twice",
-                expected="each word once",
-                fix="Remove one; synonyms may share a group: ['mug', ['sofa', 'couch']]",
-            )
-        earlier.add(text)
 
 
 def _read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:

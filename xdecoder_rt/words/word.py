@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from xdecoder_rt.errors import VocabularyError, quoted
+from xdecoder_rt.words.normal_form import clean_name
 
 # Words are names, not documents; a megabyte-long "word" is a caller's mistake.
 MAX_CHARACTERS = 1000
@@ -18,7 +19,8 @@ class Word:
     """One class of a vocabulary.
 
     Attributes:
-        name: its label in results.
+        name: its label in results, as typed; embedded as
+            :func:`~xdecoder_rt.words.normal_form.clean_name` has it.
         synonyms: other names of the class; the one that fits best speaks for it.
         stuff: whether it has no instances (floor, sky).
         negative: whether it only competes: it is never reported, nor is what it wins.
@@ -35,12 +37,17 @@ class Word:
 
     def __post_init__(self) -> None:
         if not isinstance(self.synonyms, tuple):
-            synonyms = (self.synonyms,) if isinstance(self.synonyms, str) else tuple(self.synonyms)
-            object.__setattr__(self, "synonyms", synonyms)
+            synonyms = [self.synonyms] if isinstance(self.synonyms, str) else self.synonyms
+            if not isinstance(synonyms, Iterable):
+                raise VocabularyError(
+                    f"The synonyms of {quoted(self.name)} are {quoted(synonyms)}",
+                    expected="a list of names",
+                )
+            object.__setattr__(self, "synonyms", tuple(synonyms))
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Texts that are embedded: the name and its synonyms."""
+        """The name and its synonyms, as typed."""
         return (self.name, *self.synonyms)
 
 
@@ -48,10 +55,11 @@ Entry: TypeAlias = "str | Sequence[str] | Word"
 
 
 def check_text(text: object, where: str) -> str:
-    """Return a word or phrase as it will be embedded.
+    """Return a word or phrase, checked.
 
     Raises:
-        VocabularyError: it is no string, empty, too long, or holds NUL or lone surrogates.
+        VocabularyError: it is no string, has nothing to be seen, is too long, or holds NUL or lone
+            surrogates.
     """
     if not isinstance(text, str):
         raise VocabularyError(f"{where} is a {type(text).__name__}", expected="a string")
@@ -61,6 +69,11 @@ def check_text(text: object, where: str) -> str:
         )
     if not text.strip():
         raise VocabularyError(f"{where} is empty", expected="a word")
+    if not clean_name(text):
+        raise VocabularyError(
+            f"{where} is empty but for characters that cannot be seen ({quoted(text)})",
+            expected="a word",
+        )
     if "\0" in text or not (text.isascii() or _is_unicode(text)):
         raise VocabularyError(
             f"{where} holds characters that are no text ({quoted(text)})", expected="valid Unicode"
