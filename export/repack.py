@@ -74,7 +74,9 @@ def portable_members(
         )
         dropped = set(graphs.members()) - set(slimmer.members())
         members: dict[str, bytes | memoryview] = {
-            name: plan.view(name) for name in plan.names if name not in dropped
+            name: plan.graph(name) if name in slimmer.members() else plan.view(name)
+            for name in plan.names
+            if name not in dropped
         }
         updated = replace(manifest, graphs=slimmer, input=replace(manifest.input, sizes=kept_sizes))
         return members, updated

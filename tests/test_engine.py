@@ -263,11 +263,18 @@ def test_texts_that_are_no_list(engine: Engine, texts: object) -> None:
         engine.embed_text(texts)  # type: ignore[arg-type]
 
 
-def test_a_graph_that_fails_is_named(altered: Altered, tmp_path: Path) -> None:
+def test_a_graph_that_fails_is_named(tiny_plan: Path, tmp_path: Path) -> None:
+    with Engine(tiny_plan, "onnxruntime", cache_dir=tmp_path) as engine:
+        graph = engine._runtime._graph("token.onnx")
+        with pytest.raises(BackendError, match=r"cannot run the token\.onnx graph"):
+            graph({"caption_embedding": np.zeros((1, 3), np.float32)})
+
+
+def test_a_graph_that_the_manifest_contradicts_is_refused(altered: Altered, tmp_path: Path) -> None:
     plan = altered(lambda manifest: replace(manifest, text=replace(manifest.text, heads=1)))
     with (
         Engine(plan, "onnxruntime", cache_dir=tmp_path) as engine,
-        pytest.raises(BackendError, match=r"cannot run the text\.onnx graph"),
+        pytest.raises(PlanError, match=r"text\.onnx.*past_keys_0.*as the manifest has it"),
     ):
         engine.embed_text(["mug"])
 
@@ -376,7 +383,7 @@ def test_a_graph_that_is_no_graph_is_named(tiny_plan: Path, tmp_path: Path) -> N
         write_plan(tmp_path / "broken.plan", plan.manifest, members)
     with (
         Engine(tmp_path / "broken.plan", cache_dir=tmp_path) as engine,
-        pytest.raises(BackendError, match=r"vision_64x64\.onnx"),
+        pytest.raises(PlanError, match=r"vision_64x64\.onnx"),
     ):
         engine.segment(picture(64, 64), WORDS)
 

@@ -259,6 +259,6 @@ class Runtime:
         with self._lock:
             self.require()
             if member not in self._graphs:
-                view = self._plan.view(member)
+                view = self._plan.graph(member)
                 self._graphs[member] = self.backend.load(member, view, is_steady)
             return self._graphs[member]

@@ -159,7 +159,7 @@ def _build_member(
     options: EngineOptions,
     form: Plugins | None,
 ) -> BuiltEngine:
-    model = read_graph(member, plan.view(member))
+    model = read_graph(member, plan.graph(member))
     cast_frames_first(model)
     keep_scales_positive(model)
     drop_softmax_floors(model)

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         if args.graph is None:
             return _list_graphs(report, plan)
         member = _member(plan.manifest, args.graph, args.size)
-        data = plan.view(member)
+        data = plan.graph(member)
         with writer(args.output, "the graph") as file:
             file.write(data)
         byte_count = len(data)

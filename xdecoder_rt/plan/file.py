@@ -23,7 +23,9 @@ from typing import BinaryIO, TypeAlias
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import BuildError, PlanError, quoted
 from xdecoder_rt.plan.archive import ArchiveWriter, Member, check_member_name, read_directory
-from xdecoder_rt.plan.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, MemberInfo
+from xdecoder_rt.plan.contents import graph_members
+from xdecoder_rt.plan.graph_check import check_graph
+from xdecoder_rt.plan.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, MemberInfo, size_key
 
 __all__ = ["Plan", "write_plan"]
 
@@ -54,6 +56,7 @@ class Plan:
         self._members = members
         self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._verified: set[str] = set()
+        self._walked: set[str] = set()
         self._lock = threading.Lock()
 
     @classmethod
@@ -118,6 +121,38 @@ class Plan:
         with self._lock:
             self._verify(name)
             return memoryview(self._map)[member.offset : member.offset + member.size]
+
+    def graph(self, name: str) -> memoryview:
+        """Return a graph's bytes, as `view` does, fit to be given to a runtime.
+
+        A portable graph is walked once, before its first use, and refused where it has what no
+        plan needs (`xdecoder_rt.plan.graph_check`). What TensorRT reads is not: an engine is code.
+
+        Args:
+            name: a member that the manifest has as a graph.
+
+        Raises:
+            PlanError: as for `view`, or the graph is refused.
+        """
+        data = self.view(name)
+        if self.manifest.backend != "portable" or name in self._walked:
+            return data
+        sizes = {size_key(size): size for size in self.manifest.input.sizes}
+        uses = [use for use in graph_members(self.manifest.graphs) if use[2] == name]
+        if not uses:
+            raise PlanError(f"{quoted(str(self.path), 200)}: {quoted(name)} is no graph")
+        for graph, key, _ in uses:
+            try:
+                check_graph(self.manifest, graph, sizes.get(key), data)
+            except PlanError as error:
+                raise PlanError(
+                    f"{quoted(str(self.path), 200)}: the {graph} graph {quoted(name)} is refused: "
+                    f"{error.what}",
+                    expected=error.expected,
+                    fix=error.fix or "build the plan again: xdecoder-rt build",
+                ) from error
+        self._walked.add(name)
+        return data
 
     def read(self, name: str) -> bytes:
         """Return a copy of a member's bytes.
