@@ -88,7 +88,7 @@ def test_other_arrays_are_refused_with_advice(array, advice):
     assert advice in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", [None, 3, [[1, 2]], b"bytes", {}])
+@pytest.mark.parametrize("source", [3, [[1, 2]], {}])
 def test_what_is_no_image(source):
     with pytest.raises(ImageError, match="of type"):
         load_image(source)
@@ -118,7 +118,7 @@ def test_premultiplied_modes_are_over_black_already():
         np.testing.assert_array_equal(load_image(premultiplied), np.full((4, 4, 3), 40))
 
 
-@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
+@pytest.mark.parametrize("mode", ["I", "F"])
 def test_pillow_modes_of_more_than_8_bits_are_refused(mode):
     with pytest.raises(ImageError, match="8 bits"):
         load_image(Image.new(mode, (4, 4)))

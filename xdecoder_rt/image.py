@@ -5,17 +5,18 @@ Everything here is 8-bit RGB and Pillow's resampling; normalisation is part of t
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from xdecoder_rt.errors import ArgumentError, ImageError, quoted
+from xdecoder_rt.files.image_file import EncodedImage, over_black, read_image, to_rgb
 
 __all__ = [
     "ImageSource",
@@ -51,30 +52,29 @@ class DLPackArray(Protocol):
 RgbImage: TypeAlias = "npt.NDArray[np.uint8]"
 """Pixels, uint8 ``[height, width, 3]``."""
 ImageSource: TypeAlias = (
-    "npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str] | CudaArray | DLPackArray"
+    "npt.NDArray[np.uint8] | Image.Image | EncodedImage | CudaArray | DLPackArray"
 )
 """An image; arrays on a GPU are taken by the backends that run there."""
 
-# Decoders are attack surface: only the formats of photographs, none that runs another program.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO")
-_PIXELS_LIMIT = 1 << 27
-_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
-    """Read an image from an array, a Pillow image or a file, as 8-bit RGB.
+    """Read an image from an array, a Pillow image, a file or a file's bytes, as 8-bit RGB.
 
     Grey becomes RGB with three equal channels. Transparency is composited over black: a fully
     transparent pixel has no colour of its own, and opaque images are unaffected. The EXIF
     orientation of a *file* is applied, so that pixels are where a viewer shows them; a Pillow image
-    is taken as its `size` says. An animation gives its first frame. The input is never
-    modified; an array that already is what is needed comes back itself, not as a copy.
+    is taken as its `size` says. 16 bits become 8 by dropping the lower eight; 16 bits that hold
+    10, 12 or 14 are refused, as they would come out nearly black. An animation gives its first
+    frame. The input is never modified; an array that already is what is needed comes back itself,
+    not as a copy.
 
     Args:
         source: ``HxWx3`` RGB, ``HxW`` or ``HxWx1`` grey, or ``HxWx4`` RGBA array of uint8; a Pillow
-            image of 8 bits per channel; or the path of a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM
-            file of at most 134 million pixels.
+            image of 8 bits per channel, or grey of 16; the path of a JPEG, PNG, WebP, BMP, TIFF,
+            GIF or PPM file of at most 134 million pixels (WebP: 67 million); or such a file's
+            ``bytes``, ``bytearray``, ``memoryview`` or ``io.BytesIO``.
 
     Returns:
         uint8 ``[H, W, 3]``, RGB, contiguous.
@@ -86,13 +86,20 @@ def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
     if isinstance(source, np.ndarray):
         return _from_array(np.asarray(source))
     if isinstance(source, Image.Image):
-        return _from_pillow(source, "The Pillow image")
-    if isinstance(source, str | os.PathLike):
-        return _from_file(source)
+        return to_rgb(source, "The Pillow image")
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | io.BytesIO):
+        return read_image(source)
+    if source is None:
+        raise ImageError(
+            "None was given instead of an image",
+            expected="a NumPy array, a Pillow image, a path or the bytes of a file",
+            fix="check what made it: cv2.imread returns None for a file that it cannot read; "
+            "give the path itself",
+        )
     raise ImageError(
         f"An image of type {type(source).__name__} was given",
-        expected="a NumPy array, a Pillow image or a path",
-        fix="convert a tensor with image.cpu().numpy()",
+        expected="a NumPy array, a Pillow image, a path or the bytes of a file",
+        fix="convert a tensor with image.cpu().numpy(); read an open file with file.read()",
     )
 
 
@@ -120,22 +127,15 @@ def _from_array(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
     if pixels.shape[2] == 4:
-        return _over_black(pixels)
+        return over_black(pixels)
     return np.ascontiguousarray(pixels)
-
-
-def _over_black(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Composite ``[H, W, 4]`` over black: colour times alpha, rounded to nearest."""
-    alpha = rgba[:, :, 3]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[:, :, :3])
-    product = rgba[:, :, :3].astype(np.uint16) * alpha[:, :, None] + np.uint16(127)
-    return (product // np.uint16(255)).astype(np.uint8)
 
 
 def _shape_advice(array: npt.NDArray[np.generic]) -> str | None:
     if array.ndim == 3 and array.shape[0] in (1, 3, 4):
         return "channels first to channels last: image.transpose(1, 2, 0)"
+    if array.ndim == 1 and array.dtype == np.uint8:
+        return "the bytes of a file are given as bytes: image.tobytes()"
     if array.ndim == 4:
         return "a batch is given as a list of images: list(images)"
     return None
@@ -152,56 +152,10 @@ def _dtype_advice(array: npt.NDArray[np.generic]) -> str:
             return "from 0..1: (image * 255).round().astype(np.uint8)"
         return "from 0..255: image.round().clip(0, 255).astype(np.uint8)"
     if array.dtype == np.uint16:
+        if 0 < array.max() < 0x1000:
+            return "from 12 bits in 16: (image >> 4).astype(np.uint8)"
         return "from 16 bits: (image >> 8).astype(np.uint8)"
     return "image.clip(0, 255).astype(np.uint8)"
-
-
-def _from_pillow(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    if image.mode not in _MODES:
-        raise ImageError(
-            f"{name} is of mode {image.mode!r}",
-            expected="8 bits per channel: RGB, RGBA or L",
-            fix="scale its values to 0..255 and convert it to 'L' or 'RGB'",
-        )
-    if image.width == 0 or image.height == 0:
-        raise ImageError(f"{name} is empty: its size is {image.size}", expected="at least 1x1")
-    try:
-        has_alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
-        if image.mode in ("RGBa", "La"):
-            # Premultiplied: compositing over black has been done already.
-            return _from_array(np.array(image, dtype=np.uint8)[:, :, :-1])
-        converted = image.convert("RGBA" if has_alpha else "RGB")
-        return _from_array(np.array(converted, dtype=np.uint8))
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises what its decoders raise
-        raise ImageError(f"{name} cannot be decoded: {error}") from error
-
-
-def _from_file(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    name = quoted(os.fspath(path), 200)
-    try:
-        with Image.open(Path(path), formats=_FORMATS) as image:
-            if image.width * image.height > _PIXELS_LIMIT:
-                raise ImageError(
-                    f"The image {name} has {image.width} x {image.height} pixels",
-                    expected=f"at most {_PIXELS_LIMIT:,}",
-                    fix="crop or shrink it first",
-                )
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _from_pillow(upright, f"The image {name}")
-    except (ImageError, MemoryError):
-        raise
-    except FileNotFoundError as error:
-        raise ImageError(f"There is no image {name}") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name} is not an image of a known format",
-            expected="one of " + ", ".join(_FORMATS),
-        ) from error
-    except Exception as error:  # a hostile file makes Pillow's decoders raise almost anything
-        raise ImageError(f"The image {name} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)

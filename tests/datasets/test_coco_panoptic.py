@@ -207,3 +207,31 @@ def test_a_map_of_16_bits_a_channel_is_refused_as_such(coco: Coco) -> None:
     cv2.imwrite(str(coco.panoptic / "000000000001.png"), np.full((2, 3, 3), SKY, np.uint16))
     with pytest.raises(DatasetError, match="PNG of 16 bits"):
         coco.open().items[0].load_panoptic()
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_maps_on_stored_pixels_are_turned_with_their_images_where_that_is_said(
+    coco: Coco, tmp_path: Path, orientation: int
+) -> None:
+    path = coco.images / "000000000001.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+    turned = np.rot90(MAPS[1], {3: 2, 6: -1}[orientation])
+    stored = CocoPanoptic.open(coco.json, coco.panoptic, coco.images, orientation="stored")
+    np.testing.assert_array_equal(stored.items[0].load_panoptic(), turned)
+    assert stored.items[0].load_image().shape[:2] == turned.shape
+    convert_coco_panoptic(
+        coco.json, coco.panoptic, coco.images, tmp_path / "out", orientation="stored"
+    )
+    written = LabelledFolder.open(tmp_path / "out").items[0]
+    np.testing.assert_array_equal(written.load_panoptic() == 1, turned == PERSON)
+    if orientation == 6:
+        with pytest.raises(DatasetError, match="EXIF orientation 6"):
+            coco.open().items[0].load_panoptic()
+
+
+def test_maps_are_drawn_on_one_of_two_things(coco: Coco) -> None:
+    with pytest.raises(ArgumentError, match="'orientation' is 'up'"):
+        CocoPanoptic.open(coco.json, coco.panoptic, coco.images, orientation="up")  # type: ignore[arg-type]

@@ -297,10 +297,28 @@ def test_run_lengths_that_do_not_fit_are_refused_when_loaded(refcoco: RefCoco) -
         item.load_panoptic()
 
 
+def test_outlines_on_stored_pixels_are_turned_with_their_image_where_that_is_said(
+    refcoco: RefCoco,
+) -> None:
+    (item,) = refcoco.open().items
+    upright = item.load_panoptic()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT)).save(item.image, exif=exif)
+    with pytest.raises(DatasetError, match="EXIF orientation 6"):
+        item.load_panoptic()
+    for spelling in ("stored", "train#stored"):
+        (turned,) = refcoco.open(spelling).items
+        np.testing.assert_array_equal(turned.load_panoptic(), np.rot90(upright, -1))
+        assert turned.load_image().shape == (WIDTH, HEIGHT, 3)
+
+
 def test_an_image_of_another_size_is_refused_when_loaded(refcoco: RefCoco) -> None:
     (item,) = refcoco.open().items
     Image.new("RGB", (WIDTH, 5)).save(item.image)
-    with pytest.raises(DatasetError, match=r"is \(5, 10\) and annotated as \(6, 10\)"):
+    with pytest.raises(
+        DatasetError, match=r"annotated size is \(6, 10\) and its image .* is \(5, 10\)"
+    ):
         item.load_panoptic()
     item.image.unlink()
     with pytest.raises(DatasetError, match="does not exist"):

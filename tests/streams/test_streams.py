@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,12 @@ class TestVideosAndCameras:
     def test_a_camera_that_is_not_there_is_refused(self, cv2: Any) -> None:
         with pytest.raises(ImageError, match="The camera 987 cannot be opened"):
             open_frames("987")
+
+    @pytest.mark.timeout(20)
+    def test_a_pipe_named_like_a_video_is_refused_at_once(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "p.mp4")
+        with pytest.raises(ImageError, match=r"p\.mp4.*named pipe"):
+            open_frames(str(tmp_path / "p.mp4"))
 
     def test_a_missing_file_is_refused(self) -> None:
         with pytest.raises(ImageError, match="no video or folder"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -463,3 +464,10 @@ def test_names_that_are_no_line_need_json(tmp_path: Path) -> None:
     with pytest.raises(VocabularyError, match="cannot be written"):
         words.save(tmp_path / "nowhere" / "words.json")
     assert [path.name for path in tmp_path.iterdir()] == ["words.json"]
+
+
+@pytest.mark.timeout(20)
+def test_a_file_of_words_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "words.txt")
+    with pytest.raises(VocabularyError, match="named pipe"):
+        Vocabulary.load(tmp_path / "words.txt")

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.coco_images import CocoImage
 from xdecoder_rt.datasets.documents import Document, Flag, NonEmptyText, read_document
-from xdecoder_rt.datasets.image_files import check_same_size, read_rgb, read_rgb_png_ids
+from xdecoder_rt.datasets.image_files import (
+    Orientation,
+    check_orientation,
+    read_rgb,
+    read_rgb_png_ids,
+    upright_map,
+)
 from xdecoder_rt.datasets.items import (
     AnsweredQuestion,
     Phrase,
@@ -69,6 +75,7 @@ class CocoItem:
         phrases: Always empty, as are the others: COCO's panoptic files have no texts.
         captions: Always empty.
         questions: Always empty.
+        orientation: What the map was drawn on.
     """
 
     image: Path
@@ -77,12 +84,13 @@ class CocoItem:
     phrases: tuple[Phrase, ...] = ()
     captions: tuple[str, ...] = ()
     questions: tuple[AnsweredQuestion, ...] = ()
+    orientation: Orientation = "upright"
 
     def load_image(self) -> NDArray[np.uint8]:
         """Decode the image.
 
         Returns:
-            H x W x 3 uint8 RGB.
+            H x W x 3 uint8 RGB, upright.
 
         Raises:
             DatasetError: if the file is missing or broken.
@@ -100,7 +108,7 @@ class CocoItem:
                 or its ids are not those of `segments`.
         """
         ids = read_rgb_png_ids(self.panoptic)
-        check_same_size(ids, self.panoptic, self.image)
+        ids = upright_map(ids, str(self.panoptic), self.image, self.orientation)
         check_ids(ids, self.segments, str(self.panoptic))
         return ids
 
@@ -127,7 +135,12 @@ class CocoPanoptic:
 
     @classmethod
     def open(
-        cls, annotations: str | Path, panoptic_dir: str | Path, image_dir: str | Path
+        cls,
+        annotations: str | Path,
+        panoptic_dir: str | Path,
+        image_dir: str | Path,
+        *,
+        orientation: Orientation = "upright",
     ) -> CocoPanoptic:
         """Read the annotation file and check it; pixels are checked as items are loaded.
 
@@ -135,15 +148,25 @@ class CocoPanoptic:
             annotations: `panoptic_train2017.json` or the like.
             panoptic_dir: The folder of PNGs (`panoptic_train2017/`).
             image_dir: The folder of images (`train2017/`).
+            orientation: What the maps were drawn on: "upright" images, as viewers show them, or
+                their pixels as "stored"; the two differ where images have an EXIF orientation.
 
         Raises:
             DatasetError: if a file is missing, or a field is missing or wrong; it names the place.
         """
-        return cls.parse(read_document(Path(annotations)), Path(panoptic_dir), Path(image_dir))
+        document = read_document(Path(annotations))
+        return cls.parse(document, Path(panoptic_dir), Path(image_dir), orientation)
 
     @classmethod
-    def parse(cls, document: Document, panoptic_dir: Path, image_dir: Path) -> CocoPanoptic:
+    def parse(
+        cls,
+        document: Document,
+        panoptic_dir: Path,
+        image_dir: Path,
+        orientation: Orientation = "upright",
+    ) -> CocoPanoptic:
         """Check an annotation file that has been read; otherwise as `open`."""
+        check_orientation(orientation)
         for folder in (panoptic_dir, image_dir):
             if not folder.is_dir():
                 raise DatasetError(f"{folder} is not a folder")
@@ -167,6 +190,7 @@ class CocoPanoptic:
                     image.file_inside(image_dir, "file_name", image.read(CocoImage).file_name),
                     record.file_inside(panoptic_dir, "file_name", annotation.file_name),
                     _named_segments(record, annotation.segments_info, categories),
+                    orientation=orientation,
                 )
             )
         if not items:
@@ -181,11 +205,13 @@ def convert_coco_panoptic(
     out: str | Path,
     *,
     limit: int | None = None,
+    orientation: Orientation = "upright",
 ) -> LabelledFolder:
     """Write a COCO panoptic data set as a labelled folder.
 
-    Images are copied byte for byte. Ids are renumbered from 1 in the order of the segments. A
-    labelled folder knows no crowds: their pixels become unlabelled.
+    Images are copied byte for byte, those that an EXIF tag turns are written upright instead. Ids
+    are renumbered from 1 in the order of the segments. A labelled folder knows no crowds: their
+    pixels become unlabelled.
 
     Args:
         annotations: `panoptic_val2017.json` or the like.
@@ -193,6 +219,7 @@ def convert_coco_panoptic(
         image_dir: The folder of images.
         out: The labelled folder to write.
         limit: Take only so many images, from the first; None takes all.
+        orientation: What the maps were drawn on, as for `CocoPanoptic.open`.
 
     Returns:
         The folder written.
@@ -204,7 +231,7 @@ def convert_coco_panoptic(
     """
     if limit is not None and limit < 1:
         raise ArgumentError(f"'limit' is {limit}", expected="at least 1, or None")
-    dataset = CocoPanoptic.open(annotations, panoptic_dir, image_dir)
+    dataset = CocoPanoptic.open(annotations, panoptic_dir, image_dir, orientation=orientation)
     with LabelledFolderWriter(out, dataset.vocabulary, dataset.stuff) as writer:
         for item in dataset.items[:limit]:
             segments = [segment for segment in item.segments if not segment.iscrowd]

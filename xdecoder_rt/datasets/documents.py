@@ -15,6 +15,7 @@ from typing import Annotated, TypeAlias, TypeVar
 from xdecoder_rt.datasets.items import repeated
 from xdecoder_rt.datasets.plain_pickle import MAX_BYTES, parse_pickle
 from xdecoder_rt.errors import DatasetError, quoted
+from xdecoder_rt.files.regular import open_regular
 from xdecoder_rt.json_reader import JsonFault, Rule, parse_json, read_part
 
 __all__ = ["Document", "Flag", "LongText", "NonEmptyText", "read_document"]
@@ -165,9 +166,10 @@ def read_value(path: Path) -> object:
     pickled = path.suffix in PICKLE_SUFFIXES
     limit = MAX_BYTES if pickled else MAX_JSON_BYTES
     try:
-        if (size := path.stat().st_size) > limit:
-            raise DatasetError(f"{path} has {size:,} bytes", expected=f"at most {limit:,}")
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > limit:
+                raise DatasetError(f"{path} has {size:,} bytes", expected=f"at most {limit:,}")
+            data = file.read(limit)
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist") from None
     except OSError as error:

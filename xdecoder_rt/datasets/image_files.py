@@ -1,7 +1,8 @@
-"""Decoding the image files of a data set, with errors that name the file.
+"""The image files of a data set: pictures upright, maps turned with them; errors name the file.
 
-Pixels are taken as they are stored: an orientation tag is not applied, because label maps are
-drawn on the stored pixels (COCO's convention).
+Pictures go through the one reader of image files and come upright, as a viewer shows them. A map
+is drawn on the upright picture, unless its data set declares that it was drawn on the pixels as
+they are stored (``"stored"``): then it is turned as the picture is.
 """
 
 from __future__ import annotations
@@ -9,21 +10,38 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.errors import ArgumentError, DatasetError, ImageError, quoted
+from xdecoder_rt.files.image_file import ImageHeader, open_image, read_header, read_image, turned
+from xdecoder_rt.files.regular import open_regular
+
+Ids = TypeVar("Ids", bound=NDArray[np.integer[Any]])
+Orientation: TypeAlias = Literal["upright", "stored"]
+"""What maps were drawn on: the picture as a viewer shows it, or its pixels as they are stored."""
+ORIENTATIONS = ("upright", "stored")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # PNG colour types
-_RGB_MODES = frozenset({"L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+
+
+def check_orientation(value: str) -> None:
+    """Check what a caller says that maps were drawn on.
+
+    Raises:
+        ArgumentError: it is none of `ORIENTATIONS`.
+    """
+    if value not in ORIENTATIONS:
+        raise ArgumentError(
+            f"'orientation' is {quoted(value)}", expected="one of " + ", ".join(ORIENTATIONS)
+        )
 
 
 def read_rgb(path: Path, draft: int | None = None) -> NDArray[np.uint8]:
-    """Decode a photograph to H x W x 3 uint8 RGB; grey is repeated, an alpha channel dropped.
+    """Decode a photograph to H x W x 3 uint8 RGB, upright, as the engine reads it.
 
     Args:
         path: The file.
@@ -31,26 +49,29 @@ def read_rgb(path: Path, draft: int | None = None) -> NDArray[np.uint8]:
             which is quicker. None takes it as it is.
 
     Raises:
-        DatasetError: if the file is missing, broken, or neither colour nor 8-bit grey.
+        DatasetError: if the file is missing, broken, or no image that the engine reads.
     """
-    with _open_image(path) as image:
-        if draft is not None:
-            image.draft("RGB", (draft, draft))
-        if image.mode not in _RGB_MODES:
-            raise DatasetError(
-                f"{path} has pixels of mode {image.mode!r}", expected="8-bit grey or colour"
-            )
-        return np.array(image.convert("RGB"))
+    with _dataset_errors(path):
+        return read_image(path, draft=draft)
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Read height and width from a file's header, without decoding it.
+def image_header(path: Path) -> ImageHeader:
+    """Read size and orientation from a file's header, without decoding it.
 
     Raises:
         DatasetError: if the file is missing or not an image.
     """
-    with _open_image(path) as image:
-        return image.height, image.width
+    with _dataset_errors(path):
+        return read_header(path)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read the height and width that `read_rgb` gives, without decoding the file.
+
+    Raises:
+        DatasetError: if the file is missing or not an image.
+    """
+    return image_header(path).upright
 
 
 def read_id_png(path: Path) -> NDArray[np.uint8]:
@@ -60,7 +81,7 @@ def read_id_png(path: Path) -> NDArray[np.uint8]:
         DatasetError: if the file is missing, broken, or not such a PNG.
     """
     _check_png(path, (_GREY, _PALETTE), "one channel of 8 bits (colour type 0 or 3)")
-    with _open_image(path) as image:
+    with _dataset_errors(path), open_image(path) as (image, _):
         return np.array(image)
 
 
@@ -71,7 +92,7 @@ def read_rgb_png_ids(path: Path) -> NDArray[np.int32]:
         DatasetError: if the file is missing, broken, or not an 8-bit RGB PNG.
     """
     _check_png(path, (_RGB, _RGBA), "an 8-bit RGB PNG (colour type 2 or 6)")
-    with _open_image(path) as image:
+    with _dataset_errors(path), open_image(path) as (image, _):
         rgb = np.asarray(image.convert("RGB"))
     ids = rgb[..., 2].astype(np.int32)
     for channel in (1, 0):
@@ -80,18 +101,50 @@ def read_rgb_png_ids(path: Path) -> NDArray[np.int32]:
     return ids
 
 
-def check_same_size(ids: NDArray[np.integer[Any]], panoptic: Path, image: Path) -> None:
-    """Check that a map read from `panoptic` has the size in the header of `image`.
+def upright_map(ids: Ids, where: str, image: Path, orientation: Orientation) -> Ids:
+    """Return a map as it lies on the upright image, after its size is checked.
+
+    Args:
+        ids: H x W, as it was read or drawn.
+        where: The map's file or name, for errors.
+        image: The image file.
+        orientation: What the map was drawn on.
 
     Raises:
-        DatasetError: if it has not, or the image cannot be read.
+        DatasetError: if it has not the image's size, or the image cannot be read.
     """
-    size = read_size(image)
-    if ids.shape != size:
-        raise DatasetError(
-            f"{panoptic} is {ids.shape} and its image {image} is {size} (height, width)",
-            expected="the same size",
-        )
+    header = check_map_size((ids.shape[0], ids.shape[1]), where, image, orientation)
+    return turned(ids, header.orientation) if orientation == "stored" else ids  # type: ignore[return-value]
+
+
+def check_map_size(
+    shape: tuple[int, int], where: str, image: Path, orientation: Orientation
+) -> ImageHeader:
+    """Check a map's height and width against its image's header, which is returned.
+
+    Raises:
+        DatasetError: as :func:`upright_map`; it names the EXIF orientation that turns the image.
+    """
+    header = image_header(image)
+    size = header.upright if orientation == "upright" else header.stored
+    if shape == size:
+        return header
+    remark, fix = "", None
+    if header.orientation > 1 and orientation == "upright":
+        remark = f", turned by its EXIF orientation {header.orientation}"
+        if shape == header.stored:
+            fix = (
+                "turn the map as the image is turned, or declare that maps were drawn on the "
+                'pixels as they are stored: "orientation": "stored" in annotations.json, '
+                'orientation="stored" of readers'
+            )
+    elif orientation == "stored":
+        remark = " as it is stored"
+    raise DatasetError(
+        f"{where} is {shape} and its image {image} is {size} (height, width){remark}",
+        expected="the same size",
+        fix=fix,
+    )
 
 
 def _check_png(path: Path, colour_types: Collection[int], expected: str) -> None:
@@ -103,7 +156,7 @@ def _check_png(path: Path, colour_types: Collection[int], expected: str) -> None
         DatasetError: if it is not, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = file.read(26)
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist") from None
@@ -119,14 +172,10 @@ def _check_png(path: Path, colour_types: Collection[int], expected: str) -> None
 
 
 @contextmanager
-def _open_image(path: Path) -> Iterator[Image.Image]:
+def _dataset_errors(path: Path) -> Iterator[None]:
     try:
-        with Image.open(path) as image:
-            yield image
-    except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist") from None
-    except DatasetError:
-        raise
-    # Pillow's decoders raise any of these on broken data (SyntaxError from PNG chunks).
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} cannot be decoded: {error}") from error
+        yield
+    except ImageError as error:
+        if not path.exists():
+            raise DatasetError(f"{path} does not exist") from None
+        raise DatasetError(error.what, expected=error.expected, fix=error.fix) from error

@@ -9,7 +9,10 @@ DIR/...                images, and one-channel 8-bit PNGs of segment ids (0 = un
 ```
 
 Paths are relative to DIR. `ids` name the segments that a phrase means. `phrases`, `captions` and
-`questions` may be absent; other keys are ignored.
+`questions` may be absent; other keys are ignored. Images are read upright, as their EXIF
+orientation says, and maps lie on them as they are then; `"orientation": "stored"` beside
+`"vocabulary"` declares that the maps were drawn on the pixels as they are stored, and are to be
+turned with the images.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +31,7 @@ from PIL import Image
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.documents import Document, NonEmptyText, read_document
-from xdecoder_rt.datasets.image_files import read_size
+from xdecoder_rt.datasets.image_files import ORIENTATIONS, Orientation, image_header, read_rgb
 from xdecoder_rt.datasets.items import (
     AnsweredQuestion,
     PanopticDataset,
@@ -41,6 +44,7 @@ from xdecoder_rt.datasets.items import (
 )
 from xdecoder_rt.datasets.labelled_item import MAX_SEGMENT_ID, Item, parse_item
 from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.json_reader import Rule
 
 __all__ = [
     "ANNOTATIONS",
@@ -64,6 +68,7 @@ class _Labels:
 
     vocabulary: tuple[NonEmptyText, ...]
     stuff: tuple[NonEmptyText, ...]
+    orientation: Annotated[str, Rule(one_of=ORIENTATIONS)] = "upright"
 
 
 class LabelledFolder:
@@ -114,10 +119,11 @@ class LabelledFolder:
         records = document.documents("items", "item")
         if not records:
             raise document.error("'items' is empty", expected="at least one labelled image")
+        orientation = cast(Orientation, labels.orientation)
         isthing = {label: label not in stuff for label in vocabulary}
         items = []
         for record in records:
-            item = parse_item(root, record, isthing)
+            item = parse_item(root, record, isthing, orientation)
             for key, path in (("image", item.image), ("panoptic", item.panoptic)):
                 record.check_file(key, path)
             items.append(item)
@@ -198,8 +204,9 @@ class LabelledFolderWriter:
         """Store one image with its labels; areas and `isthing` are found here.
 
         Args:
-            image: H x W x 3 uint8 RGB, or an image file, which is copied byte for byte.
-            panoptic: H x W integer segment ids, 0 = unlabelled, at most 255.
+            image: H x W x 3 uint8 RGB, or an image file, which is copied byte for byte; one that
+                an EXIF tag turns is written upright instead, as a PNG without the tag.
+            panoptic: H x W integer segment ids of the upright image, 0 = unlabelled, at most 255.
             segments: The label of each id in the map, and of no other.
             phrases: Referring expressions, each of at least one of the ids.
             captions: Descriptions of the whole image.
@@ -215,13 +222,18 @@ class LabelledFolderWriter:
         if self._closed:
             raise DatasetError(f"{where}: the folder has been closed")
         ids = _as_id_map(panoptic, where)
-        size = read_size(image) if isinstance(image, Path) else _rgb_size(image, where)
+        if isinstance(image, Path):
+            header = image_header(image)
+            size, suffix = header.upright, image.suffix.lower()
+            if header.orientation > 1:
+                image, suffix = read_rgb(image), ".png"
+        else:
+            size, suffix = _rgb_size(image, where), self._suffix
         if ids.shape != size:
             raise DatasetError(
                 f"{where}: the map is {ids.shape} and the image {size}", expected="the same size"
             )
         name = f"{len(self):06d}"
-        suffix = image.suffix.lower() if isinstance(image, Path) else self._suffix
         areas = areas_of(ids)
         entry: dict[str, object] = {
             "image": f"images/{name}{suffix}",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.documents import Document, Flag, NonEmptyText
-from xdecoder_rt.datasets.image_files import check_same_size, read_id_png, read_rgb
+from xdecoder_rt.datasets.image_files import Orientation, read_id_png, read_rgb, upright_map
 from xdecoder_rt.datasets.items import (
     AnsweredQuestion,
     Phrase,
@@ -71,6 +71,7 @@ class Item:
         phrases: Referring expressions.
         captions: Descriptions of the whole image.
         questions: Questions on the image.
+        orientation: What the map was drawn on.
     """
 
     image: Path
@@ -79,12 +80,13 @@ class Item:
     phrases: tuple[Phrase, ...] = ()
     captions: tuple[str, ...] = ()
     questions: tuple[AnsweredQuestion, ...] = ()
+    orientation: Orientation = "upright"
 
     def load_image(self) -> NDArray[np.uint8]:
         """Decode the image.
 
         Returns:
-            H x W x 3 uint8 RGB.
+            H x W x 3 uint8 RGB, upright.
 
         Raises:
             DatasetError: if the file is missing or broken.
@@ -95,26 +97,32 @@ class Item:
         """Decode the map and check it against the segments and the image's size.
 
         Returns:
-            H x W uint8 segment ids, 0 = unlabelled.
+            H x W uint8 segment ids, 0 = unlabelled, as they lie on the upright image.
 
         Raises:
             DatasetError: if the PNG is missing, broken or not one-channel 8-bit, its size is not
                 the image's, or its ids or areas are not those of `segments`.
         """
         ids = read_id_png(self.panoptic)
-        check_same_size(ids, self.panoptic, self.image)
+        ids = upright_map(ids, str(self.panoptic), self.image, self.orientation)
         check_ids(ids, self.segments, str(self.panoptic))
         check_areas(ids, self.segments, str(self.panoptic))
         return ids
 
 
-def parse_item(root: Path, document: Document, isthing: Mapping[str, bool]) -> Item:
+def parse_item(
+    root: Path,
+    document: Document,
+    isthing: Mapping[str, bool],
+    orientation: Orientation = "upright",
+) -> Item:
     """Read an item's JSON object and check it as far as is possible without its files.
 
     Args:
         root: The folder that its paths are relative to.
         document: The JSON object.
         isthing: Each label of the vocabulary, and whether it is of a thing.
+        orientation: What the folder's maps were drawn on.
 
     Raises:
         DatasetError: if a field is missing or wrong; it names the item and the field.
@@ -141,6 +149,7 @@ def parse_item(root: Path, document: Document, isthing: Mapping[str, bool]) -> I
         phrases=tuple(Phrase(phrase.text, phrase.ids) for phrase in item.phrases),
         captions=item.captions,
         questions=tuple(AnsweredQuestion(q.text, q.answers, q.choices) for q in item.questions),
+        orientation=orientation,
     )
 
 

@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.coco_images import CocoImage, CocoImages
 from xdecoder_rt.datasets.documents import Document, LongText, NonEmptyText, squeezed
-from xdecoder_rt.datasets.image_files import read_rgb, read_size
+from xdecoder_rt.datasets.image_files import (
+    Orientation,
+    check_map_size,
+    check_orientation,
+    read_rgb,
+)
 from xdecoder_rt.datasets.instances import Instance, paint_instances, read_instance
 from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment, areas_of, check_vocabulary
 from xdecoder_rt.datasets.text_items import ItemSet
 from xdecoder_rt.errors import DatasetError, quoted
+from xdecoder_rt.files.image_file import turned
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class ReferringItem:
         size: Its height and width according to the annotations.
         instances: All instances of the image; the first has the id 1.
         expressions: Expressions, each of the id of one instance.
+        orientation: What the instances were drawn on.
 
     Attributes:
         image: The image file.
@@ -69,6 +76,7 @@ class ReferringItem:
         size: tuple[int, int],
         instances: tuple[Instance, ...],
         expressions: tuple[Phrase, ...],
+        orientation: Orientation = "upright",
     ) -> None:
         self.image = image
         self.captions: tuple[str, ...] = ()
@@ -76,6 +84,7 @@ class ReferringItem:
         self._size = size
         self._instances = instances
         self._expressions = expressions
+        self._orientation: Orientation = orientation
         self._segments: tuple[Segment, ...] | None = None
 
     @property
@@ -103,7 +112,7 @@ class ReferringItem:
         """Decode the image.
 
         Returns:
-            H x W x 3 uint8 RGB.
+            H x W x 3 uint8 RGB, upright.
 
         Raises:
             DatasetError: if the file is missing or broken.
@@ -121,15 +130,14 @@ class ReferringItem:
                 does not fit it.
             MissingExtraError: if pycocotools is not installed.
         """
-        if (size := read_size(self.image)) != self._size:
-            raise DatasetError(
-                f"{self.image} is {size} and annotated as {self._size} (height, width)",
-                expected="the image that was annotated",
-            )
+        # Before it is painted: what a file claims may be of any size.
+        header = check_map_size(self._size, "The annotated size", self.image, self._orientation)
         try:
-            ids = paint_instances(self._instances, size)
+            ids = paint_instances(self._instances, self._size)
         except DatasetError as error:
             raise DatasetError(f"{self.image}: {error.what}", expected=error.expected) from error
+        if self._orientation == "stored":
+            ids = turned(ids, header.orientation)
         areas = areas_of(ids)
         self._segments = tuple(
             Segment(number, instance.label, True, areas[number], instance.iscrowd)
@@ -140,7 +148,12 @@ class ReferringItem:
 
 
 def read_referring(
-    refs: Sequence[object], where: str, instances: Document, images: CocoImages, split: str
+    refs: Sequence[object],
+    where: str,
+    instances: Document,
+    images: CocoImages,
+    split: str,
+    orientation: Orientation = "upright",
 ) -> ItemSet:
     """Read the images of one split, in the order of their first refs.
 
@@ -155,11 +168,13 @@ def read_referring(
         images: Where the images are.
         split: ``train``, ``val``, ``testA`` or ``testB`` (of RefCOCO and RefCOCO+), or ``test``:
             all whose names start so.
+        orientation: What the instances were drawn on: "upright" images or their pixels as "stored".
 
     Raises:
         DatasetError: if a field is missing or wrong, an image is missing, or no ref is of the
             split; it names the place.
     """
+    check_orientation(orientation)
     categories = {
         id_: category.read(_Category).name
         for id_, category in instances.by_id("categories", "category").items()
@@ -206,6 +221,7 @@ def read_referring(
                 size,
                 tuple(read_instance(annotations[id_], id_, categories, size) for id_ in ids),
                 tuple(Phrase(text, (ids.index(instance_id) + 1,)) for text, instance_id in texts),
+                orientation,
             )
         )
     return ItemSet(tuple(items), vocabulary, stuff)

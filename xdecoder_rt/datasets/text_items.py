@@ -35,7 +35,7 @@ class TextItem:
         """Decode the image.
 
         Returns:
-            H x W x 3 uint8 RGB.
+            H x W x 3 uint8 RGB, upright.
 
         Raises:
             DatasetError: if the file is missing or broken.

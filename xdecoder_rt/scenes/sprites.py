@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xdecoder_rt.errors import DatasetError, require
+from xdecoder_rt.files.regular import open_regular
 from xdecoder_rt.scenes.names import canonical
 
 __all__ = ["DEFAULT_CLIPART_DIR", "Drawing", "SpriteCache", "lexicon"]
@@ -98,7 +99,7 @@ class SpriteCache:
             return None
         path = self.cache / f"{hashlib.sha256(_RENDERING + svg).hexdigest()[:24]}.png"
         try:
-            with Image.open(path) as image:
+            with open_regular(path) as file, Image.open(file, formats=("PNG",)) as image:
                 pixels = np.array(image.convert("RGBA"), dtype=np.uint8)
             return pixels if pixels.shape[0] > 1 else None
         except OSError:  # not there yet, or not whole: rendered again
@@ -137,7 +138,7 @@ class SpriteCache:
             )
         except (ValueError, RuntimeError):
             return None
-        with Image.open(io.BytesIO(bytes(png))) as image:
+        with Image.open(io.BytesIO(bytes(png)), formats=("PNG",)) as image:
             pixels = np.array(image.convert("RGBA"))
         solid = pixels[..., 3] >= 128
         rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))

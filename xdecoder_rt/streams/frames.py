@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xdecoder_rt.errors import ImageError, XDecoderError, printable, quoted, require
+from xdecoder_rt.files.regular import open_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +65,13 @@ def open_frames(text: str, fps: float | None = None) -> FrameSource:
             f"There is no video or folder {quoted(text, 200)}",
             expected="a camera's number (0 is the first), a video file, or a folder of images",
         )
+    try:
+        open_regular(path).close()  # OpenCV waits for ever on a named pipe
+    except OSError as error:
+        raise ImageError(
+            f"The video {quoted(text, 200)} cannot be read: {error.strerror}",
+            expected="a video file, or a camera's number (2 is /dev/video2)",
+        ) from error
     return Capture(text, f"video {path.name}", fps)
 
 

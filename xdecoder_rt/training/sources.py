@@ -15,6 +15,7 @@ from xdecoder_rt.datasets.documents import (
     read_document,
     read_value,
 )
+from xdecoder_rt.datasets.image_files import Orientation
 from xdecoder_rt.datasets.items import PanopticDataset
 from xdecoder_rt.datasets.join import join_by_image
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
@@ -24,6 +25,7 @@ from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.scenes.bank.composed import ComposedScenes
 from xdecoder_rt.scenes.bank.store import BANK_INDEX
 
+_STORED = "#stored"
 _KINDS = (
     "a labelled folder, a bank of pictures, or a file of COCO panoptic labels, COCO captions, "
     "VQA questions or RefCOCO refs"
@@ -48,6 +50,9 @@ def open_dataset(path: Path) -> PanopticDataset:
     - ``v2_OpenEnded_mscoco_train2014_questions.json``: VQA; the answers are beside it.
     - ``refcoco/refs(unc).p``, a pickle that is read as data, or the same as JSON, with
       ``instances.json`` beside it; ``refs(unc).p#val`` is another split than ``train``.
+    - Any of these files with ``#stored`` at its end: its maps and outlines were drawn on the pixels
+      as they are stored, not on the image as its EXIF orientation turns it. A labelled folder
+      says so itself, in ``annotations.json``.
     - Several of these, with commas between: one item for each image, with all that they say of it.
 
     :class:`~xdecoder_rt.datasets.coco_images.CocoImages` says where images of captions,
@@ -67,6 +72,9 @@ def open_dataset(path: Path) -> PanopticDataset:
 
 def _open_one(path: Path) -> PanopticDataset:
     split = None
+    orientation: Orientation = "upright"
+    if not path.exists() and path.name.endswith(_STORED):
+        orientation, path = "stored", path.parent / path.name.removesuffix(_STORED)
     if not path.exists() and "#" in path.name:
         name, _, split = path.name.rpartition("#")
         path = path.parent / name
@@ -74,18 +82,23 @@ def _open_one(path: Path) -> PanopticDataset:
     if isinstance(value, list):
         instances = read_document(path.parent / "instances.json")
         images = CocoImages(path, "train2014")
-        return read_referring(value, str(path), instances, images, split or "train")
+        return read_referring(value, str(path), instances, images, split or "train", orientation)
     if split is not None:
         raise DatasetError(
             f"{path} has no split {quoted(split)}",
             expected="a split of RefCOCO refs alone",
             fix="leave '#' and what follows it out",
         )
+    if orientation == "stored" and path.is_dir():
+        raise DatasetError(
+            f"{path} is a folder, and {_STORED!r} is said of files alone",
+            fix='declare "orientation": "stored" in its annotations.json',
+        )
     if (path / BANK_INDEX).is_file():
         return ComposedScenes(path)
     if path.is_dir():
         return LabelledFolder.open(path, verify=False)
-    return _open_document(path, Document(value, str(path)))
+    return _open_document(path, Document(value, str(path)), orientation)
 
 
 def _read(path: Path) -> object:
@@ -94,7 +107,7 @@ def _read(path: Path) -> object:
     return read_value(path)
 
 
-def _open_document(path: Path, document: Document) -> PanopticDataset:
+def _open_document(path: Path, document: Document, orientation: Orientation) -> PanopticDataset:
     if "questions" in document:
         images = CocoImages(path, document.read(_Questions).data_subtype)
         return read_vqa(document, read_document(find_answers(path)), images)
@@ -104,7 +117,7 @@ def _open_document(path: Path, document: Document) -> PanopticDataset:
     first = Document(annotations[0], f"{path}, annotation 0")
     if "segments_info" in first:
         images_dir = path.parent.parent / path.stem.removeprefix("panoptic_")
-        return CocoPanoptic.parse(document, path.with_suffix(""), images_dir)
+        return CocoPanoptic.parse(document, path.with_suffix(""), images_dir, orientation)
     if "caption" in first:
         return read_captions(document, CocoImages(path, path.stem.removeprefix("captions_")))
     fix = None

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import PlanError, VocabularyError, quoted
+from xdecoder_rt.files.regular import open_regular
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 
 __all__ = ["MAGIC", "EmbeddingFile", "is_embedding_file"]
@@ -95,10 +96,11 @@ class EmbeddingFile:
         """
         name = quoted(str(path), 200)
         try:
-            size = Path(path).stat().st_size
-            if size > _SIZE_LIMIT:
-                raise _file_error(name, f"has {size:,} bytes, more than {_SIZE_LIMIT:,}")
-            data = Path(path).read_bytes()
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > _SIZE_LIMIT:
+                    raise _file_error(name, f"has {size:,} bytes, more than {_SIZE_LIMIT:,}")
+                data = file.read(_SIZE_LIMIT)
         except OSError as error:
             raise VocabularyError(
                 f"The embeddings {name} cannot be read: {error.strerror or error}"
@@ -138,7 +140,7 @@ class EmbeddingFile:
 def is_embedding_file(path: Path) -> bool:
     """Whether a file begins as one of embeddings."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False

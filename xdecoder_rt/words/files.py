@@ -28,6 +28,7 @@ from typing import Annotated, Any, NamedTuple
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import VocabularyError, quoted
+from xdecoder_rt.files.regular import read_regular
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.words.word import MAX_ID, Entry, Word
 
@@ -185,8 +186,7 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
     """
     name = quoted(str(path), 200)
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
+        data = read_regular(path, SIZE_LIMIT)
     except (OSError, TypeError, ValueError) as error:  # no such file, no path, no file name
         raise VocabularyError(
             f"The file of words {name} cannot be read: {getattr(error, 'strerror', None) or error}"
