@@ -20,6 +20,8 @@ SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 """CLIP's division of a text into words, a regular expression of the package ``tokenizers``."""
 
 _PLAIN = re.compile(r"[a-z]+(?: [a-z]+)*")
+# SPLIT for ASCII in lower case, in a tenth of its time.
+_ASCII_SPLIT = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+")
 _JOINTS = re.compile(r"(?<=[^\W\d_])_+(?=[^\W\d_])")
 # Unicode's Default_Ignorable_Code_Point beyond the categories Cf and Cc: fillers, selectors, tags.
 _INVISIBLE = frozenset(
@@ -72,8 +74,8 @@ def name_key(name: str) -> str:
     if _PLAIN.fullmatch(name):
         return name
     lowered = " ".join(clean_name(name).split()).lower()
-    if _PLAIN.fullmatch(lowered):
-        return lowered
+    if lowered.isascii():
+        return " ".join(_ASCII_SPLIT.findall(lowered))
     return " ".join(piece for piece, _ in _splitter().pre_tokenize_str(lowered))
 
 
