@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,13 @@ def test_a_shape_does_not_hang_on_what_an_input_holds() -> None:
 )
 def test_a_node_that_cannot_work_is_refused(node: Any) -> None:
     refusal(token_graph([node]))
+
+
+def test_an_input_size_is_bounded_by_its_area_too() -> None:
+    for height, width in ((16384, 16384), (2049, 4096), (16384, 513)):
+        input_info = replace(MANIFEST.input, sizes=((height, width),))
+        with pytest.raises(PlanError, match=r"input\.sizes.*8,388,608 pixels"):
+            Manifest.from_json(replace(MANIFEST, input=input_info).to_json())
 
 
 # --- inputs and outputs ---------------------------------------------------------------------------

@@ -73,11 +73,11 @@ _FOLDED: dict[str, Callable[[Values, Values], Values]] = {
 
 def _elementwise(call: Call) -> list[Made]:
     shape = _broadcast(*(call.shape(i) for i in range(len(call.inputs))))
-    values = [made.values for made in call.inputs if made is not None]
+    known = [made.values for made in call.inputs if made is not None and made.values is not None]
     fold = _FOLDED.get(call.node.kind)
-    if len(values) != 2 or values[0] is None or values[1] is None:
+    if len(known) != 2 or len(call.inputs) != 2:
         return [Made(shape)]
-    left, right = values
+    left, right = known
     if call.node.kind == "Div" and left.dtype.kind == right.dtype.kind == "i" and right.all():
         return [Made(shape, np.trunc(left / right).astype(np.int64))]
     if fold is None:

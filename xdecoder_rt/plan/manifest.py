@@ -48,6 +48,7 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 _SIZE_KEY = r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
 _CAPABILITY = r"[0-9]{1,2}\.[0-9]"
 _SIDE_LIMIT = 16384
+_PIXELS_LIMIT = 1 << 23
 _OFFSET_LIMIT = 100.0
 
 Count: TypeAlias = Annotated[int, Rule(low=0, high=INTEGER_LIMIT)]
@@ -107,7 +108,8 @@ class InputInfo:
     """The input of the vision graph.
 
     Attributes:
-        sizes: (height, width) of each input that the plan carries graphs for.
+        sizes: (height, width) of each input that the plan carries graphs for, of at most 2^23
+            pixels.
         batch: smallest and largest number of frames of a call.
         mean: per channel (RGB), of values 0 to 255; subtracted inside the vision graph.
         std: per channel; divided by inside the vision graph.
@@ -348,6 +350,9 @@ def _check_agreement(manifest: Manifest) -> None:
     for template in manifest.text.templates:
         if template.count("{}") != 1:
             _fail("text.templates", f"holds {quoted(template, 40)}", 'exactly one "{}"')
+    for height, width in manifest.input.sizes:
+        if height * width > _PIXELS_LIMIT:
+            _fail("input.sizes", f"holds [{height}, {width}]", f"at most {_PIXELS_LIMIT:,} pixels")
     sizes = {size_key(size) for size in manifest.input.sizes}
     if len(sizes) != len(manifest.input.sizes):
         _fail("input", "has a size twice", "each input size once")

@@ -234,8 +234,8 @@ _NODE_NOTES = (_key(3), _key(6), _key(9))
 
 
 def _read_attribute(data: Buffer, start: int, stop: int) -> tuple[str, Attribute]:
-    name, kind, value = "", 0, None
-    seen = 0
+    name, kind, seen = "", 0, 0
+    value: Attribute = None
     integers: list[int] = []
     floats: list[float] = []
     for key, a, b in read_fields(data, start, stop, _LIST_LIMIT + 8):
@@ -275,7 +275,7 @@ def _read_attribute(data: Buffer, start: int, stop: int) -> tuple[str, Attribute
     if kind not in _KINDS or (seen and _KINDS[kind] != seen):
         _refuse(f"The attribute {quoted(name)} has the type {kind} and other values")
     if value is None and result is None:
-        result = {1: 0.0, 2: 0, 3: ""}.get(kind)  # proto3 leaves zeros out
+        result = _ZEROS.get(kind)
     return name, result
 
 
@@ -283,6 +283,8 @@ _ATTRIBUTE_NAME, _ATTRIBUTE_TYPE, _DESCRIPTION = _key(1), _key(20, VARINT), _key
 _FLOATS, _INTS = 7, 8
 # AttributeProto.type to the field with the value: float, int, string, tensor, floats, ints.
 _KINDS = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8}
+# proto3 leaves zeros out.
+_ZEROS: dict[int, Attribute] = {1: 0.0, 2: 0, 3: ""}
 # g, graphs, and beside them what only sub-graphs and functions use.
 _SUB_GRAPHS = (6, 11, 21)
 _ATTRIBUTE_FIELDS: dict[int, Callable[[Buffer, int, int], Attribute]] = {
