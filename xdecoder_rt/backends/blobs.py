@@ -88,11 +88,11 @@ class ModelBlobs:
         for path in self._files():
             try:
                 check_private(path)
-                digest = _digest(path) if path.name in listed else None
+                is_sound = path.name in listed and _digest(path) == listed[path.name]
             except OSError:
-                digest = None
-            if digest is not None and digest == listed[path.name]:
-                sound[path.name] = digest
+                is_sound = False
+            if is_sound:
+                sound[path.name] = listed[path.name]
             else:
                 path.unlink()
         return sound
