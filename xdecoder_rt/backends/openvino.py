@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xdecoder_rt.backends.base import Array, Graph, Value, feeds_error
+from xdecoder_rt.backends.blobs import ModelBlobs
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import BackendError, require
 
@@ -213,7 +214,7 @@ class OpenVINOBackend:
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
-        self._cache = {} if cache_dir is None else {"CACHE_DIR": str(cache_dir)}
+        self._cache_dir = cache_dir
 
     def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
         """Read a serialized ONNX model, and compile it now or for the shapes of its first call.
@@ -221,8 +222,14 @@ class OpenVINOBackend:
         Raises:
             BackendError: OpenVINO refuses the model.
         """
+        blobs = None
+        if self._cache_dir is not None:
+            blobs = ModelBlobs(self._cache_dir, self.name, name, model.nbytes)
         return OpenVINOGraph(
-            name, lambda: self._core.read_model(model=bytes(model)), self._compile, is_steady
+            name,
+            lambda: self._core.read_model(model=bytes(model)),
+            partial(self._compile, blobs),
+            is_steady,
         )
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
@@ -237,7 +244,7 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Release nothing: compiled models end with the graphs that hold them."""
 
-    def _compile(self, network: Any, shapes: Shapes | None) -> _Compiled:
+    def _compile(self, blobs: ModelBlobs | None, network: Any, shapes: Shapes | None) -> _Compiled:
         # Before it is simplified, which merges names.
         outputs = [port.get_any_name() for port in network.outputs]
         settings = dict(self._settings)
@@ -248,11 +255,15 @@ class OpenVINOBackend:
                 # Fusing attention of fixed shapes for one thread, OpenVINO 2026.4 ends the process
                 # with a segmentation fault.
                 settings["SNIPPETS_MODE"] = "DISABLE"
-        try:
-            model = self._core.compile_model(network, "CPU", {**settings, **self._cache})
-        except RuntimeError:
-            if not self._cache:
-                raise
-            # OpenVINO compiles nothing where it cannot make the folder or write into it.
+        # Checked beforehand: into a folder that cannot be searched OpenVINO ends the process.
+        folder = None if blobs is None else blobs.folder()
+        if blobs is None or folder is None:
             model = self._core.compile_model(network, "CPU", settings)
+            return _Compiled(model, outputs, self._tensor)
+        try:
+            model = self._core.compile_model(network, "CPU", {**settings, "CACHE_DIR": str(folder)})
+        except RuntimeError:
+            # OpenVINO compiles nothing where it cannot write, as on a full disk.
+            model = self._core.compile_model(network, "CPU", settings)
+        blobs.seal()
         return _Compiled(model, outputs, self._tensor)
