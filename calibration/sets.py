@@ -10,10 +10,10 @@ from pathlib import Path
 
 from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
 from xdecoder_rt.errors import DatasetError, ImageError, quoted, require
+from xdecoder_rt.files.folder import list_images
 from xdecoder_rt.image import RgbImage, load_image
 
 FEW_IMAGES = 100
-STILL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 
 
@@ -52,9 +52,7 @@ class CalibrationSet:
                 path, tuple(item.image for item in folder.items), folder, len(folder.items)
             )
         elif path.is_dir():
-            images = tuple(
-                sorted(file for file in path.iterdir() if file.suffix.lower() in STILL_SUFFIXES)
-            )
+            images = list_images(path).images
             result = cls(path, images, None, len(images))
         elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
             result = cls(path, (), None, _video_length(path))

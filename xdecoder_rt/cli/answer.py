@@ -98,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
                 "questions": args.question,
                 "choices": choices,
                 "images": entries,
+                "left_out": images.left_out,
             }
         )
     return int(any_failed(entries))

@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
                 "beams": args.beams,
                 "max_tokens": args.max_tokens,
                 "images": entries,
+                "left_out": images.left_out,
             }
         )
     return int(any_failed(entries))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +28,12 @@ class ImageList:
     Attributes:
         paths: of every image, those of folders included.
         are_several: whether there are several or a folder was named, however many it holds.
+        left_out: how many other things the folders hold, by kind; said on stderr, too.
     """
 
     paths: list[str]
     are_several: bool
+    left_out: dict[str, int]
 
     @classmethod
     def read(cls, names: Sequence[str]) -> ImageList:
@@ -41,13 +44,18 @@ class ImageList:
         """
         paths: list[str] = []
         has_folder = False
+        left_out = Counter[str]()
         for name in names:
             if Path(name).is_dir():
                 has_folder = True
-                paths += [str(path) for path in images_in(Path(name))]
+                found = images_in(Path(name))
+                paths += [str(path) for path in found.images]
+                left_out.update(found.left_out)
+                if found.remark:
+                    note(f"{printable(name, 200)}: left out {found.remark}")
             else:
                 paths.append(name)
-        return cls(paths, has_folder or len(paths) > 1)
+        return cls(paths, has_folder or len(paths) > 1, dict(left_out))
 
 
 def add_images(parser: argparse.ArgumentParser, option: str) -> None:
@@ -56,7 +64,7 @@ def add_images(parser: argparse.ArgumentParser, option: str) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help=f"image files, or folders of them, before {option}",
+        help=f"image files, or folders of them (sub-folders are not entered), before {option}",
     )
 
 

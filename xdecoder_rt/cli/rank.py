@@ -106,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
                 "backend": engine.backend.name,
                 "texts": texts,
                 "images": entries,
+                "left_out": images.left_out,
             }
         )
     return int(any_failed(entries))

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
                 "phrases": args.phrases,
                 "joint": args.joint,
                 "images": entries,
+                "left_out": images.left_out,
             }
         )
     return int(any_failed(entries))

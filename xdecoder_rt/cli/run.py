@@ -120,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
                 "question": args.question,
                 "choices": choices,
                 "images": entries,
+                "left_out": images.left_out,
             }
         )
     return int(any_failed(entries))

@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
                 "vocabulary": plain_entries(words.words),
                 "stuff": [word.name for word in words.words if word.stuff],
                 "images": entries,
+                "left_out": images.left_out,
             }
         )
     return int(any_failed(entries))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DECODED_FORMATS", "HEAD_SIZE", "describe", "image_format"]
+__all__ = ["DECODED_FORMATS", "HEAD_SIZE", "IMAGE_SUFFIXES", "describe", "image_format"]
 
 HEAD_SIZE = 64
 """How many bytes of a file tell its format."""
@@ -10,6 +10,12 @@ HEAD_SIZE = 64
 # Decoders are attack surface: only the formats of photographs, none that runs another program.
 DECODED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """Formats that are decoded, under Pillow's names; PPM stands for PGM and PBM, too."""
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""How names of files of these formats end."""
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xdecoder_rt.errors import ImageError, XDecoderError, printable, quoted, require
+from xdecoder_rt.files.folder import FolderImages, list_images
+from xdecoder_rt.files.formats import IMAGE_SUFFIXES
 from xdecoder_rt.files.regular import open_regular
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
     _Pixels = npt.NDArray[np.uint8]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 FOLDER_FPS = 10.0
 _CAMERA_FPS = 30.0
 
@@ -75,23 +76,20 @@ def open_frames(text: str, fps: float | None = None) -> FrameSource:
     return Capture(text, f"video {path.name}", fps)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder in the order of their names, numbers by value.
+def images_in(folder: Path) -> FolderImages:
+    """Return the images of a folder, at least one, and how much else it holds.
 
     Raises:
         ImageError: the folder holds no images, or cannot be read.
     """
-    name = quoted(str(folder), 200)
-    try:
-        files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    except OSError as error:
-        raise ImageError(f"The folder {name} cannot be read: {error.strerror or error}") from error
-    if not files:
+    found = list_images(folder)
+    if not found.images:
         raise ImageError(
-            f"The folder {name} holds no images",
+            f"The folder {quoted(str(folder), 200)} holds no images"
+            + (f" (left out: {found.remark})" if found.remark else ""),
             expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
         )
-    return sorted(files, key=_natural)
+    return found
 
 
 class ImageFolder:
@@ -111,7 +109,7 @@ class ImageFolder:
         self.name = f"folder {path}"
         self.fps = fps
         self.failures: list[XDecoderError] = []
-        self._files = images_in(path)
+        self._files = images_in(path).images
 
     def __iter__(self) -> Iterator[_Pixels]:
         """Read one image after the other; broken ones go to `failures`."""
@@ -170,10 +168,3 @@ class Capture:
     def close(self) -> None:
         """Let go of the device or file."""
         self._capture.release()
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Return a key that puts frame 2 before frame 10."""
-    parts = re.split(r"([0-9]+)", path.name)
-    # Every second part is a number; "²" is a digit to Python and none to int.
-    return [(1, int(part), "") if i % 2 else (0, 0, part) for i, part in enumerate(parts)]
