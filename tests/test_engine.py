@@ -308,9 +308,12 @@ def test_odd_vocabularies_that_can_be_asked(engine: Engine) -> None:
     assert engine.segment(picture(), many).segmentation.shape == (50, 70)
 
 
-def test_stuff_must_be_of_the_vocabulary(engine: Engine) -> None:
-    with pytest.raises(VocabularyError, match="wall"):
-        engine.segment(picture(), WORDS, stuff=["wall"])
+def test_what_is_only_stuff_is_looked_for_too(engine: Engine) -> None:
+    image = picture()
+    result = engine.segment(image, WORDS, stuff=["wall"])
+    expected = engine.segment(image, [*WORDS, "wall"], stuff=["wall"])
+    assert np.array_equal(result.segmentation, expected.segmentation)
+    assert result.segments_info == expected.segments_info
     with pytest.raises(VocabularyError, match="list"):
         engine.segment(picture(), WORDS, stuff="floor")
 

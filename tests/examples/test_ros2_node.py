@@ -273,7 +273,7 @@ def test_images_that_cannot_be_read_are_refused(node_module: Any) -> None:
         node_module.decoded(compressed(b"no image"))
     depth = io.BytesIO()
     PillowImage.fromarray(np.full((4, 5), 1000, np.uint16)).save(depth, "PNG")
-    with pytest.raises(ImageError, match="8 bits per channel"):
+    with pytest.raises(ImageError, match="16 bits a channel"):
         node_module.decoded(compressed(depth.getvalue()))
 
 
