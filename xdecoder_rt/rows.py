@@ -106,7 +106,7 @@ class RowDecoder:
         runs: list[list[RowGroup]] = []
         room = 0
         for group in groups:
-            rows = len(group.layout)
+            rows = len(group.layout.kind)
             if limit is not None and rows > limit:
                 raise ArgumentError(
                     f"One question has {rows} rows",
@@ -232,7 +232,7 @@ def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
 def _regions(layout: RowLayout, groups: Sequence[RowGroup], state: ImageState) -> dict[str, Array]:
     """Return every group's region as a channel of its own; one of zeros where there is none."""
     regions = [group.region for group in groups if group.region is not None]
-    weight = np.zeros((1, len(layout), max(1, len(regions))), np.float32)
+    weight = np.zeros((1, len(layout.kind), max(1, len(regions))), np.float32)
     if regions:
         channel = 0
         for rows, group in zip(_group_slices(groups), groups, strict=True):

@@ -70,11 +70,13 @@ class MaskGrid:
 
 
 @lru_cache(maxsize=64)
-def _grid(logits: tuple[int, int], letterbox: Letterbox) -> MaskGrid:
-    rows, columns = (
-        mask_axis(logits[i], letterbox.target[i], letterbox.valid[i], letterbox.source[i])
-        for i in range(2)
-    )
+def _grid(
+    logits: tuple[int, int],
+    target: tuple[int, int],
+    valid: tuple[int, int],
+    source: tuple[int, int],
+) -> MaskGrid:
+    rows, columns = (mask_axis(logits[i], target[i], valid[i], source[i]) for i in range(2))
     return MaskGrid(rows, columns)
 
 
@@ -95,4 +97,5 @@ def place_logits(
         raise ArgumentError(
             f"the mask logits have shape {logits.shape}", expected="[masks, height, width]"
         )
-    return logits, _grid((logits.shape[1], logits.shape[2]), letterbox)
+    box = letterbox
+    return logits, _grid((logits.shape[1], logits.shape[2]), box.target, box.valid, box.source)

@@ -55,7 +55,7 @@ class Vocabulary:
         entries: Sequence[Entry] | Vocabulary,
         stuff: Collection[str] = (),
         *,
-        negatives: Sequence[Entry] | None = (),
+        negatives: Sequence[Entry] | None = None,
         thresholds: Mapping[str, float] | None = None,
         other: str | Word | None = None,
     ) -> Vocabulary:
@@ -78,9 +78,11 @@ class Vocabulary:
                 word; a threshold or an id is out of range; ``thresholds`` names none of its
                 labels; or an argument is of another kind.
         """
+        has_rules = other is not None or any(
+            rules is not None and not is_empty(rules) for rules in (negatives, thresholds)
+        )
         negatives = () if negatives is None else negatives
         thresholds = {} if thresholds is None else thresholds
-        has_rules = other is not None or not (is_empty(negatives) and is_empty(thresholds))
         if isinstance(entries, Vocabulary):
             if is_empty(stuff) and not has_rules:
                 return entries
