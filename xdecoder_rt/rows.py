@@ -15,11 +15,11 @@ import numpy.typing as npt
 from xdecoder_rt import tasks
 from xdecoder_rt.backends.base import Array, Backend, Graph
 from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.plan.graph_ports import LEVEL_STRIDES
 from xdecoder_rt.plan.manifest import DecoderInfo
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.tasks import RowLayout
 
-LEVEL_STRIDES = (32, 16, 8)
 PAST_MULTIPLE = 32
 RegionLevels = tuple[Floats, Floats, Floats]
 """1 inside and -1 outside, float32 ``[N]`` for each level that the decoder attends to."""

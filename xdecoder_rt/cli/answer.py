@@ -25,9 +25,10 @@ from xdecoder_rt.cli.options import (
     add_strict,
     read_choices,
 )
-from xdecoder_rt.cli.output import CommandReport, printable
+from xdecoder_rt.cli.output import CommandReport
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import CELL_LIMIT, answer_line
+from xdecoder_rt.errors import printable
 
 if TYPE_CHECKING:
     import numpy as np

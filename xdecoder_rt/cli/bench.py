@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from xdecoder_rt.cli.machine import describe_machine, machine_summary
 from xdecoder_rt.cli.memory import measure_memory
 from xdecoder_rt.cli.options import CPU_BACKENDS, SEGMENT_TASKS, add_json, add_plan, positive, size
-from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, format_table, printable
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, format_table
+from xdecoder_rt.errors import ArgumentError, printable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from xdecoder_rt.cli.output import format_count, format_table, printable
+from xdecoder_rt.cli.output import format_count, format_table
+from xdecoder_rt.errors import printable
 from xdecoder_rt.export.summary import BuildSummary, EngineGraphSummary, GraphSummary
 from xdecoder_rt.plan.manifest import size_key
 

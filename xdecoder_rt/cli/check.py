@@ -8,8 +8,8 @@ from typing import Any
 
 from xdecoder_rt.cli.images import ImageList
 from xdecoder_rt.cli.options import CPU_BACKENDS, add_json, add_threads, positive
-from xdecoder_rt.cli.output import CommandReport, format_table, printable
-from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.cli.output import CommandReport, format_table
+from xdecoder_rt.errors import ArgumentError, printable, quoted
 
 SUMMARY = "compare two plans of one model: every output, masks, labels"
 DESCRIPTION = """\

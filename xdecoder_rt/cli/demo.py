@@ -23,9 +23,9 @@ from xdecoder_rt.cli.options import (
     positive,
     read_vocabulary,
 )
-from xdecoder_rt.cli.output import CommandReport, note, printable
+from xdecoder_rt.cli.output import CommandReport, note
 from xdecoder_rt.cli.sinks import PictureWindow, Sink, open_output
-from xdecoder_rt.errors import ArgumentError, VocabularyError, quoted
+from xdecoder_rt.errors import ArgumentError, VocabularyError, printable, quoted
 from xdecoder_rt.streams.frames import open_frames
 from xdecoder_rt.streams.mailbox import FrameReader, StreamFrame
 

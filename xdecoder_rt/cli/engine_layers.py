@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from xdecoder_rt.cli.output import format_table, printable
+from xdecoder_rt.cli.output import format_table
+from xdecoder_rt.errors import printable
 from xdecoder_rt.export.tensorrt.layers import Layer, precisions
 
 

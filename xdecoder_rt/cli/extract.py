@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from xdecoder_rt.cli.options import add_json, add_plan, size
-from xdecoder_rt.cli.output import CommandReport, check_writable, printable, writer
-from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.cli.output import CommandReport, check_writable, writer
+from xdecoder_rt.errors import ArgumentError, printable, quoted
 from xdecoder_rt.plan.contents import graph_members
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest, size_key

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xdecoder_rt.cli.output import CommandReport, note, printable
-from xdecoder_rt.errors import ImageError
+from xdecoder_rt.cli.output import CommandReport, note
+from xdecoder_rt.errors import ImageError, printable
 from xdecoder_rt.streams.frames import images_in
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 from xdecoder_rt.cli.engine_layers import layer_tables, precision_table
 from xdecoder_rt.cli.options import add_cache, add_json, add_plan
-from xdecoder_rt.cli.output import CommandReport, format_count, format_table, printable
-from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.cli.output import CommandReport, format_count, format_table
+from xdecoder_rt.errors import ArgumentError, printable, quoted
 from xdecoder_rt.export.tensorrt.layers import LAYERS, layers_from_json, precisions
 from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.errors import printable as printable
 
 STDOUT = "-"
 

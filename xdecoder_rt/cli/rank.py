@@ -18,10 +18,10 @@ from xdecoder_rt.cli.images import (
     timed,
 )
 from xdecoder_rt.cli.options import add_engine, add_json, add_plan, add_strict, positive
-from xdecoder_rt.cli.output import CommandReport, format_table, printable
+from xdecoder_rt.cli.output import CommandReport, format_table
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import CELL_LIMIT
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, printable
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine

@@ -30,10 +30,10 @@ from xdecoder_rt.cli.options import (
     read_choices,
     read_vocabulary,
 )
-from xdecoder_rt.cli.output import CommandReport, harmless, printable, progress_bar
+from xdecoder_rt.cli.output import CommandReport, harmless, progress_bar
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import CELL_LIMIT, answer_line, reference_table, segment_table
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, printable
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xdecoder_rt.cli.output import format_table, printable
+from xdecoder_rt.cli.output import format_table
+from xdecoder_rt.errors import printable
 
 CELL_LIMIT = 60
 _EDGES = ("left", "top", "right", "bottom")

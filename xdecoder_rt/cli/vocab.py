@@ -23,10 +23,9 @@ from xdecoder_rt.cli.output import (
     CommandReport,
     check_writable,
     format_table,
-    printable,
     progress_bar,
 )
-from xdecoder_rt.errors import VocabularyError
+from xdecoder_rt.errors import VocabularyError, printable
 
 if TYPE_CHECKING:
     from xdecoder_rt.plan.file import Plan

@@ -50,7 +50,7 @@ def for_each(name: str, subject: Any, images: int, is_shared: bool) -> list[Any]
         name: of what is asked, in the plural.
         subject: one for all images, or a list with one for each.
         images: how many there are.
-        is_shared: whether `asked` is one for all.
+        is_shared: whether `subject` is one for all.
 
     Raises:
         ArgumentError: there is not one for each.

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
+from xdecoder_rt.plan.graph_ports import LEVEL_STRIDES
 from xdecoder_rt.results import Reference
-from xdecoder_rt.rows import LEVEL_STRIDES, RegionLevels
+from xdecoder_rt.rows import RegionLevels
 
 RegionSource: TypeAlias = "npt.NDArray[np.bool_] | Sequence[float] | Reference"
 """A bool mask of the image's size, a box (left, top, right, bottom), or a `Reference`."""
