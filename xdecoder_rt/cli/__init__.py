@@ -75,7 +75,29 @@ exit codes:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Adds to a usage error what to do and where to read more."""
+    """Takes options anywhere among the others, and says in a usage error where to read more."""
+
+    _is_within = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse with options before, after and between a command's positional arguments.
+
+        argparse alone gives a positional that may be absent its default as soon as an option
+        comes first, and has no place left for it: ``check PLAN --against PLAN IMAGE``.
+        """
+        arguments = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is not None or self._is_within:
+            return super().parse_known_args(arguments, namespace)
+        arguments = _with_plan_first(self, arguments)
+        if "--" in arguments:  # the first of argparse's two passes would drop it
+            return super().parse_known_args(arguments, namespace)
+        self._is_within = True
+        try:
+            return self.parse_known_intermixed_args(arguments, namespace)
+        finally:
+            self._is_within = False
 
     def error(self, message: str) -> NoReturn:
         required, _, names = message.partition("the following arguments are required: ")
@@ -84,6 +106,28 @@ class _Parser(argparse.ArgumentParser):
             message += " (before options that take several values)"
         self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"error: {message}\nMore: {self.prog} --help\n")
+
+
+def _with_plan_first(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
+    """Return a command line whose ``--plan FILE`` is the positional PLAN, if there is such a one.
+
+    Half of the commands take the plan as an option; those that take it as their first argument
+    take both forms. A plan that is named in both is one argument too many, and refused.
+    """
+    positionals = parser._get_positional_actions()
+    if not positionals or positionals[0].dest != "plan":
+        return arguments
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for place, argument in enumerate(arguments[:end]):
+        name, is_joined, value = argument.partition("=")
+        if name != "--plan":
+            continue
+        if is_joined:
+            return [value, *arguments[:place], *arguments[place + 1 :]]
+        if place + 1 < end:
+            return [arguments[place + 1], *arguments[:place], *arguments[place + 2 :]]
+        parser.error("argument --plan: expected one argument")
+    return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:

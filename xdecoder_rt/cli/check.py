@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.cli.images import ImageList
-from xdecoder_rt.cli.options import CPU_BACKENDS, add_json, add_threads, positive
+from xdecoder_rt.cli.options import (
+    ALSO_AN_OPTION,
+    CPU_BACKENDS,
+    add_json,
+    add_threads,
+    positive,
+)
 from xdecoder_rt.cli.output import CommandReport, format_table
 from xdecoder_rt.errors import ArgumentError, printable, quoted
 
@@ -33,7 +39,7 @@ _WORDS = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``check``."""
-    parser.add_argument("plan", metavar="PLAN", help="the plan in doubt")
+    parser.add_argument("plan", metavar="PLAN", help=f"the plan in doubt; {ALSO_AN_OPTION}")
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="image files, or folders of them"
     )

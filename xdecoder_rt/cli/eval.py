@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xdecoder_rt.cli.options import add_engine, add_json, positive, task_names
+from xdecoder_rt.cli.options import (
+    ALSO_AN_OPTION,
+    add_engine,
+    add_json,
+    positive,
+    task_names,
+)
 from xdecoder_rt.cli.output import CommandReport
 from xdecoder_rt.errors import require
 from xdecoder_rt.tasks import TASKS
@@ -46,7 +52,7 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``eval``."""
-    parser.add_argument("plan", metavar="PLAN", help="the plan to score")
+    parser.add_argument("plan", metavar="PLAN", help=f"the plan to score; {ALSO_AN_OPTION}")
     parser.add_argument("folder", type=Path, metavar="DIR", help="the labelled folder")
     parser.add_argument(
         "--tasks",

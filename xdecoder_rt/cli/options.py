@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xdecoder_rt.words.word import Entry
 
 DEFAULT_PLAN = "model.plan"
+ALSO_AN_OPTION = "also taken as --plan FILE"
 CPU_BACKENDS = ("onnxruntime", "openvino")
 SEGMENT_TASKS = ("panoptic", "semantic", "instance")
 _OTHER = "other"
@@ -26,6 +27,7 @@ def add_plan(parser: argparse.ArgumentParser, *, positional: bool = False) -> No
     """Add the plan, by default ``model.plan`` in the working folder."""
     note = f"the plan to run (default {DEFAULT_PLAN}); build one with: xdecoder-rt build"
     if positional:
+        note += f"; {ALSO_AN_OPTION}"
         parser.add_argument("plan", nargs="?", default=DEFAULT_PLAN, metavar="PLAN", help=note)
     else:
         parser.add_argument("--plan", default=DEFAULT_PLAN, metavar="FILE", help=note)
