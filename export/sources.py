@@ -7,13 +7,16 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdecoder_rt.errors import CheckpointError
+from xdecoder_rt.errors import CheckpointError, quoted
 from xdecoder_rt.plan.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from xdecoder_rt.models import XDecoder
 
+STARTER_NAME = "starter"
+"""What names the starter in place of a checkpoint's file."""
 STARTER = Path(__file__).parent / "starter" / "starter.safetensors"
+_EXPECTED = "a .safetensors or .pt file"
 
 
 def is_plan(path: Path) -> bool:
@@ -30,11 +33,11 @@ def is_plan(path: Path) -> bool:
 
 
 def load_model(checkpoint: Path | None = None) -> XDecoder:
-    """Load the model to build from. Needs the extra ``export``.
+    """Load the weights to build or to train from. Needs the extra ``export``.
 
     Args:
         checkpoint: a checkpoint of ours, or a published X-Decoder file (``.pt`` or
-            ``.safetensors``); None for the starter that comes with this package.
+            ``.safetensors``); `STARTER_NAME` or None for the starter that comes with this package.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
@@ -43,12 +46,45 @@ def load_model(checkpoint: Path | None = None) -> XDecoder:
     from xdecoder_rt.models import load_checkpoint, load_published
     from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
 
-    path = STARTER if checkpoint is None else Path(checkpoint)
-    if not path.is_file():
-        raise CheckpointError(
-            f"There is no checkpoint at {path}",
-            expected="a .safetensors or .pt file",
-        )
+    path = Path(checkpoint or STARTER_NAME)
+    if path == Path(STARTER_NAME):
+        path = STARTER
+    check_checkpoint(path)
     if path.suffix == ".safetensors" and read_header(path).get("format") == CHECKPOINT_FORMAT:
         return load_checkpoint(path)
     return load_published(path)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuse what cannot be a checkpoint, and say where the weights are.
+
+    Raises:
+        CheckpointError: there is no such file, or it is a folder, a plan, or a graph.
+    """
+    name = quoted(str(path), 200)
+    starter = f"{STARTER_NAME} for the weights that come with this package"
+    if path.is_dir():
+        raise CheckpointError(
+            f"{name} is a folder, not a checkpoint",
+            expected=_EXPECTED,
+            fix=f"name the model.safetensors in a run's folder, or {starter}",
+        )
+    if not path.is_file():
+        raise CheckpointError(
+            f"There is no checkpoint at {name}",
+            expected=_EXPECTED,
+            fix=f"name one that xdecoder-rt train wrote, or {starter}",
+        )
+    if is_plan(path):
+        raise CheckpointError(
+            f"{name} is a plan, not a checkpoint: its graphs cannot be trained",
+            expected=_EXPECTED,
+            fix="to build from it, name it with --plan; to train, name the checkpoint that it was "
+            f"built from, or {starter}",
+        )
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise CheckpointError(
+            f"{name} is no checkpoint by its name",
+            expected=_EXPECTED,
+            fix=f"name a file of weights, or {starter}",
+        )

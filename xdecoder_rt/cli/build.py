@@ -13,8 +13,9 @@ from xdecoder_rt.cli.engine_options import (
 from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, size, task_names
 from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, check_writable, note
 from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert_options
-from xdecoder_rt.errors import ArgumentError, CheckpointError, quoted
+from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.export.options import BACKENDS, BuildOptions
+from xdecoder_rt.export.sources import STARTER_NAME, check_checkpoint
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.tasks import TASKS
 
@@ -62,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="weights: a checkpoint of xdecoder-rt train, or a published X-Decoder .pt or "
-        ".safetensors (default: the starter model)",
+        help="weights: a checkpoint of xdecoder-rt train, a published X-Decoder .pt or "
+        ".safetensors, or starter for the starter model (default)",
     )
     source.add_argument("--plan", type=Path, metavar="FILE", help="an existing portable plan")
     parser.add_argument(
@@ -160,17 +161,11 @@ def _source(args: argparse.Namespace) -> Path | None:
         PlanError: --plan names something else.
         CheckpointError: --checkpoint names a plan.
     """
-    from xdecoder_rt.export.sources import is_plan
-
     if args.plan is not None:
         Plan.open(args.plan).close()
         plan: Path = args.plan
         return plan
     checkpoint: Path | None = args.checkpoint
-    if checkpoint is not None and checkpoint.is_file() and is_plan(checkpoint):
-        raise CheckpointError(
-            f"{quoted(str(checkpoint), 200)} is a plan, not a checkpoint",
-            expected="a .safetensors or .pt file",
-            fix="name it with --plan",
-        )
+    if checkpoint is not None and checkpoint != Path(STARTER_NAME):
+        check_checkpoint(checkpoint)
     return checkpoint

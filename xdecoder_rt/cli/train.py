@@ -22,7 +22,7 @@ EXAMPLES = """\
       --validation scenes/held_out --steps 20000 -o runs/mixed
   xdecoder-rt train coco/annotations/panoptic_train2017.json,\
 coco/annotations/captions_train2017.json 'refcoco/refs(unc).p' --minutes 600
-  xdecoder-rt train kitchen/ --init runs/mixed/model.safetensors --steps 500 -o runs/kitchen
+  xdecoder-rt train kitchen/ --init starter --steps 500 -o runs/kitchen
   xdecoder-rt train kitchen/ --init runs/mixed/model.safetensors --train-only class-embedding \
       --tasks segment --steps 200 -o runs/names
   xdecoder-rt train scenes/train --minutes 60 --resume        go on after an interruption

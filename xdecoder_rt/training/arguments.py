@@ -78,7 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--init",
         type=Path,
-        help="checkpoint to start from (fine-tuning): one of ours, or a published X-Decoder's",
+        metavar="FILE",
+        help="checkpoint to start from (fine-tuning): starter for the one that comes with this "
+        "package, a model.safetensors of an earlier run, or a published X-Decoder's",
     )
     run.add_argument("--resume", action="store_true", help="go on with the run in --out, if any")
     run.add_argument("--seed", type=int)
@@ -97,7 +99,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     optimiser.add_argument("--lr", type=float, help="peak learning rate")
     optimiser.add_argument("--backbone-lr-scale", type=float, help="factor for the backbone")
     optimiser.add_argument("--weight-decay", type=float)
-    optimiser.add_argument("--warmup-steps", type=int)
+    optimiser.add_argument(
+        "--warmup-steps",
+        type=int,
+        help="steps of warm-up; it ends sooner where a tenth of the run is less",
+    )
     optimiser.add_argument("--schedule", choices=SCHEDULES)
     optimiser.add_argument("--clip-norm", type=float, help="largest gradient norm; 0: no clipping")
     optimiser.add_argument("--ema-decay", type=float, help="decay of the averaged weights")

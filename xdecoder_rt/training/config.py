@@ -104,7 +104,7 @@ class TrainConfig:
         lr: peak learning rate of AdamW.
         backbone_lr_scale: factor on it for the backbone.
         weight_decay: decoupled weight decay.
-        warmup_steps: steps of linear warm-up.
+        warmup_steps: steps of linear warm-up; a tenth of the run where that is less.
         schedule: ``cosine`` or ``poly`` (power 0.9) decay to zero.
         clip_norm: largest norm of the whole gradient; 0 for none.
         ema_decay: decay of the exponential moving average of the weights.
@@ -129,7 +129,8 @@ class TrainConfig:
             affinity and quota.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16`` (autocast) or ``auto``.
-        init: checkpoint to start from; None starts with ImageNet's backbone.
+        init: checkpoint to start from, ``starter`` for the one that comes with this package;
+            None starts with ImageNet's backbone.
         resume: continue the run in ``out`` if it has one.
         checkpoint_minutes: minutes between saved states.
         validate_every: steps between validations; 0 for only one, at the end.

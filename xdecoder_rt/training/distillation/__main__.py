@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     teach.add_argument("teacher", type=Path, help="what `ask` wrote")
     teach.add_argument("-o", "--out", type=Path, required=True, help="the checkpoint to write")
     teach.add_argument(
-        "--init", type=Path, help="checkpoint to start from (default: a new compact model)"
+        "--init",
+        type=Path,
+        help="checkpoint to start from, or starter (default: a new compact model)",
     )
     teach.add_argument("--steps", type=int, default=2000, help="(default: 2000)")
     teach.add_argument("--lesson-size", type=int, default=256, help="words a step (default: 256)")

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from xdecoder_rt.errors import ArgumentError, CheckpointError, require
-from xdecoder_rt.models import XDecoder, compact_config, load_checkpoint, save_checkpoint
+from xdecoder_rt.export.sources import load_model
+from xdecoder_rt.models import XDecoder, compact_config, save_checkpoint
 from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
 from xdecoder_rt.training.distillation.lesson import LessonWriter, distillation_loss
 from xdecoder_rt.training.distillation.teacher import Teacher, check_width
@@ -35,7 +36,7 @@ def teach(
     Args:
         teacher: the file of its words.
         out: the checkpoint to write.
-        init: checkpoint to start from; None starts with ImageNet's backbone.
+        init: checkpoint to start from, as `train` takes it; None starts with ImageNet's backbone.
         steps: how many.
         lesson_size: words a step.
         lr: peak rate of AdamW, which falls to zero as a cosine.
@@ -65,7 +66,7 @@ def teach(
         model = XDecoder(compact_config())
         load_imagenet_weights(model.backbone)
     else:
-        model = load_checkpoint(init)
+        model = load_model(init)
     check_width(loaded_teacher, model.config.proj_dim)
     lessons = LessonWriter(
         loaded_teacher, ClipTokenizer.default(model.config.context_length), lesson_size, seed
