@@ -68,3 +68,34 @@ def test_a_first_slow_step_does_not_end_the_run() -> None:
         progress.advance_to_time_limit(1.0, 100.0)
     assert not progress.finished
     assert progress.fraction < 0.9
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+@pytest.mark.parametrize("seconds", [0.5, 7.0, 20.0])
+def test_a_short_run_is_out_of_its_warm_up_after_a_tenth_of_it(
+    seconds: float, schedule: str
+) -> None:
+    progress, rates = TrainingProgress(), []
+    while not progress.finished:
+        rates.append(rate_factor(progress, 1000, schedule))
+        progress.advance_to_time_limit(seconds, 60 * 7)
+    assert rates[0] < 0.01  # it does warm up
+    peak = int(np.argmax(rates))
+    assert peak <= max(6, 0.13 * progress.step)
+    assert rates[peak] > 0.75
+    assert sorted(rates[peak:], reverse=True) == rates[peak:]
+
+
+def test_a_run_of_few_steps_is_out_of_its_warm_up_too() -> None:
+    progress, rates = TrainingProgress(), []
+    for _ in range(61):
+        rates.append(rate_factor(progress, 100, "cosine"))
+        progress.advance_to_step_limit(1.0, 61)
+    assert max(rates) > 0.95
+    assert int(np.argmax(rates)) <= 7
+
+
+def test_a_first_slow_step_does_not_end_the_warm_up() -> None:
+    progress = TrainingProgress()
+    progress.advance_to_time_limit(30.0, 100.0)
+    assert rate_factor(progress, 100, "cosine") <= 2 / 6

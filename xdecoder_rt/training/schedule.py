@@ -1,6 +1,8 @@
 """The progress of a run, and the learning rate that follows from it.
 
-The schedule is a function of progress from 0 to 1. Counting steps, progress is the share of steps
+The schedule is a function of progress from 0 to 1, and warm-up takes at most a tenth of it, however
+short the run turns out: under a time budget the number of steps follows from the machine, and a
+warm-up that never ends would be all there is. Counting steps, progress is the share of steps
 done. Under a time budget the number of steps is not known: after each step the rest of the
 schedule is divided by the number of steps that still fit, so the rate reaches its end with the
 last step that does.
@@ -13,6 +15,11 @@ from dataclasses import dataclass
 
 _SPEED_DECAY = 0.97
 _POLY_POWER = 0.9
+WARMUP_SHARE = 0.1
+"""Most of a run that warm-up takes, but for its first few steps."""
+# Steps. A first step that is slow by itself uses up much of the time, and is no reason for AdamW,
+# which knows no second moments yet, to begin at the full rate.
+_LEAST_WARMUP = 5
 
 
 @dataclass
@@ -70,10 +77,11 @@ def rate_factor(progress: TrainingProgress, warmup_steps: int, schedule: str) ->
 
     Args:
         progress: where the run is.
-        warmup_steps: steps of linear warm-up.
+        warmup_steps: steps of linear warm-up, which ends sooner where a tenth of the run is less.
         schedule: ``cosine`` or ``poly``.
     """
-    warm = min(1.0, (progress.step + 1) / (warmup_steps + 1))
+    shortened = min(progress.fraction / WARMUP_SHARE, (progress.step + 1) / (_LEAST_WARMUP + 1))
+    warm = min(1.0, max((progress.step + 1) / (warmup_steps + 1), shortened))
     remaining = max(0.0, 1 - progress.fraction)
     decay = (
         0.5 * (1 + math.cos(math.pi * (1 - remaining)))
