@@ -235,3 +235,55 @@ def test_maps_on_stored_pixels_are_turned_with_their_images_where_that_is_said(
 def test_maps_are_drawn_on_one_of_two_things(coco: Coco) -> None:
     with pytest.raises(ArgumentError, match="'orientation' is 'up'"):
         CocoPanoptic.open(coco.json, coco.panoptic, coco.images, orientation="up")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("file", "maps", "images"),
+    [
+        ("annotations/panoptic_kitchen.json", "annotations/panoptic_kitchen", "kitchen"),
+        ("annotations/panoptic_kitchen.json", "panoptic_kitchen", "images/kitchen"),
+        ("panoptic_kitchen.json", "panoptic_kitchen", "kitchen"),
+        ("panoptic_kitchen.json", "panoptic_kitchen", "images"),
+        ("panoptic.json", "panoptic", "images"),
+        ("kitchen.json", "kitchen", "images"),
+    ],
+)
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_training_finds_maps_and_images_beside_the_file_or_its_folder(
+    coco: Coco,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    maps: str,
+    images: str,
+    is_relative: bool,
+) -> None:
+    from xdecoder_rt.training.sources import open_dataset
+
+    root = tmp_path / "data"
+    for source, name in ((coco.json, file), (coco.panoptic, maps), (coco.images, images)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        source.rename(root / name)
+    path = root / file
+    if is_relative:  # as typed in the file's own folder
+        monkeypatch.chdir(path.parent)
+        path = Path(path.name)
+    first = open_dataset(path).items[0]
+    np.testing.assert_array_equal(first.load_panoptic(), MAPS[1])
+    assert first.load_image().shape[:2] == MAPS[1].shape
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"), [("panoptic_kitchen", "maps"), ("kitchen", "images")]
+)
+def test_folders_that_are_not_there_are_named(
+    coco: Coco, tmp_path: Path, missing: str, message: str
+) -> None:
+    from xdecoder_rt.training.sources import open_dataset
+
+    path = coco.json.rename(tmp_path / "panoptic_kitchen.json")
+    coco.panoptic.rename(tmp_path / "panoptic_kitchen")
+    coco.images.rename(tmp_path / "kitchen")
+    (tmp_path / missing).rename(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match=f"The {message} of .*a folder {missing}/"):
+        open_dataset(path)

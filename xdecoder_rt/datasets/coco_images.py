@@ -12,7 +12,8 @@ from xdecoder_rt.errors import DatasetError
 # Their photographs are the same under both years' names, only divided differently.
 _SPLITS = ("train2014", "val2014", "train2017", "val2017")
 # Below the folder of the annotation file or the one above it; the last is `refer`'s own layout.
-_PLACES = ("", "images", "images/mscoco/images")
+IMAGES = "images"
+_PLACES = ("", IMAGES, "images/mscoco/images")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,22 @@ class CocoImage:
     """An image as every annotation file names it."""
 
     file_name: NonEmptyText
+
+
+def folders_beside(annotations: Path, name: str) -> list[Path]:
+    """Return the folders of a name beside an annotation file or beside the folder of that file.
+
+    Those in ``images/`` at either place are among them, nearer ones first.
+
+    Args:
+        annotations: The annotation file; relative paths are of the working folder.
+        name: The folder's, without parents.
+    """
+    if not name or Path(name).name != name:
+        return []
+    roots = dict.fromkeys(annotations.absolute().parents[:2])
+    folders = [root / place / name for root in roots for place in _PLACES]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 class CocoImages:
@@ -41,9 +58,7 @@ class CocoImages:
     def __init__(self, annotations: Path, split: str) -> None:
         self._named_by_id = split in _SPLITS
         names = dict.fromkeys((split, *_SPLITS)) if self._named_by_id else (split,)
-        roots = dict.fromkeys(annotations.absolute().parents[:2])
-        folders = [root / place / name for name in names for root in roots for place in _PLACES]
-        self._folders = [folder for folder in folders if folder.is_dir()]
+        self._folders = [f for name in names for f in folders_beside(annotations, name)]
         self._contents: dict[Path, frozenset[str]] = {}
         if Path(split).name != split or not self._folders:
             raise DatasetError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdecoder_rt.datasets.coco_captions import read_captions
-from xdecoder_rt.datasets.coco_images import CocoImages
+from xdecoder_rt.datasets.coco_images import IMAGES, CocoImages, folders_beside
 from xdecoder_rt.datasets.coco_panoptic import CocoPanoptic
 from xdecoder_rt.datasets.documents import (
     PICKLE_SUFFIXES,
@@ -44,8 +44,8 @@ def open_dataset(path: Path) -> PanopticDataset:
 
     - A labelled folder.
     - A bank of pictures, from which scenes are composed as they are needed.
-    - ``coco/annotations/panoptic_train2017.json``: the maps are in
-      ``coco/annotations/panoptic_train2017/`` and the images in ``coco/train2017/``.
+    - ``coco/annotations/panoptic_train2017.json``: the maps are in ``panoptic_train2017/`` beside
+      the file or beside its folder, and the images in ``train2017/`` at either place.
     - ``coco/annotations/captions_train2017.json``: COCO captions.
     - ``v2_OpenEnded_mscoco_train2014_questions.json``: VQA; the answers are beside it.
     - ``refcoco/refs(unc).p``, a pickle that is read as data, or the same as JSON, with
@@ -55,8 +55,8 @@ def open_dataset(path: Path) -> PanopticDataset:
       says so itself, in ``annotations.json``.
     - Several of these, with commas between: one item for each image, with all that they say of it.
 
-    :class:`~xdecoder_rt.datasets.coco_images.CocoImages` says where images of captions,
-    questions and refs are sought. Pixels are checked as they are read, not now.
+    :class:`~xdecoder_rt.datasets.coco_images.CocoImages` says where images are sought.
+    Pixels are checked as they are read, not now.
 
     Args:
         path: as above. A comma or ``#`` in the name of a file that exists is part of the name.
@@ -107,6 +107,17 @@ def _read(path: Path) -> object:
     return read_value(path)
 
 
+def _folder_of(kind: str, path: Path, *names: str) -> Path:
+    """Find a folder of a COCO panoptic file by its name, or by another where there is none."""
+    folders = [folder for name in names for folder in folders_beside(path, name)]
+    if not folders:
+        raise DatasetError(
+            f"The {kind} of {path} were not found",
+            expected=f"a folder {names[0]}/ beside the file or beside its folder",
+        )
+    return folders[0]
+
+
 def _open_document(path: Path, document: Document, orientation: Orientation) -> PanopticDataset:
     if "questions" in document:
         images = CocoImages(path, document.read(_Questions).data_subtype)
@@ -116,8 +127,11 @@ def _open_document(path: Path, document: Document, orientation: Orientation) -> 
         raise document.error("'annotations' is not a list of at least one annotation")
     first = Document(annotations[0], f"{path}, annotation 0")
     if "segments_info" in first:
-        images_dir = path.parent.parent / path.stem.removeprefix("panoptic_")
-        return CocoPanoptic.parse(document, path.with_suffix(""), images_dir, orientation)
+        maps = _folder_of("maps", path, path.stem)
+        split = path.stem.removeprefix("panoptic_")
+        names = (IMAGES,) if split == path.stem else (split, IMAGES)
+        images = _folder_of("images", path, *names)
+        return CocoPanoptic.parse(document, maps, images, orientation)
     if "caption" in first:
         return read_captions(document, CocoImages(path, path.stem.removeprefix("captions_")))
     fix = None
