@@ -54,14 +54,18 @@ class SearchReport:
         calibration: the set's path.
         calibration_images: how many gave the ranges.
         search_images: how many gave the accuracy.
+        shared_images: how many of these gave ranges too, because the set has too few.
         metric: what is measured.
         max_drop: the budget.
         fp32: the fp32 plan.
-        chosen: the plan that was chosen.
+        chosen: the plan that was chosen. Where frames were timed in turns the latencies of these
+            two are from there, else each from its own pass over the images.
         estimator: of the ranges.
         estimators: divergence of the outputs with everything quantized, by estimator.
         points: every set that was measured.
         blocks: of the network, the most sensitive first where that was measured.
+        complaints: why the chosen plan is no gain; empty where it is one.
+        is_timed_in_turns: whether the latencies of `fp32` and `chosen` can be compared.
     """
 
     model: str
@@ -70,6 +74,7 @@ class SearchReport:
     calibration: str
     calibration_images: int
     search_images: int
+    shared_images: int
     metric: str
     max_drop: float
     fp32: SearchPoint
@@ -78,6 +83,8 @@ class SearchReport:
     estimators: dict[str, float]
     points: tuple[SearchPoint, ...]
     blocks: tuple[BlockEffect, ...]
+    complaints: tuple[str, ...] = ()
+    is_timed_in_turns: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -92,13 +99,19 @@ class SearchReport:
             "",
             f"Profile `{self.profile}`, measured on {self.backend}. Ranges from "
             f"{self.calibration_images} images of `{self.calibration}` by the estimator "
-            f"`{self.estimator}`; accuracy from {self.search_images} others. Budget: a drop of at "
+            f"`{self.estimator}`; accuracy from {self._judges()}. Budget: a drop of at "
             f"most {self.max_drop:g}.",
             "",
             f"| | {self.metric} | ms a frame |",
             "| --- | ---: | ---: |",
             f"| fp32 | {self.fp32.score:.2f} | {self.fp32.latency_ms:.1f} |",
             f"| int8 | {self.chosen.score:.2f} | {self.chosen.latency_ms:.1f} |",
+            "",
+            "Both were timed in turns."
+            if self.is_timed_in_turns
+            else "Each was timed in a pass of its own, on this machine and not on the target.",
+            "",
+            f"**{self._verdict()}**",
             "",
             f"{len(quantized)} of {len(self.blocks)} blocks are quantized.",
             "",
@@ -111,11 +124,13 @@ class SearchReport:
             lines += ["Kept in higher precision, because the budget does not hold with them:", ""]
             lines += [f"- {block.name} ({block.operators} operators)" for block in unquantized]
         else:
-            lines.append("Nothing had to be kept: everything together is within the budget.")
+            lines.append("The search kept nothing in higher precision.")
         lines += [
             "",
             "Never quantized: normalisations, softmax, attention products, the products that form "
             "mask logits and those that shrink mask features.",
+            "",
+            "The search, each set in a pass of its own:",
             "",
             "| blocks quantized | score | ms a frame |",
             "| ---: | ---: | ---: |",
@@ -131,6 +146,19 @@ class SearchReport:
             "",
         ]
         return "\n".join(lines)
+
+    def _judges(self) -> str:
+        """Say which images gave the accuracy."""
+        if not self.shared_images:
+            return f"{self.search_images} others"
+        which = "all" if self.shared_images == self.search_images else f"{self.shared_images}"
+        return f"{self.search_images} images, {which} of which gave ranges too"
+
+    def _verdict(self) -> str:
+        if self.complaints:
+            return f"No gain: {'; '.join(self.complaints)}."
+        drop = self.fp32.score - self.chosen.score
+        return f"Within the budget: {max(0.0, drop):.2f} of {self.max_drop:g} are lost."
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``quantization.md``, ``.json`` and, where matplotlib is installed, ``.png``.

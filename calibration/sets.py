@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +100,20 @@ class CalibrationSet:
         shift = step / 2 if part else 0.0
         return sorted({min(self.frames - 1, int(i * step + shift)) for i in range(count)})
 
+    def others(self, used: Collection[int], count: int) -> list[int]:
+        """Return the numbers of `count` images that are not among `used`, spread evenly.
+
+        Where there are too few of them the rest are used ones, spread evenly too.
+
+        Args:
+            used: numbers of images.
+            count: at most so many.
+        """
+        known = set(used)
+        fresh = [number for number in range(self.frames) if number not in known]
+        taken = _spread(fresh, count)
+        return sorted(taken + _spread(sorted(known), count - len(taken)))
+
     def read(self, numbers: Sequence[int]) -> Iterator[RgbImage]:
         """Yield the images of some numbers in rising order: RGB uint8 ``[H, W, 3]``.
 
@@ -111,6 +125,12 @@ class CalibrationSet:
                 yield load_image(self.images[number])
         else:
             yield from _video_frames(self.path, numbers)
+
+
+def _spread(numbers: Sequence[int], count: int) -> list[int]:
+    """Return `count` of some numbers at even distances, or all of them."""
+    count = min(count, len(numbers))
+    return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
 
 
 def _video_length(path: Path) -> int:

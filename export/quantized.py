@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from xdecoder_rt.calibration.ranges import ESTIMATORS, Histogram, Range
 from xdecoder_rt.calibration.report import BlockEffect, SearchPoint, SearchReport
 from xdecoder_rt.calibration.sensitivity import Search, Trial, largest_within
 from xdecoder_rt.calibration.sets import CalibrationSet
-from xdecoder_rt.errors import BuildError
+from xdecoder_rt.errors import BuildError, quoted
 from xdecoder_rt.export.conversion import PROBES, Converted
 from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import to_typed
@@ -203,9 +204,16 @@ def quantized_graphs(
     names = list(ESTIMATORS) if options.estimator is None else [options.estimator]
     estimators = {name: divergence(quantizer.build(quantizer.groups, name)) for name in names}
     estimator = min(estimators, key=lambda name: estimators[name])
-    probe = AccuracyProbe(
-        fp32, images, images.chosen(options.search_images, part=1), options.threads
-    )
+    calibrated = images.chosen(options.images)
+    judged = images.others(calibrated, options.search_images)
+    shared = len({*calibrated} & {*judged})
+    if shared:
+        warnings.warn(
+            f"{shared} of the {len(judged)} images that judge accuracy gave ranges too, as "
+            f"{quoted(images.path.name, 200)} has no more than {images.frames}",
+            stacklevel=2,
+        )
+    probe = AccuracyProbe(fp32, images, judged, options.threads)
     progress("Measuring fp32")
     base_backend = open_backend(manifest, None, None, options.threads)
     base = probe.measure({}, base_backend)
@@ -245,8 +253,9 @@ def quantized_graphs(
         profile.name,
         f"{backend.name} {backend.version}",
         images.path.name,
-        len(images.chosen(options.images)),
-        len(images.chosen(options.search_images, part=1)),
+        len(calibrated),
+        len(judged),
+        shared,
         probe.metric,
         options.max_drop,
         SearchPoint(0, base.score, base.latency_ms),
@@ -278,6 +287,7 @@ def _accuracy(report: SearchReport) -> dict[str, object]:
     return {
         "metric": report.metric,
         "images": report.search_images,
+        "images_that_gave_ranges_too": report.shared_images,
         "fp32": round(report.fp32.score, 3),
         "int8": round(report.chosen.score, 3),
     }

@@ -77,3 +77,15 @@ def test_a_choice_is_even_and_the_parts_do_not_meet(frames: int, count: int) -> 
     assert all(0 <= number < frames for number in (*first, *second))
     if frames >= 2 * count:
         assert not set(first) & set(second)
+
+
+@given(st.integers(1, 600), st.integers(1, 300), st.integers(1, 200))
+def test_accuracy_is_judged_by_images_that_gave_no_ranges_while_there_are_any(
+    frames: int, calibrating: int, judging: int
+) -> None:
+    images = CalibrationSet(Path("none"), (), None, frames)
+    used = images.chosen(calibrating)
+    judges = images.others(used, judging)
+    assert judges == sorted(set(judges)) and all(0 <= number < frames for number in judges)
+    assert len(judges) == min(judging, frames)
+    assert len(set(judges) & set(used)) == max(0, len(judges) - (frames - len(used)))

@@ -88,6 +88,14 @@ def test_the_report_has_every_block(int8_plan: Path) -> None:
     assert document["blocks"] and all(block["quantized"] for block in document["blocks"])
     page = (folder / "quantization.md").read_text()
     assert all(block["name"] in page for block in document["blocks"])
+    with Plan.open(int8_plan) as plan:
+        accuracy = plan.manifest.accuracy
+    # The table's times are those of the verdict.
+    times = document["fp32"]["latency_ms"] / document["chosen"]["latency_ms"]
+    assert document["is_timed_in_turns"]
+    assert round(times, 3) == accuracy["times_faster_than_fp32"]
+    is_slower = any("times as long as in fp32" in line for line in document["complaints"])
+    assert is_slower == (times < 1)
 
 
 def test_a_smaller_file(fp32: Path, int8_plan: Path) -> None:
