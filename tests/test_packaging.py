@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import xdecoder_rt
 
@@ -94,3 +97,25 @@ def test_a_wheel_adds_one_name(tmp_path: Path) -> None:
     assert {f"xdecoder_rt/{name}" for name in expected} <= files
     assert any(name.startswith("xdecoder_rt/masks/_postprocess.") for name in files)
     assert not [name for name in files if name.endswith((".pyx", ".pyc"))]
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_every_constraint_pins_one_version_a_python_that_the_project_accepts(python: str) -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 and later read TOML")
+    pins: dict[str, str] = {}
+    for line in Path(ROOT, "constraints.txt").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+            (specifier,) = pin.specifier
+            assert specifier.operator == "==" and canonicalize_name(pin.name) not in pins, line
+            pins[canonicalize_name(pin.name)] = specifier.version
+    project = tomllib.loads(Path(ROOT, "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *itertools.chain.from_iterable(extras.values())]:
+        requirement = Requirement(text)
+        version = pins.get(canonicalize_name(requirement.name))
+        assert version is None or requirement.specifier.contains(version), text
+    # The last that run on Python 3.10, which JetPack 6 has; others have gone on.
+    assert (pins["numpy"] == "2.2.6") == (python == "3.10")
