@@ -235,3 +235,27 @@ def test_maps_on_stored_pixels_are_turned_with_their_images_where_that_is_said(
 def test_maps_are_drawn_on_one_of_two_things(coco: Coco) -> None:
     with pytest.raises(ArgumentError, match="'orientation' is 'up'"):
         CocoPanoptic.open(coco.json, coco.panoptic, coco.images, orientation="up")  # type: ignore[arg-type]
+
+
+def test_unlabelled_pixels_show_nothing_where_that_is_declared(coco: Coco, tmp_path: Path) -> None:
+    dataset = CocoPanoptic.open(coco.json, coco.panoptic, coco.images, unlabelled="nothing")
+    for item, plain in zip(dataset.items, coco.open().items, strict=True):
+        ids = plain.load_panoptic()
+        np.testing.assert_array_equal(item.load_panoptic(), np.where(ids == 0, -1, ids))
+        assert item.segments == plain.segments
+    # A labelled folder has no crowds, and nothing is not what they show.
+    with pytest.raises(DatasetError, match="has crowds, which become unlabelled"):
+        convert_coco_panoptic(
+            coco.json, coco.panoptic, coco.images, tmp_path / "out", unlabelled="nothing"
+        )
+    assert not (tmp_path / "out").exists()
+    document = json.loads(coco.json.read_text())
+    document["annotations"] = document["annotations"][1:]
+    coco.json.write_text(json.dumps(document))
+    folder = convert_coco_panoptic(
+        coco.json, coco.panoptic, coco.images, tmp_path / "out", unlabelled="nothing"
+    )
+    (item,) = folder.items
+    assert item.unlabelled == "nothing"
+    with pytest.raises(ArgumentError, match="'unlabelled' is 'void'"):
+        CocoPanoptic.open(coco.json, coco.panoptic, coco.images, unlabelled="void")  # type: ignore[arg-type]
