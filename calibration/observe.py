@@ -8,6 +8,7 @@ phrases, captions and questions of the set where it has labels, common ones wher
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +18,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.atomic import atomic_writer, check_private, private_folder, remove_foreign
 from xdecoder_rt.backends.base import Array, Graph, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.ranges import Histogram
 from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.datasets.items import PanopticItem
 from xdecoder_rt.engine import Engine
+from xdecoder_rt.errors import warn_caller
+from xdecoder_rt.files.regular import read_regular
 from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.file import Plan
 
@@ -38,6 +41,7 @@ _PHRASES = 2
 _CAPTION_TOKENS = 6
 # Tasks other than segmentation are asked of every so many images: their rows are few and alike.
 _SPARSE = 4
+_FILE_LIMIT = 256 << 20
 _VERSION = 1
 
 Histograms = dict[str, dict[str, Histogram]]
@@ -144,11 +148,8 @@ def observe(
         if cache_dir is None
         else cache_dir / f"calibration_{_cache_key(plan, images, count)}.npz"
     )
-    if file is not None and file.is_file():
-        try:
-            return _load_histograms(file)
-        except (OSError, ValueError, KeyError):
-            file.unlink(missing_ok=True)  # half a file of a full disk
+    if file is not None and (kept := _load_histograms(file)) is not None:
+        return kept
     backend = ObservingBackend(threads)
     numbers = images.chosen(count)
     # Without cached texts, so that the text graph runs and is seen.
@@ -220,19 +221,37 @@ def _save_histograms(path: Path, histograms: Histograms) -> None:
             arrays[f"{member}/{tensor}/facts"] = np.array(
                 [histogram.limit, histogram.low, histogram.high]
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_writer(path) as file:
-        np.savez_compressed(file, **arrays)
+    try:
+        private_folder(path.parent)
+        remove_foreign(path)
+        with atomic_writer(path, private=True) as file:
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        warn_caller(
+            f"What was observed is not kept in {path.parent} ({error.strerror or error}); it is "
+            "observed again by the next build"
+        )
 
 
-def _load_histograms(path: Path) -> Histograms:
+def _load_histograms(path: Path) -> Histograms | None:
+    """Return what a file holds; None where there is none that this user wrote and that is whole."""
     histograms: Histograms = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            member, _, tensor_part = key.partition("/")
-            tensor, _, part = tensor_part.rpartition("/")
-            if part == "counts":
-                limit, low, high = arrays[f"{member}/{tensor}/facts"].tolist()
-                histogram = Histogram(arrays[key], limit, low, high)
-                histograms.setdefault(member, {})[tensor] = histogram
-    return histograms
+    try:
+        if not path.exists():
+            return None
+        private_folder(path.parent)
+        check_private(path)
+        content = io.BytesIO(read_regular(path, _FILE_LIMIT))
+        with np.load(content, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                member, _, tensor_part = key.partition("/")
+                tensor, _, part = tensor_part.rpartition("/")
+                if part == "counts":
+                    limit, low, high = arrays[f"{member}/{tensor}/facts"].tolist()
+                    histogram = Histogram(arrays[key], limit, low, high)
+                    if not histogram.is_possible:
+                        return None
+                    histograms.setdefault(member, {})[tensor] = histogram
+    except Exception:  # of a damaged archive NumPy and zipfile raise almost anything
+        return None
+    return histograms or None

@@ -42,6 +42,18 @@ class Histogram:
     low: float = 0.0
     high: float = 0.0
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether counting values can have led to this."""
+        return bool(
+            self.counts.shape == (BINS,)
+            and self.counts.dtype == np.int64
+            and self.counts.min() >= 0
+            and np.isfinite([self.limit, self.low, self.high]).all()
+            and self.low <= 0.0 <= self.high
+            and max(-self.low, self.high) <= self.limit
+        )
+
     def add(self, values: npt.NDArray[np.float32], most: int = 1 << 16) -> None:
         """Count values: the extremes of all, of the rest an even choice of at most `most`."""
         if values.size == 0:

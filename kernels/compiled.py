@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from xdecoder_rt.errors import BackendError, PlanError, quoted
+from xdecoder_rt.files.regular import read_regular
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.spec import BlockCount, Call, Grid, KernelSpec
 from xdecoder_rt.kernels.targets import TARGETS
@@ -19,6 +20,7 @@ from xdecoder_rt.kernels.targets import TARGETS
 KERNELS_FORMAT_VERSION = 1
 KERNEL_INDEX = "kernels.json"
 KERNEL_INDEX_LIMIT = 8 << 20
+_FILE_LIMIT = 64 << 20
 KERNELS = "kernels/"
 """Where a plan's members have them."""
 TEGRA = frozenset((53, 62, 72, 87, 101, 110))
@@ -260,7 +262,7 @@ def folder_reader(folder: Path) -> Callable[[str], bytes]:
         if not path.is_relative_to(folder.resolve()):
             raise PlanError(f"{KERNEL_INDEX} names {quoted(name)}, outside its folder")
         try:
-            return path.read_bytes()
+            return read_regular(path, _FILE_LIMIT)
         except OSError as error:
             raise PlanError(
                 f"{folder} holds no compiled kernels ({error})",

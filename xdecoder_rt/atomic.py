@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_writer", "check_private", "private_folder"]
+__all__ = ["atomic_writer", "check_private", "private_folder", "remove_foreign"]
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextlib.contextmanager
-def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_writer(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends without an exception.
 
     The bytes go to a temporary file in the same directory, reach the disk (fsync), and replace
@@ -25,6 +25,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Args:
         path: the file to write; its directory must exist.
+        private: whether this user alone may read and write it, whatever the umask (0600).
 
     Yields:
         The open temporary file, writable and readable.
@@ -38,7 +39,8 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise IsADirectoryError(f"{target} exists and is not a regular file")
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
     # os.open with 0o666 lets the umask decide, which tempfile's 0o600 would not.
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    mode = 0o600 if private else 0o666
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
@@ -101,6 +103,18 @@ def check_private(
         raise OSError(f"the {kind} {path} belongs to another user")
     if status.st_mode & _OTHERS_MAY_WRITE:
         raise OSError(f"others may write to the {kind} {path}: chmod go-w")
+
+
+def remove_foreign(path: Path) -> None:
+    """Remove what lies in a private folder and cannot be this user's file, so that one can be.
+
+    Raises:
+        OSError: it is a folder.
+    """
+    try:
+        check_private(path)
+    except OSError:
+        path.unlink()
 
 
 def _sync_directory(directory: Path) -> None:

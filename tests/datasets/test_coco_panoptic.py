@@ -287,3 +287,27 @@ def test_folders_that_are_not_there_are_named(
     (tmp_path / missing).rename(tmp_path / "elsewhere")
     with pytest.raises(DatasetError, match=f"The {message} of .*a folder {missing}/"):
         open_dataset(path)
+
+
+def test_unlabelled_pixels_show_nothing_where_that_is_declared(coco: Coco, tmp_path: Path) -> None:
+    dataset = CocoPanoptic.open(coco.json, coco.panoptic, coco.images, unlabelled="nothing")
+    for item, plain in zip(dataset.items, coco.open().items, strict=True):
+        ids = plain.load_panoptic()
+        np.testing.assert_array_equal(item.load_panoptic(), np.where(ids == 0, -1, ids))
+        assert item.segments == plain.segments
+    # A labelled folder has no crowds, and nothing is not what they show.
+    with pytest.raises(DatasetError, match="has crowds, which become unlabelled"):
+        convert_coco_panoptic(
+            coco.json, coco.panoptic, coco.images, tmp_path / "out", unlabelled="nothing"
+        )
+    assert not (tmp_path / "out").exists()
+    document = json.loads(coco.json.read_text())
+    document["annotations"] = document["annotations"][1:]
+    coco.json.write_text(json.dumps(document))
+    folder = convert_coco_panoptic(
+        coco.json, coco.panoptic, coco.images, tmp_path / "out", unlabelled="nothing"
+    )
+    (item,) = folder.items
+    assert item.unlabelled == "nothing"
+    with pytest.raises(ArgumentError, match="'unlabelled' is 'void'"):
+        CocoPanoptic.open(coco.json, coco.panoptic, coco.images, unlabelled="void")  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from xdecoder_rt.datasets.labelled_folder import (
     Phrase,
     Segment,
 )
-from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.errors import ArgumentError, DatasetError
 from xdecoder_rt.image import load_image
 
 VOCABULARY = ("mug", "table", "robot arm")
@@ -451,3 +451,24 @@ def test_a_pipe_in_a_folder_is_refused_at_once(folder: Path, file: str) -> None:
     item = Item(_image(folder), _panoptic(folder), ())
     with pytest.raises(DatasetError, match="named pipe"):
         item.load_panoptic()
+
+
+def test_a_folder_declares_that_unlabelled_means_nothing(folder: Path, tmp_path: Path) -> None:
+    assert "unlabelled" not in (folder / ANNOTATIONS).read_text()
+    with LabelledFolderWriter(tmp_path / "x", VOCABULARY, unlabelled="nothing") as writer:
+        item = writer.add(IMAGE, MAP, LABELS)
+    (read,) = LabelledFolder.open(tmp_path / "x").items
+    assert item == read
+    np.testing.assert_array_equal(read.load_panoptic(), np.where(MAP == 0, -1, MAP.astype(int)))
+    (unknown,) = LabelledFolder.open(folder).items
+    assert unknown.load_panoptic().dtype == np.uint8
+
+
+def test_a_declaration_of_something_else_is_refused(folder: Path, tmp_path: Path) -> None:
+    document = json.loads((folder / ANNOTATIONS).read_text())
+    document["unlabelled"] = "void"
+    (folder / ANNOTATIONS).write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match="'unlabelled' is 'void'. Expected one of 'unknown'"):
+        LabelledFolder.open(folder)
+    with pytest.raises(ArgumentError, match="'unlabelled' is 'void'"):
+        LabelledFolderWriter(tmp_path / "x", VOCABULARY, unlabelled="void")  # type: ignore[arg-type]

@@ -339,3 +339,21 @@ def test_missing_parts_are_refused(refcoco: RefCoco) -> None:
     refcoco.instances.unlink()
     with pytest.raises(DatasetError, match=r"instances\.json does not exist"):
         refcoco.open()
+
+
+@pytest.mark.parametrize("spelling", ["val#nothing", "val#nothing#stored", "val#stored#nothing"])
+def test_pixels_of_no_instance_show_nothing_where_that_is_said(
+    refcoco: RefCoco, spelling: str
+) -> None:
+    (plain,), (declared,) = refcoco.open("val").items, refcoco.open(spelling).items
+    ids = plain.load_panoptic()
+    assert (ids == 0).any()
+    np.testing.assert_array_equal(declared.load_panoptic(), np.where(ids == 0, -1, ids))
+    assert declared.segments == plain.segments
+    assert declared.phrases == plain.phrases
+
+
+def test_a_folder_says_itself_what_unlabelled_means(tmp_path: Path) -> None:
+    for mark in ("#stored", "#nothing"):
+        with pytest.raises(DatasetError, match=f"'{mark}' is said of files alone"):
+            open_dataset(Path(f"{tmp_path}{mark}"))

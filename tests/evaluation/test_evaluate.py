@@ -27,7 +27,14 @@ class Answer:
 
 
 @dataclass
+class Text:
+    background: str = "background"
+    strip_suffixes: tuple[str, ...] = ("-merged",)
+
+
+@dataclass
 class Manifest:
+    text: Text = field(default_factory=Text)
     tasks: tuple[str, ...] = ("segment", "refer", "caption", "answer", "embed")
 
 
@@ -73,7 +80,8 @@ def test_a_perfect_answer_scores_100(folder: LabelledFolder) -> None:
     assert document["semantic"] == {"miou": 100}
     assert document["items"] == 3
     assert document["absent"] == {"area": 0, "words": 0}
-    assert document.keys() == {"panoptic", "absent", "semantic", "time_ms", "items"}
+    assert document["unscored"] == {"segments": 0, "pixels": pytest.approx(200 / 12)}
+    assert document.keys() == {"panoptic", "unscored", "absent", "semantic", "time_ms", "items"}
     times = document["time_ms"]
     assert list(times) == ["p50", "p90", "p99"]
     assert 0 < times["p50"] <= times["p90"] <= times["p99"]
@@ -141,3 +149,60 @@ def test_bad_arguments_are_refused(folder: LabelledFolder, tmp_path: Path) -> No
         evaluate(engine, LabelledFolder.open(tmp_path / "unlabelled"))
     with pytest.raises(ArgumentError, match="true map is"):
         evaluate(Oracle(MAP[:2], {1: 0, 2: 1, 3: 0}), folder)
+
+
+# Beside the labels of MAP, a mug where nothing is labelled, and a wall on half a mug and nothing.
+FOUND = np.array([[5, 1, 1, 3], [5, 1, 2, 2], [2, 2, 2, 2]], dtype=np.uint8)
+FOUND_CLASSES = {1: 0, 2: 1, 3: 0, 5: 0}
+
+
+def test_what_lies_where_nothing_is_labelled_is_not_scored_and_that_is_said(
+    folder: LabelledFolder,
+) -> None:
+    report = evaluate(Oracle(FOUND, FOUND_CLASSES), folder, progress=False)
+    document = report.to_json()
+    assert document["panoptic"]["pq"] == document["semantic"]["miou"] == 100
+    assert document["unscored"] == {"segments": 25, "pixels": pytest.approx(200 / 12)}
+    assert "not scored: 3 of 12 predicted segments (25.0 %)" in report.table()
+    assert "16.7 % of the pixels" in report.table()
+
+
+def test_where_unlabelled_is_declared_to_mean_nothing_it_is_scored(tmp_path: Path) -> None:
+    with LabelledFolderWriter(tmp_path, VOCABULARY, STUFF, unlabelled="nothing") as writer:
+        writer.add(np.zeros((*MAP.shape, 3), np.uint8), MAP, LABELS)
+    folder = LabelledFolder.open(tmp_path)
+    perfect = evaluate(Oracle(MAP, {1: 0, 2: 1, 3: 0}), folder, progress=False)
+    assert perfect.to_json()["panoptic"]["pq"] == perfect.to_json()["semantic"]["miou"] == 100
+    report = evaluate(Oracle(FOUND, FOUND_CLASSES), folder, progress=False)
+    document = report.to_json()
+    mug = document["panoptic"]["per_class"]["mug"]
+    assert mug == {"pq": pytest.approx(80), "sq": 100, "rq": pytest.approx(80)}  # 2 right, 1 wrong
+    assert report.semantic is not None
+    assert report.semantic.per_class["mug"] == pytest.approx(100 * 4 / 6)
+    assert document["unscored"] == {"segments": 0, "pixels": 0}
+    assert "not scored" not in report.table()
+
+
+@pytest.mark.parametrize("name", ["background", "Background", "background-merged"])
+def test_a_class_called_background_means_that_nothing_of_the_words_is_there(
+    tmp_path: Path, name: str
+) -> None:
+    with LabelledFolderWriter(tmp_path, (name, *VOCABULARY), STUFF) as writer:
+        ids = np.where(MAP == 0, 4, MAP)
+        writer.add(np.zeros((*MAP.shape, 3), np.uint8), ids, {**LABELS, 4: name})
+    oracle = Oracle(FOUND, FOUND_CLASSES)
+    with pytest.warns(UserWarning, match="name of what is none of the words"):
+        report = evaluate(oracle, LabelledFolder.open(tmp_path), progress=False)
+    assert {call[2] for call in oracle.calls if call[0] == "panoptic"} == {VOCABULARY}
+    document = report.to_json()
+    assert document["panoptic"]["per_class"].keys() == {"mug", "table"}
+    assert document["panoptic"]["per_class"]["mug"]["pq"] == pytest.approx(80)
+    assert document["absent"]["words"] == 0
+    assert any("name of what is none" in note for note in document["notes"])
+
+
+def test_a_data_set_of_nothing_but_background_is_refused(tmp_path: Path) -> None:
+    with LabelledFolderWriter(tmp_path, ["background"]) as writer:
+        writer.add(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2), np.uint8), {1: "background"})
+    with pytest.raises(DatasetError, match="no class but 'background'"):
+        evaluate(Oracle(MAP, {}), LabelledFolder.open(tmp_path), progress=False)

@@ -253,7 +253,7 @@ def test_a_crowd_is_neither_missed_nor_matched_and_forgives_its_class() -> None:
     ("truth", "classes", "message"),
     [
         ([[1, 2]], {1: 0}, r"true map has ids without a class: \[2\]"),
-        ([[1, -1]], {1: 0}, r"without a class: \[-1\]"),
+        ([[1, -2]], {1: 0}, r"without a class: \[-2\]"),
         ([[1, 1]], {1: 0, 2: 0}, r"no pixel of the segments \[2\]"),
         ([[1, 1]], {1: 4}, "segment 1 has the class 4. Expected 0 to 3"),
         ([[1], [1]], {1: 0}, r"\(2, 1\) and the predicted one \(1, 2\)"),
@@ -270,3 +270,38 @@ def test_maps_that_contradict_their_segments_are_refused(
 def test_accumulators_of_other_classes_do_not_merge() -> None:
     with pytest.raises(ArgumentError, match="same classes"):
         PanopticQuality(VOCABULARY).merge(PanopticQuality(VOCABULARY, STUFF))
+
+
+@given(pairs())
+@settings(max_examples=50, deadline=None)
+def test_pixels_of_nothing_count_as_those_of_a_class_that_is_never_predicted(
+    images: list[tuple[Labels, Labels]],
+) -> None:
+    declared = PanopticQuality(VOCABULARY, STUFF)
+    labelled = PanopticQuality((*VOCABULARY, "rest"), STUFF | {"rest"})
+    for truth, prediction in images:
+        arguments = (prediction.ids, prediction.classes)
+        ids = truth.ids.astype(np.int64)
+        nothing = np.where(ids == 0, -1, ids)
+        declared.update(nothing, truth.classes, *arguments, crowds=truth.crowds)
+        rest = dict.fromkeys([1 << 20] if (ids == 0).any() else [], len(VOCABULARY))
+        labelled.update(
+            np.where(ids == 0, 1 << 20, ids),
+            {**truth.classes, **rest},
+            *arguments,
+            crowds=truth.crowds,
+        )
+    try:
+        expected = labelled.compute().per_class
+    except ArgumentError:
+        expected = {}
+    expected.pop("rest", None)
+    if expected:
+        assert declared.compute().per_class == expected
+    assert declared.unscored().pixels == 0
+
+
+def test_a_prediction_has_no_pixels_of_nothing() -> None:
+    ids = np.array([[1, -1]])
+    with pytest.raises(ArgumentError, match=r"predicted map has ids without a class: \[-1\]"):
+        PanopticQuality(VOCABULARY).update(np.ones((1, 2), int), {1: 0}, ids, {1: 0})

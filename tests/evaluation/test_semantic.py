@@ -79,3 +79,12 @@ def test_class_map() -> None:
     ids = np.array([[0, 7], [16_000_000, 7]])
     assert class_map(ids, {16_000_000: 0, 7: 2}).tolist() == [[-1, 2], [0, 2]]
     assert class_map(np.zeros((1, 2), np.uint8), {}).tolist() == [[-1, -1]]
+
+
+def test_every_class_on_pixels_of_nothing_is_wrong() -> None:
+    scores = SemanticIoU(VOCABULARY)
+    ids = np.array([[5, 5, -1, -1, 0, 0]])
+    truth = class_map(ids, {5: 1})
+    assert truth.tolist() == [[1, 1, -2, -2, -1, -1]]
+    scores.update(truth, np.array([[1, 1, 1, -1, 0, 3]]))
+    assert scores.compute().per_class == {"table": pytest.approx(100 * 2 / 3)}

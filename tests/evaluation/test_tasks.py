@@ -49,6 +49,8 @@ class Engine:
 
     tasks: tuple[str, ...] = tuple(TASKS)
     answers: tuple[str, ...] = ("yes", "no")
+    background: str = "background"
+    strip_suffixes: tuple[str, ...] = ()
     calls: Counter[str] = field(default_factory=Counter)
     choices: list[Any] = field(default_factory=list)
 
@@ -144,8 +146,8 @@ def test_every_task_under_the_agreed_keys(folder: LabelledFolder) -> None:
         report = evaluate(Engine(), folder, progress=False)
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert set(document) == {
-        "panoptic", "absent", "semantic", "referring", "retrieval", "caption", "vqa", "time_ms",
-        "task_time_ms", "items",
+        "panoptic", "unscored", "absent", "semantic", "referring", "retrieval", "caption", "vqa",
+        "time_ms", "task_time_ms", "items",
     }  # fmt: skip
     assert document["panoptic"]["pq"] == document["semantic"]["miou"] == 100
     # Of three phrases one is wrong: intersections 4 + 4 + 0, unions 4 + 4 + 7.
@@ -223,7 +225,7 @@ def test_a_task_that_the_plan_lacks_is_null_with_a_note(
 
 def test_a_plan_without_segmentation(folder: LabelledFolder) -> None:
     engine = Engine(("refer",))
-    with pytest.warns(UserWarning, match="no panoptic, absent, semantic, time_ms"):
+    with pytest.warns(UserWarning, match="no panoptic, unscored, absent, semantic, time_ms"):
         document = evaluate(engine, folder, tasks=["segment", "refer"], progress=False).to_json()
     assert document["panoptic"] is document["semantic"] is document["time_ms"] is None
     assert document["referring"]["miou"] == pytest.approx(200 / 3)
@@ -235,7 +237,7 @@ def test_a_plan_without_segmentation(folder: LabelledFolder) -> None:
 @pytest.mark.usefixtures("scorers")
 def test_only_the_tasks_asked_for(folder: LabelledFolder, task: str) -> None:
     sections = {
-        "segment": {"panoptic", "absent", "semantic", "time_ms"},
+        "segment": {"panoptic", "unscored", "absent", "semantic", "time_ms"},
         "refer": {"referring", "task_time_ms"},
         "embed": {"retrieval", "task_time_ms"},
         "caption": {"caption", "task_time_ms"},

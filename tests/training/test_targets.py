@@ -168,3 +168,12 @@ def test_points_of_a_batch_take_the_values_of_the_masks() -> None:
         # What a phrase does not mean is known everywhere.
         assert (batch.point_weights[image] == 1).all()
     assert batch.segmented.tolist() == [True, True, False]
+
+
+def test_what_is_called_background_is_known_to_be_part_of_no_target() -> None:
+    ids = np.repeat(np.array([0, 1, 2, 2], np.uint8), 64).reshape(16, 16)
+    segments = [Segment(1, "cup", True, 64), Segment(2, "Background", False, 128)]
+    targets = make_targets(ids, segments, 16)
+    assert targets.labels == ("cup",)
+    assert (targets.ids[8:] == NO_TARGET).all()
+    assert (targets.ids[:4] == IGNORE).all()

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cv2", reason="augmentation needs opencv-python-headless")
 
-from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment
+from xdecoder_rt.datasets.items import NOTHING, AnsweredQuestion, Phrase, Segment
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.dataset import Example, TrainingSet, plain_example
 from xdecoder_rt.training.sampler import SampleKey
+from xdecoder_rt.training.targets import NO_TARGET
 from xdecoder_rt.training.texts import Texts, draw_texts, first_texts
 
 PHRASES = (
@@ -131,3 +132,14 @@ def test_one_to_three_different_phrases_are_drawn(item: Any) -> None:
     drawn = [draw_texts(item, ["refer"], np.random.default_rng(i)).phrases for i in range(60)]
     assert {len(phrases) for phrases in drawn} == {1, 2, 3}
     assert all(len(set(phrases)) == len(phrases) for phrases in drawn)
+
+
+def test_an_image_that_is_known_to_show_nothing_is_learnt_from(fake_item: Any) -> None:
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    unlabelled = fake_item(pixels, np.zeros((48, 64), np.uint8), ())
+    nothing = fake_item(pixels, np.full((48, 64), NOTHING, np.int16), ())
+    for tasks, known in ((("segment",), True), (("caption",), False)):
+        assert example(nothing, 0, tasks).segmented is known
+        assert plain_example(nothing, 64, tasks).segmented is known
+        assert not example(unlabelled, 0, tasks).segmented
+    assert (example(nothing, 0).targets.ids == NO_TARGET).all()

@@ -8,7 +8,6 @@ SHA-256; a file that is not listed, or is another by now, is removed before the 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
@@ -68,9 +67,7 @@ class ModelBlobs:
             if found.keys() <= self._known.keys():
                 return
             digests = {name: self._known.get(name) or _digest(path) for name, path in found.items()}
-            with atomic_writer(self._folder / _DIGESTS) as file:
-                if hasattr(os, "fchmod"):
-                    os.fchmod(file.fileno(), 0o600)
+            with atomic_writer(self._folder / _DIGESTS, private=True) as file:
                 file.writelines(f"{digests[name]} {name}\n".encode() for name in sorted(digests))
             self._known = digests
         except (OSError, ValueError):  # what is not listed is compiled again

@@ -32,8 +32,10 @@ Ask a plan all that a labelled folder has labels or texts for, and score the ans
            answers to compare with, being one of them is right
 
 Every image is encoded once for all of them. Unlabelled pixels are ignored but for phrases and
-absent words. A task that the folder has no texts for is left out; one that the plan lacks is null
-in the JSON, with a warning.
+absent words, and how much was not scored for that is said, unless annotations.json declares
+"unlabelled": "nothing": nothing of the vocabulary is there, and what is found there is wrong. A
+task that the folder has no texts for is left out; one that the plan lacks is null in the JSON, with
+a warning.
 
 The folder holds images, one-channel 8-bit PNGs of segment ids (0 = unlabelled), and
 annotations.json: {"vocabulary": [...], "stuff": [...], "items": [{"image", "panoptic", "segments":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,11 @@ from xdecoder_rt.datasets.items import (
     AnsweredQuestion,
     Phrase,
     Segment,
+    Unlabelled,
     check_ids,
+    check_unlabelled,
     check_vocabulary,
+    declared,
     repeated,
 )
 from xdecoder_rt.datasets.labelled_folder import (
@@ -76,6 +79,7 @@ class CocoItem:
         captions: Always empty.
         questions: Always empty.
         orientation: What the map was drawn on.
+        unlabelled: What unlabelled pixels show.
     """
 
     image: Path
@@ -85,6 +89,7 @@ class CocoItem:
     captions: tuple[str, ...] = ()
     questions: tuple[AnsweredQuestion, ...] = ()
     orientation: Orientation = "upright"
+    unlabelled: Unlabelled = "unknown"
 
     def load_image(self) -> NDArray[np.uint8]:
         """Decode the image.
@@ -97,11 +102,12 @@ class CocoItem:
         """
         return read_rgb(self.image)
 
-    def load_panoptic(self) -> NDArray[np.int32]:
+    def load_panoptic(self) -> NDArray[np.integer[Any]]:
         """Decode the map and check it against the segments and the image's size.
 
         Returns:
             H x W int32 segment ids (R + 256 G + 65536 B), 0 = unlabelled; crowds are included.
+            -1 instead of 0 where that is declared to mean nothing of the categories.
 
         Raises:
             DatasetError: if the PNG is missing, broken or not RGB, its size is not the image's,
@@ -110,7 +116,7 @@ class CocoItem:
         ids = read_rgb_png_ids(self.panoptic)
         ids = upright_map(ids, str(self.panoptic), self.image, self.orientation)
         check_ids(ids, self.segments, str(self.panoptic))
-        return ids
+        return declared(ids, self.unlabelled)
 
 
 class CocoPanoptic:
@@ -141,6 +147,7 @@ class CocoPanoptic:
         image_dir: str | Path,
         *,
         orientation: Orientation = "upright",
+        unlabelled: Unlabelled = "unknown",
     ) -> CocoPanoptic:
         """Read the annotation file and check it; pixels are checked as items are loaded.
 
@@ -150,12 +157,14 @@ class CocoPanoptic:
             image_dir: The folder of images (`train2017/`).
             orientation: What the maps were drawn on: "upright" images, as viewers show them, or
                 their pixels as "stored"; the two differ where images have an EXIF orientation.
+            unlabelled: What unlabelled pixels show: "unknown", or "nothing" of the categories.
 
         Raises:
+            ArgumentError: if `orientation` or `unlabelled` is something else.
             DatasetError: if a file is missing, or a field is missing or wrong; it names the place.
         """
         document = read_document(Path(annotations))
-        return cls.parse(document, Path(panoptic_dir), Path(image_dir), orientation)
+        return cls.parse(document, Path(panoptic_dir), Path(image_dir), orientation, unlabelled)
 
     @classmethod
     def parse(
@@ -164,9 +173,11 @@ class CocoPanoptic:
         panoptic_dir: Path,
         image_dir: Path,
         orientation: Orientation = "upright",
+        unlabelled: Unlabelled = "unknown",
     ) -> CocoPanoptic:
         """Check an annotation file that has been read; otherwise as `open`."""
         check_orientation(orientation)
+        check_unlabelled(unlabelled)
         for folder in (panoptic_dir, image_dir):
             if not folder.is_dir():
                 raise DatasetError(f"{folder} is not a folder")
@@ -191,6 +202,7 @@ class CocoPanoptic:
                     record.file_inside(panoptic_dir, "file_name", annotation.file_name),
                     _named_segments(record, annotation.segments_info, categories),
                     orientation=orientation,
+                    unlabelled=unlabelled,
                 )
             )
         if not items:
@@ -206,12 +218,14 @@ def convert_coco_panoptic(
     *,
     limit: int | None = None,
     orientation: Orientation = "upright",
+    unlabelled: Unlabelled = "unknown",
 ) -> LabelledFolder:
     """Write a COCO panoptic data set as a labelled folder.
 
     Images are copied byte for byte, those that an EXIF tag turns are written upright instead. Ids
     are renumbered from 1 in the order of the segments. A labelled folder knows no crowds: their
-    pixels become unlabelled.
+    pixels become unlabelled, so of a data set with crowds it cannot declare that this means
+    nothing.
 
     Args:
         annotations: `panoptic_val2017.json` or the like.
@@ -220,30 +234,40 @@ def convert_coco_panoptic(
         out: The labelled folder to write.
         limit: Take only so many images, from the first; None takes all.
         orientation: What the maps were drawn on, as for `CocoPanoptic.open`.
+        unlabelled: What unlabelled pixels show, likewise; the folder declares it.
 
     Returns:
         The folder written.
 
     Raises:
-        DatasetError: if the data set is broken, an image has more than 255 segments, or the
-            folder cannot be written; nothing is left of it then.
-        ArgumentError: if `limit` is less than 1.
+        DatasetError: if the data set is broken, an image has more than 255 segments, or crowds
+            though unlabelled is to mean nothing, or the folder cannot be written; nothing is left
+            of it then.
+        ArgumentError: if `limit` is less than 1, or another argument is none of its values.
     """
     if limit is not None and limit < 1:
         raise ArgumentError(f"'limit' is {limit}", expected="at least 1, or None")
     dataset = CocoPanoptic.open(annotations, panoptic_dir, image_dir, orientation=orientation)
-    with LabelledFolderWriter(out, dataset.vocabulary, dataset.stuff) as writer:
+    check_unlabelled(unlabelled)
+    with LabelledFolderWriter(
+        out, dataset.vocabulary, dataset.stuff, unlabelled=unlabelled
+    ) as writer:
         for item in dataset.items[:limit]:
             segments = [segment for segment in item.segments if not segment.iscrowd]
+            if unlabelled == "nothing" and len(segments) < len(item.segments):
+                raise DatasetError(
+                    f"{item.panoptic} has crowds, which become unlabelled in a labelled folder",
+                    fix="leave unlabelled='nothing' out, or read COCO's files as they are",
+                )
             if len(segments) > MAX_SEGMENT_ID:
                 raise DatasetError(
                     f"{item.panoptic} has {len(segments)} segments",
                     expected=f"at most {MAX_SEGMENT_ID}, which fit a labelled folder's 8-bit map",
                 )
             coco_ids = item.load_panoptic()
-            ids = np.zeros(coco_ids.shape, np.uint8)
-            for number, segment in enumerate(segments, start=1):
-                ids[coco_ids == segment.id] = number
+            number_of = np.zeros(int(coco_ids.max(initial=0)) + 1, np.uint8)
+            number_of[[segment.id for segment in segments]] = range(1, len(segments) + 1)
+            ids = number_of[coco_ids]
             labels = {n: segment.label for n, segment in enumerate(segments, start=1)}
             writer.add(item.image, ids, labels)
     return LabelledFolder.open(out, verify=False)

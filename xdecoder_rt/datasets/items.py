@@ -8,18 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xdecoder_rt.errors import DatasetError, quoted
+from xdecoder_rt.errors import ArgumentError, DatasetError, quoted
 
 _T = TypeVar("_T")
+_COUNTED = 1 << 24  # pixels
 
 NOTHING = -1
-"""Value of pixels in a map that are known to show nothing of the vocabulary. Labelled data leave
-such pixels out or cannot tell them from unlabelled ones; composed scenes know them."""
+"""Value of pixels in a map that are known to show nothing of the vocabulary. Composed scenes know
+them; labelled data cannot tell them from unlabelled ones, unless they declare that they can."""
+Unlabelled: TypeAlias = Literal["unknown", "nothing"]
+"""What unlabelled pixels may show: anything, or nothing of the vocabulary."""
+UNLABELLED = ("unknown", "nothing")
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,10 @@ class PanopticItem(Protocol):
         """Decode the image: H x W x 3 uint8 RGB. Raises DatasetError if it is broken."""
 
     def load_panoptic(self) -> NDArray[np.integer[Any]]:
-        """Decode the map: H x W segment ids, 0 = unlabelled. Raises DatasetError if it is wrong."""
+        """Decode the map: H x W segment ids, 0 = unlabelled, `NOTHING` = none of the vocabulary.
+
+        Raises DatasetError if it is wrong.
+        """
 
 
 class PanopticDataset(Protocol):
@@ -134,6 +141,35 @@ def check_vocabulary(
     return tuple(vocabulary), frozenset(stuff)
 
 
+def check_unlabelled(value: str) -> None:
+    """Check what a caller says of unlabelled pixels.
+
+    Raises:
+        ArgumentError: it is none of `UNLABELLED`.
+    """
+    if value not in UNLABELLED:
+        raise ArgumentError(
+            f"'unlabelled' is {quoted(value)}", expected="one of " + ", ".join(UNLABELLED)
+        )
+
+
+def declared(ids: NDArray[np.integer[Any]], unlabelled: Unlabelled) -> NDArray[np.integer[Any]]:
+    """Return a map in which unlabelled pixels say what their data set declares of them.
+
+    Args:
+        ids: H x W segment ids, 0 = unlabelled.
+        unlabelled: What such pixels show; where that is "nothing" they become `NOTHING`.
+
+    Returns:
+        The same map, or a signed one: int16 of uint8.
+    """
+    if unlabelled == "unknown":
+        return ids
+    signed = ids.astype(np.int16 if ids.dtype == np.uint8 else ids.dtype)
+    signed[ids == 0] = NOTHING
+    return signed
+
+
 def check_ids(ids: NDArray[np.integer[Any]], segments: Sequence[Segment], where: str) -> None:
     """Check that the non-zero ids of a map are exactly those of the segments listed for it.
 
@@ -177,13 +213,19 @@ def check_areas(ids: NDArray[np.integer[Any]], segments: Sequence[Segment], wher
 
 
 def areas_of(ids: NDArray[np.integer[Any]]) -> dict[int, int]:
-    """Return the number of pixels of each non-zero id of a map."""
-    if ids.dtype == np.uint8:
-        counts = np.bincount(ids.ravel(), minlength=1)
+    """Return the number of pixels of each non-zero id of a map; no id is negative."""
+    flat = ids.ravel()
+    largest = int(flat.max(initial=0))
+    if largest < max(256, flat.size):
+        # In parts, because `bincount` copies what it counts to 64 bits.
+        parts = (flat[i : i + _COUNTED] for i in range(0, flat.size, _COUNTED))
+        counts = np.zeros(largest + 1, np.int64)
+        for part in parts:
+            counts += np.bincount(part, minlength=len(counts))
         present = np.flatnonzero(counts)
         counts = counts[present]
-    else:
-        present, counts = np.unique(ids, return_counts=True)
+    else:  # COCO's ids have 24 bits, more than most images have pixels
+        present, counts = np.unique(flat, return_counts=True)
     return {int(i): int(n) for i, n in zip(present, counts, strict=True) if i}
 
 

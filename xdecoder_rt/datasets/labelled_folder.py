@@ -12,7 +12,8 @@ Paths are relative to DIR. `ids` name the segments that a phrase means. `phrases
 `questions` may be absent; other keys are ignored. Images are read upright, as their EXIF
 orientation says, and maps lie on them as they are then; `"orientation": "stored"` beside
 `"vocabulary"` declares that the maps were drawn on the pixels as they are stored, and are to be
-turned with the images.
+turned with the images. ``"unlabelled": "nothing"`` declares that unlabelled pixels show nothing of
+the vocabulary: everything of it in the images is labelled.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.documents import Document, NonEmptyText, read_document
 from xdecoder_rt.datasets.image_files import ORIENTATIONS, Orientation, image_header, read_rgb
 from xdecoder_rt.datasets.items import (
+    UNLABELLED,
     AnsweredQuestion,
     PanopticDataset,
     PanopticItem,
     Phrase,
     Segment,
+    Unlabelled,
     areas_of,
     check_ids,
+    check_unlabelled,
     check_vocabulary,
 )
 from xdecoder_rt.datasets.labelled_item import MAX_SEGMENT_ID, Item, parse_item
@@ -69,6 +73,7 @@ class _Labels:
     vocabulary: tuple[NonEmptyText, ...]
     stuff: tuple[NonEmptyText, ...]
     orientation: Annotated[str, Rule(one_of=ORIENTATIONS)] = "upright"
+    unlabelled: Annotated[str, Rule(one_of=UNLABELLED)] = "unknown"
 
 
 class LabelledFolder:
@@ -120,10 +125,11 @@ class LabelledFolder:
         if not records:
             raise document.error("'items' is empty", expected="at least one labelled image")
         orientation = cast(Orientation, labels.orientation)
+        unlabelled = cast(Unlabelled, labels.unlabelled)
         isthing = {label: label not in stuff for label in vocabulary}
         items = []
         for record in records:
-            item = parse_item(root, record, isthing, orientation)
+            item = parse_item(root, record, isthing, orientation, unlabelled)
             for key, path in (("image", item.image), ("panoptic", item.panoptic)):
                 record.check_file(key, path)
             items.append(item)
@@ -147,9 +153,11 @@ class LabelledFolderWriter:
         stuff: Those of the vocabulary that are stuff.
         image_format: How image arrays are stored.
         jpeg_quality: Pillow's quality for "jpeg", 1 to 95.
+        unlabelled: What unlabelled pixels show: "unknown", or "nothing" of the vocabulary.
 
     Raises:
         DatasetError: if the folder is not empty or cannot be made, or the vocabulary is wrong.
+        ArgumentError: if `unlabelled` is something else.
     """
 
     def __init__(
@@ -160,8 +168,11 @@ class LabelledFolderWriter:
         *,
         image_format: Literal["png", "jpeg"] = "png",
         jpeg_quality: int = 92,
+        unlabelled: Unlabelled = "unknown",
     ) -> None:
+        check_unlabelled(unlabelled)
         self.root = Path(path)
+        self.unlabelled: Unlabelled = unlabelled
         document = Document({"vocabulary": [*vocabulary], "stuff": [*stuff]}, str(self.root))
         labels = document.read(_Labels)
         self.vocabulary, self.stuff = check_vocabulary(
@@ -253,7 +264,8 @@ class LabelledFolderWriter:
         if questions:
             entry["questions"] = [_question_json(question) for question in questions]
         # What is written obeys the rules of the reader because the reader itself checks it.
-        item = parse_item(self.root, Document(entry, where), self._isthing)
+        document = Document(entry, where)
+        item = parse_item(self.root, document, self._isthing, unlabelled=self.unlabelled)
         check_ids(ids, item.segments, f"{where}: the map")
         try:
             self._created_paths.extend((item.image, item.panoptic))
@@ -279,7 +291,9 @@ class LabelledFolderWriter:
             raise DatasetError(f"{self.root}: no image was added", expected="at least one")
         vocabulary, stuff = json.dumps(self.vocabulary), json.dumps(sorted(self.stuff))
         items = ",\n".join(self._lines)  # an item a line: a change of one is one line of a diff
-        text = f'{{"vocabulary": {vocabulary},\n"stuff": {stuff},\n"items": [\n{items}\n]}}\n'
+        declaration = '"unlabelled": "nothing",\n' if self.unlabelled == "nothing" else ""
+        labels = f'"vocabulary": {vocabulary},\n"stuff": {stuff},\n{declaration}'
+        text = f'{{{labels}"items": [\n{items}\n]}}\n'
         try:
             with atomic_writer(self.root / ANNOTATIONS) as file:
                 file.write(text.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from xdecoder_rt.datasets.items import (
     AnsweredQuestion,
     Phrase,
     Segment,
+    Unlabelled,
     check_areas,
     check_ids,
+    declared,
     repeated,
 )
 from xdecoder_rt.errors import quoted
@@ -72,6 +74,7 @@ class Item:
         captions: Descriptions of the whole image.
         questions: Questions on the image.
         orientation: What the map was drawn on.
+        unlabelled: What unlabelled pixels show.
     """
 
     image: Path
@@ -81,6 +84,7 @@ class Item:
     captions: tuple[str, ...] = ()
     questions: tuple[AnsweredQuestion, ...] = ()
     orientation: Orientation = "upright"
+    unlabelled: Unlabelled = "unknown"
 
     def load_image(self) -> NDArray[np.uint8]:
         """Decode the image.
@@ -93,11 +97,12 @@ class Item:
         """
         return read_rgb(self.image)
 
-    def load_panoptic(self) -> NDArray[np.uint8]:
+    def load_panoptic(self) -> NDArray[np.integer[Any]]:
         """Decode the map and check it against the segments and the image's size.
 
         Returns:
-            H x W uint8 segment ids, 0 = unlabelled, as they lie on the upright image.
+            H x W uint8 segment ids, 0 = unlabelled, as they lie on the upright image; int16 with
+            -1 instead of 0 where the folder declares that unlabelled means nothing.
 
         Raises:
             DatasetError: if the PNG is missing, broken or not one-channel 8-bit, its size is not
@@ -107,7 +112,7 @@ class Item:
         ids = upright_map(ids, str(self.panoptic), self.image, self.orientation)
         check_ids(ids, self.segments, str(self.panoptic))
         check_areas(ids, self.segments, str(self.panoptic))
-        return ids
+        return declared(ids, self.unlabelled)
 
 
 def parse_item(
@@ -115,6 +120,7 @@ def parse_item(
     document: Document,
     isthing: Mapping[str, bool],
     orientation: Orientation = "upright",
+    unlabelled: Unlabelled = "unknown",
 ) -> Item:
     """Read an item's JSON object and check it as far as is possible without its files.
 
@@ -123,6 +129,7 @@ def parse_item(
         document: The JSON object.
         isthing: Each label of the vocabulary, and whether it is of a thing.
         orientation: What the folder's maps were drawn on.
+        unlabelled: What its unlabelled pixels show.
 
     Raises:
         DatasetError: if a field is missing or wrong; it names the item and the field.
@@ -150,6 +157,7 @@ def parse_item(
         captions=item.captions,
         questions=tuple(AnsweredQuestion(q.text, q.answers, q.choices) for q in item.questions),
         orientation=orientation,
+        unlabelled=unlabelled,
     )
 
 

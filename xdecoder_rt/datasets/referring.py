@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,16 @@ from xdecoder_rt.datasets.image_files import (
     read_rgb,
 )
 from xdecoder_rt.datasets.instances import Instance, paint_instances, read_instance
-from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment, areas_of, check_vocabulary
+from xdecoder_rt.datasets.items import (
+    AnsweredQuestion,
+    Phrase,
+    Segment,
+    Unlabelled,
+    areas_of,
+    check_unlabelled,
+    check_vocabulary,
+    declared,
+)
 from xdecoder_rt.datasets.text_items import ItemSet
 from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.files.image_file import turned
@@ -63,6 +73,7 @@ class ReferringItem:
         instances: All instances of the image; the first has the id 1.
         expressions: Expressions, each of the id of one instance.
         orientation: What the instances were drawn on.
+        unlabelled: What pixels of no instance show.
 
     Attributes:
         image: The image file.
@@ -77,6 +88,7 @@ class ReferringItem:
         instances: tuple[Instance, ...],
         expressions: tuple[Phrase, ...],
         orientation: Orientation = "upright",
+        unlabelled: Unlabelled = "unknown",
     ) -> None:
         self.image = image
         self.captions: tuple[str, ...] = ()
@@ -85,6 +97,7 @@ class ReferringItem:
         self._instances = instances
         self._expressions = expressions
         self._orientation: Orientation = orientation
+        self._unlabelled: Unlabelled = unlabelled
         self._segments: tuple[Segment, ...] | None = None
 
     @property
@@ -119,11 +132,12 @@ class ReferringItem:
         """
         return read_rgb(self.image)
 
-    def load_panoptic(self) -> NDArray[np.int32]:
+    def load_panoptic(self) -> NDArray[np.integer[Any]]:
         """Rasterise the instances, smaller ones over larger ones.
 
         Returns:
-            H x W int32 segment ids, 0 = unlabelled; crowds are included.
+            H x W int32 segment ids, 0 = unlabelled; crowds are included. -1 instead of 0 where
+            that is declared to mean nothing of the categories.
 
         Raises:
             DatasetError: if the image is not of the size annotated, or is missing, or an instance
@@ -144,7 +158,7 @@ class ReferringItem:
             for number, instance in enumerate(self._instances, start=1)
             if number in areas
         )
-        return ids
+        return declared(ids, self._unlabelled)
 
 
 def read_referring(
@@ -154,6 +168,7 @@ def read_referring(
     images: CocoImages,
     split: str,
     orientation: Orientation = "upright",
+    unlabelled: Unlabelled = "unknown",
 ) -> ItemSet:
     """Read the images of one split, in the order of their first refs.
 
@@ -169,12 +184,15 @@ def read_referring(
         split: ``train``, ``val``, ``testA`` or ``testB`` (of RefCOCO and RefCOCO+), or ``test``:
             all whose names start so.
         orientation: What the instances were drawn on: "upright" images or their pixels as "stored".
+        unlabelled: What pixels of no instance show: "unknown", or "nothing" of the categories.
 
     Raises:
+        ArgumentError: if `orientation` or `unlabelled` is something else.
         DatasetError: if a field is missing or wrong, an image is missing, or no ref is of the
             split; it names the place.
     """
     check_orientation(orientation)
+    check_unlabelled(unlabelled)
     categories = {
         id_: category.read(_Category).name
         for id_, category in instances.by_id("categories", "category").items()
@@ -215,13 +233,15 @@ def read_referring(
         if min(size) < 1:
             raise record.error(f"the size is {size} (height, width)", expected="at least 1 x 1")
         ids = instances_of[image_id]
+        numbers = {id_: number for number, id_ in enumerate(ids, start=1)}
         items.append(
             ReferringItem(
                 images.find(record, image_id, image.file_name),
                 size,
                 tuple(read_instance(annotations[id_], id_, categories, size) for id_ in ids),
-                tuple(Phrase(text, (ids.index(instance_id) + 1,)) for text, instance_id in texts),
+                tuple(Phrase(text, (numbers[instance_id],)) for text, instance_id in texts),
                 orientation,
+                unlabelled,
             )
         )
     return ItemSet(tuple(items), vocabulary, stuff)

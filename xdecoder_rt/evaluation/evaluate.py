@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
+from xdecoder_rt.datasets.items import NOTHING, PanopticDataset, PanopticItem
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import ArgumentError, DatasetError, MissingExtraError, quoted
 from xdecoder_rt.evaluation.absent import AbsentWords
@@ -30,10 +30,11 @@ from xdecoder_rt.evaluation.text_tasks import (
     has_answers,
 )
 from xdecoder_rt.tasks import TASKS
+from xdecoder_rt.words.vocabulary import is_void_name
 
 _WARM_UP_RUNS = 3
 _SEGMENT = "segment"
-_SEGMENT_SECTIONS = ("panoptic", "absent", "semantic", "time_ms")
+_SEGMENT_SECTIONS = ("panoptic", "unscored", "absent", "semantic", "time_ms")
 
 
 def evaluate(
@@ -49,7 +50,8 @@ def evaluate(
     An image is encoded once and all questions reuse its state. For panoptic and semantic
     segmentation the whole vocabulary of the data set is asked for in every image. The time of an
     image is that of its encoding and panoptic segmentation, from decoded pixels to the result, with
-    the vocabulary embedded before and a few untimed runs first.
+    the vocabulary embedded before and a few untimed runs first. A class whose name is the void
+    class's ("background") cannot be found: where it is labelled, nothing of the vocabulary is.
 
     What the data set has texts for and the plan lacks is left without scores, with one warning; so
     are captions without the package that scores them, and questions without choices where the plan
@@ -79,7 +81,7 @@ def evaluate(
         warnings.warn(text, stacklevel=3)
 
     to_do = _TaskChoice.of(engine, items, task_names, note)
-    segmenting = _Segmenting(dataset) if to_do.segments else None
+    segmenting = _Segmenting(dataset, engine, note) if to_do.segments else None
     text_tasks = [kind() for kind in to_do.text_tasks]
     if segmenting:
         segmenting.warm_up(engine, items[0])
@@ -188,9 +190,27 @@ class _TaskChoice:
 class _Segmenting:
     """Panoptic and semantic segmentation over a data set, and the time of the panoptic."""
 
-    def __init__(self, dataset: PanopticDataset) -> None:
-        self._vocabulary: Sequence[str] = dataset.vocabulary
-        self._stuff = sorted(dataset.stuff)
+    def __init__(
+        self, dataset: PanopticDataset, engine: Engine, note: Callable[[str], None]
+    ) -> None:
+        text = engine.manifest.text
+        self._void_labels = {
+            label
+            for label in dataset.vocabulary
+            if is_void_name(label, text.background, text.strip_suffixes)
+        }
+        self._vocabulary = [word for word in dataset.vocabulary if word not in self._void_labels]
+        self._stuff = sorted(dataset.stuff - self._void_labels)
+        if self._void_labels:
+            names = ", ".join(map(quoted, sorted(self._void_labels)))
+            if not self._vocabulary:
+                raise DatasetError(
+                    f"The data set has no class but {names}", expected="a class to be found"
+                )
+            note(
+                f"The class {names} is the name of what is none of the words: it is not asked for, "
+                "and whatever is found where it is labelled is wrong"
+            )
         self._index = {label: i for i, label in enumerate(self._vocabulary)}
         self._panoptic = PanopticQuality(self._vocabulary, self._stuff)
         self._absent = AbsentWords()
@@ -212,29 +232,39 @@ class _Segmenting:
         truth: Callable[[], NDArray[np.integer[Any]]],
     ) -> Any:
         """Encode an image, count its segments, and give its state."""
-        ids = truth()
+        ids, classes = self._labelled(item, truth())
         start = time.perf_counter()
         state = engine.encode(image)
         panoptic = engine.segment(state, self._vocabulary, stuff=self._stuff)
         self._times_ms.append(1000 * (time.perf_counter() - start))
         semantic = engine.segment(state, self._vocabulary, task="semantic")
 
-        classes = {segment.id: self._index[segment.label] for segment in item.segments}
         predicted = {int(s["id"]): int(s["label_id"]) for s in panoptic.segments_info}
         self._panoptic.update(
             ids,
             classes,
             panoptic.segmentation,
             predicted,
-            crowds=[segment.id for segment in item.segments if segment.iscrowd],
+            crowds=[s.id for s in item.segments if s.iscrowd and s.id in classes],
         )
         self._absent.update(classes.values(), panoptic.segmentation, predicted)
         self._semantic.update(class_map(ids, classes), semantic.segmentation)
         return state
 
+    def _labelled(
+        self, item: PanopticItem, ids: NDArray[np.integer[Any]]
+    ) -> tuple[NDArray[np.integer[Any]], dict[int, int]]:
+        """Return a map, void classes as nothing, and the class of each segment in it."""
+        void_ids = [segment.id for segment in item.segments if segment.label in self._void_labels]
+        if void_ids:
+            ids = np.where(np.isin(ids, void_ids), NOTHING, ids.astype(np.int32))
+        others = (segment for segment in item.segments if segment.label in self._index)
+        return ids, {segment.id: self._index[segment.label] for segment in others}
+
     def compute(self) -> dict[str, Any]:
         return {
             "panoptic": self._panoptic.compute(),
+            "unscored": self._panoptic.unscored(),
             "absent": self._absent.compute(),
             "semantic": self._semantic.compute(),
             "time_ms": Percentiles.of(self._times_ms),

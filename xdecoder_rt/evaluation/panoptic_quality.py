@@ -9,6 +9,9 @@ Kirillov et al., "Panoptic Segmentation", CVPR 2019, section 4, with the treatme
   crowd of its class; an unmatched true segment is a false negative, unless it is a crowd;
 - the scores are averaged over the classes with a match or an error.
 
+Pixels that a data set declares to show nothing of the vocabulary are not void: whatever is
+predicted there is part of the union, and wrong.
+
 The pixels of a stuff class are one segment, as in the paper's section 3: ids that divide them are
 ignored (COCO's files never divide them).
 """
@@ -22,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xdecoder_rt.datasets.items import NOTHING
 from xdecoder_rt.errors import ArgumentError
 
 _VOID = 0
@@ -48,6 +52,27 @@ class ClassQuality:
     fp: int
     fn: int
     isthing: bool
+
+
+@dataclass(frozen=True)
+class UnscoredShare:
+    """What was not scored, because the labels do not say what is there.
+
+    Attributes:
+        segments: How many predicted segments are neither right nor wrong: more than half of each
+            lies on unlabelled pixels or on a crowd.
+        predicted: How many were predicted in all.
+        pixels: The share of all pixels that are unlabelled, 0 to 100.
+    """
+
+    segments: int
+    predicted: int
+    pixels: float
+
+    @property
+    def share(self) -> float:
+        """The share of the predicted segments, 0 to 100; 0 where there are none."""
+        return 100 * self.segments / self.predicted if self.predicted else 0.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +122,10 @@ class PanopticQuality:
         self._tp = np.zeros(classes, dtype=np.int64)
         self._fp = np.zeros(classes, dtype=np.int64)
         self._fn = np.zeros(classes, dtype=np.int64)
+        self._unscored = 0
+        self._predicted = 0
+        self._void_pixels = 0
+        self._pixels = 0
 
     def update(
         self,
@@ -110,7 +139,7 @@ class PanopticQuality:
         """Count one image.
 
         Args:
-            truth: H x W ids of the true segments, 0 = unlabelled.
+            truth: H x W ids of the true segments, 0 = unlabelled, -1 = none of the vocabulary.
             truth_classes: The index in the vocabulary of each true segment's class, by id.
             prediction: H x W ids of the predicted segments, 0 = none.
             predicted_classes: That of each predicted segment, by id.
@@ -129,14 +158,15 @@ class PanopticQuality:
         predicted_row, predicted_class, _ = self._rows(
             prediction, predicted_classes, (), "predicted"
         )
-        shape = (len(true_class) + 1, len(predicted_class) + 1)
+        # Void, the true segments, and nothing.
+        shape = (len(true_class) + 2, len(predicted_class) + 1)
         pairs = true_row * shape[1] + predicted_row
         overlap = np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
 
-        true_area = overlap.sum(axis=1)[1:]
+        true_area = overlap.sum(axis=1)[1:-1]
         predicted_area = overlap.sum(axis=0)[1:]
         on_void = overlap[0, 1:]
-        intersection = overlap[1:, 1:]
+        intersection = overlap[1:-1, 1:]
         union = true_area[:, None] + (predicted_area - on_void)[None, :] - intersection
         iou = intersection / union
         same_class = true_class[:, None] == predicted_class[None, :]
@@ -149,6 +179,10 @@ class PanopticQuality:
         ignored = on_void + (intersection * (same_class & crowd[:, None])).sum(axis=0)
         false = ~match.any(axis=0) & (ignored / predicted_area <= 0.5)
         np.add.at(self._fp, predicted_class[false], 1)
+        self._predicted += len(predicted_class)
+        self._unscored += int((~match.any(axis=0) & ~false).sum())
+        self._pixels += truth.size
+        self._void_pixels += int(overlap[0].sum())
 
     def merge(self, other: PanopticQuality) -> None:
         """Add the images that another accumulator counted.
@@ -162,6 +196,10 @@ class PanopticQuality:
         self._tp += other._tp
         self._fp += other._fp
         self._fn += other._fn
+        self._unscored += other._unscored
+        self._predicted += other._predicted
+        self._void_pixels += other._void_pixels
+        self._pixels += other._pixels
 
     def compute(self) -> PanopticScores:
         """Return the scores over all images counted.
@@ -179,6 +217,14 @@ class PanopticQuality:
             )
         return PanopticScores.average(per_class)
 
+    def unscored(self) -> UnscoredShare:
+        """Return how much of all images counted the labels say nothing of."""
+        return UnscoredShare(
+            self._unscored,
+            self._predicted,
+            100 * self._void_pixels / self._pixels if self._pixels else 0.0,
+        )
+
     def _rows(
         self,
         ids: NDArray[np.integer[Any]],
@@ -186,12 +232,13 @@ class PanopticQuality:
         crowds: Collection[int],
         map_name: str,
     ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
-        """Number the segments of a map from 1, a stuff class once; 0 stays void.
+        """Number the segments of a map from 1, a stuff class once; 0 stays void, nothing is last.
 
         Returns:
             H x W numbers, and for each number from 1 its class and whether it is a crowd.
         """
-        listed_ids = np.array(sorted({_VOID, *classes}), dtype=np.int64)
+        unlisted = [NOTHING, _VOID] if map_name == "true" else [_VOID]
+        listed_ids = np.array([*unlisted, *sorted(classes)], dtype=np.int64)
         place = np.searchsorted(listed_ids, ids).clip(max=len(listed_ids) - 1)
         if (listed_ids[place] != ids).any():
             unknown = np.unique(ids[listed_ids[place] != ids])
@@ -199,13 +246,13 @@ class PanopticQuality:
                 f"The {map_name} map has ids without a class: {unknown[:10].tolist()}"
             )
         absent = np.bincount(place.ravel(), minlength=len(listed_ids)) == 0
-        absent[0] = False
+        absent[: len(unlisted)] = False
         if absent.any():
             segments = listed_ids[absent][:10].tolist()
             raise ArgumentError(f"The {map_name} map has no pixel of the segments {segments}")
         row_of: dict[tuple[int, int], int] = {}  # (class, id of a thing or crowd, or 0) -> row
         rows, row_class, row_crowd = [_VOID], [], []
-        for id_ in listed_ids[1:].tolist():
+        for id_ in sorted(classes):
             class_ = classes[id_]
             if not 0 <= class_ < len(self.vocabulary):
                 raise ArgumentError(
@@ -219,8 +266,9 @@ class PanopticQuality:
                 row_class.append(class_)
                 row_crowd.append(crowd)
             rows.append(row_of[key])
+        row_of_nothing = [len(row_of) + 1] * (len(unlisted) - 1)
         return (
-            np.array(rows, dtype=np.intp)[place],
+            np.array([*row_of_nothing, *rows], dtype=np.intp)[place],
             np.array(row_class, dtype=np.intp),
             np.array(row_crowd, dtype=bool),
         )

@@ -12,7 +12,7 @@ from xdecoder_rt.errors import printable
 from xdecoder_rt.evaluation.absent import AbsentScores
 from xdecoder_rt.evaluation.answers import AnswerScores
 from xdecoder_rt.evaluation.captions import CaptionScores
-from xdecoder_rt.evaluation.panoptic_quality import PanopticScores
+from xdecoder_rt.evaluation.panoptic_quality import PanopticScores, UnscoredShare
 from xdecoder_rt.evaluation.referring import ReferringScores
 from xdecoder_rt.evaluation.retrieval import RetrievalScores
 from xdecoder_rt.evaluation.semantic import SemanticScores
@@ -41,6 +41,7 @@ class EvaluationReport:
     Attributes:
         items: The number of images.
         panoptic: Panoptic quality.
+        unscored: What of it was not scored, for want of labels.
         absent: What panoptic segmentation gives to words for what is not in the image.
         semantic: Mean IoU.
         referring: IoU of the masks of phrases.
@@ -57,6 +58,7 @@ class EvaluationReport:
 
     items: int
     panoptic: PanopticScores | None = None
+    unscored: UnscoredShare | None = None
     absent: AbsentScores | None = None
     semantic: SemanticScores | None = None
     referring: ReferringScores | None = None
@@ -82,6 +84,8 @@ class EvaluationReport:
                 label: _scores_named(quality, "pq", "sq", "rq")
                 for label, quality in self.panoptic.per_class.items()
             }
+        if u := self.unscored:
+            document["unscored"] = {"segments": u.share, "pixels": u.pixels}
         if self.absent:
             document["absent"] = _scores_named(self.absent, "area", "words")
         if self.semantic:
@@ -112,6 +116,13 @@ class EvaluationReport:
         lines = []
         if self.panoptic and self.semantic:
             lines += _segmentation_lines(self.panoptic, self.semantic)
+        if (u := self.unscored) and (u.segments or u.pixels):
+            lines += [
+                f"not scored: {u.segments} of {_count(u.predicted, 'predicted segment')} "
+                f"({u.share:.1f} %), which lie where nothing is labelled: {u.pixels:.1f} % of the "
+                "pixels",
+                '(everything labelled? "unlabelled": "nothing" in annotations.json scores them)',
+            ]
         if a := self.absent:
             lines.append(
                 f"absent words: {a.area:.2f} % of an image's pixels, {a.words:.2f} words an image"

@@ -2,7 +2,8 @@
 
 Per class, intersection and union are counted over all images (the diagonal and the margins of the
 confusion matrix, which itself would be large for a large vocabulary). Unlabelled pixels are left
-out; a labelled pixel predicted as nothing is missed. The mean is over the classes that occur in
+out; a labelled pixel predicted as nothing is missed. On pixels that are declared to show nothing of
+the vocabulary every class is wrong. The mean is over the classes that occur in
 the truth or in the prediction, as usual (mmsegmentation, torchmetrics).
 """
 
@@ -15,7 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xdecoder_rt.datasets.items import NOTHING
 from xdecoder_rt.errors import ArgumentError
+
+NO_CLASS = -2
+"""Of pixels that show nothing of the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class SemanticIoU:
         """Count one image.
 
         Args:
-            truth: H x W indices in the vocabulary, -1 = unlabelled.
+            truth: H x W indices in the vocabulary, -1 = unlabelled, -2 = none of it.
             prediction: H x W indices in the vocabulary, -1 = none.
 
         Raises:
@@ -61,15 +66,15 @@ class SemanticIoU:
                 expected="two maps of one height and width",
             )
         classes = len(self.vocabulary)
-        for name, indices in (("true", truth), ("predicted", prediction)):
-            if indices.size and (indices.min() < -1 or indices.max() >= classes):
+        for name, indices, least in (("true", truth, NO_CLASS), ("predicted", prediction, -1)):
+            if indices.size and (indices.min() < least or indices.max() >= classes):
                 raise ArgumentError(
                     f"The {name} map has indices from {indices.min()} to {indices.max()}",
-                    expected=f"-1 to {classes - 1}",
+                    expected=f"{least} to {classes - 1}",
                 )
-        labelled = truth >= 0
+        labelled = truth != -1
         true, predicted = truth[labelled], prediction[labelled]
-        self._true += np.bincount(true, minlength=classes)
+        self._true += np.bincount(true[true >= 0], minlength=classes)
         self._predicted += np.bincount(predicted[predicted >= 0], minlength=classes)
         self._intersection += np.bincount(true[true == predicted], minlength=classes)
 
@@ -104,13 +109,13 @@ def class_map(ids: NDArray[np.integer[Any]], classes: Mapping[int, int]) -> NDAr
     """A semantic map from a map of segments.
 
     Args:
-        ids: H x W segment ids, 0 = unlabelled.
+        ids: H x W segment ids, 0 = unlabelled, -1 = nothing of the vocabulary.
         classes: The index in the vocabulary of each segment's class, by id; of every id in the
             map.
 
     Returns:
-        H x W int32 indices in the vocabulary, -1 = unlabelled.
+        H x W int32 indices in the vocabulary, -1 = unlabelled, -2 = none of it.
     """
     segment_ids = sorted(classes)
-    class_of = np.array([-1, *(classes[id_] for id_ in segment_ids)], dtype=np.int32)
-    return class_of[np.searchsorted(np.array([0, *segment_ids]), ids)]
+    class_of = np.array([NO_CLASS, -1, *(classes[i] for i in segment_ids)], dtype=np.int32)
+    return class_of[np.searchsorted(np.array([NOTHING, 0, *segment_ids]), ids)]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
@@ -34,7 +36,7 @@ class _Worker:
         folder, item = self.folder, self.folder.items[index]
         texts = describe_picture(
             item.load_image(),
-            item.load_panoptic(),
+            np.maximum(item.load_panoptic(), 0).astype(np.uint8),
             {segment.id: segment.label for segment in item.segments},
             folder.vocabulary,
             folder.stuff,

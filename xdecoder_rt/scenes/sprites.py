@@ -8,8 +8,7 @@ against their pictures, because titles alone are often a file name, an author or
 from __future__ import annotations
 
 import hashlib
-import io
-import os
+import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xdecoder_rt.errors import DatasetError, require
-from xdecoder_rt.files.regular import open_regular
+from xdecoder_rt.atomic import atomic_writer, check_private, private_folder, remove_foreign
+from xdecoder_rt.errors import DatasetError, ImageError, require
+from xdecoder_rt.files.image_file import open_image
+from xdecoder_rt.files.regular import read_regular
 from xdecoder_rt.scenes.names import canonical
 
 __all__ = ["DEFAULT_CLIPART_DIR", "Drawing", "SpriteCache", "lexicon"]
@@ -31,7 +32,11 @@ __all__ = ["DEFAULT_CLIPART_DIR", "Drawing", "SpriteCache", "lexicon"]
 DEFAULT_CLIPART_DIR = Path("/usr/share/openclipart/svg")
 """Where Debian and Ubuntu install the drawings."""
 
+_PROBE_SIDE = 64
 _SIDE = 320  # longest side of a cached sprite, pixels
+_LARGEST_PNG = 1 << 20  # uncompressed a sprite has 0.4 MB
+_ABANDONED_SECONDS = 3600
+_NO_SPRITE = np.zeros((1, 1, 4), np.uint8)  # remembers that there is nothing to draw
 _LARGEST_SVG = 4 << 20  # a few drawings are many megabytes of traced paths: minutes to render
 _RENDERING = b"2"  # part of the cache key; raised whenever the code below draws differently
 
@@ -62,7 +67,9 @@ def lexicon() -> tuple[Drawing, ...]:
 class SpriteCache:
     """Cropped RGBA pictures of drawings, rendered once and kept as PNG files.
 
-    Safe between processes: a file appears whole or not at all.
+    Safe between processes: a file appears whole or not at all. What is kept is believed only in a
+    folder into which this user alone writes, and only if it can be a sprite; else it is rendered
+    again.
 
     Args:
         clipart_dir: The folder of SVG files.
@@ -84,7 +91,11 @@ class SpriteCache:
         self.drawings = tuple(d for d in lexicon() if (self.root / d.path).is_file())
         if not self.drawings:
             raise _no_clipart(f"none of the named drawings is in {self.root}")
-        self._may_warn = True
+        self._keeps = True
+        try:
+            _sweep(private_folder(self.cache))
+        except OSError as error:
+            self._give_up(error)
 
     def load(self, drawing: Drawing) -> NDArray[np.uint8] | None:
         """Return the drawing's pixels.
@@ -94,52 +105,55 @@ class SpriteCache:
             drawing cannot be rendered or is nearly empty.
         """
         try:
-            svg = (self.root / drawing.path).read_bytes()
+            svg = read_regular(self.root / drawing.path, _LARGEST_SVG)
         except OSError:
             return None
         path = self.cache / f"{hashlib.sha256(_RENDERING + svg).hexdigest()[:24]}.png"
-        try:
-            with open_regular(path) as file, Image.open(file, formats=("PNG",)) as image:
-                pixels = np.array(image.convert("RGBA"), dtype=np.uint8)
-            return pixels if pixels.shape[0] > 1 else None
-        except OSError:  # not there yet, or not whole: rendered again
+        pixels = _kept(path) if self._keeps else None
+        if pixels is None:
             rendered = self._render(svg) if len(svg) <= _LARGEST_SVG else None
-        self._store(path, rendered)
-        return rendered
+            pixels = _NO_SPRITE if rendered is None else rendered
+            self._store(path, pixels)
+        return pixels if pixels.shape != _NO_SPRITE.shape else None
 
-    def _store(self, path: Path, pixels: NDArray[np.uint8] | None) -> None:
+    def _store(self, path: Path, pixels: NDArray[np.uint8]) -> None:
         """Keep a sprite; work goes on, with one warning, where that is impossible."""
-        if pixels is None:  # one transparent pixel remembers that there is nothing to draw
-            pixels = np.zeros((1, 1, 4), np.uint8)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        if not self._keeps:
+            return
         try:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(temporary, format="PNG")
-            os.replace(temporary, path)
+            remove_foreign(path)
+            with atomic_writer(path, private=True) as file:
+                Image.fromarray(pixels).save(file, format="PNG")
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            if self._may_warn:
-                warnings.warn(
-                    f"rendered drawings cannot be kept in {self.cache} ({error.strerror}); "
-                    "each is rendered whenever it is needed",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-            self._may_warn = False
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._keeps = False
+        warnings.warn(
+            f"rendered drawings cannot be kept in {self.cache} ({error.strerror or error}); "
+            "each is rendered whenever it is needed",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _drawn(self, svg: str, **size: int) -> NDArray[np.uint8] | None:
+        """Return a drawing's RGBA pixels at a size, into which it fits; None if it is none."""
+        try:
+            png = self._resvg.svg_to_bytes(svg_string=svg, dpi=96.0, skip_system_fonts=True, **size)
+            with open_image(bytes(png)) as (image, _):
+                return np.array(image.convert("RGBA"))
+        except (ValueError, RuntimeError, ImageError):
+            return None
 
     def _render(self, svg: bytes) -> NDArray[np.uint8] | None:
-        try:
-            png = self._resvg.svg_to_bytes(
-                svg_string=svg.decode("utf-8", "replace"),
-                width=2 * _SIDE,
-                dpi=96.0,
-                skip_system_fonts=True,
-            )
-        except (ValueError, RuntimeError):
+        text = svg.decode("utf-8", "replace")
+        # It aborts the process where the picture does not fit into memory: proportions first.
+        small = self._drawn(text, width=_PROBE_SIDE, height=_PROBE_SIDE)
+        if small is None or min(small.shape[:2]) == 1:
             return None
-        with Image.open(io.BytesIO(bytes(png)), formats=("PNG",)) as image:
-            pixels = np.array(image.convert("RGBA"))
+        pixels = self._drawn(text, width=2 * _SIDE)
+        if pixels is None:
+            return None
         solid = pixels[..., 3] >= 128
         rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
         if rows.size < 8 or columns.size < 8:
@@ -158,6 +172,26 @@ class SpriteCache:
         size = (max(2, round(width * scale)), max(2, round(height * scale)))
         picture = Image.fromarray(pixels).convert("RGBa").resize(size, Image.Resampling.LANCZOS)
         return np.asarray(picture.convert("RGBA"))
+
+
+def _kept(path: Path) -> NDArray[np.uint8] | None:
+    """Return the sprite in a file; None where there is none, or what is there cannot be one."""
+    try:
+        check_private(path)
+        with open_image(read_regular(path, _LARGEST_PNG)) as (image, _):
+            if image.format == "PNG" and image.mode == "RGBA" and max(image.size) in (1, _SIDE):
+                return np.array(image, dtype=np.uint8)
+    except (OSError, ImageError):
+        pass
+    return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers left behind that were killed an hour ago or earlier."""
+    for path in folder.glob(".*.png.*"):
+        with suppress(OSError):
+            if path.lstat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                path.unlink()
 
 
 def _no_clipart(problem: str) -> DatasetError:

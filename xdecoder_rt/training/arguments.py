@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA[=WEIGHT]",
         help="labelled folder, bank of pictures, COCO's panoptic_*.json or captions_*.json, VQA's "
         "*_questions.json or RefCOCO's refs(...).p, with #SPLIT for another than train; "
-        "#stored after a file: its maps were drawn on pixels as stored, not turned by EXIF; commas "
+        "#stored after a file: its maps were drawn on pixels as stored, not turned by EXIF; "
+        "#nothing after one: unlabelled pixels show nothing of its categories; commas "
         "join files of the same images; WEIGHT is the share of the samples (default 1)",
     )
     data.add_argument(

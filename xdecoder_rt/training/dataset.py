@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xdecoder_rt.datasets.items import AnsweredQuestion, PanopticDataset, PanopticItem, Segment
+from xdecoder_rt.datasets.items import (
+    NOTHING,
+    AnsweredQuestion,
+    PanopticDataset,
+    PanopticItem,
+    Segment,
+)
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.augment import augmented, random_view, truthful_view, whole_view
 from xdecoder_rt.training.points import focused_points
@@ -99,7 +105,10 @@ class TrainingSet(Dataset[Example]):
             view = truthful_view(ids, whole, self.size, rng)
         image, ids = augmented(item.load_image(), ids, view, rng)
         texts = texts.mirrored() if view.flipped else texts
-        return make_example(image, ids, segments, texts, self.size, self.points, key.source, rng)
+        known = _knows_nothing(ids) and "segment" in self.tasks
+        return make_example(
+            image, ids, segments, texts, self.size, self.points, key.source, rng, complete=known
+        )
 
 
 def make_example(
@@ -111,25 +120,28 @@ def make_example(
     points: int,
     source: int,
     rng: np.random.Generator,
+    *,
+    complete: bool = False,
 ) -> Example:
     """Targets and points for a view of an image.
 
     Args:
         image: ``[h, w, 3]`` uint8 RGB, ``h, w <= size``.
-        ids: ``[h, w]`` segment ids, 0 = unlabelled.
+        ids: ``[h, w]`` segment ids, 0 = unlabelled, -1 = nothing of the vocabulary.
         segments: the image's segments; none where they are not known.
         texts: what is said and asked of the view.
         size: side of the square in pixels.
         points: number of points.
         source: index of the data set.
         rng: draws the points.
+        complete: whether it is known that there are no other segments, even where there are none.
     """
     targets = make_targets(ids, segments, size, texts.phrases)
     xy, weights = focused_points(targets.boxes, size, points, rng)
     return Example(
         _padded(image, size),
         (ids.shape[0], ids.shape[1]),
-        bool(segments),
+        bool(segments) or complete,
         targets,
         xy,
         weights,
@@ -160,7 +172,13 @@ def plain_example(
     image, ids = view.of_image(item.load_image()), view.of_ids(source_ids)
     rng = np.random.default_rng(_AUGMENT_STREAM)
     segments = item.segments if "segment" in tasks else ()
-    return make_example(image, ids, segments, first_texts(item, tasks), size, points, 0, rng)
+    known = _knows_nothing(ids) and "segment" in tasks
+    texts = first_texts(item, tasks)
+    return make_example(image, ids, segments, texts, size, points, 0, rng, complete=known)
+
+
+def _knows_nothing(ids: NDArray[np.integer[Any]]) -> bool:
+    return bool((ids == NOTHING).any())
 
 
 def _padded(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

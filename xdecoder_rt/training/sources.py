@@ -16,7 +16,7 @@ from xdecoder_rt.datasets.documents import (
     read_value,
 )
 from xdecoder_rt.datasets.image_files import Orientation
-from xdecoder_rt.datasets.items import PanopticDataset
+from xdecoder_rt.datasets.items import PanopticDataset, Unlabelled
 from xdecoder_rt.datasets.join import join_by_image
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.datasets.referring import read_referring
@@ -25,7 +25,7 @@ from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.scenes.bank.composed import ComposedScenes
 from xdecoder_rt.scenes.bank.store import BANK_INDEX
 
-_STORED = "#stored"
+_STORED, _COMPLETE = "#stored", "#nothing"
 _KINDS = (
     "a labelled folder, a bank of pictures, or a file of COCO panoptic labels, COCO captions, "
     "VQA questions or RefCOCO refs"
@@ -51,8 +51,9 @@ def open_dataset(path: Path) -> PanopticDataset:
     - ``refcoco/refs(unc).p``, a pickle that is read as data, or the same as JSON, with
       ``instances.json`` beside it; ``refs(unc).p#val`` is another split than ``train``.
     - Any of these files with ``#stored`` at its end: its maps and outlines were drawn on the pixels
-      as they are stored, not on the image as its EXIF orientation turns it. A labelled folder
-      says so itself, in ``annotations.json``.
+      as they are stored, not on the image as its EXIF orientation turns it; with ``#nothing``:
+      unlabelled pixels show nothing of its categories. A labelled folder says both itself, in
+      ``annotations.json``.
     - Several of these, with commas between: one item for each image, with all that they say of it.
 
     :class:`~xdecoder_rt.datasets.coco_images.CocoImages` says where images are sought.
@@ -72,9 +73,13 @@ def open_dataset(path: Path) -> PanopticDataset:
 
 def _open_one(path: Path) -> PanopticDataset:
     split = None
-    orientation: Orientation = "upright"
-    if not path.exists() and path.name.endswith(_STORED):
-        orientation, path = "stored", path.parent / path.name.removesuffix(_STORED)
+    marks = set()
+    while not path.exists() and path.name.endswith((_STORED, _COMPLETE)):
+        name, _, mark = path.name.rpartition("#")
+        marks.add(f"#{mark}")
+        path = path.parent / name
+    orientation: Orientation = "stored" if _STORED in marks else "upright"
+    unlabelled: Unlabelled = "nothing" if _COMPLETE in marks else "unknown"
     if not path.exists() and "#" in path.name:
         name, _, split = path.name.rpartition("#")
         path = path.parent / name
@@ -82,23 +87,26 @@ def _open_one(path: Path) -> PanopticDataset:
     if isinstance(value, list):
         instances = read_document(path.parent / "instances.json")
         images = CocoImages(path, "train2014")
-        return read_referring(value, str(path), instances, images, split or "train", orientation)
+        return read_referring(
+            value, str(path), instances, images, split or "train", orientation, unlabelled
+        )
     if split is not None:
         raise DatasetError(
             f"{path} has no split {quoted(split)}",
             expected="a split of RefCOCO refs alone",
             fix="leave '#' and what follows it out",
         )
-    if orientation == "stored" and path.is_dir():
+    if marks and path.is_dir():
         raise DatasetError(
-            f"{path} is a folder, and {_STORED!r} is said of files alone",
-            fix='declare "orientation": "stored" in its annotations.json',
+            f"{path} is a folder, and {min(marks)!r} is said of files alone",
+            fix='declare "orientation": "stored" or "unlabelled": "nothing" in its '
+            "annotations.json",
         )
     if (path / BANK_INDEX).is_file():
         return ComposedScenes(path)
     if path.is_dir():
         return LabelledFolder.open(path, verify=False)
-    return _open_document(path, Document(value, str(path)), orientation)
+    return _open_document(path, Document(value, str(path)), orientation, unlabelled)
 
 
 def _read(path: Path) -> object:
@@ -118,7 +126,9 @@ def _folder_of(kind: str, path: Path, *names: str) -> Path:
     return folders[0]
 
 
-def _open_document(path: Path, document: Document, orientation: Orientation) -> PanopticDataset:
+def _open_document(
+    path: Path, document: Document, orientation: Orientation, unlabelled: Unlabelled
+) -> PanopticDataset:
     if "questions" in document:
         images = CocoImages(path, document.read(_Questions).data_subtype)
         return read_vqa(document, read_document(find_answers(path)), images)
@@ -131,7 +141,7 @@ def _open_document(path: Path, document: Document, orientation: Orientation) -> 
         split = path.stem.removeprefix("panoptic_")
         names = (IMAGES,) if split == path.stem else (split, IMAGES)
         images = _folder_of("images", path, *names)
-        return CocoPanoptic.parse(document, maps, images, orientation)
+        return CocoPanoptic.parse(document, maps, images, orientation, unlabelled)
     if "caption" in first:
         return read_captions(document, CocoImages(path, path.stem.removeprefix("captions_")))
     fix = None

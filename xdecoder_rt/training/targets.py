@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from xdecoder_rt.datasets.items import NOTHING as UNNAMED
 from xdecoder_rt.datasets.items import Phrase, Segment
+from xdecoder_rt.words.templates import BACKGROUND
+from xdecoder_rt.words.vocabulary import is_void_name
 
 IGNORE = 0
 """Id of pixels that nothing is known of: no loss is taken there."""
@@ -58,7 +60,8 @@ def make_targets(
 ) -> Targets:
     """Turn the id map of a view into targets on a square of `size` pixels.
 
-    Stuff segments of one name become one target; things stay apart. Crowds are ignored. A target
+    Stuff segments of one name become one target; things stay apart. Crowds are ignored, and what
+    is labelled with the void class's name ("background") is known to be part of no target. A target
     of fewer than `min_pixels` visible pixels is dropped: its pixels are still known not to be part
     of any other. A phrase means what is visible of its segments, and is dropped by the same rule.
 
@@ -74,14 +77,16 @@ def make_targets(
     present, local, areas = np.unique(ids, return_inverse=True, return_counts=True)
     place = {int(value): index for index, value in enumerate(present)}
     groups: dict[tuple[str, int], list[int]] = {}
+    number = np.full(len(present), IGNORE, dtype=np.int16)
+    number[present == UNNAMED] = NO_TARGET
     for segment in segments:
-        if segment.id in place and not segment.iscrowd:
+        if segment.id in place and is_void_name(segment.label, BACKGROUND):
+            number[place[segment.id]] = NO_TARGET
+        elif segment.id in place and not segment.iscrowd:
             # A thing is a group of its own, all stuff of one name is one group.
             key = (segment.label, segment.id if segment.isthing else 0)
             groups.setdefault(key, []).append(place[segment.id])
 
-    number = np.full(len(present), IGNORE, dtype=np.int16)
-    number[present == UNNAMED] = NO_TARGET
     labels: list[str] = []
     members: list[list[int]] = []
     following = FIRST_SEGMENT

@@ -27,6 +27,7 @@ from xdecoder_rt.training.vocabulary import (
     trimmed_tokens,
 )
 from xdecoder_rt.words.templates import BACKGROUND, TEMPLATES, prompts
+from xdecoder_rt.words.vocabulary import is_void_name
 
 MAX_NAMES = 256
 _MEASURES = ("miou", "accuracy", "name_rank", "kept")
@@ -115,8 +116,11 @@ def text_table(
 
 def _measured_names(items: Sequence[PanopticItem], vocabulary: Sequence[str]) -> list[str]:
     """Return the names on the images and others, spread evenly over the vocabulary."""
-    names = dict.fromkeys(s.label for item in items for s in item.segments if not s.iscrowd)
-    other_names = [name for name in vocabulary if name not in names]
+    labels = (s.label for item in items for s in item.segments if not s.iscrowd)
+    names = dict.fromkeys(label for label in labels if not is_void_name(label, BACKGROUND))
+    other_names = [
+        name for name in vocabulary if name not in names and not is_void_name(name, BACKGROUND)
+    ]
     count = min(len(other_names), max(0, MAX_NAMES - len(names)))
     return [*names, *(other_names[i * len(other_names) // count] for i in range(count))]
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xdecoder_rt.words.templates import BACKGROUND, prompts
+from xdecoder_rt.words.vocabulary import is_void_name
 
 Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 """Texts to token ids ``[T, context length]``, filled up with the end token."""
@@ -63,7 +64,10 @@ class VocabularySampler:
         seed: int,
         templates: Sequence[str],
     ) -> None:
-        self.vocabularies = tuple(tuple(names) for names in vocabularies)
+        self.vocabularies = tuple(
+            tuple(name for name in names if not is_void_name(name, BACKGROUND))
+            for names in vocabularies
+        )
         self.size = size
         self.seed = seed
         self.templates = tuple(templates)

@@ -34,6 +34,17 @@ _PARSED_KEPT = 16
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
+def is_void_name(text: str, background: str, suffixes: Sequence[str] = ()) -> bool:
+    """Whether a class of this name would be the void class, and so never be reported.
+
+    Args:
+        text: the class's name.
+        background: the void class's.
+        suffixes: what a plan cuts from names.
+    """
+    return name_key(clean_class_name(clean_name(text), suffixes)) == name_key(background)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Classes in the caller's order. Made by :meth:`parse` or :meth:`load`.
@@ -192,7 +203,7 @@ class Vocabulary:
 
     def _without_void(self, background: str, suffixes: Sequence[str]) -> Vocabulary:
         def is_void(text: str) -> bool:
-            return name_key(clean_class_name(clean_name(text), suffixes)) == name_key(background)
+            return is_void_name(text, background, suffixes)
 
         if not any(map(is_void, self.texts)):
             return self

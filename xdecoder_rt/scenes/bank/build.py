@@ -173,12 +173,17 @@ def _backdrops(plan: BankPlan, writer: BankWriter) -> Iterator[None]:
 def _scenes(plan: BankPlan, folder: LabelledFolder, writer: BankWriter) -> Iterator[None]:
     for item in folder.items:
         labels = {segment.id: canonical(segment.label) for segment in item.segments}
-        image, ids = Image.fromarray(item.load_image()), item.load_panoptic().astype(np.uint8)
+        image, ids = Image.fromarray(item.load_image()), _ids(item.load_panoptic())
         size = _size(image.size, plan.scene_side)
         small = Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)
         picture = _webp(image.resize(size, Image.Resampling.LANCZOS), plan.quality - 5)
         writer.scene(labels, picture, _png(np.asarray(small)))
         yield
+
+
+def _ids(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Return a map without what it knows to be nothing, which a bank's scenes do not keep."""
+    return np.maximum(ids, 0).astype(np.uint8)
 
 
 def _photographs(plan: BankPlan, files: Sequence[Path], writer: BankWriter) -> Iterator[None]:
