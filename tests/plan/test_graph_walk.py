@@ -88,7 +88,7 @@ def test_a_plain_graph_passes() -> None:
 def test_every_graph_that_the_builder_writes_passes(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
         for member in plan.manifest.graphs.members():
-            assert plan.graph(member) == plan.view(member)
+            assert plan.graph(member) == plan.read(member)
 
 
 # --- other files, other code ----------------------------------------------------------------------
