@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +252,47 @@ def test_outer_products_do_not_fill_the_machine() -> None:
         ]
     nodes += [helper.make_node("Identity", ["caption_embedding"], ["m"])]
     assert "more than" in refusal(token_graph(nodes, constants))
+
+
+def test_numbers_of_a_shape_are_not_worked_out_without_end() -> None:
+    """Each step squares how many there are: 2^6, 2^12, 2^24 and then more than any machine has."""
+    nodes = []
+    for i in range(3):
+        nodes += [
+            helper.make_node("Reshape", [f"x{i}", "c"], [f"y{i}"]),
+            helper.make_node("Reshape", [f"x{i}", "r"], [f"z{i}"]),
+            helper.make_node("Add", [f"y{i}", f"z{i}"], [f"x{i + 1}"]),
+        ]
+    nodes += [helper.make_node("Identity", ["caption_embedding"], ["m"])]
+    constants = [constant(range(64), "x0"), constant([-1, 1], "c"), constant([1, -1], "r")]
+    tracemalloc.start()
+    message = refusal(token_graph(nodes, constants))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "more than" in message
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("others", [1 << 24, 1 << 30])
+def test_what_is_large_in_other_calls_than_the_usual_is_refused(others: int) -> None:
+    nodes = [
+        helper.make_node("Shape", ["caption_embedding"], ["count"], start=0, end=1),
+        helper.make_node("Sub", ["count", "usual"], ["more"]),
+        helper.make_node("Mul", ["more", "others"], ["size"]),
+        helper.make_node("Expand", ["one", "size"], ["big"]),
+        helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["caption_embedding", "sum"], ["m"]),
+    ]
+    constants = [constant([1.0], "one", np.float32), constant([3], "usual")]
+    assert "more than" in refusal(token_graph(nodes, [*constants, constant([others], "others")]))
+
+
+def test_an_output_that_fits_the_usual_call_alone_is_refused() -> None:
+    nodes = [
+        helper.make_node("Slice", ["caption_embedding", "from", "to"], ["m"]),
+    ]
+    message = refusal(token_graph(nodes, [constant([0], "from"), constant([3], "to")]))
+    assert "comes out as" in message
 
 
 def test_many_large_steps_are_too_many() -> None:
