@@ -313,6 +313,20 @@ def test_products_are_bounded_where_tensors_are_small() -> None:
     assert "multiply-accumulates" in refusal(model)
 
 
+def test_the_largest_input_size_buys_no_more_work_than_its_family_needs() -> None:
+    """Twenty products of 4096 by 4096, 2^40.3: some seconds a core each."""
+    nodes = [helper.make_node("Expand", ["one", "shape"], ["x0"])]
+    nodes += [helper.make_node("MatMul", [f"x{i}"] * 2, [f"x{i + 1}"]) for i in range(20)]
+    nodes += [helper.make_node("Identity", ["caption_embedding"], ["m"])]
+    one = constant([1.0], "one", np.float32)
+    data = token_graph(nodes, [one, constant([4096, 4096], "shape")]).SerializeToString()
+    published = replace(MANIFEST, model=replace(MANIFEST.model, family="published"))
+    compact = replace(MANIFEST, model=replace(MANIFEST.model, family="compact"))
+    check_graph(published, "token", (2048, 4096), data)
+    with pytest.raises(PlanError, match="at most 1,099,511,627,776 "):
+        check_graph(compact, "token", (2048, 4096), data)
+
+
 @pytest.mark.parametrize("scale", [1e6, 1e30, float("nan"), float("inf"), -1.0, 0.0])
 def test_an_image_is_not_scaled_to_any_size(scale: float) -> None:
     nodes = [
