@@ -100,7 +100,7 @@ def peer_forms(path: str, image: np.ndarray, threads: int) -> Forms:
     forms: Forms = {"peer, onnxruntime, fp32": lambda: session.run(None, feeds())}
     for precision in ("fp32", "bf16"):
         backend = OpenVINOBackend(threads, precision)
-        graph = backend.load("peer", memoryview(Path(path).read_bytes()))
+        graph = backend.load("peer", Path(path).read_bytes)
         forms[f"peer, openvino, {precision}"] = lambda graph=graph: graph(feeds())  # type: ignore[misc]
     return forms
 

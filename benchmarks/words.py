@@ -129,7 +129,7 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
     templates = TEMPLATES[config.templates]
     backend = _backend(options.backend, options.threads)
     exported = export_text_graph(model).model.SerializeToString()
-    graph = backend.load("text", memoryview(exported))
+    graph = backend.load("text", lambda: exported)
     names = NAMES.read_text(encoding="utf-8").splitlines()[: options.names]
     sentences = [text for name in names for text in prompts(name, templates, NAME_SUFFIXES)]
     tokenizer = ClipTokenizer.default(config.context_length)

@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from xdecoder_rt.atomic import atomic_writer, check_private, private_folder, remove_foreign
-from xdecoder_rt.backends.base import Array, Graph, Value
+from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.ranges import Histogram
 from xdecoder_rt.calibration.sets import CalibrationSet
@@ -62,9 +62,9 @@ class ObservingBackend:
         self.name, self.device, self.version = "onnxruntime", "cpu", self._inner.version
         self.histograms: Histograms = {}
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Compile a graph with its watched tensors as further outputs."""
-        watched = onnx.load_from_string(bytes(model))
+        watched = onnx.load_from_string(model())
         histograms = self.histograms.setdefault(name, {})
         for tensor in watched_tensors(watched):
             histograms.setdefault(tensor, Histogram())
@@ -76,8 +76,10 @@ class ObservingBackend:
             for tensor in histograms
             if tensor not in ports
         )
-        serialized = memoryview(watched.SerializeToString())
-        return _ObservedGraph(self._inner.load(name, serialized, is_steady), outputs, histograms)
+        serialized = watched.SerializeToString()
+        return _ObservedGraph(
+            self._inner.load(name, lambda: serialized, is_steady), outputs, histograms
+        )
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """Return a value as an array on the host."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends.base import Backend, Graph, Value
+from xdecoder_rt.backends.base import Backend, Graph, ModelReader, Value
 from xdecoder_rt.calibration.observe import COMMON_WORDS
 from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.datasets.items import PanopticItem
@@ -46,10 +46,10 @@ class SubstitutingBackend:
         self._loaded = {} if loaded is None else loaded
         self.name, self.version, self.device = inner.name, inner.version, inner.device
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Compile the member's substitute, or the member."""
         if name in self._graphs:
-            return self._inner.load(name, memoryview(self._graphs[name]), is_steady)
+            return self._inner.load(name, lambda: self._graphs[name], is_steady)
         if name not in self._loaded:
             self._loaded[name] = self._inner.load(name, model, is_steady)
         return self._loaded[name]

@@ -35,7 +35,7 @@ from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.quantized import quantized_graphs
 from xdecoder_rt.export.repack import portable_members
 from xdecoder_rt.image import RgbImage
-from xdecoder_rt.plan.file import write_plan
+from xdecoder_rt.plan.file import Source, write_plan
 from xdecoder_rt.plan.manifest import Manifest
 
 _ROUNDS = 7
@@ -123,7 +123,7 @@ def convert_plan(
         build={**manifest.build, **_tools()},
     )
     progress(f"Writing {output}")
-    contents: dict[str, bytes | memoryview] = {**members, **converted.graphs}
+    contents: dict[str, Source] = {**members, **converted.graphs}
     written = write_plan(output, updated, contents)
     return ConvertSummary(output, written, converted.report, tuple(converted.complaints))
 
@@ -131,7 +131,7 @@ def convert_plan(
 def _convert(
     fp32: Path,
     manifest: Manifest,
-    members: Mapping[str, bytes | memoryview],
+    members: Mapping[str, bytes],
     options: ConvertOptions,
     images: CalibrationSet | None,
     progress: StepProgress,

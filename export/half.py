@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from xdecoder_rt.backends.base import Array, Graph, Value
+from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.observe import exercise
 from xdecoder_rt.calibration.sensitivity import Trial, largest_within
@@ -39,7 +39,7 @@ RecordedCall = tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]
 def half_graphs(
     fp32: Path,
     manifest: Manifest,
-    members: Mapping[str, bytes | memoryview],
+    members: Mapping[str, bytes],
     options: ConvertOptions,
     images: Sequence[RgbImage],
     progress: StepProgress,
@@ -63,7 +63,7 @@ def half_graphs(
     cosines: dict[str, float] = {}
     complaints: list[str] = []
     for member in manifest.graphs.members():
-        model = onnx.load_from_string(bytes(members[member]))
+        model = onnx.load_from_string(members[member])
         progress(f"Converting {member} to {options.precision}")
         # A size that no image was given to goes by the search of its sibling: names may differ.
         keep, member_cosines = search(model, options.precision, calls.get(member, []))
@@ -156,7 +156,7 @@ class _RecordingBackend:
         self.name, self.device, self.version = "onnxruntime", "cpu", self._inner.version
         self.calls: dict[str, list[RecordedCall]] = {}
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         return _RecordingGraph(
             self._inner.load(name, model, is_steady), self.calls.setdefault(name, [])
         )

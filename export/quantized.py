@@ -48,7 +48,7 @@ class PlanQuantizer:
     def __init__(
         self,
         manifest: Manifest,
-        members: Mapping[str, bytes | memoryview],
+        members: Mapping[str, bytes],
         profile: QuantizationProfile,
         histograms: Histograms,
     ) -> None:
@@ -66,7 +66,7 @@ class PlanQuantizer:
         self._input_histograms: dict[str, list[Histogram | None]] = {}
         for kind, names in kinds.items():
             for member in names:
-                model = onnx.load_from_string(bytes(members[member]))
+                model = onnx.load_from_string(members[member])
                 self._models[member], self._kind[member] = model, kind
                 self._names[member] = quantizable(model, profile)
                 self._input_histograms[member] = _histograms_of(
@@ -76,7 +76,7 @@ class PlanQuantizer:
             self._share(names)
         self._mask_members = tuple(graphs.mask.values())
         self._mask_models = {
-            member: onnx.load_from_string(bytes(members[member])) for member in self._mask_members
+            member: onnx.load_from_string(members[member]) for member in self._mask_members
         }
         firsts = {kind: names[0] for kind, names in kinds.items() if names}
         usable = {
@@ -166,7 +166,7 @@ class PlanQuantizer:
 def quantized_graphs(
     fp32: Path,
     manifest: Manifest,
-    members: Mapping[str, bytes | memoryview],
+    members: Mapping[str, bytes],
     options: ConvertOptions,
     images: CalibrationSet,
     progress: StepProgress,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from xdecoder_rt.errors import BuildError
@@ -27,13 +28,16 @@ def repack_portable(
         PlanError: the source is not a sound plan.
         BuildError: it is not portable, or lacks a size that was asked for.
     """
-    members, manifest = portable_members(source, sizes)
-    return write_plan(output, manifest, members)
+    with Plan.open(source) as plan:
+        manifest, kept = _kept_members(plan, sizes)
+        for name in manifest.graphs.members():
+            plan.graph(name)  # walked, and read again when it is written
+        return write_plan(output, manifest, {name: partial(plan.chunks, name) for name in kept})
 
 
 def portable_members(
     source: Path, sizes: Sequence[tuple[int, int]] | None = None
-) -> tuple[dict[str, bytes | memoryview], Manifest]:
+) -> tuple[dict[str, bytes], Manifest]:
     """Return the members of a portable plan that some of its input sizes need, and a manifest.
 
     Args:
@@ -44,39 +48,44 @@ def portable_members(
         PlanError: the source is not a sound plan.
         BuildError: it is not portable, or lacks a size that was asked for.
     """
-    with Plan.open(source, verify=True) as plan:
-        manifest = plan.manifest
-        if manifest.backend != "portable":
-            raise BuildError(
-                f"{source} is a {manifest.backend} plan",
-                expected="a portable plan, from which others can be built",
-            )
-        kept_sizes = tuple(manifest.input.sizes if sizes is None else sizes)
-        absent = [size_key(size) for size in kept_sizes if size not in manifest.input.sizes]
-        if absent or not kept_sizes:
-            available = ", ".join(size_key(size) for size in manifest.input.sizes)
-            raise BuildError(
-                f"{source} has no graphs for {', '.join(absent) or 'no size at all'}",
-                expected=f"some of its own sizes: {available}",
-                fix="Build from the checkpoint to add a size",
-            )
-        keys = {size_key(size) for size in kept_sizes}
-        graphs = manifest.graphs
+    with Plan.open(source) as plan:
+        manifest, kept = _kept_members(plan, sizes)
+        graphs = manifest.graphs.members()
+        members = {name: plan.graph(name) if name in graphs else plan.read(name) for name in kept}
+        return members, manifest
 
-        def with_kept_sizes(members: Mapping[str, str]) -> dict[str, str]:
-            return {key: member for key, member in members.items() if key in keys}
 
-        slimmer = replace(
-            graphs,
-            vision=with_kept_sizes(graphs.vision),
-            decode=with_kept_sizes(graphs.decode),
-            mask=with_kept_sizes(graphs.mask),
+def _kept_members(
+    plan: Plan, sizes: Sequence[tuple[int, int]] | None
+) -> tuple[Manifest, list[str]]:
+    """Return a manifest with some of a plan's input sizes, and the members that it needs."""
+    manifest = plan.manifest
+    if manifest.backend != "portable":
+        raise BuildError(
+            f"{plan.path} is a {manifest.backend} plan",
+            expected="a portable plan, from which others can be built",
         )
-        dropped = set(graphs.members()) - set(slimmer.members())
-        members: dict[str, bytes | memoryview] = {
-            name: plan.graph(name) if name in slimmer.members() else plan.view(name)
-            for name in plan.names
-            if name not in dropped
-        }
-        updated = replace(manifest, graphs=slimmer, input=replace(manifest.input, sizes=kept_sizes))
-        return members, updated
+    kept_sizes = tuple(manifest.input.sizes if sizes is None else sizes)
+    absent = [size_key(size) for size in kept_sizes if size not in manifest.input.sizes]
+    if absent or not kept_sizes:
+        available = ", ".join(size_key(size) for size in manifest.input.sizes)
+        raise BuildError(
+            f"{plan.path} has no graphs for {', '.join(absent) or 'no size at all'}",
+            expected=f"some of its own sizes: {available}",
+            fix="Build from the checkpoint to add a size",
+        )
+    keys = {size_key(size) for size in kept_sizes}
+    graphs = manifest.graphs
+
+    def with_kept_sizes(members: Mapping[str, str]) -> dict[str, str]:
+        return {key: member for key, member in members.items() if key in keys}
+
+    slimmer = replace(
+        graphs,
+        vision=with_kept_sizes(graphs.vision),
+        decode=with_kept_sizes(graphs.decode),
+        mask=with_kept_sizes(graphs.mask),
+    )
+    dropped = set(graphs.members()) - set(slimmer.members())
+    updated = replace(manifest, graphs=slimmer, input=replace(manifest.input, sizes=kept_sizes))
+    return updated, [name for name in plan.names if name not in dropped]

@@ -78,6 +78,20 @@ class BackendError(XDecoderError):
     """A backend that is unknown, absent, or cannot run this plan on this machine."""
 
 
+class MemoryShortageError(BackendError, MemoryError):
+    """A backend that found too little memory to load a graph or to run it; it may be called again.
+
+    Args:
+        task: what it could not do, to be read after "for".
+    """
+
+    def __init__(self, task: str) -> None:
+        super().__init__(
+            f"There is too little memory for {task}",
+            fix="free some memory, or ask for fewer words, phrases or beams at once",
+        )
+
+
 class MissingExtraError(XDecoderError, ImportError):
     """An optional dependency that is not installed; the message names the extra to install."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,6 @@ class Runtime:
         with self._lock:
             self.require()
             if member not in self._graphs:
-                view = self._plan.graph(member)
-                self._graphs[member] = self.backend.load(member, view, is_steady)
+                read = partial(self._plan.graph, member)
+                self._graphs[member] = self.backend.load(member, read, is_steady)
             return self._graphs[member]

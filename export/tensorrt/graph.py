@@ -13,7 +13,7 @@ from xdecoder_rt.errors import BuildError, PlanError
 _STANDARD = ("", "ai.onnx")
 
 
-def read_graph(name: str, data: memoryview | bytes) -> ModelProto:
+def read_graph(name: str, data: bytes) -> ModelProto:
     """Parse a graph of a portable plan and check its operators.
 
     TensorRT takes an operator that it does not know for a plugin, and a plugin of that name may end

@@ -125,6 +125,34 @@ print("done")
 """
 
 
+CUT_OFF = """
+import pathlib, sys
+import numpy as np
+from xdecoder_rt import Engine
+image = np.zeros((64, 64, 3), np.uint8)
+with Engine(sys.argv[1], "openvino", threads=1, cache_dir=sys.argv[2]) as engine:
+    engine.segment(image, ["mug"])
+    for path in pathlib.Path(sys.argv[2]).glob("openvino/*/*.blob"):
+        with path.open("r+b") as file:
+            file.truncate(0)
+    engine.segment(image, ["mug", "another"])
+    engine.caption(image, max_tokens=3)
+print("done")
+"""
+
+
+def test_a_compiled_model_that_is_cut_off_while_in_use_does_not_end_the_process(
+    tiny_plan: Path, tmp_path: Path
+) -> None:
+    with Engine(tiny_plan, "openvino", threads=1, cache_dir=tmp_path) as engine:
+        engine.segment(np.zeros((64, 64, 3), np.uint8), ["mug"])
+    assert kept(tmp_path)
+    child = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, tiny_plan, tmp_path], capture_output=True, text=True
+    )
+    assert child.stdout == "done\n", (child.returncode, child.stderr)
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o500, 0o000])
 @pytest.mark.parametrize("place", ["", "openvino"])
 def test_a_folder_without_permissions_is_one_warning_and_no_end(

@@ -143,7 +143,7 @@ def test_a_model_that_openvino_cannot_read_is_refused_with_a_word(tmp_path: Path
         pytest.warns(UserWarning, match="ONNX Runtime runs this graph instead"),
         pytest.raises(BackendError, match="ONNX Runtime .* cannot load"),
     ):
-        backend.load("vision", memoryview(b"no graph"))
+        backend.load("vision", lambda: b"no graph")
     assert backend.refused == ["vision"]
 
 

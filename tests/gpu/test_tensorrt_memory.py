@@ -98,7 +98,7 @@ class Session:
     def __init__(self, backend: TensorRTBackend, engines: tuple[bytes, bytes]) -> None:
         self.backend = backend
         self.make, self.read = (
-            backend.load(name, memoryview(engine))
+            backend.load(name, lambda engine=engine: engine)
             for name, engine in zip(("maker", "reader"), engines, strict=True)
         )
 

@@ -9,8 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,7 +56,7 @@ def test_what_is_written_is_read(plan_path, manifest, members):
     with Plan.open(plan_path, verify=True) as plan:
         assert set(plan.names) == set(members)
         for name, data in members.items():
-            assert plan.read(name) == data == bytes(plan.view(name))
+            assert plan.read(name) == data == b"".join(plan.chunks(name))
             assert plan.manifest.members[name].size == len(data)
         assert dataclasses.replace(plan.manifest, members={}) == dataclasses.replace(
             manifest, members={}
@@ -68,17 +70,32 @@ def test_write_plan_returns_the_manifest_of_the_file(tmp_path, manifest, members
         assert all(isinstance(info, MemberInfo) for info in written.members.values())
 
 
-def test_views_are_read_only_aligned_and_outlive_the_plan(plan_path, members):
+def test_a_closed_plan_reads_nothing(plan_path):
     plan = Plan.open(plan_path)
-    views = {name: plan.view(name) for name in plan.names}
+    chunks = plan.chunks("text.onnx")
     plan.close()
     plan.close()
-    for name, view in views.items():
-        assert view.readonly and bytes(view) == members[name]
-    with pytest.raises(PlanError, match="closed"):
-        plan.view("text.onnx")
-    with pytest.raises(PlanError, match="closed"):
-        plan.read("text.onnx")
+    for use in (
+        plan.read,
+        plan.graph,
+        lambda name: next(plan.chunks(name)),
+        lambda _: next(chunks),
+    ):
+        with pytest.raises(PlanError, match="closed"):
+            use("text.onnx")
+
+
+def test_a_member_in_parts_is_never_in_memory_whole(tmp_path, manifest, members):
+    large = {**members, "text.onnx": bytes(32 << 20)}
+    write_plan(tmp_path / "large.plan", manifest, large)
+    with Plan.open(tmp_path / "large.plan") as plan:
+        tracemalloc.start()
+        copies = {name: partial(plan.chunks, name) for name in plan.names}
+        write_plan(tmp_path / "copy.plan", plan.manifest, copies)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 4 << 20
+    assert (tmp_path / "copy.plan").read_bytes() == (tmp_path / "large.plan").read_bytes()
 
 
 def test_members_lie_on_64_byte_boundaries(plan_path):
@@ -125,7 +142,7 @@ def test_opening_does_not_hash_and_the_first_use_does(plan_path, members):
     _flip(plan_path, _directory(plan_path)["text.onnx"].offset + 3)
     with Plan.open(plan_path) as plan:
         assert plan.read("tokenizer.json") == members["tokenizer.json"]
-        for use in (plan.view, plan.read):
+        for use in (plan.read, plan.graph, lambda name: list(plan.chunks(name))):
             with pytest.raises(PlanError, match=r"'text\.onnx' is damaged"):
                 use("text.onnx")
     with pytest.raises(PlanError, match=r"'text\.onnx' is damaged"):
@@ -142,7 +159,7 @@ def test_a_member_that_is_not_there(plan_path):
     with Plan.open(plan_path) as plan:
         for name in ("no.onnx", "manifest.json", "../../etc/passwd"):
             with pytest.raises(PlanError, match="no member"):
-                plan.view(name)
+                plan.read(name)
 
 
 def test_many_threads_read_one_plan(plan_path, members):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_plain_graph_passes() -> None:
 def test_every_graph_that_the_builder_writes_passes(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
         for member in plan.manifest.graphs.members():
-            assert plan.graph(member) == plan.view(member)
+            assert plan.graph(member) == plan.read(member)
 
 
 # --- other files, other code ----------------------------------------------------------------------
@@ -253,6 +254,47 @@ def test_outer_products_do_not_fill_the_machine() -> None:
     assert "more than" in refusal(token_graph(nodes, constants))
 
 
+def test_numbers_of_a_shape_are_not_worked_out_without_end() -> None:
+    """Each step squares how many there are: 2^6, 2^12, 2^24 and then more than any machine has."""
+    nodes = []
+    for i in range(3):
+        nodes += [
+            helper.make_node("Reshape", [f"x{i}", "c"], [f"y{i}"]),
+            helper.make_node("Reshape", [f"x{i}", "r"], [f"z{i}"]),
+            helper.make_node("Add", [f"y{i}", f"z{i}"], [f"x{i + 1}"]),
+        ]
+    nodes += [helper.make_node("Identity", ["caption_embedding"], ["m"])]
+    constants = [constant(range(64), "x0"), constant([-1, 1], "c"), constant([1, -1], "r")]
+    tracemalloc.start()
+    message = refusal(token_graph(nodes, constants))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "more than" in message
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("others", [1 << 24, 1 << 30])
+def test_what_is_large_in_other_calls_than_the_usual_is_refused(others: int) -> None:
+    nodes = [
+        helper.make_node("Shape", ["caption_embedding"], ["count"], start=0, end=1),
+        helper.make_node("Sub", ["count", "usual"], ["more"]),
+        helper.make_node("Mul", ["more", "others"], ["size"]),
+        helper.make_node("Expand", ["one", "size"], ["big"]),
+        helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["caption_embedding", "sum"], ["m"]),
+    ]
+    constants = [constant([1.0], "one", np.float32), constant([3], "usual")]
+    assert "more than" in refusal(token_graph(nodes, [*constants, constant([others], "others")]))
+
+
+def test_an_output_that_fits_the_usual_call_alone_is_refused() -> None:
+    nodes = [
+        helper.make_node("Slice", ["caption_embedding", "from", "to"], ["m"]),
+    ]
+    message = refusal(token_graph(nodes, [constant([0], "from"), constant([3], "to")]))
+    assert "comes out as" in message
+
+
 def test_many_large_steps_are_too_many() -> None:
     nodes = [helper.make_node("Expand", ["one", "shape"], ["x0"])]
     nodes += [helper.make_node("Relu", [f"x{i}"], [f"x{i + 1}"]) for i in range(3_000)]
@@ -269,6 +311,20 @@ def test_products_are_bounded_where_tensors_are_small() -> None:
     one = constant([1.0], "one", np.float32)
     model = token_graph(nodes, [one, constant([4096, 4096], "shape")])
     assert "multiply-accumulates" in refusal(model)
+
+
+def test_the_largest_input_size_buys_no_more_work_than_its_family_needs() -> None:
+    """Twenty products of 4096 by 4096, 2^40.3: some seconds a core each."""
+    nodes = [helper.make_node("Expand", ["one", "shape"], ["x0"])]
+    nodes += [helper.make_node("MatMul", [f"x{i}"] * 2, [f"x{i + 1}"]) for i in range(20)]
+    nodes += [helper.make_node("Identity", ["caption_embedding"], ["m"])]
+    one = constant([1.0], "one", np.float32)
+    data = token_graph(nodes, [one, constant([4096, 4096], "shape")]).SerializeToString()
+    published = replace(MANIFEST, model=replace(MANIFEST.model, family="published"))
+    compact = replace(MANIFEST, model=replace(MANIFEST.model, family="compact"))
+    check_graph(published, "token", (2048, 4096), data)
+    with pytest.raises(PlanError, match="at most 1,099,511,627,776 "):
+        check_graph(compact, "token", (2048, 4096), data)
 
 
 @pytest.mark.parametrize("scale", [1e6, 1e30, float("nan"), float("inf"), -1.0, 0.0])

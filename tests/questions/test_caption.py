@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xdecoder_rt import Engine, tasks
+from xdecoder_rt.backends.base import ModelReader
 from xdecoder_rt.errors import ArgumentError, VocabularyError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.models import ModelConfig, XDecoder
@@ -59,7 +60,7 @@ class TorchBackend:
 
     name, version, device = "torch", torch.__version__, "cpu"
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> TorchGraph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> TorchGraph:
         raise NotImplementedError
 
     def to_numpy(self, value: Tensor) -> np.ndarray[Any, Any]:

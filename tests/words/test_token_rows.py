@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt import Engine
+from xdecoder_rt.backends.base import ModelReader
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.graphs import TextGraph as TextModule
 from xdecoder_rt.words import token_rows
@@ -99,7 +100,7 @@ class TorchBackend:
 
     name, version, device = "torch", torch.__version__, "cpu"
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Any:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Any:
         raise NotImplementedError
 
     def to_numpy(self, value: torch.Tensor) -> np.ndarray[Any, Any]:

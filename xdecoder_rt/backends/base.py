@@ -6,8 +6,9 @@ backend into another without visiting the host; only :meth:`Backend.to_numpy` br
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from xdecoder_rt.masks.panoptic_rule import MapSegment
 
 Array = npt.NDArray[Any]
 Value = Any
+ModelReader: TypeAlias = "Callable[[], bytes]"
+"""Gives a serialized graph; whoever needs it again asks again, so that nobody holds the bytes."""
 
 
 class Graph(Protocol):
@@ -49,6 +52,19 @@ def feeds_error(name: str, inputs: Iterable[str], feeds: Iterable[str]) -> PlanE
     )
 
 
+# What the C++ library, ONNX Runtime, OpenVINO and oneDNN say; their errors have no kind of its own.
+_SHORTAGE = re.compile(
+    r"bad_alloc|bad allocation|allocat\w+ (\w+ )?memory|(out of|not enough|insufficient) memory"
+    r"|Resource temporarily unavailable",  # a thread for which there is no stack
+    re.IGNORECASE,
+)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether a library failed for want of memory."""
+    return isinstance(error, MemoryError) or _SHORTAGE.search(str(error)) is not None
+
+
 class Backend(Protocol):
     """A library that compiles and runs graphs on one device.
 
@@ -62,17 +78,18 @@ class Backend(Protocol):
     version: str
     device: str
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Compile a graph.
 
         Args:
             name: for messages.
-            model: the serialized graph.
+            model: gives the serialized graph, now and while the graph is in use.
             is_steady: whether most calls come with the shapes of the first one, for which a
                 backend may then compile.
 
         Raises:
-            BackendError: the library cannot run it.
+            BackendError: the library cannot run it; `MemoryShortageError` for want of memory.
+            PlanError: the graph cannot be read.
         """
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:

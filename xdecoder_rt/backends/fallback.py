@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.backends.base import Array, Graph, Value
+from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.backends.openvino import OpenVINOBackend
-from xdecoder_rt.errors import BackendError
+from xdecoder_rt.errors import BackendError, MemoryShortageError
 
 
 class OpenVINOFirst:
@@ -47,7 +47,7 @@ class OpenVINOFirst:
         self.version = self._first.version
         self.refused: list[str] = []
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Compile a graph with OpenVINO, or where it refuses with ONNX Runtime.
 
         Raises:
@@ -65,6 +65,8 @@ class OpenVINOFirst:
 
         try:
             return _Guarded(self._first.load(name, model, is_steady), second)
+        except MemoryShortageError:
+            raise  # a second library would need more
         except BackendError as error:
             return second(error)
 
@@ -94,6 +96,8 @@ class _Guarded:
         graph = self._graph
         try:
             return graph(feeds)
+        except MemoryShortageError:
+            raise  # of this call: two libraries take more than one
         except BackendError as error:
             # Calls that fail together wait for one replacement.
             with self._lock:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from xdecoder_rt.backends.base import Array, Graph, Value, feeds_error
-from xdecoder_rt.errors import BackendError
+from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value, feeds_error, is_shortage
+from xdecoder_rt.errors import BackendError, MemoryShortageError, XDecoderError
 
 
 class OnnxRuntimeGraph:
@@ -27,7 +27,7 @@ class OnnxRuntimeGraph:
 
         Raises:
             PlanError: the graph takes other inputs.
-            BackendError: ONNX Runtime fails, as for want of memory.
+            BackendError: ONNX Runtime fails; `MemoryShortageError` for want of memory.
         """
         if feeds.keys() != self._input_names:
             raise feeds_error(self._name, self.inputs, feeds)
@@ -38,9 +38,11 @@ class OnnxRuntimeGraph:
         try:
             results = self._session.run_with_ort_values(self._outputs, values)
         except Exception as error:  # its errors share no base class but Exception
+            if is_shortage(error):
+                raise MemoryShortageError(f"ONNX Runtime to run the {self._name} graph") from error
             raise BackendError(
                 f"ONNX Runtime cannot run the {self._name} graph ({error})",
-                fix="build the plan again: xdecoder-rt build; or free some memory",
+                fix="build the plan again: xdecoder-rt build",
             ) from error
         return dict(zip(self._outputs, results, strict=True))
 
@@ -69,22 +71,29 @@ class OnnxRuntimeBackend:
         # the cores from the next.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Create a session for a serialized ONNX model.
 
         Raises:
-            BackendError: ONNX Runtime refuses the model.
+            BackendError: ONNX Runtime refuses the model, or there is too little memory.
+            PlanError: the model cannot be read.
         """
         try:
             session = ort.InferenceSession(
-                bytes(model), self._options, providers=["CPUExecutionProvider"]
+                model(), self._options, providers=["CPUExecutionProvider"]
             )
+        except XDecoderError:
+            raise
         except Exception as error:  # its errors share no base class but Exception
+            if is_shortage(error):
+                raise MemoryShortageError(f"ONNX Runtime to load the {name} graph") from error
             raise BackendError(
                 f"ONNX Runtime {self.version} cannot load the {name} graph ({error})",
                 expected="a graph of opset 18 made of standard operators",
                 fix="Build the plan again, or update onnxruntime",
             ) from error
+        # Kept for beginning anew with other providers, which nobody asks for: as much as the plan.
+        session._model_bytes = None
         return OnnxRuntimeGraph(name, session)
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:

@@ -6,18 +6,18 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache, partial
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.backends.base import Array, Graph, Value, feeds_error
+from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value, feeds_error, is_shortage
 from xdecoder_rt.backends.blobs import ModelBlobs
 from xdecoder_rt.cores import usable_cores
-from xdecoder_rt.errors import BackendError, require
+from xdecoder_rt.errors import BackendError, MemoryShortageError, require
 
 _TELEMETRY = "openvino_telemetry"
 # OpenVINO takes bf16 by itself where the processor has it: the plan's word is final.
@@ -122,9 +122,12 @@ class OpenVINOGraph:
         """What runs inputs of these shapes, compiled on first need."""
         with self._lock:
             if self._network is not None:
-                network, self._network = self._network, None
-                with suppress(RuntimeError):  # some models OpenVINO takes with open shapes alone
-                    self._fixed = shapes, self._compile(network, shapes)
+                try:
+                    self._fixed = shapes, self._compile(self._network, shapes)
+                except RuntimeError as error:  # some models OpenVINO takes with open shapes alone
+                    if is_shortage(error):
+                        raise
+                self._network = None
             if self._fixed is not None and self._fixed[0] == shapes:
                 return self._fixed[1]
             if self._general is None:
@@ -135,7 +138,10 @@ class OpenVINOGraph:
     def _errors(self, deed: str) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:
+        except (MemoryError, RuntimeError) as error:
+            if is_shortage(error):
+                task = f"OpenVINO to {deed} the {self._name} graph"
+                raise MemoryShortageError(task) from error
             raise BackendError(
                 f"OpenVINO cannot {deed} the {self._name} graph ({error})",
                 expected="a graph that OpenVINO's CPU plugin supports",
@@ -211,25 +217,30 @@ class OpenVINOBackend:
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precisions[precision],
+            # A compiled model that is cut off while it is mapped ends the process.
+            "ENABLE_MMAP": False,
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._cache_dir = cache_dir
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Read a serialized ONNX model, and compile it now or for the shapes of its first call.
 
         Raises:
             BackendError: OpenVINO refuses the model.
         """
-        blobs = None
-        if self._cache_dir is not None:
-            blobs = ModelBlobs(self._cache_dir, self.name, name, model.nbytes)
+        blobs: ModelBlobs | None = None
+
+        def read() -> Any:
+            nonlocal blobs
+            data = model()
+            if self._cache_dir is not None:
+                blobs = ModelBlobs(self._cache_dir, self.name, name, len(data))
+            return self._core.read_model(model=data)
+
         return OpenVINOGraph(
-            name,
-            lambda: self._core.read_model(model=bytes(model)),
-            partial(self._compile, blobs),
-            is_steady,
+            name, read, lambda network, shapes: self._compile(blobs, network, shapes), is_steady
         )
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xdecoder_rt.backends.base import Array, Graph, Value
+from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, TextGraph, TokenGraph, VisionGraph
 from xdecoder_rt.models.xdecoder import XDecoder
@@ -44,7 +44,7 @@ class ModuleBackend:
     version = str(torch.__version__)
     device = "cpu"
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Refuse.
 
         Raises:

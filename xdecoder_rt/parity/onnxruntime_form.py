@@ -115,4 +115,4 @@ class OnnxBackbone(BackboneForm):
 
 
 def _load_graph(backend: OnnxRuntimeBackend, graph: onnx_graphs.ExportedGraph) -> Graph:
-    return backend.load(graph.name, memoryview(graph.model.SerializeToString()))
+    return backend.load(graph.name, graph.model.SerializeToString)

@@ -1,8 +1,8 @@
 """A strict subset of ZIP: the container of a plan.
 
-Members are stored, never compressed, so that each is one range of bytes of the file and can be
-mapped into memory. The reader is written for hostile input. It accepts only archives in which every
-byte is accounted for: members one after another from the first byte, the central directory, the end
+Members are stored, never compressed, so that each is one range of bytes of the file, no larger than
+the file is. The reader is written for hostile input. It accepts only archives in which every byte
+is accounted for: members one after another from the first byte, the central directory, the end
 record, and nothing before, between or after. It reads no more than the directory, takes no size on
 trust, and raises nothing but `PlanError`. Layout and field names follow PKWARE's APPNOTE.TXT 6.3.
 
@@ -268,7 +268,7 @@ def _checked_name(entry: _Entry) -> str:
     if entry.method != 0:
         raise PlanError(
             f"The member {name!r} is compressed",
-            expected="stored members, so that they can be mapped into memory",
+            expected="stored members, each one range of bytes of the file",
             fix="write the plan with xdecoder-rt build, or zip it with -0",
         )
     if entry.flags & ~_UTF8_FLAG:

@@ -2,19 +2,21 @@
 
 A plan is a ZIP archive with stored members (`xdecoder_rt.plan.archive`): ``manifest.json`` and the
 members that it lists, no more and no fewer. Opening a plan checks the archive's structure and the
-manifest; the digest of a member is checked once, before its first use, so that opening costs the
-same for any size. Digests prove that a file is whole, not who made it.
+manifest; the digest of a member is checked whenever it is read, so that opening costs the same for
+any size. Digests prove that a file is whole, not who made it.
+
+Nothing is mapped into memory. A file that somebody cuts off or writes over while it is open would
+end the process by a signal, or change what was checked before: what is given out is a copy, and the
+digest is the copy's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import mmap
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -30,17 +32,18 @@ from xdecoder_rt.plan.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, M
 __all__ = ["Plan", "write_plan"]
 
 _CHUNK = 1 << 20
+_FETCH = "fetch or build the plan again"
 # The field after ir_version in an ONNX ModelProto: producer, domain, graph or opset_import.
 _ONNX_SECOND_FIELD = (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")
-Source: TypeAlias = "bytes | bytearray | memoryview | Path"
+Source: TypeAlias = "bytes | bytearray | memoryview | Path | Callable[[], Iterable[bytes]]"
 
 
 class Plan:
-    """An open plan: its manifest, and its members as views of the mapped file.
+    """An open plan: its manifest, and its members.
 
-    Open one with `Plan.open`; it is a context manager. Methods may be called from many threads. The
-    file is mapped, not read, so it must not be changed in place while the plan is open; replacing
-    it, as `write_plan` does, is safe.
+    Open one with `Plan.open`; it is a context manager. Methods may be called from many threads.
+    Replacing the file meanwhile, as `write_plan` does, changes nothing for an open plan; where it
+    is written over or cut off in place, members that are read from then on are refused.
 
     Attributes:
         path: where the file is.
@@ -54,8 +57,6 @@ class Plan:
         self.manifest = manifest
         self._file: BinaryIO | None = file
         self._members = members
-        self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._verified: set[str] = set()
         self._walked: set[str] = set()
         self._lock = threading.Lock()
 
@@ -106,24 +107,41 @@ class Plan:
         """The members, the manifest excluded, in the order of the archive."""
         return tuple(name for name in self._members if name != MANIFEST_NAME)
 
-    def view(self, name: str) -> memoryview:
-        """Return a member's bytes as a read-only view of the mapped file; nothing is copied.
-
-        The view stays valid after `close`; the mapping goes away with its last view.
+    def read(self, name: str) -> bytes:
+        """Return a member's bytes, whose digest has been checked.
 
         Args:
             name: a name in `names`.
 
         Raises:
-            PlanError: there is no such member, its digest is wrong, or the plan is closed.
+            PlanError: there is no such member, its digest is wrong, the file cannot be read, or the
+                plan is closed.
         """
-        member = self._member(name)
-        with self._lock:
-            self._verify(name)
-            return memoryview(self._map)[member.offset : member.offset + member.size]
+        size = self._member(name).size
+        data = self._read(name, 0, size)
+        self._check_digest(name, hashlib.sha256(data).hexdigest())
+        return data
 
-    def graph(self, name: str) -> memoryview:
-        """Return a graph's bytes, as `view` does, fit to be given to a runtime.
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield a member's bytes in parts, so that no more than one is in memory.
+
+        The digest is checked after the last part: until then the parts are not to be relied on.
+
+        Args:
+            name: a name in `names`.
+
+        Raises:
+            PlanError: as for `read`.
+        """
+        size, digest = self._member(name).size, hashlib.sha256()
+        for start in range(0, size, _CHUNK):
+            chunk = self._read(name, start, min(_CHUNK, size - start))
+            digest.update(chunk)
+            yield chunk
+        self._check_digest(name, digest.hexdigest())
+
+    def graph(self, name: str) -> bytes:
+        """Return a graph's bytes, as `read` does, fit to be given to a runtime.
 
         A portable graph is walked once, before its first use, and refused where it has what no
         plan needs (`xdecoder_rt.plan.graph_check`). What TensorRT reads is not: an engine is code.
@@ -132,9 +150,9 @@ class Plan:
             name: a member that the manifest has as a graph.
 
         Raises:
-            PlanError: as for `view`, or the graph is refused.
+            PlanError: as for `read`, or the graph is refused.
         """
-        data = self.view(name)
+        data = self.read(name)
         if self.manifest.backend != "portable" or name in self._walked:
             return data
         sizes = {size_key(size): size for size in self.manifest.input.sizes}
@@ -151,20 +169,9 @@ class Plan:
                     expected=error.expected,
                     fix=error.fix or "build the plan again: xdecoder-rt build",
                 ) from error
+        # What is read again has the digest of what was walked.
         self._walked.add(name)
         return data
-
-    def read(self, name: str) -> bytes:
-        """Return a copy of a member's bytes.
-
-        Raises:
-            PlanError: as for `view`.
-        """
-        member = self._member(name)
-        with self._lock:
-            file = self._verify(name)
-            file.seek(member.offset)
-            return file.read(member.size)
 
     def verify(self) -> None:
         """Check the digest of every member.
@@ -173,19 +180,15 @@ class Plan:
             PlanError: one of them is wrong; the message names the member.
         """
         for name in self.names:
-            with self._lock:
-                self._verify(name)
+            for _ in self.chunks(name):
+                pass
 
     def close(self) -> None:
-        """Close the file. Views that were handed out stay valid. May be called twice."""
+        """Close the file. May be called twice."""
         with self._lock:
-            if self._file is None:
-                return
-            self._file.close()
-            self._file = None
-            # With views alive the mapping cannot be closed; it is freed with the last of them.
-            with contextlib.suppress(BufferError):
-                self._map.close()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
     def __enter__(self) -> Plan:
         return self
@@ -209,26 +212,36 @@ class Plan:
             )
         return self._members[name]
 
-    def _verify(self, name: str) -> BinaryIO:
-        """Check a member's digest once, and return the open file. The caller holds the lock."""
-        if self._file is None:
-            raise PlanError(f"{quoted(str(self.path), 200)} is closed", fix="open it again")
-        if name in self._verified:
-            return self._file
+    def _read(self, name: str, start: int, size: int) -> bytes:
+        """Read a part of a member from the file as it is now."""
         member = self._members[name]
-        digest = hashlib.sha256()
-        # Read, not mapped: pages that are only hashed then do not count as this process's memory.
-        self._file.seek(member.offset)
-        for start in range(0, member.size, _CHUNK):
-            digest.update(self._file.read(min(_CHUNK, member.size - start)))
-        if digest.hexdigest() != self.manifest.members[name].sha256:
+        with self._lock:
+            if self._file is None:
+                raise PlanError(f"{quoted(str(self.path), 200)} is closed", fix="open it again")
+            try:
+                # One allocation, filled by the file itself.
+                self._file.seek(member.offset + start)
+                data = self._file.read(size)
+            except OSError as error:
+                raise PlanError(
+                    f"{quoted(str(self.path), 200)}: the member {name!r} cannot be read: "
+                    f"{error.strerror or error}"
+                ) from error
+        if len(data) != size:
+            raise PlanError(
+                f"{quoted(str(self.path), 200)} ends inside the member {name!r}: the file was cut "
+                "off after it was opened",
+                fix=_FETCH,
+            )
+        return data
+
+    def _check_digest(self, name: str, digest: str) -> None:
+        if digest != self.manifest.members[name].sha256:
             raise PlanError(
                 f"{quoted(str(self.path), 200)}: the member {name!r} is damaged: its SHA-256 is "
                 "not the one in the manifest",
-                fix="fetch or build the plan again",
+                fix=_FETCH,
             )
-        self._verified.add(name)
-        return self._file
 
 
 def _open_file(path: Path) -> BinaryIO:
@@ -341,7 +354,8 @@ def write_plan(
     Args:
         path: the file to write.
         manifest: what the plan says about itself; its `members` are replaced.
-        members: the members by name: bytes, or the file that holds them.
+        members: the members by name: bytes, the file that holds them, or what yields them in parts
+            (`Plan.chunks`), the same every time.
 
     Returns:
         The manifest as written, with sizes and digests of the members.
@@ -381,6 +395,8 @@ def _source_chunks(source: Source) -> Iterator[memoryview | bytes]:
         with source.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
+    elif callable(source):
+        yield from source()
     else:
         yield memoryview(source).cast("B")
 

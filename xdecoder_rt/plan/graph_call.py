@@ -17,7 +17,7 @@ Shape: TypeAlias = "tuple[int, ...]"
 Values: TypeAlias = "npt.NDArray[Any]"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Made:
     """A tensor of the graph: its shape, and its elements where a shape may be made of them."""
 
@@ -25,12 +25,12 @@ class Made:
     values: Values | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
     """A node with what it takes."""
 
     node: Node
-    inputs: tuple[Made | None, ...]
+    inputs: Sequence[Made | None]
 
     def tensor(self, index: int) -> Made:
         """Return an input that must be there."""

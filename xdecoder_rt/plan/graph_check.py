@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from xdecoder_rt.errors import PlanError
 from xdecoder_rt.plan.graph_call import Shape
@@ -15,9 +16,35 @@ from xdecoder_rt.plan.protobuf import Buffer
 
 __all__ = ["check_graph"]
 
-_ELEMENTS, _ELEMENTS_PER_PIXEL = 1 << 25, 128
-_ALL_ELEMENTS = 64
-_PRODUCTS, _PRODUCTS_PER_PIXEL = 1 << 36, 1 << 22
+_ELEMENTS = 1 << 25
+_RUN_ELEMENTS = 64 * _ELEMENTS
+_PRODUCTS = 1 << 36
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What graphs of a family need per pixel of the input, several times over.
+
+    The starter (compact) makes tensors of 24 elements a pixel, 477 in a frame, and multiplies
+    16,500 times.
+
+    Attributes:
+        elements: of one tensor.
+        run_elements: of all that a run makes.
+        products: multiply-accumulates of a run.
+        most_products: of a run at any size.
+    """
+
+    elements: int
+    run_elements: int
+    products: int
+    most_products: int
+
+
+_BOUNDS = {
+    "compact": _Bounds(128, 1 << 11, 1 << 18, 1 << 40),
+    "published": _Bounds(128, 1 << 13, 1 << 22, 1 << 42),
+}
 
 
 def check_graph(
@@ -26,8 +53,9 @@ def check_graph(
     """Read a portable graph, and refuse what no plan needs.
 
     Beyond :func:`~xdecoder_rt.plan.onnx_walk.read_onnx`: its inputs and outputs are those that the
-    manifest says, operators fit each other, and on inputs of usual size no tensor and no run is
-    larger than graphs of either family are at that input size, several times over.
+    manifest says, operators fit each other, and in a usual call and in a large one no tensor and no
+    run is larger than graphs of its family are at that input size, several times over, and outputs
+    come out in the shapes that the manifest says.
 
     Args:
         manifest: the plan's.
@@ -41,30 +69,32 @@ def check_graph(
     model = read_onnx(data, OPERATORS)
     ports = graph_ports(manifest, graph, size)
     check_ports(model, ports)
-    usual = _usual_sizes(manifest, graph)
     taken = {port.name for port in model.inputs}
-    shapes = {name: _at(shape, usual) for name, (_, shape) in ports.inputs.items() if name in taken}
+    inputs = {name: shape for name, (_, shape) in ports.inputs.items() if name in taken}
+    bounds = _BOUNDS[manifest.model.family]
     pixels = math.prod(size) if size is not None else 0
-    most = _ELEMENTS + _ELEMENTS_PER_PIXEL * pixels
-    work = infer_shapes(model, shapes, most)
-    if work.elements > _ALL_ELEMENTS * most:
-        raise PlanError(
-            f"A run of the graph makes {work.elements:,} elements",
-            expected=f"at most {_ALL_ELEMENTS * most:,} at this input size",
-        )
-    products = _PRODUCTS + _PRODUCTS_PER_PIXEL * pixels
-    if work.products > products:
-        raise PlanError(
-            f"A run of the graph takes {work.products:,} multiply-accumulates",
-            expected=f"at most {products:,} at this input size",
-        )
-    _check_outputs(ports, usual, work.shapes)
+    most = _ELEMENTS + bounds.elements * pixels
+    elements = _RUN_ELEMENTS + bounds.run_elements * pixels
+    products = min(_PRODUCTS + bounds.products * pixels, bounds.most_products)
+    for sizes in _sizes_of_calls(manifest, graph):
+        work = infer_shapes(model, {name: _at(inputs[name], sizes) for name in inputs}, most)
+        if work.elements > elements:
+            raise PlanError(
+                f"A run of the graph makes {work.elements:,} elements",
+                expected=f"at most {elements:,} at this input size",
+            )
+        if work.products > products:
+            raise PlanError(
+                f"A run of the graph takes {work.products:,} multiply-accumulates",
+                expected=f"at most {products:,} at this input size",
+            )
+        _check_outputs(ports, sizes, work.shapes)
     return model
 
 
-def _check_outputs(ports: GraphPorts, usual: dict[str, int], shapes: dict[str, Shape]) -> None:
+def _check_outputs(ports: GraphPorts, sizes: dict[str, int], shapes: dict[str, Shape]) -> None:
     for name, (_, shape) in ports.outputs.items():
-        expected = _at(shape, usual)
+        expected = _at(shape, sizes)
         if len(expected) != len(shapes[name]) or any(
             ours not in (theirs, -1) for ours, theirs in zip(expected, shapes[name], strict=True)
         ):
@@ -75,14 +105,21 @@ def _check_outputs(ports: GraphPorts, usual: dict[str, int], shapes: dict[str, S
             )
 
 
-def _usual_sizes(manifest: Manifest, graph: str) -> dict[str, int]:
-    """The free dimensions of a call on one image or a few texts; no two alike."""
+def _sizes_of_calls(manifest: Manifest, graph: str) -> list[dict[str, int]]:
+    """Return the free dimensions of a usual call and of a large one; no two alike.
+
+    A graph can make shapes that are small at one of them alone. An image has no other size, so one
+    call stands for all of the vision graph's.
+    """
     queries = manifest.decoder.num_queries
     if graph == "text":
         length = manifest.text.context_length
-        return {"texts": 3, "length": length, "past": 5, "seen": length + 5}
+        return [
+            {"texts": texts, "length": length, "past": past, "seen": length + past}
+            for texts, past in ((3, 5), (61, 71))
+        ]
     rows = queries + 13
-    return {
+    usual = {
         "batch": 1,
         "rows": rows,
         "past": 32,
@@ -92,6 +129,11 @@ def _usual_sizes(manifest: Manifest, graph: str) -> dict[str, int]:
         "captions": 3,
         "vocabulary": -1,
     }
+    if graph == "vision":
+        return [usual]
+    rows = manifest.decoder.max_rows or 4 * queries + 13
+    large = {"rows": rows, "past": queries + 71, "seen": rows + queries + 71, "regions": 5}
+    return [usual, {**usual, **large, "kept": 1, "captions": 29}]
 
 
 def _at(shape: tuple[int | str, ...], sizes: dict[str, int]) -> Shape:

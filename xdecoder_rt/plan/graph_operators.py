@@ -18,8 +18,9 @@ from xdecoder_rt.plan.graph_call import (
 )
 from xdecoder_rt.plan.onnx_walk import Constant
 
-__all__ = ["OPERATORS", "RANK_LIMIT", "RULES", "products_of"]
+__all__ = ["OPERATORS", "PRODUCTS", "RANK_LIMIT", "RULES"]
 
+# Elements of a tensor that shapes may be made of: work on more is the runtime's.
 _SMALL = 64
 RANK_LIMIT = 8
 _FLOAT_KINDS = (1, 10, 11, 16)
@@ -75,7 +76,7 @@ def _elementwise(call: Call) -> list[Made]:
     shape = _broadcast(*(call.shape(i) for i in range(len(call.inputs))))
     known = [made.values for made in call.inputs if made is not None and made.values is not None]
     fold = _FOLDED.get(call.node.kind)
-    if len(known) != 2 or len(call.inputs) != 2:
+    if len(known) != 2 or len(call.inputs) != 2 or math.prod(shape) > _SMALL:
         return [Made(shape)]
     left, right = known
     if call.node.kind == "Div" and left.dtype.kind == right.dtype.kind == "i" and right.all():
@@ -88,7 +89,7 @@ def _elementwise(call: Call) -> list[Made]:
 def _where(call: Call) -> list[Made]:
     shape = _broadcast(*(call.shape(i) for i in range(3)))
     condition, left, right = (call.tensor(i).values for i in range(3))
-    if condition is None or left is None or right is None:
+    if condition is None or left is None or right is None or math.prod(shape) > _SMALL:
         return [Made(shape)]
     return [Made(shape, np.where(condition, left, right))]
 
@@ -170,7 +171,7 @@ def _gather(call: Call) -> list[Made]:
     data, indices = call.tensor(0), call.tensor(1)
     axis = call.axis(len(data.shape), 0)
     shape = data.shape[:axis] + indices.shape + data.shape[axis + 1 :]
-    if data.values is None or indices.values is None:
+    if data.values is None or indices.values is None or math.prod(shape) > _SMALL:
         return [Made(shape)]
     places = indices.values.astype(np.int64)
     if data.shape[axis] == 0 or (abs(places) > data.shape[axis] - (places >= 0)).any():
@@ -415,14 +416,27 @@ OPERATORS = frozenset(RULES)
 """Operators of the ONNX standard that a plan's graphs may have."""
 
 
-def products_of(kind: str, call: Call, results: Sequence[Made]) -> int:
-    """Return the multiply-accumulates of an operator."""
-    if kind in ("MatMul", "Gemm"):
-        left = call.shape(0)
-        inner = left[0] if kind == "Gemm" and call.integer("transA", 0) else left[-1]
-        return math.prod(results[0].shape) * inner
-    if kind == "Conv":
-        return math.prod(results[0].shape) * math.prod(call.shape(1)[1:])
-    if kind in ("AveragePool", "MaxPool"):
-        return math.prod(results[0].shape) * math.prod(call.integers("kernel_shape", ()))
-    return 0
+def _matmul_products(call: Call, shape: Shape) -> int:
+    return math.prod(shape) * call.shape(0)[-1]
+
+
+def _gemm_products(call: Call, shape: Shape) -> int:
+    return math.prod(shape) * call.shape(0)[0 if call.integer("transA", 0) else -1]
+
+
+def _conv_products(call: Call, shape: Shape) -> int:
+    return math.prod(shape) * math.prod(call.shape(1)[1:])
+
+
+def _pool_products(call: Call, shape: Shape) -> int:
+    return math.prod(shape) * math.prod(call.integers("kernel_shape", ()))
+
+
+PRODUCTS: dict[str, Callable[[Call, Shape], int]] = {
+    "AveragePool": _pool_products,
+    "Conv": _conv_products,
+    "Gemm": _gemm_products,
+    "MatMul": _matmul_products,
+    "MaxPool": _pool_products,
+}
+"""Multiply-accumulates of an operator that makes a tensor of a shape, where there are any."""

@@ -15,16 +15,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from xdecoder_rt.errors import PlanError, quoted
 from xdecoder_rt.plan.graph_call import Call, Made, MisfitError, Shape, of_constant
-from xdecoder_rt.plan.graph_operators import RANK_LIMIT, RULES, products_of
+from xdecoder_rt.plan.graph_operators import PRODUCTS, RANK_LIMIT, RULES
 from xdecoder_rt.plan.onnx_walk import Node, OnnxGraph
 
 __all__ = ["Work", "infer_shapes"]
 
-_INT_LIMIT = 1 << 40
+_INT_LIMIT, _INT_END = 1 << 40, (1 << 63) - 1
 
 
 @dataclass
@@ -32,13 +30,11 @@ class Work:
     """What one run of a graph takes.
 
     Attributes:
-        largest: elements of the largest tensor.
         elements: of all tensors that operators make.
         products: multiply-accumulates.
         shapes: of every tensor, by name.
     """
 
-    largest: int = 0
     elements: int = 0
     products: int = 0
     shapes: dict[str, Shape] = field(default_factory=dict)
@@ -61,22 +57,23 @@ def infer_shapes(graph: OnnxGraph, inputs: Mapping[str, Shape], most: int) -> Wo
     made.update((name, Made(shape)) for name, shape in inputs.items())
     for node in graph.nodes:
         try:
-            call = Call(node, tuple(_taken(made, name) for name in node.inputs))
+            call = Call(node, [made[name] if name else None for name in node.inputs])
             results = RULES[node.kind](call)
             for name, result in zip(node.outputs, results, strict=True):
-                _check_result(result, most)
+                work.elements += _checked_size(result, most)
                 if name in made:
                     raise MisfitError(f"makes {quoted(name)}, which is there already")
                 if name:
                     made[name] = result
-                size = math.prod(result.shape)
-                work.largest = max(work.largest, size)
-                work.elements += size
+            if node.kind in PRODUCTS:
+                work.products += PRODUCTS[node.kind](call, results[0].shape)
         except MisfitError as misfit:
             raise _refusal(node, str(misfit)) from misfit
-        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            missing = f"takes {quoted(error.args[0])}, which nothing before it makes"
+            raise _refusal(node, missing) from error
+        except (ArithmeticError, IndexError, TypeError, ValueError) as error:
             raise _refusal(node, "cannot take what it is given") from error
-        work.products += products_of(node.kind, call, results)
     for port in graph.outputs:
         if port.name not in made:
             raise PlanError(f"The graph never makes its output {quoted(port.name)}")
@@ -89,21 +86,16 @@ def _refusal(node: Node, problem: str) -> PlanError:
     return PlanError(f"The operator {node.kind} that makes {place} {problem}"[:400])
 
 
-def _taken(made: Mapping[str, Made], name: str) -> Made | None:
-    if not name:
-        return None
-    if name not in made:
-        raise MisfitError(f"takes {quoted(name)}, which nothing before it makes")
-    return made[name]
-
-
-def _check_result(made: Made, most: int) -> None:
+def _checked_size(made: Made, most: int) -> int:
+    """Return the elements of what an operator makes."""
     size = math.prod(made.shape)
     if size > most or len(made.shape) > RANK_LIMIT:
         shown = list(made.shape[:RANK_LIMIT])
         raise MisfitError(f"makes {shown}, more than the {most:,} elements that such a plan needs")
-    if made.values is not None and made.values.dtype.kind == "i" and made.values.size:
-        low, high = int(made.values.min()), int(made.values.max())
+    if made.values is not None and made.values.dtype.kind == "i" and size:
+        numbers = made.values.ravel().tolist()
+        low, high = min(numbers), max(numbers)
         # The two ends of int64 stand for "to the end" in slices.
-        if max(-low, high) > _INT_LIMIT and high != np.iinfo(np.int64).max:
+        if max(-low, high) > _INT_LIMIT and high != _INT_END:
             raise MisfitError("makes a number that is no size")
+    return size

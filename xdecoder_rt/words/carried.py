@@ -65,7 +65,7 @@ class PlanWords:
         vectors: dict[str, Vector] = {}
         for info in self._plan.manifest.vocabularies:
             words = self.vocabularies()[info.name]
-            rows = np.frombuffer(self._plan.view(info.embeddings), "<f4")
+            rows = np.frombuffer(self._plan.read(info.embeddings), "<f4")
             if rows.size != (info.count + 1) * text.proj_dim:
                 raise PlanError(
                     f"The vocabulary {quoted(info.name)} of the plan has {rows.size:,} values",
@@ -149,14 +149,16 @@ def carry(
         BuildError: the output cannot be written.
     """
     check_name(name)
-    with Plan.open(source, verify=True) as plan:
+    with Plan.open(source) as plan:
         manifest = plan.manifest
         replaced_infos = [info for info in manifest.vocabularies if info.name == name]
         replaced_members = {
             member for info in replaced_infos for member in (info.texts, info.embeddings)
         }
         members: dict[str, Source] = {
-            member: plan.view(member) for member in plan.names if member not in replaced_members
+            member: partial(plan.chunks, member)
+            for member in plan.names
+            if member not in replaced_members
         }
         folder = f"vocabularies/{name}"
         info = VocabularyInfo(name, f"{folder}.json", f"{folder}.f32", count=len(vocabulary.texts))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends.base import Array, Graph, PanopticMap, Value, feeds_error
+from xdecoder_rt.backends.base import Array, Graph, ModelReader, PanopticMap, Value, feeds_error
 from xdecoder_rt.backends.cuda.blocks import BlockPool
 from xdecoder_rt.backends.cuda.context import CudaContext
 from xdecoder_rt.backends.cuda.downloads import Downloads
@@ -162,7 +162,7 @@ class TensorRTBackend:
             self.close()
             raise
 
-    def load(self, name: str, model: memoryview, is_steady: bool = False) -> Graph:
+    def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Deserialize an engine and allocate what its calls need.
 
         Raises:
@@ -171,13 +171,14 @@ class TensorRTBackend:
         resources = self._resources
         library, cuda = resources.library, resources.cuda
         with cuda:
-            check_engine(name, model, library, cuda.facts)
+            engine_data = model()
+            check_engine(name, engine_data, library, cuda.facts)
             with nullcontext() if resources.plugins is None else offering(resources.plugins):
-                engine = library.runtime.deserialize_cuda_engine(model)
+                engine = library.runtime.deserialize_cuda_engine(engine_data)
             if engine is None:
                 raise BackendError(
                     f"{library.title} {library.version} cannot read the {name} engine of "
-                    f"{len(model):,} bytes ({library.take_log()})",
+                    f"{len(engine_data):,} bytes ({library.take_log()})",
                     expected="a whole engine, built by this version for this GPU",
                     fix=rebuild(self.name),
                 )

@@ -63,7 +63,7 @@ def check_driver(library: Library, device: DeviceFacts) -> None:
         )
 
 
-def check_engine(name: str, model: memoryview, library: Library, device: DeviceFacts) -> None:
+def check_engine(name: str, model: bytes, library: Library, device: DeviceFacts) -> None:
     """Let the library look at an engine's header, where it can (TensorRT-RTX).
 
     Raises:
