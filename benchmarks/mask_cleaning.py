@@ -39,7 +39,7 @@ SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 PIXELS = (16, 64, 256)
 LEAST_IOU = 0.25
 COLUMNS = ("PQ", "box IoU", "boxes of IoU 0.5", "P@0.5", "cIoU", "box IoU of phrases")
-COST_SHARE = 0.2
+COST_SHARE = 0.3
 COST_SIZES = ((448, 448), (1280, 720))
 COST_STUFF = ("wall", "floor")
 COST_WORDS = ("mug", "robot arm", "table", "box", "screwdriver", "duck", "hammer", *COST_STUFF)
@@ -79,8 +79,8 @@ RULES = (
     Rule("none", lambda areas, is_thing: np.zeros(len(areas), bool)),
     *(share_rule(share, True) for share in SHARES),
     *(share_rule(share, False) for share in SHARES),
-    share_rule(0.1, False, fills=True),
-    share_rule(0.2, False, fills=True),
+    share_rule(0.1, True, fills=True),
+    share_rule(0.3, True, fills=True),
     *(pixel_rule(pixels) for pixels in PIXELS),
 )
 

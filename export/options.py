@@ -119,7 +119,7 @@ class BuildOptions:
             captions is smaller. Not for a plan, which keeps its tasks.
         max_phrases: phrases that one call may refer by. None: 64. Not for a plan either.
         piece_share: connected pieces of a mask that are smaller than this share of its largest are
-            left out, 0 to 1; 0 keeps all. None: 0.2 for compact models, 0 for published ones. Not
+            left out, 0 to 1; 0 keeps all. None: 0.3 for compact models, 0 for published ones. Not
             for a plan either.
         vocabularies: words for the plan to carry, embedded, by names of at most 60 letters, digits,
             ``-`` and ``_``.

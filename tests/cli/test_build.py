@@ -95,7 +95,7 @@ def test_a_checkpoint_becomes_a_plan(
     assert list(tmp_path.iterdir()) == [target]
     with Plan.open(target, verify=True) as plan:
         assert plan.manifest.input.sizes == ((32, 64),)
-        assert plan.manifest.postprocess.piece_share == 0.2
+        assert plan.manifest.postprocess.piece_share == 0.3
 
 
 def test_python_makes_the_plan_of_the_command(

@@ -225,7 +225,7 @@ def test_a_published_file_is_no_plan_though_it_is_an_archive(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("family", "share", "expected"),
-    [("compact", None, 0.2), ("published", None, 0.0), ("compact", 0, 0), ("published", 0.1, 0.1)],
+    [("compact", None, 0.3), ("published", None, 0.0), ("compact", 0, 0), ("published", 0.1, 0.1)],
 )
 def test_compact_plans_clean_masks_and_published_ones_keep_their_rule(
     family: str,

@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=share,
         metavar="S",
         help="leave connected pieces out of a thing's mask that are smaller than this share of its "
-        "largest, 0 to 1; 0 keeps every speck (default 0.2, of published models 0: their rule)",
+        "largest, 0 to 1; 0 keeps every speck (default 0.3, of published models 0: their rule)",
     )
     parser.add_argument(
         "--vocabulary",
