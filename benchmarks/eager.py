@@ -43,6 +43,8 @@ from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import load_model
 from xdecoder_rt.image import Letterbox, choose_size, letterbox, load_image
+from xdecoder_rt.masks.panoptic_rule import MapSegment
+from xdecoder_rt.masks.pieces import clean_map
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.graphs import Normalise
 from xdecoder_rt.models.plain import plain_forward
@@ -127,10 +129,13 @@ class EagerPath:
         decoded = time.perf_counter()
         queries = logits.shape[1] - (not self._manifest.decoder.class_token_is_mask)
         masks = resize_masks(out.mask_logits[-1][:, :queries], box)
-        return self._panoptic(logits[0, :queries], masks).numpy(), decoded
+        return self._panoptic(logits[0, :queries], masks), decoded
 
-    def _panoptic(self, class_logits: Tensor, mask_logits: Tensor) -> Tensor:
-        """Apply the original's rules: ``[Q, K + 1], [Q, H, W] -> [H, W]`` int32."""
+    def _panoptic(self, class_logits: Tensor, mask_logits: Tensor) -> np.ndarray:
+        """Apply the original's rules: ``[Q, K + 1], [Q, H, W] -> [H, W]`` int32.
+
+        What the plan cleans the original does not; both sides are cleaned by the engine's function.
+        """
         rules = self._manifest.postprocess
         class_logits = class_logits.clone()
         class_logits[:, -1] -= rules.void_offset
@@ -139,11 +144,11 @@ class EagerPath:
         keep = (labels != len(WORDS)) & (scores > rules.object_mask_threshold)
         ids = torch.zeros(mask_logits.shape[1:], dtype=torch.int32)
         if not keep.any():
-            return ids
+            return ids.numpy()
         masks = probabilities[keep]
         owner = (scores[keep][:, None, None] * masks).argmax(dim=0)
         stuff_ids: dict[int, int] = {}
-        count = 0
+        segments: list[MapSegment] = []
         for row, label in enumerate(labels[keep].tolist()):
             owned, inside = owner == row, masks[row] >= 0.5
             mask = owned & inside
@@ -155,11 +160,13 @@ class EagerPath:
             if label in stuff_ids:
                 ids[mask] = stuff_ids[label]
                 continue
-            count += 1
+            count = len(segments) + 1
+            segments.append(MapSegment(count, label, self._is_thing[label], 0.0, 0))
             if not self._is_thing[label]:
                 stuff_ids[label] = count
             ids[mask] = count
-        return ids
+        clean_map(ids.numpy(), segments, rules.piece_share)
+        return ids.numpy()
 
     def _embed_words(self) -> Tensor:
         """Return unit rows of the words and of the void class, means over the templates."""

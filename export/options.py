@@ -118,6 +118,9 @@ class BuildOptions:
         tasks: names of `xdecoder_rt.tasks.TASKS` that the plan is to do. None: all. A plan without
             captions is smaller. Not for a plan, which keeps its tasks.
         max_phrases: phrases that one call may refer by. None: 64. Not for a plan either.
+        piece_share: connected pieces of a mask that are smaller than this share of its largest are
+            left out, 0 to 1; 0 keeps all. None: 0.3 for compact models, 0 for published ones. Not
+            for a plan either.
         vocabularies: words for the plan to carry, embedded, by names of at most 60 letters, digits,
             ``-`` and ``_``.
         conversion: the precision, and how it is reached. None: that of the source.
@@ -132,6 +135,7 @@ class BuildOptions:
     sizes: Sequence[tuple[int, int]] | None = None
     tasks: Sequence[str] | None = None
     max_phrases: int | None = None
+    piece_share: float | None = None
     vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
     conversion: ConvertOptions | None = None
     engines: EngineOptions | None = None
@@ -143,6 +147,8 @@ class BuildOptions:
             _check_tasks(self.tasks)
         if self.max_phrases is not None:
             check_count("max_phrases", self.max_phrases)
+        if self.piece_share is not None:
+            _check_share("piece_share", self.piece_share)
         if self.vocabularies:
             from xdecoder_rt.words.carried import check_name
 
@@ -161,6 +167,11 @@ class BuildOptions:
                 f"Engines cannot be built from graphs of the profile {self.conversion.profile!r}",
                 expected="a conversion with the profile 'tensorrt'",
             )
+
+
+def _check_share(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ArgumentError(f"{name} is {quoted(value)}", expected="a number from 0 to 1")
 
 
 def _check_sizes(sizes: Sequence[tuple[int, int]]) -> None:

@@ -59,6 +59,7 @@ def build_portable(
     sizes: Sequence[tuple[int, int]],
     tasks: Sequence[str] = tuple(TASKS),
     max_phrases: int = MAX_PHRASES,
+    piece_share: float = 0.0,
     progress: StepProgress = lambda _: None,
 ) -> PortableSummary:
     """Export a model's graphs and write them as a portable plan.
@@ -69,6 +70,8 @@ def build_portable(
         sizes: (height, width) of the inputs, multiples of 32; the engine takes the one that fits.
         tasks: what the plan is to do; without captions it carries no token graph.
         max_phrases: phrases that one call may refer by.
+        piece_share: how the plan cleans masks; see
+            :class:`~xdecoder_rt.plan.manifest.PostprocessInfo`.
         progress: called with a sentence before each step.
 
     Raises:
@@ -127,6 +130,7 @@ def build_portable(
         Graphs(names["vision"], names["decode"], names["mask"], "text.onnx", token),
         tasks,
         max_phrases,
+        piece_share,
         sum(costs[of_size[first]] for of_size in names.values()),
         errors,
         hashlib.sha256(members["text.onnx"]).hexdigest(),
@@ -141,6 +145,7 @@ def _manifest(
     graphs: Graphs,
     tasks: Sequence[str],
     max_phrases: int,
+    piece_share: float,
     frame_macs: int,
     errors: dict[str, float],
     text_sha256: str,
@@ -200,6 +205,7 @@ def _manifest(
             overlap_threshold=thresholds.overlap_threshold,
             instance_topk=thresholds.instance_topk,
             void_offset=thresholds.void_offset,
+            piece_share=piece_share,
         ),
         accuracy={"relative_rms_error_against_pytorch": errors},
         build={**{tool: version(tool) for tool in _TOOLS}, "python": platform.python_version()},

@@ -4,6 +4,8 @@ Every array is in the pixels of the image that was asked about, at its original 
 `xdecoder_rt.image.load_image` gives it: ``segmentation[y, x]`` belongs to ``image[y, x]``. Boxes
 are (left, top, right, bottom) in pixels, the right and bottom edges exclusive, so that a box's
 width is ``right - left``. All results exist for "nothing found" too, with empty lists and arrays.
+Areas and boxes are those of the masks that are given, cleaned where the plan says so
+(`xdecoder_rt.masks.pieces`).
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from xdecoder_rt.image import (
 )
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.masks import postprocess
+from xdecoder_rt.masks.pieces import clean_map
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Graphs, size_key
@@ -198,7 +199,8 @@ class Runtime:
     ) -> Panoptic:
         """Return the panoptic map of kept queries, formed where the mask logits are.
 
-        On a GPU the plan's kernels make it; without them, and elsewhere, it is the CPU's work.
+        On a GPU the plan's kernels make it; without them, and elsewhere, it is the CPU's work. The
+        map is cleaned on the CPU either way, where it comes to be read.
 
         Args:
             state: the image.
@@ -207,18 +209,19 @@ class Runtime:
             is_thing: one flag for each class.
         """
         embeddings, box = mask_embedding[selection.queries], state.letterbox
-        overlap = self.manifest.postprocess.overlap_threshold
+        scores, labels, rules = selection.scores, selection.labels, self.manifest.postprocess
         if self._panoptic_map is not None:
-            masks = self._mask_values(state, embeddings)
-            return Panoptic(
-                *self._panoptic_map(
-                    selection.scores, selection.labels, masks, box, is_thing, overlap
-                )
+            values = self._mask_values(state, embeddings)
+            segmentation, segments = self._panoptic_map(
+                scores, labels, values, box, is_thing, rules.overlap_threshold
             )
-        masks = self.masks(state, embeddings)
-        return postprocess.panoptic(
-            selection.scores, selection.labels, masks, box, is_thing, overlap, threads=self.threads
-        )
+        else:
+            logits, overlap = self.masks(state, embeddings), rules.overlap_threshold
+            formed = postprocess.panoptic(
+                scores, labels, logits, box, is_thing, overlap, threads=self.threads
+            )
+            segmentation, segments = formed.segmentation, formed.segments
+        return Panoptic(segmentation, clean_map(segmentation, segments, rules.piece_share))
 
     def masks(self, state: ImageState, embeddings: Floats) -> Floats:
         """Return mask logits on the host: of mask embeddings ``[K, C]``, ``[K, H/4, W/4]``."""

@@ -95,6 +95,7 @@ def test_a_checkpoint_becomes_a_plan(
     assert list(tmp_path.iterdir()) == [target]
     with Plan.open(target, verify=True) as plan:
         assert plan.manifest.input.sizes == ((32, 64),)
+        assert plan.manifest.postprocess.piece_share == 0.3
 
 
 def test_python_makes_the_plan_of_the_command(
@@ -111,6 +112,15 @@ def test_python_makes_the_plan_of_the_command(
     document = json.loads(capsys.readouterr().out)
     expected = {**made.to_dict(), "plan": str(by_command), "seconds": document["seconds"]}
     assert document == expected
+
+
+@pytest.mark.parametrize("share", ["1.1", "-0.5", "nan", "a fifth"])
+def test_a_share_of_pieces_is_a_number_from_0_to_1(
+    share: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["build", f"--piece-share={share}"])
+    assert f"'{share}' is not a number from 0 to 1" in capsys.readouterr().err
 
 
 def test_a_plan_given_as_a_checkpoint_is_refused(

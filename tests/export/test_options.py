@@ -87,6 +87,8 @@ def test_every_choice_is_known_where_it_is_carried_out() -> None:
         (lambda: BuildOptions(tasks="segment"), "tasks is 'segment'"),
         (lambda: BuildOptions(tasks=()), r"tasks is \(\)"),
         (lambda: BuildOptions(max_phrases=0), "max_phrases is 0"),
+        (lambda: BuildOptions(piece_share=1.5), "piece_share is 1.5.*from 0 to 1"),
+        (lambda: BuildOptions(piece_share=True), "piece_share is True"),
         (lambda: BuildOptions(conversion="int8"), "conversion is 'int8'.*ConvertOptions"),
         (lambda: BuildOptions(engines="tensorrt"), "engines is 'tensorrt'.*EngineOptions"),
         (

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,14 +92,16 @@ def without_sizes(summary: dict[str, Any]) -> dict[str, Any]:
 def test_a_checkpoint(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = ("segment", "refer")
     told: list[str] = []
-    options = BuildOptions(sizes=[SIZE], tasks=tasks, max_phrases=7)
+    options = BuildOptions(sizes=[SIZE], tasks=tasks, max_phrases=7, piece_share=0.3)
     summary = build(str(checkpoint), tmp_path / "python.plan", options, told.append)
     arguments = ["--size", "64x64", "--tasks", ",".join(tasks), "--max-phrases", 7]
+    arguments += ["--piece-share", 0.3]
     document = by_command(capsys, tmp_path / "command.plan", "--checkpoint", checkpoint, *arguments)
     assert without_times(summary.to_dict()) == document
     assert (tmp_path / "python.plan").read_bytes() == (tmp_path / "command.plan").read_bytes()
     assert told[0] == f"Loading {checkpoint}" and told[-1].startswith("Writing")
     assert summary.path == tmp_path / "python.plan" and summary.seconds > 0
+    assert summary.manifest.postprocess.piece_share == 0.3
     assert [graph.nodes is not None for graph in summary.graphs] == [True] * 4
 
 
@@ -220,7 +223,42 @@ def test_a_published_file_is_no_plan_though_it_is_an_archive(tmp_path: Path) -> 
         assert not is_plan(tmp_path / name)
 
 
-@pytest.mark.parametrize("options", [BuildOptions(tasks=["segment"]), BuildOptions(max_phrases=3)])
+@pytest.mark.parametrize(
+    ("family", "share", "expected"),
+    [("compact", None, 0.3), ("published", None, 0.0), ("compact", 0, 0), ("published", 0.1, 0.1)],
+)
+def test_compact_plans_clean_masks_and_published_ones_keep_their_rule(
+    family: str,
+    share: float | None,
+    expected: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("onnxscript", reason="exports need the extra export")
+    from xdecoder_rt.export import portable
+
+    given: dict[str, Any] = {}
+
+    def export(model: object, output: Path, **options: Any) -> None:
+        given.update(options)
+        raise KeyboardInterrupt
+
+    model = SimpleNamespace(config=SimpleNamespace(family=family))
+    monkeypatch.setattr("xdecoder_rt.export.pipeline.load_model", lambda source: model)
+    monkeypatch.setattr(portable, "build_portable", export)
+    with pytest.raises(KeyboardInterrupt):
+        build(None, tmp_path / "model.plan", BuildOptions(piece_share=share))
+    assert given["piece_share"] == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        BuildOptions(tasks=["segment"]),
+        BuildOptions(max_phrases=3),
+        BuildOptions(piece_share=0.0),
+    ],
+)
 def test_a_plan_keeps_its_tasks(options: BuildOptions, tiny_plan: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="a plan keeps its tasks"):
         build(tiny_plan, tmp_path / "model.plan", options)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import plain_pieces
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -412,6 +414,30 @@ def test_frames_and_panoptic_maps_are_made_on_the_device_where_the_plan_has_the_
         same(engine.refer(picture(4, 64, 64), WORDS), portable.refer(picture(4, 64, 64), WORDS))
         assert kernels.launched[-4:] == ["across", "down", "own", "relabel"]
     assert gpu.live() == (0, 0)
+
+
+def test_maps_of_the_device_are_cleaned_as_those_of_the_cpu(
+    gpu: Gpu, tiny_plan: Path, kernel_plan: Path, kernels: Kernels
+) -> None:
+    def cleaning(engine: Engine) -> None:
+        manifest = engine._runtime.manifest
+        rules = replace(manifest.postprocess, piece_share=1.0)
+        engine._runtime.manifest = replace(manifest, postprocess=rules)
+
+    image = picture(0)
+    with Engine(tiny_plan) as portable, Engine(kernel_plan) as engine:
+        exact = engine.segment(image, WORDS)
+        cleaning(portable)
+        cleaning(engine)
+        found = engine.segment(image, WORDS)
+        nearly_same(found, portable.segment(image, WORDS))
+        assert kernels.launched.count("own") == 2
+    assert (found.segmentation != exact.segmentation).any()
+    for info in found.segments_info:
+        mask = found.segmentation == info["id"]
+        expected = plain_pieces.cleaned(exact.segmentation == info["id"], 1.0)
+        np.testing.assert_array_equal(mask, expected)
+        assert info["area"] == np.count_nonzero(expected)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
 import numpy as np
 import plain_postprocess
 import pytest
+from compiled_variants import variants
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from plain_postprocess import sigmoid
@@ -20,14 +20,6 @@ from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import grid as mask_grid
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import Selection, top_instances
-
-
-def variants() -> Iterator[str]:
-    """The compiled variants that this processor runs."""
-    yield "_postprocess"
-    runs_avx2 = import_module("xdecoder_rt.masks._postprocess").runs_avx2()
-    if runs_avx2 and find_spec("xdecoder_rt.masks._postprocess_avx2"):
-        yield "_postprocess_avx2"
 
 
 @pytest.fixture(params=list(variants()), scope="module", autouse=True)

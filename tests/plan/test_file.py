@@ -226,6 +226,17 @@ def test_keys_of_a_later_release_are_ignored(manifest):
     assert Manifest.from_json(json.dumps(document).encode()) == manifest
 
 
+def test_a_plan_that_says_nothing_of_pieces_keeps_every_mask_as_it_is(manifest):
+    assert manifest.postprocess.piece_share == 0.2
+    document = json.loads(SAMPLE.read_text())
+    del document["postprocess"]["piece_share"]
+    assert Manifest.from_json(json.dumps(document).encode()).postprocess.piece_share == 0.0
+    for value in (-0.1, 1.5, "0.2", True, [0.2]):
+        document["postprocess"]["piece_share"] = value
+        with pytest.raises(PlanError, match="postprocess.piece_share"):
+            Manifest.from_json(json.dumps(document).encode())
+
+
 # --- writing, when something goes wrong -----------------------------------------------------------
 
 

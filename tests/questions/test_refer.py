@@ -187,6 +187,7 @@ def read(
         scale,
         masks,
         Letterbox((32, 32), (32, 32), (32, 32)),
+        0.0,
         1,
     )
     return reference, taken[0][0]

@@ -10,7 +10,7 @@ from xdecoder_rt.cli.engine_options import (
     engine_options,
     refuse_engine_options,
 )
-from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, size, task_names
+from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, share, size, task_names
 from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, check_writable, note
 from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert_options
 from xdecoder_rt.errors import ArgumentError
@@ -89,6 +89,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="phrases that one call may refer by (default 64)",
     )
     parser.add_argument(
+        "--piece-share",
+        type=share,
+        metavar="S",
+        help="leave connected pieces out of a thing's mask that are smaller than this share of its "
+        "largest, 0 to 1; 0 keeps every speck (default 0.3, of published models 0: their rule)",
+    )
+    parser.add_argument(
         "--vocabulary",
         type=Path,
         action="append",
@@ -117,10 +124,10 @@ def run(args: argparse.Namespace) -> int:
             written; nothing is left behind.
     """
     report, progress = CommandReport(args.json), ProgressPrinter()
-    if args.plan and (args.tasks or args.max_phrases):
+    if args.plan and (args.tasks or args.max_phrases or args.piece_share is not None):
         raise ArgumentError(
-            "--tasks and --max-phrases were given with --plan",
-            expected="a plan keeps its tasks",
+            "--tasks, --max-phrases and --piece-share were given with --plan",
+            expected="a plan keeps its tasks and rules",
             fix="build from a checkpoint to choose them",
         )
     check_precision(args)
@@ -148,6 +155,7 @@ def _options(args: argparse.Namespace) -> BuildOptions:
         sizes=args.size,
         tasks=args.tasks,
         max_phrases=args.max_phrases,
+        piece_share=args.piece_share,
         vocabularies=vocabularies,
         conversion=convert_options(args),
         engines=None if args.backend == "portable" else engine_options(args),

@@ -152,6 +152,12 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
             f"score {thresholds.object_mask_threshold:g}, "
             f"overlap {thresholds.overlap_threshold:g}, {thresholds.instance_topk} instances",
         ),
+        (
+            "masks",
+            f"without pieces below {100 * thresholds.piece_share:g} % of a mask's largest"
+            if thresholds.piece_share
+            else "as they are, specks too",
+        ),
     ]
     if manifest.targets:
         facts.append(("targets", "compute capability " + ", ".join(manifest.targets)))

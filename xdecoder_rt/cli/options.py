@@ -246,6 +246,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Return a number from 0 to 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 1")
+    return value
+
+
 def size(text: str) -> tuple[int, int]:
     """Return (height, width) from ``HEIGHTxWIDTH``, for argparse."""
     match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)

@@ -31,6 +31,7 @@ from xdecoder_rt.masks.classification import (
 )
 from xdecoder_rt.masks.grid import TILE_HEIGHT, kernels, place_logits
 from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
+from xdecoder_rt.masks.pieces import clean_masks
 from xdecoder_rt.masks.threads import in_bands
 
 __all__ = [
@@ -287,13 +288,17 @@ def semantic_scores(
 
 
 def binary_masks(
-    mask_logits: npt.ArrayLike, letterbox: Letterbox, *, threads: int = 1
+    mask_logits: npt.ArrayLike, letterbox: Letterbox, *, piece_share: float = 0.0, threads: int = 1
 ) -> BinaryMasks:
     """Form the masks ``logit > 0`` at the source image's size, as referring output reads them.
+
+    Areas and boxes are those of the cleaned masks; the certainty is that of the masks before.
 
     Args:
         mask_logits: ``[K, h, w]``.
         letterbox: where the image lies in the network input.
+        piece_share: pieces of a mask smaller than this share of its largest are left out of it
+            (:mod:`xdecoder_rt.masks.pieces`); 0 for none.
         threads: at most so many bands of rows are worked on at once.
 
     Raises:
@@ -327,6 +332,8 @@ def binary_masks(
     boxes[areas == 0] = 0
     # The original divides by area + 1e-6.
     certainty = np.sum([total for _, total in parts], axis=0) / (areas + 1e-6)
+    if piece_share:
+        areas, boxes = clean_masks(masks, boxes, piece_share, threads=threads)
     return BinaryMasks(masks, areas, boxes.astype(np.float32), certainty.astype(np.float32))
 
 
@@ -335,6 +342,7 @@ def instance(
     mask_logits: npt.ArrayLike,
     letterbox: Letterbox,
     *,
+    piece_share: float = 0.0,
     threads: int = 1,
 ) -> Instances:
     """Form instances of the chosen (query, class) pairs (`top_instances`).
@@ -343,6 +351,7 @@ def instance(
         selection: N pairs of U queries.
         mask_logits: ``[U, h, w]``, of ``selection.unique_queries`` in that order.
         letterbox: where the image lies in the network input.
+        piece_share: as for `binary_masks`.
         threads: at most so many bands of rows are worked on at once.
 
     Raises:
@@ -350,7 +359,7 @@ def instance(
     """
     logits = np.asarray(mask_logits)
     _check_count("selected queries", len(selection.unique_queries), len(logits))
-    binary = binary_masks(logits, letterbox, threads=threads)
+    binary = binary_masks(logits, letterbox, piece_share=piece_share, threads=threads)
     scores = selection.scores * binary.certainty[selection.rows]
     order = np.argsort(-scores, kind="stable")
     rows = selection.rows[order]

@@ -144,6 +144,7 @@ class GraphNetwork:
             self._logit_scale,
             masks,
             image.letterbox,
+            piece_share=0.0,  # the original cleans nothing
             threads=1,
         )
         ends = unit(np.stack([tokens[-1] for tokens in features]))

@@ -226,6 +226,8 @@ class PostprocessInfo:
         instance_topk: (query, class) pairs taken for instance output.
         keep_semantic_background: whether semantic output has the void class as one of its classes.
         void_offset: what is taken from the void class's logit of every query.
+        piece_share: connected pieces of a mask that are smaller than this share of its largest are
+            left out of it; 0 leaves every mask as it is (:mod:`xdecoder_rt.masks.pieces`).
     """
 
     object_mask_threshold: Share
@@ -233,6 +235,7 @@ class PostprocessInfo:
     instance_topk: Annotated[int, Rule(low=1, high=100_000)]
     keep_semantic_background: bool = False
     void_offset: Annotated[float, Rule(low=0.0, high=_OFFSET_LIMIT)] = 0.0
+    piece_share: Share = 0.0
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class ReferQuestion:
             runtime.manifest.decoder.logit_scale,
             lambda embeddings: runtime.masks(state, embeddings),
             state.letterbox,
+            runtime.manifest.postprocess.piece_share,
             runtime.threads,
         )
 
@@ -123,6 +124,7 @@ def read_references(
     logit_scale: float,
     masks: Callable[[Floats], Floats],
     letterbox: Letterbox,
+    piece_share: float,
     threads: int,
 ) -> list[Reference]:
     """Match phrases to the queries of their groups, and form the masks of the matched.
@@ -138,6 +140,7 @@ def read_references(
         logit_scale: factor of the cosines, clamped at 100.
         masks: from mask embeddings ``[K, C]`` to mask logits ``[K, h, w]``.
         letterbox: where the image lies in the network's input.
+        piece_share: of the plan; see :class:`~xdecoder_rt.plan.manifest.PostprocessInfo`.
         threads: for post-processing.
     """
     groups = list(rows) * len(phrases) if len(rows) == 1 else rows
@@ -151,6 +154,8 @@ def read_references(
         margin = scale * float(queries[best] @ background - likeness[best])
         scores.append(1.0 / (1.0 + float(np.exp(np.clip(margin, -80.0, 80.0)))))
         embeddings.append(mask_embedding[best])
-    binary = postprocess.binary_masks(masks(np.stack(embeddings)), letterbox, threads=threads)
+    binary = postprocess.binary_masks(
+        masks(np.stack(embeddings)), letterbox, piece_share=piece_share, threads=threads
+    )
     columns = zip(phrases, binary.masks, scores, binary.boxes, strict=True)
     return [Reference(phrase, mask, score, box) for phrase, mask, score, box in columns]

@@ -200,7 +200,9 @@ def instance_result(
     if not len(selection):
         return _no_instances(letterbox)
     logits = masks(selection.unique_queries)
-    instances = postprocess.instance(selection, logits, letterbox, threads=threads)
+    instances = postprocess.instance(
+        selection, logits, letterbox, piece_share=rules.piece_share, threads=threads
+    )
     reported = instances.areas > 0
     if vocabulary.has_rules:
         # A mask's certainty is part of the score that is reported.
