@@ -57,15 +57,15 @@ from xdecoder_rt.streams.mailbox import LatestFrame
 from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import check_text
 
-# Channels of an encoding, and which of them are red, green and blue.
+# Bytes of a pixel, and the order of the first three.
 ENCODINGS = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-    "8UC1": (1, (0, 0, 0)),
-    "8UC3": (3, (2, 1, 0)),  # what OpenCV's images are called by drivers that do not say more
+    "rgb8": (3, "rgb"),
+    "bgr8": (3, "bgr"),
+    "rgba8": (4, "rgb"),
+    "bgra8": (4, "bgr"),
+    "mono8": (1, "rgb"),
+    "8UC1": (1, "rgb"),
+    "8UC3": (3, "bgr"),  # what OpenCV's images are called by drivers that do not say more
 }
 LABEL_TYPES = {"mono16": np.dtype("<u2"), "32SC1": np.dtype("<i4")}
 
@@ -115,19 +115,17 @@ def pixels_of(message: Any) -> npt.NDArray[np.uint8]:
             expected="one of " + ", ".join(ENCODINGS),
             fix="convert it first, as image_proc does",
         )
-    channels, order = ENCODINGS[message.encoding]
+    depth, channels = ENCODINGS[message.encoding]
     height, width, step = message.height, message.width, message.step
     data = np.frombuffer(message.data, np.uint8)
-    if min(height, width) < 1 or step < channels * width or len(data) < step * height:
+    if min(height, width) < 1 or step < depth * width or len(data) < step * height:
         raise ImageError(
             f"The image of {height} x {width} has {len(data)} bytes in steps of {step}",
-            expected=f"{height} rows of at least {channels * width} bytes",
+            expected=f"{height} rows of at least {depth * width} bytes",
         )
-    rows = data[: step * height].reshape(height, step)[:, : channels * width]
-    pixels = rows.reshape(height, width, channels)
-    if order == (0, 1, 2) and channels == 3:
-        return np.ascontiguousarray(pixels)
-    return np.ascontiguousarray(pixels[:, :, list(order)])
+    rows = data[: step * height].reshape(height, step)[:, : depth * width]
+    # Drivers leave the fourth byte as it comes: it is no opacity.
+    return load_image(rows.reshape(height, width, depth)[:, :, :3], channels)
 
 
 def decoded(message: Any) -> npt.NDArray[np.uint8]:

@@ -275,6 +275,13 @@ def test_a_drawing_has_the_images_size_and_leaves_the_image_alone(panoptic, imag
     np.testing.assert_array_equal(np.asarray(drawn), np.asarray(panoptic.draw(image)))
 
 
+def test_a_picture_over_an_array_of_opencv_has_its_true_colours(panoptic, reference, image):
+    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    for result in (panoptic, reference, Output(segment=panoptic, refer=[reference])):
+        drawn = result.draw(bgr, channels="bgr")
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(result.draw(image)))
+
+
 def test_other_kinds_of_results_draw_too(semantic, instance, reference, image):
     for result in (semantic, instance, reference):
         assert (np.asarray(result.draw(image)) != image).any()

@@ -96,12 +96,15 @@ class Segmentation:
             mask = self.segmentation == self.segments_info[index]["id"]
         return mask
 
-    def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
+    def draw(
+        self, image: ImageSource, *, font: str | None = None, channels: str = "rgb"
+    ) -> Image.Image:
         """Draw the segments over their image.
 
         Args:
             image: the image that was segmented, in any form that `load_image` takes.
             font: path of a TrueType font for labels in scripts that the built-in font lacks.
+            channels: the order of an array's, ``"bgr"`` for those of OpenCV.
 
         Returns:
             A new RGB image of the same size.
@@ -109,7 +112,7 @@ class Segmentation:
         Raises:
             ImageError: `image` cannot be read or is of another size.
         """
-        return drawing.draw_map(image, *self._index_map(), font)
+        return drawing.draw_map(load_image(image, channels), *self._index_map(), font)
 
     def to_supervision(self) -> Any:
         """Return the segments as ``supervision.Detections``, with ``data["class_name"]``.
@@ -228,10 +231,13 @@ class Reference:
         """(height, width) of the image that this belongs to."""
         return self.mask.shape[0], self.mask.shape[1]
 
-    def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
+    def draw(
+        self, image: ImageSource, *, font: str | None = None, channels: str = "rgb"
+    ) -> Image.Image:
         """Draw the mask over its image, labelled with the phrase; see `Segmentation.draw`."""
         region = drawing.LabelledRegion(self.phrase, self.score, 0)
-        return drawing.draw_map(image, self.mask.astype(np.int32), [region], font)
+        pixels = load_image(image, channels)
+        return drawing.draw_map(pixels, self.mask.astype(np.int32), [region], font)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values for ``json.dumps``, the mask run-length encoded."""
@@ -345,7 +351,12 @@ class Output:
     embed: npt.NDArray[np.float32] | None = None
 
     def draw(
-        self, image: ImageSource, *, font: str | None = None, question: str | None = None
+        self,
+        image: ImageSource,
+        *,
+        font: str | None = None,
+        question: str | None = None,
+        channels: str = "rgb",
     ) -> Image.Image:
         """Draw everything into one picture.
 
@@ -357,6 +368,7 @@ class Output:
             image: the image that was asked about, in any form that `load_image` takes.
             font: path of a TrueType font for texts in scripts that the built-in font lacks.
             question: what was asked, to stand above the answer.
+            channels: the order of an array's, ``"bgr"`` for those of OpenCV.
 
         Returns:
             A new RGB image: as large as `image`, with the strip below it where there are phrases,
@@ -366,7 +378,7 @@ class Output:
             ImageError: `image` cannot be read or is of another size.
             ArgumentError: the font cannot be read.
         """
-        pixels = load_image(image)
+        pixels = load_image(image, channels)
         outlines = [
             RegionOutline(reference.mask, str(index + 1), drawing.outline_colour(index))
             for index, reference in enumerate(self.refer or ())
