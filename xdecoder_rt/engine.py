@@ -86,13 +86,13 @@ class Engine:
     @overload
     def segment(
         self, image: AnyImage, vocabulary: Classes, *, task: str = ...,
-        stuff: Collection[str] = ..., channels: str = ...,
+        stuff: Collection[str] = ..., min_score: float | None = ..., channels: str = ...,
     ) -> Segmentation: ...
 
     @overload
     def segment(
         self, image: Images, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...,
-        channels: str = ...,
+        min_score: float | None = ..., channels: str = ...,
     ) -> list[Segmentation]: ...
     # fmt: on
 
@@ -103,6 +103,7 @@ class Engine:
         *,
         task: str = "panoptic",
         stuff: Collection[str] = (),
+        min_score: float | None = None,
         channels: str = "rgb",
     ) -> Segmentation | list[Segmentation]:
         """Segment one image or a list of images over a vocabulary.
@@ -112,15 +113,17 @@ class Engine:
                 :class:`~xdecoder_rt.Word` with rules. Or a :class:`~xdecoder_rt.Vocabulary`.
             task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
             stuff: labels without instances (floor, sky), looked for too; all others are things.
+            min_score: nothing below it is given; 0 for all that the plan's rules give. None: 0.25
+                for instances of a compact plan, else 0 (panoptic plans have a threshold).
 
         Returns:
             The result in the image's own pixels; a list for a list.
 
         Raises:
             VocabularyError: the vocabulary is empty, or holds a word twice.
-            ArgumentError: an unknown task.
+            ArgumentError: an unknown task, or `min_score` is no number from 0 to 1.
         """
-        question = SegmentQuestion.ask(self._runtime, vocabulary, task, stuff)
+        question = SegmentQuestion.ask(self._runtime, vocabulary, task, stuff, min_score)
         answer: Segmentation | list[Segmentation]
         answer = answer_each(self._runtime, image, channels, lambda _: question)
         return answer
@@ -129,13 +132,13 @@ class Engine:
     @overload
     def refer(
         self, image: AnyImage, phrases: Sequence[str], *, joint: bool = ..., strict: bool = ...,
-        channels: str = ...,
+        min_score: float | None = ..., channels: str = ...,
     ) -> list[Reference]: ...
 
     @overload
     def refer(
         self, image: Images, phrases: Sequence[str] | Sequence[Sequence[str]], *, joint: bool = ...,
-        strict: bool = ..., channels: str = ...,
+        strict: bool = ..., min_score: float | None = ..., channels: str = ...,
     ) -> list[list[Reference]]: ...
     # fmt: on
 
@@ -146,6 +149,7 @@ class Engine:
         *,
         joint: bool = False,
         strict: bool = False,
+        min_score: float | None = None,
         channels: str = "rgb",
     ) -> list[Reference] | list[list[Reference]]:
         """Segment what phrases refer to (referring segmentation).
@@ -155,6 +159,8 @@ class Engine:
                 all of them, or a list of phrases for each.
             joint: decode all phrases in one group, as the original does: faster, and what a
                 phrase gets then depends on the others. By default each phrase is asked alone.
+            min_score: a phrase below it is not found, and its mask is empty. 0 gives a mask to
+                every phrase, as published; None: 0.25 of compact plans, 0 of published ones.
 
         Returns:
             One entry a phrase, in their order; for a list of images, a list of those.
@@ -163,7 +169,7 @@ class Engine:
             self._runtime,
             image,
             channels,
-            lambda texts: ReferQuestion.ask(self._runtime, texts, joint, strict),
+            lambda texts: ReferQuestion.ask(self._runtime, texts, joint, strict, min_score),
             "phrases",
             phrases,
             are_of_one_image(phrases),
@@ -323,13 +329,20 @@ class Engine:
         return Ranking(tuple(texts), rows @ table.T)
 
     def find(
-        self, images: Images, phrase: str, *, strict: bool = False, channels: str = "rgb"
+        self,
+        images: Images,
+        phrase: str,
+        *,
+        strict: bool = False,
+        min_score: float | None = None,
+        channels: str = "rgb",
     ) -> Finding:
         """Find the image that a phrase is about, and in it what it refers to (region retrieval).
 
         Args:
             images: at least one image or state of :meth:`encode`.
             phrase: such as "the red mug".
+            min_score: see :meth:`refer`.
         """
         for task in ("refer", "embed"):
             self._runtime.require(task)
@@ -340,7 +353,7 @@ class Engine:
             raise ArgumentError("There are no images", expected="at least one")
         scores = self.rank(states, [phrase], strict=strict).scores[:, 0]
         best = int(scores.argmax())
-        (reference,) = self.refer(states[best], [phrase], strict=strict)
+        (reference,) = self.refer(states[best], [phrase], strict=strict, min_score=min_score)
         return Finding(best, float(scores[best]), reference)
 
     # The implementation's keywords, not written thrice; it refuses unknown ones.
@@ -357,6 +370,7 @@ class Engine:
         segment: Classes | None = None,
         task: str = "panoptic",
         stuff: Collection[str] = (),
+        min_score: float | None = None,
         refer: Sequence[str] | Sequence[Sequence[str]] | None = None,
         joint: bool = False,
         caption: bool = False,
@@ -373,8 +387,9 @@ class Engine:
         """Do several tasks on one image: one look, one decode, and a caption's later tokens.
 
         Every result is what the task's own call gives. The other arguments are those of that call:
-        `task` and `stuff` of :meth:`segment`, `joint` of :meth:`refer`, `prompt`, `region`, `beams`
-        and `max_tokens` of :meth:`caption`, `choices` of :meth:`answer`.
+        `task` and `stuff` of :meth:`segment`, `joint` of :meth:`refer`, `min_score` of both,
+        `prompt`, `region`, `beams` and `max_tokens` of :meth:`caption`, `choices` of
+        :meth:`answer`.
 
         Args:
             image: an image, a state of :meth:`encode`, or a list of these, with phrases, regions
@@ -389,10 +404,10 @@ class Engine:
             What was asked for; the other fields are None. A list for a list.
         """
         arguments: dict[str, Any] = {
-            "segment": segment, "task": task, "stuff": stuff, "refer": refer, "joint": joint,
-            "caption": caption, "prompt": prompt, "region": region, "beams": beams,
-            "max_tokens": max_tokens, "answer": answer, "choices": choices, "embed": embed,
-            "strict": strict,
+            "segment": segment, "task": task, "stuff": stuff, "min_score": min_score,
+            "refer": refer, "joint": joint, "caption": caption, "prompt": prompt, "region": region,
+            "beams": beams, "max_tokens": max_tokens, "answer": answer, "choices": choices,
+            "embed": embed, "strict": strict,
         }  # fmt: skip
         output: Output | list[Output] = run_each(self._runtime, image, channels, arguments)
         return output

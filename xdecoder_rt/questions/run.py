@@ -23,6 +23,7 @@ def ask_run(
     segment: Classes | None,
     task: str,
     stuff: Collection[str],
+    min_score: float | None,
     refer: Sequence[str] | None,
     joint: bool,
     caption: bool,
@@ -44,9 +45,9 @@ def ask_run(
     runtime.require()
     questions: dict[str, Question] = {}
     if segment is not None:
-        questions["segment"] = SegmentQuestion.ask(runtime, segment, task, stuff)
+        questions["segment"] = SegmentQuestion.ask(runtime, segment, task, stuff, min_score)
     if refer is not None:
-        questions["refer"] = ReferQuestion.ask(runtime, refer, joint, strict)
+        questions["refer"] = ReferQuestion.ask(runtime, refer, joint, strict, min_score)
     if answer is not None:
         questions["answer"] = AnswerQuestion.ask(runtime, answer, choices, strict)
     if embed:
