@@ -199,7 +199,7 @@ def exercise(
         return
     if "refer" in tasks:
         phrases = [phrase.text for phrase in item.phrases] if item else []
-        engine.refer(state, (phrases or list(COMMON_PHRASES))[:_PHRASES])
+        engine.refer(state, (phrases or list(COMMON_PHRASES))[:_PHRASES], min_score=0)
     if "caption" in tasks:
         engine.caption(state, beams=1, max_tokens=_CAPTION_TOKENS)
     if "answer" in tasks:

@@ -20,7 +20,8 @@ Parameters
     plan, backend, device, threads   as of xdecoder_rt.Engine
     vocabulary, stuff, phrases       string lists; can be set while it runs
     task                             panoptic (default) or instance
-    min_score                        of what is published, 0.0 (default) to 1.0, with the point
+    min_score                        of what is published, 0.0 to 1.0, with the point; -1.0
+                                     (default) as Engine.segment and Engine.refer have it
     encoding                         of label images: mono16 (default) or 32SC1
     compressed                       whether to read image/compressed
 
@@ -52,20 +53,21 @@ from PIL import Image as PillowImage
 from xdecoder_rt import Engine
 from xdecoder_rt.errors import ArgumentError, ImageError, XDecoderError
 from xdecoder_rt.image import load_image
+from xdecoder_rt.questions.least_score import check_min_score
 from xdecoder_rt.results import Output, box_of_mask
 from xdecoder_rt.streams.mailbox import LatestFrame
 from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import check_text
 
-# Channels of an encoding, and which of them are red, green and blue.
+# Bytes of a pixel, and the order of the first three.
 ENCODINGS = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-    "8UC1": (1, (0, 0, 0)),
-    "8UC3": (3, (2, 1, 0)),  # what OpenCV's images are called by drivers that do not say more
+    "rgb8": (3, "rgb"),
+    "bgr8": (3, "bgr"),
+    "rgba8": (4, "rgb"),
+    "bgra8": (4, "bgr"),
+    "mono8": (1, "rgb"),
+    "8UC1": (1, "rgb"),
+    "8UC3": (3, "bgr"),  # what OpenCV's images are called by drivers that do not say more
 }
 LABEL_TYPES = {"mono16": np.dtype("<u2"), "32SC1": np.dtype("<i4")}
 
@@ -115,19 +117,17 @@ def pixels_of(message: Any) -> npt.NDArray[np.uint8]:
             expected="one of " + ", ".join(ENCODINGS),
             fix="convert it first, as image_proc does",
         )
-    channels, order = ENCODINGS[message.encoding]
+    depth, channels = ENCODINGS[message.encoding]
     height, width, step = message.height, message.width, message.step
     data = np.frombuffer(message.data, np.uint8)
-    if min(height, width) < 1 or step < channels * width or len(data) < step * height:
+    if min(height, width) < 1 or step < depth * width or len(data) < step * height:
         raise ImageError(
             f"The image of {height} x {width} has {len(data)} bytes in steps of {step}",
-            expected=f"{height} rows of at least {channels * width} bytes",
+            expected=f"{height} rows of at least {depth * width} bytes",
         )
-    rows = data[: step * height].reshape(height, step)[:, : channels * width]
-    pixels = rows.reshape(height, width, channels)
-    if order == (0, 1, 2) and channels == 3:
-        return np.ascontiguousarray(pixels)
-    return np.ascontiguousarray(pixels[:, :, list(order)])
+    rows = data[: step * height].reshape(height, step)[:, : depth * width]
+    # Drivers leave the fourth byte as it comes: it is no opacity.
+    return load_image(rows.reshape(height, width, depth)[:, :, :3], channels)
 
 
 def decoded(message: Any) -> npt.NDArray[np.uint8]:
@@ -201,31 +201,28 @@ class Messages:
 
 
 def segments_of(
-    output: Output, min_score: float
+    output: Output,
 ) -> tuple[npt.NDArray[np.int32], list[tuple[str, str, float, Any]]]:
-    """Return the map of segment numbers, and the segments, of those sure enough."""
+    """Return the map of segment numbers, and the segments."""
     segmentation = output.segment
     assert segmentation is not None
-    ids, objects = [0], []
+    objects = []
     for index, info in enumerate(segmentation.segments_info):
-        if info["score"] >= min_score:
-            ids.append(info["id"])
-            box = box_of_mask(segmentation.mask(index))
-            objects.append((str(info["id"]), info["label"], info["score"], box))
-    numbers = segmentation.segmentation
-    return np.where(np.isin(numbers, ids), numbers, 0).astype(np.int32), objects
+        box = box_of_mask(segmentation.mask(index))
+        objects.append((str(info["id"]), info["label"], info["score"], box))
+    return segmentation.segmentation, objects
 
 
 def references_of(
-    output: Output, min_score: float
+    output: Output,
 ) -> tuple[npt.NDArray[np.int32], list[tuple[str, str, float, Any]]]:
-    """Return the map of phrase numbers, and the phrases' objects, of those sure enough."""
+    """Return the map of phrase numbers, and the objects of the phrases that were found."""
     assert output.refer
     numbers = np.zeros(output.refer[0].size, np.int32)
     objects = []
     ranked = sorted(enumerate(output.refer, 1), key=lambda item: item[1].score)
     for number, reference in ranked:  # the likeliest is written last
-        if reference.score >= min_score and reference.mask.any():
+        if reference.found:
             numbers[reference.mask] = number
             objects.append((str(number), reference.phrase, reference.score, reference.box))
     return numbers, sorted(objects, key=lambda entry: int(entry[0]))
@@ -249,7 +246,8 @@ class Perception:
         self._task = str(self._parameter("task"))
         if self._task not in ("panoptic", "instance"):
             raise ArgumentError(f"The task is {self._task!r}", expected="panoptic or instance")
-        self._min_score = float(self._parameter("min_score"))
+        min_score = float(self._parameter("min_score"))
+        self._min_score = None if min_score == -1.0 else check_min_score(min_score)
         self._messages = Messages(
             messages.sensor, messages.vision, str(self._parameter("encoding"))
         )
@@ -306,19 +304,18 @@ class Perception:
 
     def _answer(self, message: Any) -> None:
         words, header = self._words, message.header
-        questions: dict[str, Any] = {}
+        questions: dict[str, Any] = {"min_score": self._min_score}
         if words.parsed is not None:
             questions |= {"segment": words.parsed, "task": self._task}
         if words.phrases:
             questions["refer"] = words.phrases
-        if not questions:
+        if words.parsed is None and not words.phrases:
             return
         output = self._engine.run(self._read(message), **questions)
         if words.parsed is not None:
-            self._publish("detections", "labels", *segments_of(output, self._min_score), header)
+            self._publish("detections", "labels", *segments_of(output), header)
         if words.phrases:
-            references = references_of(output, self._min_score)
-            self._publish("references", "reference_labels", *references, header)
+            self._publish("references", "reference_labels", *references_of(output), header)
 
     def _publish(self, boxes: str, labels: str, numbers: Any, objects: Any, header: Any) -> None:
         self._publishers[labels].publish(self._messages.labels(numbers, header))
@@ -379,7 +376,7 @@ PARAMETERS: dict[str, Any] = {
     "stuff": [""],
     "phrases": [""],
     "task": "panoptic",
-    "min_score": 0.0,
+    "min_score": -1.0,
     "encoding": "mono16",
     "compressed": False,
 }

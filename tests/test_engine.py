@@ -349,6 +349,41 @@ def test_images_of_every_layout(engine: Engine) -> None:
     assert engine.segment(picture(3, 20_000), WORDS).segmentation.shape == (3, 20_000)
 
 
+def test_every_call_takes_arrays_of_opencv(engine: Engine) -> None:
+    rgb = picture()
+    bgr = np.ascontiguousarray(rgb[:, :, ::-1])
+    phrases = ["the red mug", "a floor"]
+
+    def answers(image: np.ndarray, **order: str) -> list[object]:
+        state = engine.encode(image, **order)
+        run = engine.run([image], segment=WORDS, refer=phrases, caption=True, embed=True, **order)
+        return [
+            {name: engine.backend.to_numpy(value).tolist() for name, value in state.values.items()},
+            *(engine.segment(image, WORDS, task=t, **order).to_dict() for t in ("panoptic",)),
+            engine.segment([image, image], WORDS, **order)[1].to_dict(),
+            [reference.to_dict() for reference in engine.refer(image, phrases, **order)],
+            engine.caption(image, max_tokens=3, **order),
+            list(engine.caption_stream(image, max_tokens=3, **order)),
+            engine.answer(image, "what is it?", ["mug", "floor"], **order),
+            engine.embed_image(image, **order).tolist(),
+            engine.rank([image], phrases, **order).to_dict(),
+            engine.find([image], "the mug", **order).to_dict(),
+            engine.decode(image, **order).latents.class_embedding.tolist(),
+            run[0].to_dict(),
+        ]
+
+    assert answers(bgr, channels="bgr") == answers(rgb)
+    assert answers(bgr)[0] != answers(rgb)[0]
+
+
+def test_the_channels_of_a_state_are_known_and_wrong_ones_are_refused(engine: Engine) -> None:
+    state = engine.encode(picture())
+    assert same(engine.segment(state, WORDS, channels="bgr"), engine.segment(state, WORDS))
+    for image in (state, picture(), [picture()]):
+        with pytest.raises(ArgumentError, match="channels is 'gbr'"):
+            engine.segment(image, WORDS, channels="gbr")
+
+
 def test_unknown_tasks_backends_and_devices(engine: Engine, tiny_plan: Path) -> None:
     with pytest.raises(ArgumentError, match="panoptic"):
         engine.segment(picture(), WORDS, task="everything")

@@ -47,6 +47,34 @@ def test_alpha_is_composited_over_black(rgb):
     np.testing.assert_array_equal(seen[20:], rgb[20:])
 
 
+def test_bgr_arrays_become_rgb_and_what_knows_its_own_order_stays(rgb, tmp_path):
+    bgr = np.ascontiguousarray(rgb[:, :, ::-1])
+    before = bgr.copy()
+    for image in (bgr, rgb[:, :, ::-1], np.asfortranarray(bgr)):
+        seen = load_image(image, "bgr")
+        assert seen.flags.c_contiguous and not np.shares_memory(seen, image)
+        np.testing.assert_array_equal(seen, rgb)
+    np.testing.assert_array_equal(bgr, before)
+    alpha = np.random.default_rng(1).integers(0, 256, rgb.shape[:2], np.uint8)
+    np.testing.assert_array_equal(
+        load_image(np.dstack([bgr, alpha]), "bgr"), load_image(np.dstack([rgb, alpha]))
+    )
+    for grey in (rgb[:, :, 0], rgb[:, :, :1]):
+        np.testing.assert_array_equal(load_image(grey, "bgr"), load_image(grey))
+    Image.fromarray(rgb).save(tmp_path / "image.png")
+    data = (tmp_path / "image.png").read_bytes()
+    for source in (tmp_path / "image.png", data, Image.fromarray(rgb)):
+        np.testing.assert_array_equal(load_image(source, "bgr"), rgb)
+
+
+@pytest.mark.parametrize("channels", ["BGR", "rgba", "", "b" * 10_000, None, 3, ["bgr"], b"bgr"])
+def test_other_orders_of_channels_are_refused_for_every_source(rgb, channels):
+    for source in (rgb, rgb[:, :, 0], Image.fromarray(rgb)):
+        with pytest.raises(ArgumentError, match="channels is .* Expected 'rgb', or 'bgr'") as error:
+            load_image(source, channels)
+        assert len(str(error.value)) < 200
+
+
 def test_strided_and_read_only_arrays_work_and_stay_as_they_were(rgb):
     before = rgb.copy()
     rgb.setflags(write=False)

@@ -186,8 +186,35 @@ def test_supervision(panoptic, semantic, instance):
             assert detections.class_id[index] == info["label_id"]
             assert detections.data["class_name"][index] == info["label"]
             assert detections.confidence[index] == pytest.approx(info["score"])
+
+
+def test_the_usual_label_loop_runs_on_nothing(image):
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed")
     for result in empty_results():
-        assert len(result.to_supervision()) == 0
+        detections = result.to_supervision()
+        assert len(detections) == 0 and detections.is_empty()
+        labels = [
+            f"{name} {confidence:.2f}"
+            for name, confidence in zip(
+                detections.data["class_name"], detections.confidence, strict=True
+            )
+        ]
+        assert labels == [] and detections["class_name"].dtype.kind == "U"
+        assert detections.mask.shape == (0, HEIGHT, WIDTH) and detections.mask.dtype == bool
+        assert detections.xyxy.shape == (0, 4) and detections.class_id.dtype.kind == "i"
+        scene = image.copy()
+        for annotator in (supervision.MaskAnnotator(), supervision.BoxAnnotator()):
+            scene = annotator.annotate(scene, detections)
+        scene = supervision.LabelAnnotator().annotate(scene, detections, labels)
+        np.testing.assert_array_equal(scene, image)
+        assert len(detections[detections.confidence > 0.5]) == 0
+
+
+def test_what_was_found_and_nothing_merge(panoptic):
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed")
+    parts = [result.to_supervision() for result in (panoptic, *empty_results(), panoptic)]
+    merged = supervision.Detections.merge(parts)
+    assert list(merged["class_name"]) == 2 * [info["label"] for info in panoptic.segments_info]
 
 
 def test_supervision_is_named_when_it_is_missing(panoptic, monkeypatch):
@@ -206,6 +233,24 @@ def test_coco(panoptic, instance, tmp_path):
             x, y, width, height = (int(value) for value in annotation["bbox"])
             assert mask[y : y + height, x : x + width].sum() == mask.sum() == annotation["area"]
             assert annotation["image_id"] == 7 and annotation["iscrowd"] == 0
+
+
+def test_coco_ids_are_positive_and_go_on_from_the_first(panoptic, semantic, instance):
+    for result in (panoptic, semantic, instance, *empty_results()):
+        count = len(result)
+        for first in (1, 1000, np.int64(7)):
+            annotations = result.to_coco(np.int32(3), first_id=first)
+            assert [a["id"] for a in annotations] == list(range(int(first), int(first) + count))
+            assert json.loads(json.dumps(annotations)) == annotations
+        assert [a["id"] for a in result.to_coco()] == list(range(1, count + 1))
+    with pytest.raises(ArgumentError, match="no category id"):
+        panoptic.to_coco(1, {})
+    for wrong in (0, -1, True, 1.0, "1", None):
+        with pytest.raises(ArgumentError, match="first_id is"):
+            panoptic.to_coco(1, first_id=wrong)
+    for wrong in (-1, True, 1.5, None):
+        with pytest.raises(ArgumentError, match="image_id is"):
+            panoptic.to_coco(wrong)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -275,6 +320,13 @@ def test_a_drawing_has_the_images_size_and_leaves_the_image_alone(panoptic, imag
     np.testing.assert_array_equal(np.asarray(drawn), np.asarray(panoptic.draw(image)))
 
 
+def test_a_picture_over_an_array_of_opencv_has_its_true_colours(panoptic, reference, image):
+    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    for result in (panoptic, reference, Output(segment=panoptic, refer=[reference])):
+        drawn = result.draw(bgr, channels="bgr")
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(result.draw(image)))
+
+
 def test_other_kinds_of_results_draw_too(semantic, instance, reference, image):
     for result in (semantic, instance, reference):
         assert (np.asarray(result.draw(image)) != image).any()
@@ -305,6 +357,73 @@ def test_things_stand_out_more_than_stuff():
     ]
     thing, stuff = (np.abs(pixel.astype(int) - 128).sum() for pixel in corner)
     assert thing > stuff > 0
+
+
+def strength(result: Segmentation | Reference | Output, image: np.ndarray) -> float:
+    """How much a drawing changes its image where nothing is written."""
+    drawn = np.asarray(result.draw(image, font=None))[: image.shape[0], : image.shape[1]]
+    return float(np.abs(drawn.astype(int) - image)[30:, :20].mean())
+
+
+@pytest.mark.parametrize("kind", ["segment", "reference", "output"])
+def test_the_less_sure_something_is_the_paler_it_is_drawn(kind):
+    grey = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[2:-2, 2:-2] = True
+
+    def drawn(score: float) -> Segmentation | Reference | Output:
+        info = {"id": 1, "label_id": 0, "label": "x", "score": score, "isthing": True}
+        if kind == "segment":
+            return Segmentation(mask.astype(np.int32), [info | {"area": int(mask.sum())}])
+        reference = Reference("x", mask, score, box_of_mask(mask))
+        return reference if kind == "reference" else Output(refer=[reference])
+
+    strengths = [strength(drawn(score), grey) for score in (0.0, 0.1, 0.25, 0.4, 0.5)]
+    assert strengths == sorted(set(strengths)) and 0 < strengths[0] < strengths[-1] / 2
+    # From 50 % on everything is as strong.
+    sure = [np.asarray(drawn(score).draw(grey))[HEIGHT - 8 : HEIGHT] for score in (0.5, 0.99)]
+    if kind != "output":  # its strip says the score
+        np.testing.assert_array_equal(*sure)
+
+
+def test_the_outline_of_what_is_unsure_is_dashed():
+    pixels = np.full((200, 200, 3), 128, np.uint8)
+    mask = np.zeros((200, 200), bool)
+    mask[40:160, 40:160] = True
+    shares = []
+    for score in (0.49, 0.5):
+        painted = pixels.copy()
+        paint_outlines(painted, [RegionOutline(mask, "", (250, 10, 10), score)], filled=False)
+        shares.append((painted[40, 40:160] == (250, 10, 10)).all(axis=1).mean())
+    assert 0.3 < shares[0] < 0.7 and shares[1] == 1.0
+    # A segment's line, at the seam of two bands of rows, too.
+    tall = np.ones((600, 100), np.int32)
+    tall[:, :40] = 0
+    grey = np.full((*tall.shape, 3), 128, np.uint8)
+    lines = [
+        np.asarray(drawing.draw_map(grey, tall, [drawing.LabelledRegion("", score, 0, True)]))
+        for score in (0.3, 0.9)
+    ]
+    fills = [np.abs(line[:, 90].astype(int) - line[:, 40]).any(axis=1) for line in lines]
+    assert 0.3 < fills[0].mean() < 0.7 and fills[1].mean() > 0.95
+    runs = np.diff(np.flatnonzero(np.diff(fills[0][20:-20].astype(int))))
+    assert runs.max() - runs.min() <= 2, "dashes are of one length"
+
+
+def test_texts_of_what_is_unsure_are_quiet(image, reference):
+    mask = reference.mask
+    strips = [
+        np.asarray(Output(refer=[Reference("mug", mask, score, reference.box)]).draw(image))[
+            HEIGHT:
+        ]
+        for score in (0.49, 0.5)
+    ]
+    answers = [
+        np.asarray(Output(answer=Answer("red", score, {"red": score})).draw(image))[HEIGHT:]
+        for score in (0.49, 0.5)
+    ]
+    for unsure, sure in (strips, answers):
+        assert unsure.max() < sure.max()
 
 
 def test_colours_are_stable_and_distinct():

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -19,10 +19,10 @@ from xdecoder_rt.image import ImageSource
 from xdecoder_rt.questions.answer import AnswerQuestion
 from xdecoder_rt.questions.caption import CaptionQuestion
 from xdecoder_rt.questions.embed import EmbedQuestion
-from xdecoder_rt.questions.question import Question, answer_all, for_each
+from xdecoder_rt.questions.question import AnyImage, Images, answer_each, image_list
 from xdecoder_rt.questions.refer import ReferQuestion, are_of_one_image
 from xdecoder_rt.questions.regions import RegionSource
-from xdecoder_rt.questions.run import answer_run, ask_run, run_for_each
+from xdecoder_rt.questions.run import run_each
 from xdecoder_rt.questions.segment import Classes, SegmentQuestion
 from xdecoder_rt.results import Answer, Caption, Finding, Output, Ranking, Reference, Segmentation
 from xdecoder_rt.runtime import Runtime
@@ -31,8 +31,6 @@ from xdecoder_rt.words.cache import TextCache, default_directory
 from xdecoder_rt.words.text_graph import TextProgress
 from xdecoder_rt.words.vocabulary import Vocabulary
 
-AnyImage: TypeAlias = "ImageSource | ImageState"
-Images: TypeAlias = "list[AnyImage] | tuple[AnyImage, ...]"
 Regions: TypeAlias = "list[RegionSource] | tuple[RegionSource, ...]"
 _Engine = TypeVar("_Engine", bound="Engine")
 
@@ -43,7 +41,9 @@ class Engine:
     An engine may be called from many threads at once. It is a context manager.
 
     Every call takes an image, a state of :meth:`encode`, or a list of these, and gives a list for a
-    list. Texts over the context length are cut with a warning, or with ``strict=True`` refused.
+    list. ``channels="bgr"`` says that arrays are blue, green, red, as OpenCV's are; files, Pillow
+    images and states know their own order, so it means nothing for them. Texts over the context
+    length are cut with a warning, or with ``strict=True`` refused.
     Every call may raise:
 
     * `ImageError`: an image cannot be read;
@@ -82,15 +82,19 @@ class Engine:
         self.manifest = self._runtime.manifest
         self.backend = self._runtime.backend
 
+    # fmt: off
     @overload
     def segment(
-        self, image: AnyImage, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...
+        self, image: AnyImage, vocabulary: Classes, *, task: str = ...,
+        stuff: Collection[str] = ..., min_score: float | None = ..., channels: str = ...,
     ) -> Segmentation: ...
 
     @overload
     def segment(
-        self, image: Images, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...
+        self, image: Images, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...,
+        min_score: float | None = ..., channels: str = ...,
     ) -> list[Segmentation]: ...
+    # fmt: on
 
     def segment(
         self,
@@ -99,6 +103,8 @@ class Engine:
         *,
         task: str = "panoptic",
         stuff: Collection[str] = (),
+        min_score: float | None = None,
+        channels: str = "rgb",
     ) -> Segmentation | list[Segmentation]:
         """Segment one image or a list of images over a vocabulary.
 
@@ -107,32 +113,34 @@ class Engine:
                 :class:`~xdecoder_rt.Word` with rules. Or a :class:`~xdecoder_rt.Vocabulary`.
             task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
             stuff: labels without instances (floor, sky), looked for too; all others are things.
+            min_score: nothing below it is given; 0 for all that the plan's rules give. None: 0.25
+                for instances of a compact plan, else 0 (panoptic plans have a threshold).
 
         Returns:
             The result in the image's own pixels; a list for a list.
 
         Raises:
             VocabularyError: the vocabulary is empty, or holds a word twice.
-            ArgumentError: an unknown task.
+            ArgumentError: an unknown task, or `min_score` is no number from 0 to 1.
         """
-        question = SegmentQuestion.ask(self._runtime, vocabulary, task, stuff)
-        answer: Segmentation | list[Segmentation] = self._answer(image, lambda _: question)
+        question = SegmentQuestion.ask(self._runtime, vocabulary, task, stuff, min_score)
+        answer: Segmentation | list[Segmentation]
+        answer = answer_each(self._runtime, image, channels, lambda _: question)
         return answer
 
+    # fmt: off
     @overload
     def refer(
-        self, image: AnyImage, phrases: Sequence[str], *, joint: bool = ..., strict: bool = ...
+        self, image: AnyImage, phrases: Sequence[str], *, joint: bool = ..., strict: bool = ...,
+        min_score: float | None = ..., channels: str = ...,
     ) -> list[Reference]: ...
 
     @overload
     def refer(
-        self,
-        image: Images,
-        phrases: Sequence[str] | Sequence[Sequence[str]],
-        *,
-        joint: bool = ...,
-        strict: bool = ...,
+        self, image: Images, phrases: Sequence[str] | Sequence[Sequence[str]], *, joint: bool = ...,
+        strict: bool = ..., min_score: float | None = ..., channels: str = ...,
     ) -> list[list[Reference]]: ...
+    # fmt: on
 
     def refer(
         self,
@@ -141,6 +149,8 @@ class Engine:
         *,
         joint: bool = False,
         strict: bool = False,
+        min_score: float | None = None,
+        channels: str = "rgb",
     ) -> list[Reference] | list[list[Reference]]:
         """Segment what phrases refer to (referring segmentation).
 
@@ -149,42 +159,38 @@ class Engine:
                 all of them, or a list of phrases for each.
             joint: decode all phrases in one group, as the original does: faster, and what a
                 phrase gets then depends on the others. By default each phrase is asked alone.
+            min_score: a phrase below it is not found, and its mask is empty. 0 gives a mask to
+                every phrase, as published; None: 0.25 of compact plans, 0 of published ones.
 
         Returns:
             One entry a phrase, in their order; for a list of images, a list of those.
         """
-        answer: list[Reference] | list[list[Reference]] = self._answer(
+        answer: list[Reference] | list[list[Reference]] = answer_each(
+            self._runtime,
             image,
-            lambda texts: ReferQuestion.ask(self._runtime, texts, joint, strict),
+            channels,
+            lambda texts: ReferQuestion.ask(self._runtime, texts, joint, strict, min_score),
             "phrases",
             phrases,
             are_of_one_image(phrases),
         )
         return answer
 
+    # fmt: off
     @overload
     def caption(
-        self,
-        image: AnyImage,
-        prompt: str | None = ...,
-        region: RegionSource | None = ...,
-        *,
-        beams: int | None = ...,
-        max_tokens: int | None = ...,
-        strict: bool = ...,
+        self, image: AnyImage, prompt: str | None = ..., region: RegionSource | None = ..., *,
+        beams: int | None = ..., max_tokens: int | None = ..., strict: bool = ...,
+        channels: str = ...,
     ) -> Caption: ...
 
     @overload
     def caption(
-        self,
-        image: Images,
-        prompt: str | None = ...,
-        region: Regions | None = ...,
-        *,
-        beams: int | None = ...,
-        max_tokens: int | None = ...,
-        strict: bool = ...,
+        self, image: Images, prompt: str | None = ..., region: Regions | None = ..., *,
+        beams: int | None = ..., max_tokens: int | None = ..., strict: bool = ...,
+        channels: str = ...,
     ) -> list[Caption]: ...
+    # fmt: on
 
     def caption(
         self,
@@ -195,6 +201,7 @@ class Engine:
         beams: int | None = None,
         max_tokens: int | None = None,
         strict: bool = False,
+        channels: str = "rgb",
     ) -> Caption | list[Caption]:
         """Describe an image, or a part of it (captioning, referring captioning).
 
@@ -210,8 +217,10 @@ class Engine:
             ArgumentError: the region is outside the image or empty, or `beams` or `max_tokens` is
                 out of range.
         """
-        answer: Caption | list[Caption] = self._answer(
+        answer: Caption | list[Caption] = answer_each(
+            self._runtime,
             image,
+            channels,
             lambda part: CaptionQuestion.ask(
                 self._runtime, prompt, part, beams, max_tokens, strict
             ),
@@ -229,6 +238,7 @@ class Engine:
         *,
         max_tokens: int | None = None,
         strict: bool = False,
+        channels: str = "rgb",
     ) -> Iterator[str]:
         """Write a caption with one beam, piece by piece as its tokens come.
 
@@ -236,29 +246,23 @@ class Engine:
             Texts which together are the caption.
         """
         question = CaptionQuestion.ask(self._runtime, prompt, region, 1, max_tokens, strict)
-        state = self._runtime.state(image)
+        state = self._runtime.state(image, channels)
         rows = self._runtime.rows.decode(state, question.groups(state))
         yield from question.pieces(state, rows)
 
+    # fmt: off
     @overload
     def answer(
-        self,
-        image: AnyImage,
-        question: str,
-        choices: Sequence[str] | None = ...,
-        *,
-        strict: bool = ...,
+        self, image: AnyImage, question: str, choices: Sequence[str] | None = ..., *,
+        strict: bool = ..., channels: str = ...,
     ) -> Answer: ...
 
     @overload
     def answer(
-        self,
-        image: Images,
-        question: str | Sequence[str],
-        choices: Sequence[str] | None = ...,
-        *,
-        strict: bool = ...,
+        self, image: Images, question: str | Sequence[str], choices: Sequence[str] | None = ..., *,
+        strict: bool = ..., channels: str = ...,
     ) -> list[Answer]: ...
+    # fmt: on
 
     def answer(
         self,
@@ -267,6 +271,7 @@ class Engine:
         choices: Sequence[str] | None = None,
         *,
         strict: bool = False,
+        channels: str = "rgb",
     ) -> Answer | list[Answer]:
         """Answer a question on an image (visual question answering).
 
@@ -278,8 +283,10 @@ class Engine:
         Raises:
             ArgumentError: a choice is there twice, or there are none.
         """
-        answer: Answer | list[Answer] = self._answer(
+        answer: Answer | list[Answer] = answer_each(
+            self._runtime,
             image,
+            channels,
             lambda text: AnswerQuestion.ask(self._runtime, text, choices, strict),
             "questions",
             question,
@@ -287,7 +294,9 @@ class Engine:
         )
         return answer
 
-    def embed_image(self, image: AnyImage | Images) -> npt.NDArray[np.float32]:
+    def embed_image(
+        self, image: AnyImage | Images, *, channels: str = "rgb"
+    ) -> npt.NDArray[np.float32]:
         """Embed an image in the space of texts.
 
         Its product with :meth:`embed_text` is the likeness of image and text, at most 1: the
@@ -297,11 +306,18 @@ class Engine:
             float32 ``[proj_dim]``; ``[N, proj_dim]`` for a list of N images.
         """
         question = EmbedQuestion.ask(self._runtime)
-        rows = np.array(self._answer(image, lambda _: question), np.float32)
+        rows = np.array(answer_each(self._runtime, image, channels, lambda _: question), np.float32)
         width = self.manifest.text.proj_dim
         return rows.reshape(-1, width) if isinstance(image, list | tuple) else rows
 
-    def rank(self, images: Images, texts: Sequence[str], *, strict: bool = False) -> Ranking:
+    def rank(
+        self,
+        images: Images,
+        texts: Sequence[str],
+        *,
+        strict: bool = False,
+        channels: str = "rgb",
+    ) -> Ranking:
         """Compare images with texts (image-text retrieval, both ways).
 
         Args:
@@ -309,23 +325,35 @@ class Engine:
             texts: sentences.
         """
         table = self.embed_text(texts, strict=strict)
-        return Ranking(tuple(texts), self.embed_image(_image_list(images)) @ table.T)
+        rows = self.embed_image(image_list(images), channels=channels)
+        return Ranking(tuple(texts), rows @ table.T)
 
-    def find(self, images: Images, phrase: str, *, strict: bool = False) -> Finding:
+    def find(
+        self,
+        images: Images,
+        phrase: str,
+        *,
+        strict: bool = False,
+        min_score: float | None = None,
+        channels: str = "rgb",
+    ) -> Finding:
         """Find the image that a phrase is about, and in it what it refers to (region retrieval).
 
         Args:
             images: at least one image or state of :meth:`encode`.
             phrase: such as "the red mug".
+            min_score: see :meth:`refer`.
         """
         for task in ("refer", "embed"):
             self._runtime.require(task)
-        states: list[AnyImage] = [self._runtime.state(image) for image in _image_list(images)]
+        states: list[AnyImage] = [
+            self._runtime.state(image, channels) for image in image_list(images)
+        ]
         if not states:
             raise ArgumentError("There are no images", expected="at least one")
         scores = self.rank(states, [phrase], strict=strict).scores[:, 0]
         best = int(scores.argmax())
-        (reference,) = self.refer(states[best], [phrase], strict=strict)
+        (reference,) = self.refer(states[best], [phrase], strict=strict, min_score=min_score)
         return Finding(best, float(scores[best]), reference)
 
     # The implementation's keywords, not written thrice; it refuses unknown ones.
@@ -342,6 +370,7 @@ class Engine:
         segment: Classes | None = None,
         task: str = "panoptic",
         stuff: Collection[str] = (),
+        min_score: float | None = None,
         refer: Sequence[str] | Sequence[Sequence[str]] | None = None,
         joint: bool = False,
         caption: bool = False,
@@ -353,12 +382,14 @@ class Engine:
         choices: Sequence[str] | None = None,
         embed: bool = False,
         strict: bool = False,
+        channels: str = "rgb",
     ) -> Output | list[Output]:
         """Do several tasks on one image: one look, one decode, and a caption's later tokens.
 
         Every result is what the task's own call gives. The other arguments are those of that call:
-        `task` and `stuff` of :meth:`segment`, `joint` of :meth:`refer`, `prompt`, `region`, `beams`
-        and `max_tokens` of :meth:`caption`, `choices` of :meth:`answer`.
+        `task` and `stuff` of :meth:`segment`, `joint` of :meth:`refer`, `min_score` of both,
+        `prompt`, `region`, `beams` and `max_tokens` of :meth:`caption`, `choices` of
+        :meth:`answer`.
 
         Args:
             image: an image, a state of :meth:`encode`, or a list of these, with phrases, regions
@@ -373,41 +404,36 @@ class Engine:
             What was asked for; the other fields are None. A list for a list.
         """
         arguments: dict[str, Any] = {
-            "segment": segment, "task": task, "stuff": stuff, "refer": refer, "joint": joint,
-            "caption": caption, "prompt": prompt, "region": region, "beams": beams,
-            "max_tokens": max_tokens, "answer": answer, "choices": choices, "embed": embed,
-            "strict": strict,
+            "segment": segment, "task": task, "stuff": stuff, "min_score": min_score,
+            "refer": refer, "joint": joint, "caption": caption, "prompt": prompt, "region": region,
+            "beams": beams, "max_tokens": max_tokens, "answer": answer, "choices": choices,
+            "embed": embed, "strict": strict,
         }  # fmt: skip
-        runtime = self._runtime
-        if not isinstance(image, list | tuple):
-            questions = ask_run(runtime, **arguments)
-            return answer_run(runtime, runtime.state(image), questions)
-        return [
-            answer_run(runtime, runtime.state(single), ask_run(runtime, **parts))
-            for single, parts in zip(image, run_for_each(arguments, len(image)), strict=True)
-        ]
+        output: Output | list[Output] = run_each(self._runtime, image, channels, arguments)
+        return output
 
-    def encode(self, image: ImageSource) -> ImageState:
+    def encode(self, image: ImageSource, *, channels: str = "rgb") -> ImageState:
         """Encode an image once, for any number of questions.
 
         Args:
-            image: HxWx3 uint8 RGB array, PIL image or path; see
-                :func:`xdecoder_rt.image.load_image`. With a TensorRT plan also such an array on
-                the GPU, with ``__cuda_array_interface__`` or DLPack, of a size that the plan takes
+            image: HxWx3 uint8 array, PIL image or path; see
+                :func:`xdecoder_rt.image.load_image`. With a TensorRT plan also an RGB array on the
+                GPU, with ``__cuda_array_interface__`` or DLPack, of a size that the plan takes
                 without scaling; it may be written over when this returns.
+            channels: the order of an array's, ``"rgb"`` or ``"bgr"``.
 
         Raises:
             ImageError: it is not such an image.
         """
-        return self._runtime.encode(image)
+        return self._runtime.encode(image, channels)
 
-    def decode(self, image: AnyImage) -> ImageState:
+    def decode(self, image: AnyImage, *, channels: str = "rgb") -> ImageState:
         """Encode an image, if it is not encoded yet, and decode its latent queries.
 
         Other calls do this by themselves; here it is done ahead, so that what is asked later costs
         its own rows only.
         """
-        state = self._runtime.state(image)
+        state = self._runtime.state(image, channels)
         self._runtime.rows.latents(state)
         return state
 
@@ -470,30 +496,3 @@ class Engine:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _answer(
-        self,
-        image: AnyImage | Images,
-        ask: Callable[[Any], Question],
-        name: str = "",
-        subject: Any = None,
-        is_shared: bool = True,
-    ) -> Any:
-        """Answer what is asked of an image, or of each of a list of images."""
-        runtime = self._runtime
-        if not isinstance(image, list | tuple):
-            question = ask(subject)
-            return answer_all(runtime, runtime.state(image), [question])[0]
-        questions = [ask(part) for part in for_each(name, subject, len(image), is_shared)]
-        return [
-            answer_all(runtime, runtime.state(single), [question])[0]
-            for single, question in zip(image, questions, strict=True)
-        ]
-
-
-def _image_list(images: Images) -> list[AnyImage]:
-    if not isinstance(images, list | tuple):
-        raise ArgumentError(
-            f"images is a {type(images).__name__}", expected="a list of images or states"
-        )
-    return list(images)

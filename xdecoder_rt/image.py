@@ -22,6 +22,7 @@ __all__ = [
     "ImageSource",
     "Letterbox",
     "RgbImage",
+    "check_channels",
     "choose_size",
     "fit_image",
     "letterbox",
@@ -56,10 +57,24 @@ ImageSource: TypeAlias = (
 )
 """An image; arrays on a GPU are taken by the backends that run there."""
 
+CHANNELS = ("rgb", "bgr")
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
-def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
+def check_channels(channels: object) -> None:
+    """Refuse an order of channels that there is not.
+
+    Raises:
+        ArgumentError: it is neither ``"rgb"`` nor ``"bgr"``.
+    """
+    if not (isinstance(channels, str) and channels in CHANNELS):
+        raise ArgumentError(
+            f"channels is {quoted(channels)}",
+            expected="'rgb', or 'bgr' for arrays of OpenCV",
+        )
+
+
+def load_image(source: ImageSource, channels: str = "rgb") -> npt.NDArray[np.uint8]:
     """Read an image from an array, a Pillow image, a file or a file's bytes, as 8-bit RGB.
 
     Grey becomes RGB with three equal channels. Transparency is composited over black: a fully
@@ -71,10 +86,13 @@ def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
     not as a copy.
 
     Args:
-        source: ``HxWx3`` RGB, ``HxW`` or ``HxWx1`` grey, or ``HxWx4`` RGBA array of uint8; a Pillow
-            image of 8 bits per channel, or grey of 16; the path of a JPEG, PNG, WebP, BMP, TIFF,
-            GIF or PPM file of at most 134 million pixels (WebP: 67 million); or such a file's
-            ``bytes``, ``bytearray``, ``memoryview`` or ``io.BytesIO``.
+        source: ``HxWx3`` colour, ``HxW`` or ``HxWx1`` grey, or ``HxWx4`` array of uint8, opacity
+            last; a Pillow image of 8 bits per channel, or grey of 16; the path of a JPEG, PNG,
+            WebP, BMP, TIFF, GIF or PPM file of at most 134 million pixels (WebP: 67 million); or
+            such a file's ``bytes``, ``bytearray``, ``memoryview`` or ``io.BytesIO``.
+        channels: the order of an array's colours: ``"rgb"``, or ``"bgr"`` for those of OpenCV
+            (BGRA with four). Files and Pillow images say themselves which is which, so it means
+            nothing for them.
 
     Returns:
         uint8 ``[H, W, 3]``, RGB, contiguous.
@@ -82,9 +100,11 @@ def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: none of the above, empty, unreadable or truncated; the message says which, and
             for arrays of other types how to convert them.
+        ArgumentError: `channels` is another order.
     """
+    check_channels(channels)
     if isinstance(source, np.ndarray):
-        return _from_array(np.asarray(source))
+        return _from_array(np.asarray(source), is_bgr=channels == "bgr")
     if isinstance(source, Image.Image):
         return to_rgb(source, "The Pillow image")
     if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | io.BytesIO):
@@ -103,13 +123,13 @@ def load_image(source: ImageSource) -> npt.NDArray[np.uint8]:
     )
 
 
-def _from_array(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+def _from_array(array: npt.NDArray[np.generic], is_bgr: bool) -> npt.NDArray[np.uint8]:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ImageError(
             f"The image array has the shape {list(array.shape)}",
-            expected="[height, width, 3] (RGB), [height, width] (grey) or [height, width, 4]",
+            expected="[height, width, 3] (colour), [height, width] (grey) or [height, width, 4]",
             fix=_shape_advice(array),
         )
     if array.size == 0:
@@ -126,9 +146,20 @@ def _from_array(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     pixels = array.astype(np.uint8, copy=False)
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
+    if is_bgr:
+        pixels = _turned_round(pixels)
     if pixels.shape[2] == 4:
         return over_black(pixels)
     return np.ascontiguousarray(pixels)
+
+
+def _turned_round(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return BGR or BGRA as RGB or RGBA."""
+    # Channel by channel: 1 ms at 720p, where a reversed view takes 33 ms to become contiguous.
+    turned = np.empty_like(pixels, order="C")
+    for channel, source in enumerate((2, 1, 0, 3)[: pixels.shape[2]]):
+        turned[:, :, channel] = pixels[:, :, source]
+    return turned
 
 
 def _shape_advice(array: npt.NDArray[np.generic]) -> str | None:
@@ -266,7 +297,10 @@ def unscaled_letterbox(source: tuple[int, int], sizes: Sequence[tuple[int, int]]
 
 
 def fit_image(
-    source: ImageSource, sizes: Sequence[tuple[int, int]], interpolation: str
+    source: ImageSource,
+    sizes: Sequence[tuple[int, int]],
+    interpolation: str,
+    channels: str = "rgb",
 ) -> tuple[npt.NDArray[np.uint8], Letterbox]:
     """Read an image and lay it into the network input that fits it best.
 
@@ -274,6 +308,7 @@ def fit_image(
         source: see :func:`load_image`.
         sizes: (height, width) of the inputs to choose from, by :func:`choose_size`.
         interpolation: see :func:`letterbox`.
+        channels: see :func:`load_image`.
 
     Returns:
         As :func:`letterbox`.
@@ -282,7 +317,7 @@ def fit_image(
         ImageError: as for :func:`load_image`.
         ArgumentError: as for :func:`letterbox`.
     """
-    image = load_image(source)
+    image = load_image(source, channels)
     return letterbox(image, choose_size(image.shape[:2], sizes), interpolation)
 
 

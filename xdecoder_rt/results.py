@@ -19,9 +19,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from xdecoder_rt.drawing import picture as drawing
+from xdecoder_rt.drawing.certainty import faded, is_unsure
 from xdecoder_rt.drawing.outlines import RegionOutline
 from xdecoder_rt.drawing.strip import KeyEntry, Note, with_strip
-from xdecoder_rt.errors import ArgumentError, require
+from xdecoder_rt.errors import ArgumentError, quoted, require, whole_number
 from xdecoder_rt.image import ImageSource, load_image
 from xdecoder_rt.masks.rle import encode_mask
 
@@ -98,60 +99,78 @@ class Segmentation:
             mask = self.segmentation == self.segments_info[index]["id"]
         return mask
 
-    def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
+    def draw(
+        self, image: ImageSource, *, font: str | None = None, channels: str = "rgb"
+    ) -> Image.Image:
         """Draw the segments over their image.
 
         Args:
             image: the image that was segmented, in any form that `load_image` takes.
             font: path of a TrueType font for labels in scripts that the built-in font lacks.
+            channels: the order of an array's, ``"bgr"`` for those of OpenCV.
 
         Returns:
-            A new RGB image of the same size.
+            A new RGB image of the same size. What has a score under 50 % is paler, with a dashed
+            outline and a greyed label.
 
         Raises:
             ImageError: `image` cannot be read or is of another size.
         """
-        return drawing.draw_map(image, *self._index_map(), font)
+        return drawing.draw_map(load_image(image, channels), *self._index_map(), font)
 
     def to_supervision(self) -> Any:
         """Return the segments as ``supervision.Detections``, with ``data["class_name"]``.
+
+        Without segments every field is there too, of length 0.
 
         Raises:
             MissingExtraError: the package supervision is not installed.
         """
         supervision = require("supervision", "supervision")
-        if not self.segments_info:
-            return supervision.Detections.empty()
-        masks = np.stack([self.mask(index) for index in range(len(self))])
+        masks = np.zeros((len(self), *self.size), np.bool_)
+        for index in range(len(self)):
+            masks[index] = self.mask(index)
         return supervision.Detections(
             xyxy=self._boxes(masks),
             mask=masks,
             confidence=np.array([info["score"] for info in self.segments_info], np.float32),
             class_id=np.array([info["label_id"] for info in self.segments_info], int),
-            data={"class_name": np.array([info["label"] for info in self.segments_info])},
+            data={"class_name": np.array([info["label"] for info in self.segments_info], str)},
         )
 
     def to_coco(
-        self, image_id: int | str = 0, category_ids: Mapping[str, int] | None = None
+        self,
+        image_id: int | str = 0,
+        category_ids: Mapping[str, int] | None = None,
+        *,
+        first_id: int = 1,
     ) -> list[dict[str, Any]]:
         """Return the segments as COCO annotations with compressed run-length masks.
+
+        A whole file is written by :class:`xdecoder_rt.datasets.coco_file.CocoFile`.
 
         Args:
             image_id: the image's id in the data set.
             category_ids: category id of each label; by default the label id.
+            first_id: id of the first annotation, at least 1; the others follow it. In one data set
+                every annotation needs an id of its own: of the next image it is
+                ``first_id + len(annotations)``. (COCO's evaluation takes 0 for "no match".)
 
         Returns:
             One dict per segment: `id`, `image_id`, `category_id`, `segmentation` (``size`` and
             ``counts``), `area`, `bbox` (x, y, width, height), `score`, `iscrowd`, `isthing`.
 
         Raises:
-            ArgumentError: a label is missing in `category_ids`.
+            ArgumentError: a label is missing in `category_ids`, or an id is out of range.
         """
+        first = whole_number("first_id", first_id, 1, None, "a whole number of at least 1")
+        if not isinstance(image_id, str):
+            image_id = whole_number("image_id", image_id, 0, None, "a text or a number from 0")
         annotations = []
         for index, info in enumerate(self.segments_info):
             if category_ids is not None and info["label"] not in category_ids:
                 raise ArgumentError(
-                    f"The label {info['label']!r} has no category id",
+                    f"The label {quoted(info['label'])} has no category id",
                     expected="category_ids to hold every label of the vocabulary",
                 )
             mask = self.mask(index)
@@ -159,9 +178,11 @@ class Segmentation:
             label = info["label"]
             annotations.append(
                 {
-                    "id": int(info["id"]),
+                    "id": first + index,
                     "image_id": image_id,
-                    "category_id": int(category_ids[label] if category_ids else info["label_id"]),
+                    "category_id": int(
+                        info["label_id"] if category_ids is None else category_ids[label]
+                    ),
                     "segmentation": encode_mask(mask),
                     "area": int(mask.sum()),
                     "bbox": [left, top, right - left, bottom - top],
@@ -202,11 +223,10 @@ class Segmentation:
         return drawing.index_map(self.segmentation, ids), regions
 
     def _boxes(self, masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        return (
-            self.boxes
-            if self.boxes is not None
-            else np.stack([box_of_mask(mask) for mask in masks])
-        )
+        if self.boxes is not None:
+            return self.boxes
+        boxes = [box_of_mask(mask) for mask in masks]
+        return np.array(boxes, np.float32).reshape(-1, 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +235,8 @@ class Reference:
 
     Attributes:
         phrase: as it was asked.
-        mask: bool ``[H, W]``; may be empty.
-        score: how well it matches, 0 to 1.
+        mask: bool ``[H, W]``; empty if the phrase was not found.
+        score: how well it matches, 0 to 1, found or not.
         box: float32 ``[4]``, xyxy around the mask; zeros if that is empty.
     """
 
@@ -230,16 +250,25 @@ class Reference:
         """(height, width) of the image that this belongs to."""
         return self.mask.shape[0], self.mask.shape[1]
 
-    def draw(self, image: ImageSource, *, font: str | None = None) -> Image.Image:
+    @property
+    def found(self) -> bool:
+        """Whether the image shows what the phrase means, so that the mask has pixels."""
+        return bool(self.mask.any())
+
+    def draw(
+        self, image: ImageSource, *, font: str | None = None, channels: str = "rgb"
+    ) -> Image.Image:
         """Draw the mask over its image, labelled with the phrase; see `Segmentation.draw`."""
         region = drawing.LabelledRegion(self.phrase, self.score, 0)
-        return drawing.draw_map(image, self.mask.astype(np.int32), [region], font)
+        pixels = load_image(image, channels)
+        return drawing.draw_map(pixels, self.mask.astype(np.int32), [region], font)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values for ``json.dumps``, the mask run-length encoded."""
         return {
             "phrase": self.phrase,
             "score": float(self.score),
+            "found": self.found,
             "box": [float(edge) for edge in self.box],
             "mask": encode_mask(self.mask),
         }
@@ -347,7 +376,12 @@ class Output:
     embed: npt.NDArray[np.float32] | None = None
 
     def draw(
-        self, image: ImageSource, *, font: str | None = None, question: str | None = None
+        self,
+        image: ImageSource,
+        *,
+        font: str | None = None,
+        question: str | None = None,
+        channels: str = "rgb",
     ) -> Image.Image:
         """Draw everything into one picture.
 
@@ -359,6 +393,7 @@ class Output:
             image: the image that was asked about, in any form that `load_image` takes.
             font: path of a TrueType font for texts in scripts that the built-in font lacks.
             question: what was asked, to stand above the answer.
+            channels: the order of an array's, ``"bgr"`` for those of OpenCV.
 
         Returns:
             A new RGB image: as large as `image`, with the strip below it where there are phrases,
@@ -368,9 +403,11 @@ class Output:
             ImageError: `image` cannot be read or is of another size.
             ArgumentError: the font cannot be read.
         """
-        pixels = load_image(image)
+        pixels = load_image(image, channels)
         outlines = [
-            RegionOutline(reference.mask, str(index + 1), drawing.outline_colour(index))
+            RegionOutline(
+                reference.mask, str(index + 1), drawing.outline_colour(index), reference.score
+            )
             for index, reference in enumerate(self.refer or ())
         ]
         indices, regions = (
@@ -380,13 +417,20 @@ class Output:
         )
         picture = drawing.draw_map(pixels, indices, regions, font, outlines)
         key = [
-            KeyEntry(outline.badge, outline.colour, reference.phrase, _certainty(reference))
+            KeyEntry(
+                outline.badge,
+                faded(outline.colour, reference.score),
+                reference.phrase,
+                _certainty(reference),
+                is_quiet=is_unsure(reference.score) or not reference.found,
+            )
             for outline, reference in zip(outlines, self.refer or (), strict=True)
         ]
         notes = [] if self.caption is None else [Note(self.caption.text)]
         if self.answer is not None:
             score = f"{100 * self.answer.score:.0f}%"
-            notes.append(Note(self.answer.text, question or "", score))
+            is_quiet = is_unsure(self.answer.score)
+            notes.append(Note(self.answer.text, question or "", score, is_quiet))
         return with_strip(picture, key, notes, font)
 
     def to_dict(self) -> dict[str, Any]:
@@ -404,4 +448,4 @@ class Output:
 
 
 def _certainty(reference: Reference) -> str:
-    return f"{100 * reference.score:.0f}%" if reference.mask.any() else "not found"
+    return f"{100 * reference.score:.0f}%" if reference.found else "not found"

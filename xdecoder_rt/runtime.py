@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends import Backend, DeviceBackend, Graph, Value, open_backend
 from xdecoder_rt.cores import usable_cores
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, ImageError
 from xdecoder_rt.image import (
     ImageSource,
     Letterbox,
+    check_channels,
     choose_size,
     fit_image,
     load_image,
@@ -134,17 +135,22 @@ class Runtime:
                 fix=f"build it again with --tasks {','.join((*tasks, task))}",
             )
 
-    def state(self, image: ImageSource | ImageState) -> ImageState:
+    def state(self, image: ImageSource | ImageState, channels: str = "rgb") -> ImageState:
         """Return an image's state: itself if this made it, else by the vision graph.
+
+        Args:
+            image: an image or a state.
+            channels: the order of an array's, ``"rgb"`` or ``"bgr"``.
 
         Raises:
             ImageError: the image cannot be read.
             ArgumentError: another engine encoded it, whose values mean nothing to these graphs; or
-                this one is closed.
+                this one is closed; or there is no such order.
         """
         if not isinstance(image, ImageState):
-            return self.encode(image)
+            return self.encode(image, channels)
         self.require()
+        check_channels(channels)
         if image.origin is not self._origin:
             raise ArgumentError(
                 "The image was encoded by another engine",
@@ -153,29 +159,37 @@ class Runtime:
             )
         return image
 
-    def encode(self, image: ImageSource) -> ImageState:
-        """Run the vision graph on one image.
+    def encode(self, image: ImageSource, channels: str = "rgb") -> ImageState:
+        """Run the vision graph on one image; the arguments are those of :meth:`state`.
 
         Raises:
             ImageError: the image cannot be read.
-            ArgumentError: it is closed.
+            ArgumentError: it is closed, or there is no such order of channels.
         """
         self.require()
-        frame, box = self._frame(image)
+        frame, box = self._frame(image, channels)
         feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
         values = self._graph(self._members[box.target].vision, is_steady=True)(feeds)
         return ImageState(box, values, self._origin)
 
-    def _frame(self, image: ImageSource) -> tuple[Value, Letterbox]:
+    def _frame(self, image: ImageSource, channels: str) -> tuple[Value, Letterbox]:
         """Return the network's input, ``[1, H, W, 3]``, and where the image lies in it."""
         device, rules = self._device, self.manifest.input
         if device is None:
-            frame, box = fit_image(image, rules.sizes, rules.interpolation)
+            frame, box = fit_image(image, rules.sizes, rules.interpolation, channels)
             return frame[None], box
+        check_channels(channels)
         picture = device.picture(image)
         if picture is not None:
+            if channels != "rgb":
+                raise ImageError(
+                    "The image on the device is BGR",
+                    expected="RGB: it is read where it is",
+                    fix="turn it round on the device, as in image[..., [2, 1, 0]].contiguous() of "
+                    "PyTorch, or give it as a NumPy array",
+                )
             return self._device_frame(device, picture)
-        pixels = load_image(image)
+        pixels = load_image(image, channels)
         if device.scales_frames and pixels.shape[:2] != choose_size(pixels.shape[:2], rules.sizes):
             return self._device_frame(device, pixels)
         frame, box = fit_image(pixels, rules.sizes, rules.interpolation)

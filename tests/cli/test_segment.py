@@ -210,6 +210,42 @@ class TestFiles:
         named = [entry["picture"] for entry in document_of(capsys)["images"]]
         assert named == [str(drawn / "one.png"), str(drawn / "one-2.png")]
 
+    def test_one_coco_file_holds_all_images(
+        self, segment: Run, photo: Path, tmp_path: Path
+    ) -> None:
+        others = [save_picture(tmp_path / f"{name}.png") for name in ("a", "b")]
+        asked = ["--words", *WORDS, "--stuff", "floor", "--negatives", "hand", "--min-score", "0"]
+        target = tmp_path / "found.json"
+        assert segment(photo, *others, *asked, "--task", "instance", "--coco", target) == 0
+        document = json.loads(target.read_text())
+        assert [image["file_name"] for image in document["images"]] == [
+            str(path) for path in (photo, *others)
+        ]
+        assert [category["name"] for category in document["categories"]] == WORDS
+        ids = [annotation["id"] for annotation in document["annotations"]]
+        assert ids == list(range(1, len(ids) + 1)) and ids
+        assert segment(photo, *asked, "--coco", tmp_path / "none" / "found.json") == 1
+
+    @pytest.mark.parametrize("score", ["1.1", "-0.1", "nan", "inf", "half", "1e-1", ""])
+    def test_a_least_score_is_a_number_from_0_to_1(
+        self, segment: Run, photo: Path, score: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            segment(photo, "--words", "mug", f"--min-score={score}")
+        assert ended.value.code == 2 and "is not a number from 0 to 1" in capsys.readouterr().err
+
+    def test_nothing_is_shown_below_the_least_score(
+        self, segment: Run, photo: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        scores = {}
+        for least in ("0", "0.3"):
+            asked = ["--words", *WORDS, "--task", "instance", "--min-score", least, "--json"]
+            assert segment(photo, *asked) == 0
+            (image,) = json.loads(capsys.readouterr().out)["images"]
+            scores[least] = [found["score"] for found in image["segments"]]
+        assert scores["0.3"] == [score for score in scores["0"] if score >= 0.3]
+        assert len(scores["0.3"]) < len(scores["0"])
+
     def test_one_bad_image_of_several_is_reported_and_skipped(
         self, segment: Run, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -80,7 +80,8 @@ class Engine:
         info = [{"id": i, "label_id": VOCABULARY.index(label)} for i, label in LABELS.items()]
         return Result(segmentation=MAP.astype(np.int32), segments_info=info)
 
-    def refer(self, state: int, phrases: list[str], /) -> list[Result]:
+    def refer(self, state: int, phrases: list[str], /, *, min_score: float) -> list[Result]:
+        assert min_score == 0, "the published protocol has no least score"
         self.calls["refer"] += 1
         [phrase] = phrases
         return [Result(mask=np.isin(MAP, [int(i) for i in phrase.split()[1:]]))]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from xdecoder_rt.errors import ArgumentError, ImageError
-from xdecoder_rt.results import Output, Reference, Segmentation
+from xdecoder_rt.results import Output, Reference, Segmentation, box_of_mask
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ros2_node.py"
 
@@ -338,12 +338,16 @@ class Recorded:
             {"id": 1, "label_id": 0, "label": "bin", "score": 0.75, "area": 1, "isthing": True},
             {"id": 2, "label_id": 1, "label": "table", "score": 0.25, "area": 1, "isthing": False},
         ]
+        least = questions["min_score"] or 0.0
+        for info in infos:
+            if info["score"] < least:
+                numbers[numbers == info["id"]] = 0
+        infos = [info for info in infos if info["score"] >= least]
         references = []
         for index, phrase in enumerate(questions.get("refer", ())):
-            mask = np.zeros((height, width), np.bool_)
-            mask[index : height - index] = True
-            box = np.array([0, index, width, height - index], np.float32)
-            references.append(Reference(phrase, mask, 0.9 - 0.3 * index, box))
+            score, mask = 0.9 - 0.3 * index, np.zeros((height, width), np.bool_)
+            mask[index : height - index] = score >= least
+            references.append(Reference(phrase, mask, score, box_of_mask(mask)))
         return Output(
             segment=Segmentation(numbers, infos) if "segment" in questions else None,
             refer=references or None,
@@ -427,6 +431,23 @@ def test_what_is_unsure_is_not_published(
     ]
     # The likelier phrase, which covers all, wins where both are.
     assert set(np.frombuffer(node.published["reference_labels"][0].data, "<u2")) == {1}
+
+
+@pytest.mark.parametrize(("given", "asked"), [(-1.0, None), (0.0, 0.0), (0.5, 0.5)])
+def test_the_engine_is_asked_for_the_least_score(
+    node_module: Any,
+    engine: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    given: float,
+    asked: float | None,
+) -> None:
+    def spin(node: Node) -> None:
+        node.send("image", image_of(np.zeros((8, 10, 3), np.uint8)))
+        node.wait("detections", 1)
+
+    install(monkeypatch, {**GIVEN, "min_score": given}, spin)
+    assert node_module.main([]) == 0
+    assert engine.questions[0]["min_score"] == asked
 
 
 def test_words_change_while_it_runs(

@@ -67,6 +67,41 @@ def test_one_entry_a_phrase_in_the_pixels_of_the_image(engine: Engine) -> None:
         assert (reference.box == box).all()
 
 
+def test_a_phrase_below_the_least_score_is_not_found_and_keeps_its_score(engine: Engine) -> None:
+    state = engine.encode(picture())
+    free = engine.refer(state, PHRASES, min_score=0)
+    middle = sorted(reference.score for reference in free)[1]
+    for least in (middle, 1.0):
+        for before, after in zip(free, engine.refer(state, PHRASES, min_score=least), strict=True):
+            assert (after.phrase, after.score) == (before.phrase, before.score)
+            if before.score >= least:
+                assert same(before, after)
+            else:
+                assert not after.found and after.mask.shape == (50, 60) and not after.box.any()
+                assert after.to_dict()["found"] is False
+    run = engine.run(state, refer=PHRASES, segment=["mug"], task="instance", min_score=middle)
+    assert run.refer is not None and run.segment is not None
+    assert [r.found for r in run.refer] == [r.found and r.score >= middle for r in free]
+    assert all(info["score"] >= middle for info in run.segment.segments_info)
+    finding = engine.find([state], PHRASES[0], min_score=1.0)
+    assert finding.reference.score == pytest.approx(free[0].score, abs=1e-5)
+    assert not finding.reference.found
+
+
+def test_without_a_found_phrase_no_mask_is_formed() -> None:
+    group = group_of(np.array([[1.0, 0.0]], np.float32), np.zeros((1, 2), np.float32))
+
+    def masks(embeddings: np.ndarray) -> np.ndarray:
+        raise AssertionError("nothing was found")
+
+    across, along = np.array([[0.0, 1.0]], np.float32), np.array([1.0, 0.0], np.float32)
+    box = Letterbox((8, 8), (8, 8), (8, 8))
+    (reference,) = grounding.read_references(
+        ["mug"], [across], [group], along, 10.0, masks, box, 1, 0.25
+    )
+    assert reference.score < 0.25 and not reference.found
+
+
 def test_a_phrase_does_not_depend_on_the_others(engine: Engine) -> None:
     state = engine.encode(picture())
     together = engine.refer(state, PHRASES)
@@ -119,7 +154,7 @@ def test_joint_phrases_are_the_originals_group(
 ) -> None:
     image = picture()
     classes, mask_logits, features, box = asked_plainly(model, phrases, image)
-    found = engine.refer(image, phrases, joint=True)
+    found = engine.refer(image, phrases, joint=True, min_score=0)
     scale = min(float(model.text_encoder.logit_scale.exp()), 100.0)
     void = background(engine)
     for own, reference in zip(features, found, strict=True):

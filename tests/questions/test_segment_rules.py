@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt import Vocabulary, Word
+from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import (
@@ -17,6 +18,7 @@ from xdecoder_rt.masks.classification import (
     top_instances,
 )
 from xdecoder_rt.plan.manifest import PostprocessInfo
+from xdecoder_rt.questions.least_score import least_score
 from xdecoder_rt.questions.segment import (
     SEGMENT_RULES,
     instance_result,
@@ -36,7 +38,9 @@ def logits_of(*rows: list[float]) -> np.ndarray:
     return np.log(np.maximum(full, 1e-9)).astype(np.float32)
 
 
-def segmented(task: str, words: Vocabulary, *rows: list[float]) -> Segmentation:
+def segmented(
+    task: str, words: Vocabulary, *rows: list[float], min_score: float = 0.0
+) -> Segmentation:
     """The output of one query a horizontal band of the image, each sure of its band."""
     size = (4 * SIDE, 4 * SIDE)
     masks = np.full((len(rows), SIDE, SIDE), -20.0, np.float32)
@@ -51,9 +55,9 @@ def segmented(task: str, words: Vocabulary, *rows: list[float]) -> Segmentation:
             chosen = masks[kept.queries]
             return postprocess.panoptic(kept.scores, kept.labels, chosen, box, things, overlap)
 
-        return panoptic_result(logits, form, box, words, PLAN)
+        return panoptic_result(logits, form, box, words, PLAN, min_score)
     rule = semantic_result if task == "semantic" else instance_result
-    return rule(logits, lambda kept: masks[kept], box, words, PLAN, 1)
+    return rule(logits, lambda kept: masks[kept], box, words, PLAN, 1, min_score)
 
 
 def found(result: Segmentation) -> list[str]:
@@ -195,3 +199,78 @@ def test_nothing_is_said_twice_and_negatives_say_nothing(
     for selection in (panoptic_queries(logits, words, PLAN), instance_pairs(logits, words, PLAN)):
         assert not hidden & set(selection.labels.tolist())
         assert (selection.scores > 0).all()
+
+
+# --- the least score ------------------------------------------------------------------------------
+
+
+RULED = [
+    Vocabulary.parse(["mug", "cup", "fork"]),
+    Vocabulary.parse(["mug", "cup", "fork"], thresholds={"mug": 0.3}, negatives=["hand"]),
+    Vocabulary.parse(["mug", "cup"], negatives=["hand"], other="other"),
+]
+
+
+@given(
+    shares=st.lists(st.lists(st.floats(0.0, 0.25), min_size=4, max_size=4), min_size=1, max_size=4),
+    scale=st.floats(0.0, 4.0),
+    min_score=st.floats(0.0, 1.0),
+    task=st.sampled_from(SEGMENT_RULES),
+    words=st.sampled_from(RULED),
+)
+@settings(deadline=None, max_examples=300)
+def test_nothing_is_reported_below_the_least_score(shares, scale, min_score, task, words) -> None:
+    columns = len(words.words)
+    rows = [[min(scale, 1 / max(sum(row), 1e-9)) * share for share in row] for row in shares]
+    result = segmented(task, words, *(row[:columns] for row in rows), min_score=min_score)
+    assert all(info["score"] >= min_score for info in result.segments_info)
+    assert all(info["area"] > 0 for info in result.segments_info)
+
+
+@pytest.mark.parametrize("words", RULED)
+@pytest.mark.parametrize("task", SEGMENT_RULES)
+def test_what_is_sure_is_reported_with_a_least_score_as_without(task, words) -> None:
+    rows = [[0.9, 0.05, 0.0], [0.05, 0.9, 0.0]]
+    free, bound = (segmented(task, words, *rows, min_score=least) for least in (0.0, 0.6))
+    sure = [info for info in free.segments_info if info["score"] >= 0.6]
+    assert [info["label"] for info in bound.segments_info] == ["mug", "cup"]
+    assert [(info["label"], info["score"]) for info in sure] == [
+        (info["label"], info["score"]) for info in bound.segments_info
+    ]
+
+
+def test_pixels_of_an_unsure_word_are_nobodys() -> None:
+    words = Vocabulary.parse(["mug", "cup"])
+    rows = ([0.9, 0.05], [0.2, 0.3])
+    assert (segmented("semantic", words, *rows).segmentation >= 0).all()
+    bound = segmented("semantic", words, *rows, min_score=0.5)
+    half = 2 * SIDE
+    assert found(bound) == ["mug"]
+    assert (bound.segmentation[half:] == -1).all() and (bound.segmentation[:half] == 0).all()
+
+
+def test_masks_of_unsure_instances_are_never_formed() -> None:
+    words, box = Vocabulary.parse(["mug", "cup"]), Letterbox((32, 32), (32, 32), (32, 32))
+    formed: list[int] = []
+
+    def masks(queries: np.ndarray) -> np.ndarray:
+        formed.extend(queries.tolist())
+        return np.full((len(queries), SIDE, SIDE), 20.0, np.float32)
+
+    logits = logits_of([0.9, 0.05], [0.2, 0.3], [0.01, 0.7])
+    result = instance_result(logits, masks, box, words, PLAN, 1, 0.5)
+    assert found(result) == ["mug", "cup"] and formed == [0, 2]
+    assert len(instance_result(logits, masks, box, words, PLAN, 1, 0.99)) == 0
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), True, "0.5", [0.5], 1j, 10**400])
+def test_a_least_score_is_a_number_from_0_to_1(wrong: object) -> None:
+    with pytest.raises(ArgumentError, match="min_score is .* Expected a number from 0"):
+        least_score(wrong, "instance", "compact")
+
+
+def test_published_plans_have_no_least_score_unless_asked() -> None:
+    for kind in (*SEGMENT_RULES, "refer"):
+        assert least_score(None, kind, "published") == 0.0
+        assert least_score(np.float32(0.5), kind, "published") == 0.5
+    assert least_score(None, "instance", "compact") == least_score(None, "refer", "compact") == 0.25

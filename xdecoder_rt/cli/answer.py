@@ -144,11 +144,12 @@ def _draw_answers(
     font: str | None,
     picture: Path,
 ) -> None:
+    from xdecoder_rt.drawing.certainty import is_unsure
     from xdecoder_rt.drawing.picture import as_image
     from xdecoder_rt.drawing.strip import Note, with_strip
 
     notes = [
-        Note(answer.text, question, f"{100 * answer.score:.0f}%")
+        Note(answer.text, question, f"{100 * answer.score:.0f}%", is_unsure(answer.score))
         for question, answer in zip(questions, answers, strict=True)
     ]
     write_picture(with_strip(as_image(pixels), notes=notes, font=font), picture)

@@ -18,7 +18,14 @@ from xdecoder_rt.cli.images import (
     open_engine,
     timed,
 )
-from xdecoder_rt.cli.options import add_caption, add_engine, add_json, add_plan, add_strict
+from xdecoder_rt.cli.options import (
+    add_caption,
+    add_engine,
+    add_json,
+    add_min_score,
+    add_plan,
+    add_strict,
+)
 from xdecoder_rt.cli.output import CommandReport, harmless
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.errors import ArgumentError, ImageError, quoted
@@ -73,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="L,T,R,B",
         help="describe a rectangle: left, top, right, bottom in pixels",
     )
+    add_min_score(parser, "a --region", "0.25")
     add_strict(parser)
     output = parser.add_argument_group("output")
     add_picture(output, "the image with its region outlined and the caption under it")
@@ -188,11 +196,13 @@ def _image_part(
     from xdecoder_rt.questions.regions import read_region
 
     if args.region is not None:
-        (reference,) = engine.refer(state, [args.region], strict=args.strict)
-        if not reference.mask.any():
+        (reference,) = engine.refer(
+            state, [args.region], strict=args.strict, min_score=args.min_score
+        )
+        if not reference.found:
             raise ImageError(
                 f"{quoted(path, 200)} holds nothing that {quoted(args.region)} means",
-                fix="describe it otherwise, or give --box",
+                fix="describe it otherwise, lower --min-score, or give --box",
             )
         return _ImagePart(args.region, reference.mask, reference.to_dict())
     if args.box is not None:

@@ -18,6 +18,7 @@ from xdecoder_rt.cli.options import (
     SEGMENT_TASKS,
     add_engine,
     add_json,
+    add_min_score,
     add_plan,
     add_words,
     positive,
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="panoptic",
         help="kind of output (default: %(default)s)",
     )
+    add_min_score(parser, "segments", "0.25 for --task instance, else 0")
     stream = parser.add_argument_group("stream")
     stream.add_argument(
         "--fps",
@@ -121,11 +123,13 @@ def run(args: argparse.Namespace) -> int:
         )
         # Graphs are loaded on first need: now, and not while frames go by.
         blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
-        engine.segment(blank, words, task=args.task)
+        engine.segment(blank, words, task=args.task, min_score=args.min_score)
         source = open_frames(args.source, args.fps)
         sinks = _open_sinks(args, source.name, source.fps)
         stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
-        player = Player(engine, words, args.task, sinks, LineInput(_standard_input()))
+        player = Player(
+            engine, words, args.task, sinks, LineInput(_standard_input()), args.min_score
+        )
         reader = FrameReader(
             source,
             fps=None if source.is_live else source.fps,
@@ -160,6 +164,7 @@ class Player:
         task: kind of output.
         sinks: where the pictures go.
         lines: other words, typed on the way.
+        min_score: see `Engine.segment`.
 
     Attributes:
         words: what is being looked for.
@@ -167,12 +172,19 @@ class Player:
     """
 
     def __init__(
-        self, engine: Engine, words: Vocabulary, task: str, sinks: Sequence[Sink], lines: LineInput
+        self,
+        engine: Engine,
+        words: Vocabulary,
+        task: str,
+        sinks: Sequence[Sink],
+        lines: LineInput,
+        min_score: float | None = None,
     ) -> None:
         self.words = words
         self.answered = 0
         self._engine = engine
         self._task = task
+        self._min_score = min_score
         self._sinks = sinks
         self._lines = lines
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES_KEPT)
@@ -227,7 +239,9 @@ class Player:
 
     def _answer(self, frame: StreamFrame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:
         """Answer one frame; return segments by label, and whether the sinks want more."""
-        result = self._engine.segment(frame.content, self.words, task=self._task)
+        result = self._engine.segment(
+            frame.content, self.words, task=self._task, min_score=self._min_score
+        )
         self._latencies_ms.append(1000 * (time.perf_counter() - frame.time))
         self.answered += 1
         goes_on = True

@@ -142,6 +142,23 @@ def add_phrases(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_min_score(parser: argparse._ActionsContainer, subject: str, defaults: str) -> None:
+    """Add ``--min-score``.
+
+    Args:
+        parser: of the command.
+        subject: what is left out below it.
+        defaults: the default of a compact plan, in words.
+    """
+    parser.add_argument(
+        "--min-score",
+        type=share,
+        metavar="S",
+        help=f"leave out {subject} below this score, 0 to 1; 0 shows all that the plan's rules "
+        f"give (default: {defaults}; 0 of published plans)",
+    )
+
+
 def add_strict(parser: argparse._ActionsContainer) -> None:
     """Add ``--strict``, which refuses texts that are too long."""
     parser.add_argument(
@@ -248,13 +265,12 @@ def positive(text: str) -> int:
 
 def share(text: str) -> float:
     """Return a number from 0 to 1, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
+    if (
+        not re.fullmatch(r"\+?(?:[0-9]{1,9}(?:\.[0-9]{0,99})?|\.[0-9]{1,99})", text)
+        or float(text) > 1
+    ):
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 1")
-    return value
+    return float(text)
 
 
 def size(text: str) -> tuple[int, int]:

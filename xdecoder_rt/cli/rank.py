@@ -17,7 +17,14 @@ from xdecoder_rt.cli.images import (
     open_engine,
     timed,
 )
-from xdecoder_rt.cli.options import add_engine, add_json, add_plan, add_strict, positive
+from xdecoder_rt.cli.options import (
+    add_engine,
+    add_json,
+    add_min_score,
+    add_plan,
+    add_strict,
+    positive,
+)
 from xdecoder_rt.cli.output import CommandReport, format_table
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import CELL_LIMIT
@@ -69,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--find", action="store_true", help="look for each text in its best image: score and box"
     )
+    add_min_score(parser, "with --find what is", "0.25")
     add_strict(parser)
     output = parser.add_argument_group("output")
     add_picture(output, "with --find, the best images with what was found outlined")
@@ -97,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         entries = ask_all(images.paths, jobs, None, report)
         texts = _text_entries(entries, args.texts)
         if args.find:
-            _find_texts(engine, entries, texts, pictures, args.font)
+            _find_texts(engine, entries, texts, pictures, args)
         if any("scores" in entry for entry in entries):
             report.text(_ranking_text(entries, texts, args.top))
         report.document(
@@ -160,7 +168,7 @@ def _find_texts(
     entries: list[dict[str, Any]],
     texts: list[dict[str, Any]],
     pictures: Sequence[Path | None],
-    font: str | None,
+    args: argparse.Namespace,
 ) -> None:
     """Look for each text in its best image, draw that, and add both to the entries."""
     from xdecoder_rt.image import load_image
@@ -174,11 +182,14 @@ def _find_texts(
             continue
         pixels = load_image(entry["image"])
         state = engine.encode(pixels)
-        references = [engine.find([state], text["text"]).reference for text in image_texts]
+        references = [
+            engine.find([state], text["text"], min_score=args.min_score).reference
+            for text in image_texts
+        ]
         for text, reference in zip(image_texts, references, strict=True):
             text["found"] = reference.to_dict()
         if picture is not None:
-            write_picture(Output(refer=references).draw(pixels, font=font), picture)
+            write_picture(Output(refer=references).draw(pixels, font=args.font), picture)
             entry["picture"] = str(picture)
 
 

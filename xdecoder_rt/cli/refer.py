@@ -17,7 +17,14 @@ from xdecoder_rt.cli.images import (
     quantity,
     timed,
 )
-from xdecoder_rt.cli.options import add_engine, add_json, add_phrases, add_plan, add_strict
+from xdecoder_rt.cli.options import (
+    add_engine,
+    add_json,
+    add_min_score,
+    add_phrases,
+    add_plan,
+    add_strict,
+)
 from xdecoder_rt.cli.output import CommandReport
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import reference_table
@@ -32,8 +39,8 @@ with -o as numbered outlines with the phrases under the image. A phrase may tell
 colour, size or place: "the largest screw", "the cube left of the bin". The images come first, then
 --phrases; each phrase is in quotes.
 
-The score says how sure the model is that the phrase means anything at all; a region is given for
-every phrase, however low its score. Phrases do not disturb one another unless --joint is given.
+The score says how sure the model is that the phrase means anything at all; below --min-score a
+phrase is not found and has no region. Phrases do not disturb one another unless --joint is given.
 
 An IMAGE may be a folder, which stands for the images in it. With several images, one that cannot
 be read is reported and skipped; the exit code is then 1.
@@ -51,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_images(parser, "--phrases")
     add_plan(parser)
     add_phrases(parser)
+    add_min_score(parser, "phrases", "0.25")
     add_strict(parser)
     output = parser.add_argument_group("output")
     add_picture(output, "the image with the regions outlined and the phrases under it")
@@ -95,7 +103,13 @@ def _refer_in_image(
 
     pixels = load_image(path)
     references, milliseconds = timed(
-        lambda: engine.refer(pixels, args.phrases, joint=args.joint, strict=args.strict)
+        lambda: engine.refer(
+            pixels,
+            args.phrases,
+            joint=args.joint,
+            strict=args.strict,
+            min_score=args.min_score,
+        )
     )
     output = Output(refer=references)
     if picture is not None:

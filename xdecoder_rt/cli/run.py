@@ -21,6 +21,7 @@ from xdecoder_rt.cli.options import (
     add_choices,
     add_engine,
     add_json,
+    add_min_score,
     add_phrases,
     add_plan,
     add_segment_task,
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_words(parser)
     add_segment_task(parser)
     add_phrases(parser.add_argument_group("phrases"))
+    add_min_score(parser, "segments and phrases", "0.25 for phrases and --task instance, else 0")
     caption = parser.add_argument_group("caption")
     caption.add_argument("--caption", action="store_true", help="describe the image")
     add_caption(caption)
@@ -156,6 +158,7 @@ def _run_image(
             pixels,
             segment=words,
             task=args.task,
+            min_score=args.min_score,
             refer=args.phrases or None,
             joint=args.joint,
             caption=args.caption,

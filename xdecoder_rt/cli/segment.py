@@ -22,17 +22,19 @@ from xdecoder_rt.cli.images import (
 from xdecoder_rt.cli.options import (
     add_engine,
     add_json,
+    add_min_score,
     add_plan,
     add_segment_task,
     add_words,
     read_vocabulary,
 )
-from xdecoder_rt.cli.output import CommandReport, progress_bar, writer
+from xdecoder_rt.cli.output import CommandReport, check_writable, progress_bar, writer
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import segment_table
 from xdecoder_rt.errors import ArgumentError, quoted
 
 if TYPE_CHECKING:
+    from xdecoder_rt.datasets.coco_file import CocoFile
     from xdecoder_rt.engine import Engine
     from xdecoder_rt.results import Segmentation
     from xdecoder_rt.words.vocabulary import Vocabulary
@@ -44,7 +46,7 @@ the segments are drawn over the image. The images come first, then --words.
 
 Panoptic output (the default) gives every pixel to one segment at most; words under --stuff (wall,
 floor) make one segment each, all others one a thing. Instance output gives things that may overlap,
-semantic output one class a pixel.
+semantic output one class a pixel. What is below --min-score is left out.
 
 An IMAGE may be a folder, which stands for the images in it. With several images, one that cannot
 be read is reported and skipped; the exit code is then 1.
@@ -55,8 +57,9 @@ EXAMPLES = """\
   xdecoder-rt segment desk.jpg --words "sofa|couch" lamp          two names of one thing
   xdecoder-rt segment desk.jpg --words mug "knife [threshold 0.9]" --negatives hand --other
   xdecoder-rt segment shots/*.jpg --words-file names.txt -o drawn/ --json found.json
+  xdecoder-rt segment shots/ --words mug bin --task instance --coco found.json
   xdecoder-rt segment desk.jpg --words mug --json | jq '.images[0].segments[].label'
-  xdecoder-rt segment desk.jpg --words mug --task instance --labels-png ids.png
+  xdecoder-rt segment desk.jpg --words mug --task instance --min-score 0.5 --labels-png ids.png
 """
 
 
@@ -66,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     add_words(parser)
     add_segment_task(parser)
+    add_min_score(parser, "segments", "0.25 for --task instance, else 0")
     output = parser.add_argument_group("output")
     add_picture(output, "the image with its segments drawn")
     output.add_argument(
@@ -73,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PNG",
         help="a grey PNG (8 bits, or 16 where needed) of segment ids, 0 where there is none; for "
         "--task semantic, 1 + the label id; with several images a folder",
+    )
+    output.add_argument(
+        "--coco",
+        type=Path,
+        metavar="FILE",
+        help="one COCO file of all images: categories, boxes and run-length masks",
     )
     add_json(output)
     add_engine(parser)
@@ -84,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words or the places to write are not usable.
     """
+    from xdecoder_rt.datasets.coco_file import CocoFile
     from xdecoder_rt.words.files import plain_entries
 
     report = CommandReport(args.json)
@@ -93,13 +104,18 @@ def run(args: argparse.Namespace) -> int:
         pictures = destinations(images, args.output, None, "the picture")
         labels = destinations(images, args.labels_png, ".png", "the labels")
         _refuse_one_file(pictures, labels)
+        coco = CocoFile(_reported(words))
+        if args.coco is not None:
+            check_writable(args.coco, "the COCO file")
         with progress_bar("sentences embedded") as progress:
             engine.warm(words, progress)
         jobs = [
-            partial(_segment_image, engine, image, words, args, picture, label_png)
+            partial(_segment_image, engine, image, words, args, picture, label_png, coco)
             for image, picture, label_png in zip(images.paths, pictures, labels, strict=True)
         ]
         entries = ask_all(images.paths, jobs, _segments_text, report)
+        if args.coco is not None:
+            coco.write(args.coco)
         report.document(
             {
                 "plan": str(args.plan),
@@ -131,12 +147,17 @@ def _segment_image(
     args: argparse.Namespace,
     picture: Path | None,
     label_png: Path | None,
+    coco: CocoFile,
 ) -> dict[str, Any]:
     """Segment one image, write its files, and return its entry of the JSON."""
     from xdecoder_rt.image import load_image
 
     pixels = load_image(path)
-    result, milliseconds = timed(lambda: engine.segment(pixels, words, task=args.task))
+    result, milliseconds = timed(
+        lambda: engine.segment(pixels, words, task=args.task, min_score=args.min_score)
+    )
+    if args.coco is not None:
+        coco.add(path, result)
     if picture is not None:
         write_picture(result.draw(pixels, font=args.font), picture)
     if label_png is not None:
@@ -148,6 +169,12 @@ def _segment_image(
         "labels_png": None if label_png is None else str(label_png),
         **result.to_dict(),
     }
+
+
+def _reported(words: Vocabulary) -> list[str]:
+    """Return the labels that a segment may have."""
+    labels = [word.name for word in words.words if not word.negative]
+    return labels if words.other is None else [*labels, words.other.name]
 
 
 def _segments_text(entry: dict[str, Any], remark: str) -> str:

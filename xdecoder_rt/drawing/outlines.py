@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.drawing.certainty import dashes, is_unsure, presence
+
 __all__ = ["RegionOutline", "edges", "paint_outlines"]
 
 _FILL_ALPHA = 0.34
+_PALEST = 0.2  # share of its alpha that is left to the tint of a region of 0 %
 _CASING_ALPHA = 0.8
 _CASING_COLOUR = 16
 
@@ -25,11 +28,13 @@ class RegionOutline:
         mask: bool ``[H, W]``; nothing is drawn for an empty one.
         badge: a short text that stands at the region.
         colour: sRGB, each 0 to 255.
+        score: under 0.5 the line is thinner and dashed, and the tint paler.
     """
 
     mask: _Mask
     badge: str
     colour: tuple[int, int, int]
+    score: float = 1.0
 
 
 def edges(indices: npt.NDArray[np.generic], width: int) -> _Mask:
@@ -68,14 +73,21 @@ def paint_outlines(
     ]
     if filled:
         for outline, window in windowed_outlines:
-            _blend(pixels[window], outline.mask[window], outline.colour, _FILL_ALPHA)
+            strength = _PALEST + (1 - _PALEST) * presence(outline.score)
+            _blend(pixels[window], outline.mask[window], outline.colour, strength * _FILL_ALPHA)
     casing = np.zeros(pixels.shape[:2], dtype=bool)
     sharers = np.zeros(pixels.shape[:2], dtype=np.uint16)
     lines = []
     for outline, window in windowed_outlines:
         inside = outline.mask[window]
-        casing[window] |= _border(inside, casing_width) & ~inside
-        line = _border(inside, width) & inside
+        around = _border(inside, casing_width) & ~inside
+        if is_unsure(outline.score):
+            drawn = dashes(pixels.shape[:2], width)[window]
+            around &= drawn
+            line = _border(inside, max(1, width // 2)) & inside & drawn
+        else:
+            line = _border(inside, width) & inside
+        casing[window] |= around
         sharers[window] += line
         lines.append(line)
     # A line lies over every casing: one region's casing must not cut another's line.

@@ -3,7 +3,8 @@
 Things are filled and outlined in a colour of their label, stuff more quietly; each label stands on
 a plate inside its segment, where it hides least. Colours depend on the label's place in the
 vocabulary alone, so that they stay the same from frame to frame. Regions that may overlap are
-outlined over the segments, and carry a badge.
+outlined over the segments, and carry a badge. What has a score under 50 % is paler the less sure it
+is, its outline is dashed and its label greyed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from xdecoder_rt.drawing.certainty import dashes, faded, is_unsure, presence
 from xdecoder_rt.drawing.fonts import Font, line_height, load_font, text_colour, text_size
 from xdecoder_rt.drawing.labels import LabelPlace, LabelPlacer
 from xdecoder_rt.drawing.outlines import RegionOutline, edges, paint_outlines
@@ -31,6 +33,7 @@ _CHROMA = 0.16
 _OUTLINE_LIGHTNESS, _OUTLINE_CHROMA = 0.80, 0.19
 _THING_ALPHA, _STUFF_ALPHA = 0.46, 0.26
 _STUFF_OUTLINE_ALPHA = 0.55
+_PALEST = 0.2  # share of its alpha that is left to a segment of 0 %
 _LINE_LIGHTER = 0.35
 _TILE_ROWS = 256
 _LABEL_LIMIT = 40
@@ -45,7 +48,7 @@ class LabelledRegion:
 
     Attributes:
         label: what to write.
-        score: written after the label of things.
+        score: written after the label of things; under 50 % the region is dimmed.
         colour_index: which colour; equal indices get equal hues.
         is_quiet: whether it is background (stuff) rather than an object.
     """
@@ -185,6 +188,9 @@ def _blend(
     quiet = np.array([True] + [region.is_quiet for region in regions])
     fill = np.where(quiet, _STUFF_ALPHA, _THING_ALPHA)
     line = np.where(quiet, _STUFF_OUTLINE_ALPHA, 1.0)
+    strength = _PALEST + (1 - _PALEST) * np.array([1.0] + [presence(r.score) for r in regions])
+    fill, line = fill * strength, line * np.sqrt(strength)
+    dashed = np.array([False] + [is_unsure(region.score) for region in regions])
     fill[0] = line[0] = 0.0
     palette = np.array([(0, 0, 0), *colours], dtype=np.float64)
     # Lines are lighter than the fill, so that they stand out on it.
@@ -199,6 +205,8 @@ def _blend(
         top, bottom = max(0, rows.start - width), min(len(indices), rows.stop + width)
         margin = rows.start - top
         edge = edges(indices[top:bottom], width)[margin : margin + _TILE_ROWS]
+        if dashed.any():
+            edge &= ~dashed[indices[rows]] | dashes(edge.shape, width, rows.start)
         index = indices[rows] + count * edge
         blended = pixels[rows] * keep[index] + paint[index]
         result[rows] = blended >> 8
@@ -285,7 +293,7 @@ def _placed_badges(
                 font=font,
                 plate=box,
                 radius=height // 2,
-                shade=(*outline.colour, 255),
+                shade=(*faded(outline.colour, outline.score), 255),
                 ring=(16, 16, 16),
                 anchor=place.anchor,
             )
@@ -323,7 +331,7 @@ def _placed_labels(
                 font=font,
                 plate=_plate(place, plate),
                 radius=max(2, size // 4),
-                shade=_plate_colour(colours[k], regions[k].is_quiet),
+                shade=_plate_colour(colours[k], regions[k]),
                 ring=None,
                 anchor=place.anchor,
             )
@@ -333,8 +341,11 @@ def _plate(place: LabelPlace, size: tuple[int, int]) -> tuple[int, int, int, int
     return place.x, place.y, place.x + size[0] - 1, place.y + size[1] - 1
 
 
-def _plate_colour(colour: tuple[int, int, int], is_quiet: bool) -> tuple[int, int, int, int]:
-    if is_quiet:
-        red, green, blue = (round(0.35 * channel) for channel in colour)
+def _plate_colour(
+    colour: tuple[int, int, int], region: LabelledRegion
+) -> tuple[int, int, int, int]:
+    shade = faded(colour, region.score)
+    if region.is_quiet:
+        red, green, blue = (round(0.35 * channel) for channel in shade)
         return red, green, blue, 150
-    return (*colour, 235)
+    return (*shade, round(150 + 85 * presence(region.score)))

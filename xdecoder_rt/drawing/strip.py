@@ -32,12 +32,14 @@ class KeyEntry:
         colour: its colour, sRGB.
         text: its meaning.
         value: written after that, more quietly.
+        is_quiet: whether the meaning is written quietly, too.
     """
 
     badge: str
     colour: tuple[int, int, int]
     text: str
     value: str
+    is_quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ class Note:
         text: a caption or an answer.
         heading: written above it, more quietly; may be empty.
         value: written after it, more quietly; may be empty.
+        is_quiet: whether the text is written quietly, too.
     """
 
     text: str
     heading: str = ""
     value: str = ""
+    is_quiet: bool = False
 
 
 def with_strip(
@@ -154,7 +158,8 @@ class _Writer:
                 left = self._pad + column * (column_width + gap)
                 self._add_badge(left, top, badge, entry)
                 self._y = top
-                self._flow(left + indent, column_width - indent, entry.text, entry.value)
+                colour = _QUIET if entry.is_quiet else _BRIGHT
+                self._flow(left + indent, column_width - indent, entry.text, entry.value, colour)
                 bottom = max(bottom, self._y)
             self._y = bottom + round(0.15 * self._line)
 
@@ -163,7 +168,8 @@ class _Writer:
         room = self._width - 2 * self._pad
         if note.heading:
             self._flow(self._pad, room, note.heading, "", _QUIET)
-        self._flow(self._pad, room, note.text, note.value)
+        colour = _QUIET if note.is_quiet else _BRIGHT
+        self._flow(self._pad, room, note.text, note.value, colour)
         self._y += round(0.25 * self._line)
 
     def rule(self) -> None:

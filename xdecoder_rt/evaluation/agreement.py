@@ -136,7 +136,7 @@ def compare(
         same_label.append(float((tried_labels == base_labels).mean()))
         if refers:
             references = [
-                engine.refer(state, list(phrases))
+                engine.refer(state, list(phrases), min_score=0)
                 for engine, state in zip((tried, base), states, strict=True)
             ]
             ious += [_iou(a.mask, b.mask) for a, b in zip(*references, strict=True)]

@@ -85,7 +85,7 @@ class ReferringTask(TextTask):
         """Ask for every phrase."""
         ids = truth()
         for phrase in item.phrases:
-            [reference] = self._timed(engine.refer, state, [phrase.text])
+            [reference] = self._timed(engine.refer, state, [phrase.text], min_score=0)
             self._iou.update(np.isin(ids, phrase.ids), reference.mask)
 
     def compute(self, engine: Engine) -> ReferringScores:

@@ -5,13 +5,17 @@ All that is asked at once goes through one decode, after which each question rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.image import ImageSource
 from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, ImageState
+
+AnyImage: TypeAlias = "ImageSource | ImageState"
+Images: TypeAlias = "list[AnyImage] | tuple[AnyImage, ...]"
 
 
 class Question(Protocol):
@@ -63,3 +67,52 @@ def for_each(name: str, subject: Any, images: int, is_shared: bool) -> list[Any]
             f"There are {name} for {count} images and {images} images", expected="one for each"
         )
     return list(subject)
+
+
+def answer_each(
+    runtime: Runtime,
+    image: AnyImage | Images,
+    channels: str,
+    ask: Callable[[Any], Question],
+    name: str = "",
+    subject: Any = None,
+    is_shared: bool = True,
+) -> Any:
+    """Answer what is asked of an image, or of each of a list of images.
+
+    Args:
+        runtime: an open plan.
+        image: one, or a list or tuple.
+        channels: the order of an array's.
+        ask: from a subject to the question.
+        name: of the subjects, in the plural.
+        subject: one for all images, or a list with one for each.
+        is_shared: whether `subject` is one for all.
+
+    Returns:
+        The answer; a list for a list.
+
+    Raises:
+        ArgumentError: there is not one subject for each.
+    """
+    if not isinstance(image, list | tuple):
+        question = ask(subject)
+        return answer_all(runtime, runtime.state(image, channels), [question])[0]
+    questions = [ask(part) for part in for_each(name, subject, len(image), is_shared)]
+    return [
+        answer_all(runtime, runtime.state(single, channels), [question])[0]
+        for single, question in zip(image, questions, strict=True)
+    ]
+
+
+def image_list(images: Images) -> list[AnyImage]:
+    """Return images that must be several as a list.
+
+    Raises:
+        ArgumentError: they are no list or tuple.
+    """
+    if not isinstance(images, list | tuple):
+        raise ArgumentError(
+            f"images is a {type(images).__name__}", expected="a list of images or states"
+        )
+    return list(images)

@@ -11,6 +11,7 @@ from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
+from xdecoder_rt.questions.least_score import is_sure, least_score
 from xdecoder_rt.results import Reference
 from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
@@ -30,29 +31,38 @@ class ReferQuestion:
         phrases: as asked.
         features: float32 ``[L, proj_dim]`` a phrase, the features of its tokens.
         phrase_groups: the rows of each phrase, or one group of all.
+        min_score: a phrase below it is not found.
     """
 
     phrases: Sequence[str]
     features: Sequence[Floats]
     phrase_groups: Sequence[RowGroup]
+    min_score: float
 
     @classmethod
     def ask(
-        cls, runtime: Runtime, phrases: Sequence[str], joint: bool, strict: bool
+        cls,
+        runtime: Runtime,
+        phrases: Sequence[str],
+        joint: bool,
+        strict: bool,
+        min_score: float | None,
     ) -> ReferQuestion:
         """Check and encode phrases; its arguments are those of :meth:`Engine.refer`.
 
         Raises:
-            ArgumentError: there are no phrases or too many for the plan, the plan lacks this task,
-                or the runtime is closed.
+            ArgumentError: there are no phrases or too many for the plan, `min_score` is no number
+                from 0 to 1, the plan lacks this task, or the runtime is closed.
             VocabularyError: a phrase is empty, unreadable, or too long and `strict` is set.
         """
         runtime.require("refer")
         decoder = runtime.manifest.decoder
+        least = least_score(min_score, "refer", runtime.manifest.model.family)
         checked = check_phrases(phrases, decoder.max_phrases)
         runtime.text.check_lengths(checked, strict)
         features = runtime.text.token_features(checked)
-        return cls(checked, features, phrase_groups(features, decoder.num_queries, joint))
+        groups = phrase_groups(features, decoder.num_queries, joint)
+        return cls(checked, features, groups, least)
 
     def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return copies of the object queries and the phrases' tokens."""
@@ -72,6 +82,7 @@ class ReferQuestion:
             state.letterbox,
             runtime.manifest.postprocess.piece_share,
             runtime.threads,
+            self.min_score,
         )
 
 
@@ -126,6 +137,7 @@ def read_references(
     letterbox: Letterbox,
     piece_share: float,
     threads: int,
+    min_score: float = 0.0,
 ) -> list[Reference]:
     """Match phrases to the queries of their groups, and form the masks of the matched.
 
@@ -142,6 +154,7 @@ def read_references(
         letterbox: where the image lies in the network's input.
         piece_share: of the plan; see :class:`~xdecoder_rt.plan.manifest.PostprocessInfo`.
         threads: for post-processing.
+        min_score: a phrase below it is not found: its mask is empty and never formed.
     """
     groups = list(rows) * len(phrases) if len(rows) == 1 else rows
     scale = min(logit_scale, MAX_SCALE)
@@ -154,8 +167,18 @@ def read_references(
         margin = scale * float(queries[best] @ background - likeness[best])
         scores.append(1.0 / (1.0 + float(np.exp(np.clip(margin, -80.0, 80.0)))))
         embeddings.append(mask_embedding[best])
-    binary = postprocess.binary_masks(
-        masks(np.stack(embeddings)), letterbox, piece_share=piece_share, threads=threads
-    )
-    columns = zip(phrases, binary.masks, scores, binary.boxes, strict=True)
-    return [Reference(phrase, mask, score, box) for phrase, mask, score, box in columns]
+    references = [_not_found(*pair, letterbox) for pair in zip(phrases, scores, strict=True)]
+    found = np.flatnonzero(is_sure(scores, min_score))
+    if not len(found):
+        return references
+    logits = masks(np.stack([embeddings[index] for index in found]))
+    binary = postprocess.binary_masks(logits, letterbox, piece_share=piece_share, threads=threads)
+    for index, mask, box in zip(found, binary.masks, binary.boxes, strict=True):
+        references[index] = Reference(phrases[index], mask, scores[index], box)
+    return references
+
+
+def _not_found(phrase: str, score: float, letterbox: Letterbox) -> Reference:
+    """Return an entry with an empty mask."""
+    mask, box = np.zeros(letterbox.source, np.bool_), np.zeros(4, np.float32)
+    return Reference(phrase, mask, score, box)

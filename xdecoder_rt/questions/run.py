@@ -8,7 +8,7 @@ from typing import Any
 from xdecoder_rt.questions.answer import AnswerQuestion
 from xdecoder_rt.questions.caption import CaptionQuestion
 from xdecoder_rt.questions.embed import EmbedQuestion
-from xdecoder_rt.questions.question import Question, answer_all, for_each
+from xdecoder_rt.questions.question import AnyImage, Images, Question, answer_all, for_each
 from xdecoder_rt.questions.refer import ReferQuestion, are_of_one_image
 from xdecoder_rt.questions.regions import RegionSource
 from xdecoder_rt.questions.segment import Classes, SegmentQuestion
@@ -23,6 +23,7 @@ def ask_run(
     segment: Classes | None,
     task: str,
     stuff: Collection[str],
+    min_score: float | None,
     refer: Sequence[str] | None,
     joint: bool,
     caption: bool,
@@ -44,9 +45,9 @@ def ask_run(
     runtime.require()
     questions: dict[str, Question] = {}
     if segment is not None:
-        questions["segment"] = SegmentQuestion.ask(runtime, segment, task, stuff)
+        questions["segment"] = SegmentQuestion.ask(runtime, segment, task, stuff, min_score)
     if refer is not None:
-        questions["refer"] = ReferQuestion.ask(runtime, refer, joint, strict)
+        questions["refer"] = ReferQuestion.ask(runtime, refer, joint, strict, min_score)
     if answer is not None:
         questions["answer"] = AnswerQuestion.ask(runtime, answer, choices, strict)
     if embed:
@@ -85,4 +86,27 @@ def run_for_each(arguments: Mapping[str, Any], images: int) -> list[dict[str, An
     return [
         {**arguments, "refer": phrases, "region": region, "answer": question}
         for phrases, region, question in parts
+    ]
+
+
+def run_each(
+    runtime: Runtime, image: AnyImage | Images, channels: str, arguments: Mapping[str, Any]
+) -> Output | list[Output]:
+    """Do what is asked of an image, or of each of a list of images.
+
+    Args:
+        runtime: an open plan.
+        image: one, or a list or tuple.
+        channels: the order of an array's.
+        arguments: those of :func:`ask_run`; for a list, see :func:`run_for_each`.
+
+    Returns:
+        The results; a list for a list.
+    """
+    if not isinstance(image, list | tuple):
+        questions = ask_run(runtime, **arguments)
+        return answer_run(runtime, runtime.state(image, channels), questions)
+    return [
+        answer_run(runtime, runtime.state(single, channels), ask_run(runtime, **parts))
+        for single, parts in zip(image, run_for_each(arguments, len(image)), strict=True)
     ]

@@ -16,6 +16,7 @@ from xdecoder_rt.masks.classification import classify
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.manifest import PostprocessInfo
+from xdecoder_rt.questions.least_score import is_sure, least_score
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.rows import RowGroup
@@ -40,21 +41,28 @@ class SegmentQuestion:
         rule: one of `SEGMENT_RULES`.
         names_void: whether the caller named the void class, which then has pixels of its own in
             semantic output too.
+        min_score: least score of what is reported.
     """
 
     vocabulary: Vocabulary
     rule: str
     names_void: bool = False
+    min_score: float = 0.0
 
     @classmethod
     def ask(
-        cls, runtime: Runtime, vocabulary: Classes, rule: str, stuff: Collection[str]
+        cls,
+        runtime: Runtime,
+        vocabulary: Classes,
+        rule: str,
+        stuff: Collection[str],
+        min_score: float | None,
     ) -> SegmentQuestion:
         """Check a vocabulary and a rule; the arguments are those of :meth:`Engine.segment`.
 
         Raises:
-            ArgumentError: there is no such rule, the plan lacks this task, or the runtime is
-                closed.
+            ArgumentError: there is no such rule, `min_score` is no number from 0 to 1, the plan
+                lacks this task, or the runtime is closed.
             VocabularyError: as for :meth:`Vocabulary.parse`.
         """
         runtime.require("segment")
@@ -63,10 +71,11 @@ class SegmentQuestion:
                 f"There is no segmentation task {quoted(rule)}",
                 expected=", ".join(repr(name) for name in SEGMENT_RULES),
             )
+        least = least_score(min_score, rule, runtime.manifest.model.family)
         parsed = Vocabulary.parse(vocabulary, stuff)
         text = runtime.manifest.text
         words = parsed.without_void(text.background, text.strip_suffixes)
-        return cls(words, rule, words is not parsed)
+        return cls(words, rule, words is not parsed, least)
 
     def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return none: the latents are read alone."""
@@ -97,6 +106,7 @@ class SegmentQuestion:
                 box,
                 vocabulary,
                 rules,
+                self.min_score,
             )
         if self.names_void:
             rules = replace(rules, keep_semantic_background=True)
@@ -108,6 +118,7 @@ class SegmentQuestion:
             vocabulary,
             rules,
             runtime.threads,
+            self.min_score,
         )
 
 
@@ -144,6 +155,7 @@ def panoptic_result(
     letterbox: Letterbox,
     vocabulary: Vocabulary,
     rules: PostprocessInfo,
+    min_score: float = 0.0,
 ) -> Segmentation:
     """Put every pixel in at most one segment; only the masks of kept queries are formed.
 
@@ -153,8 +165,9 @@ def panoptic_result(
         letterbox: where the image lies in the network input.
         vocabulary: the classes.
         rules: thresholds.
+        min_score: least score of a segment.
     """
-    selection = panoptic_queries(class_logits, vocabulary, rules)
+    selection = panoptic_queries(class_logits, vocabulary, rules, min_score)
     if not len(selection):
         return Segmentation(np.zeros(letterbox.source, np.int32), [], "panoptic")
     panoptic_map = form(selection)
@@ -169,10 +182,11 @@ def semantic_result(
     vocabulary: Vocabulary,
     rules: PostprocessInfo,
     threads: int,
+    min_score: float = 0.0,
 ) -> Segmentation:
     """Give every pixel a class; a label's score is that of the query which is surest of it."""
     logits = masks(np.arange(len(class_logits), dtype=np.int64))
-    columns, column_labels = semantic_columns(class_logits, vocabulary, rules)
+    columns, column_labels = semantic_columns(class_logits, vocabulary, rules, min_score)
     winners = postprocess.most_likely(columns, logits, letterbox, threads=threads)
     best, areas = columns.max(axis=0), np.bincount(winners.ravel(), minlength=len(column_labels))
     ids, things = vocabulary.ids, vocabulary.is_thing()
@@ -194,16 +208,17 @@ def instance_result(
     vocabulary: Vocabulary,
     rules: PostprocessInfo,
     threads: int,
+    min_score: float = 0.0,
 ) -> Segmentation:
     """Return scored masks of things, which may overlap, best first, without empty masks."""
-    selection = instance_pairs(class_logits, vocabulary, rules)
+    selection = instance_pairs(class_logits, vocabulary, rules, min_score)
     if not len(selection):
         return _no_instances(letterbox)
     logits = masks(selection.unique_queries)
     instances = postprocess.instance(
         selection, logits, letterbox, piece_share=rules.piece_share, threads=threads
     )
-    reported = instances.areas > 0
+    reported = (instances.areas > 0) & is_sure(instances.scores, min_score)
     if vocabulary.has_rules:
         # A mask's certainty is part of the score that is reported.
         other = None if vocabulary.other is None else vocabulary.other.threshold

@@ -21,6 +21,7 @@ from xdecoder_rt.masks.classification import (
     top_instances,
 )
 from xdecoder_rt.plan.manifest import PostprocessInfo
+from xdecoder_rt.questions.least_score import is_sure
 from xdecoder_rt.state import Floats
 from xdecoder_rt.words.vocabulary import Vocabulary
 
@@ -31,7 +32,7 @@ _ANY = np.float32(-1.0)
 
 
 def panoptic_queries(
-    class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo
+    class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo, min_score: float = 0.0
 ) -> Selection:
     """Select the queries that take part in panoptic output, ascending, with their labels.
 
@@ -39,13 +40,14 @@ def panoptic_queries(
         class_logits: ``[Q, K + 1]`` over K words, the last column void.
         vocabulary: the words.
         rules: thresholds of the plan.
+        min_score: least score of what is selected.
 
     Returns:
         Labels are indices into ``vocabulary.labels``.
     """
     default = rules.object_mask_threshold
     if not vocabulary.has_rules:
-        return keep_panoptic(class_logits, default)
+        return _sure(keep_panoptic(class_logits, default), min_score)
     probabilities = class_probabilities(class_logits)
     words = len(vocabulary.words)
     labels = probabilities.argmax(axis=1)
@@ -59,11 +61,11 @@ def panoptic_queries(
         labels, scores = np.where(is_unsure, words, labels), np.where(is_unsure, mass, scores)
         is_kept |= is_unsure
     queries = np.flatnonzero(is_kept)
-    return Selection(queries, scores[queries], labels[queries])
+    return _sure(Selection(queries, scores[queries], labels[queries]), min_score)
 
 
 def semantic_columns(
-    class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo
+    class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo, min_score: float = 0.0
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Return what queries say for semantic output.
 
@@ -71,6 +73,7 @@ def semantic_columns(
         class_logits: ``[Q, K + 1]`` over K words, the last column void.
         vocabulary: the words.
         rules: thresholds of the plan.
+        min_score: what a query says of a word less surely is nobody's, as below a word's threshold.
 
     Returns:
         Probabilities ``[Q, C]``, whose sums over the queries of a pixel are compared; and of each
@@ -79,12 +82,15 @@ def semantic_columns(
     probabilities = class_probabilities(class_logits)
     words = len(vocabulary.words)
     columns, column_labels = probabilities[:, :words], np.arange(words)
-    if vocabulary.has_rules:
-        word_scores, unsure_mass = _split_scores(columns, vocabulary, rules.object_mask_threshold)
+    if vocabulary.has_rules or min_score > 0:
+        word_scores, unsure_mass = _split_scores(
+            columns, vocabulary, rules.object_mask_threshold, min_score
+        )
+        is_other = vocabulary.other is not None and is_sure(unsure_mass, min_score).any()
         # First, so that it also has the pixels of which nobody says anything.
         columns = np.concatenate((unsure_mass[:, None], word_scores), axis=1)
         column_labels = np.append(
-            -1 if vocabulary.other is None else words,
+            words if is_other else -1,
             np.where(vocabulary.negative, -1, column_labels),
         )
     if rules.keep_semantic_background:
@@ -94,7 +100,7 @@ def semantic_columns(
 
 
 def instance_pairs(
-    class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo
+    class_logits: Floats, vocabulary: Vocabulary, rules: PostprocessInfo, min_score: float = 0.0
 ) -> Selection:
     """Select the best (query, class) pairs of things, best first.
 
@@ -102,13 +108,14 @@ def instance_pairs(
         class_logits: ``[Q, K + 1]`` over K words, the last column void.
         vocabulary: the words.
         rules: how many pairs to look at, and thresholds.
+        min_score: least class probability of a pair; the reported score is at most that.
 
     Returns:
         Labels are indices into ``vocabulary.labels``.
     """
     things = vocabulary.is_thing()
     if not vocabulary.has_rules:
-        return top_instances(class_logits, rules.instance_topk, things)
+        return _sure(top_instances(class_logits, rules.instance_topk, things), min_score)
     probabilities = class_probabilities(class_logits)
     words = len(vocabulary.words)
     scores, unsure_mass = _split_scores(
@@ -125,18 +132,27 @@ def instance_pairs(
     order = order[scores.reshape(-1)[order] > 0.0]
     queries, labels = np.divmod(order, scores.shape[1])
     of_things = things[labels]
-    return Selection(queries[of_things], scores.reshape(-1)[order[of_things]], labels[of_things])
+    pairs = Selection(queries[of_things], scores.reshape(-1)[order[of_things]], labels[of_things])
+    return _sure(pairs, min_score)
+
+
+def _sure(selection: Selection, min_score: float) -> Selection:
+    """Return those of a selection whose scores are at least `min_score`."""
+    kept = is_sure(selection.scores, min_score)
+    if kept.all():
+        return selection
+    return Selection(selection.queries[kept], selection.scores[kept], selection.labels[kept])
 
 
 def _split_scores(
-    probabilities: Floats, vocabulary: Vocabulary, default: float
+    probabilities: Floats, vocabulary: Vocabulary, default: float, min_score: float = 0.0
 ) -> tuple[Floats, Floats]:
     """Return probabilities above the words' thresholds, zero elsewhere; and the rest, summed.
 
     Only the other class makes the plan's threshold count in outputs that have none.
     """
     limits = _word_thresholds(vocabulary, _ANY if vocabulary.other is None else default)
-    above = (probabilities > limits) | vocabulary.negative
+    above = (probabilities > limits) & is_sure(probabilities, min_score) | vocabulary.negative
     word_scores = np.where(above, probabilities, np.float32(0.0))
     return word_scores, (probabilities - word_scores).sum(axis=1)
 

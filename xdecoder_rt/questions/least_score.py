@@ -1,0 +1,62 @@
+"""The least score of what is reported: what a call says, or a default for each kind of output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from xdecoder_rt.errors import ArgumentError, quoted
+
+__all__ = ["MIN_SCORES", "check_min_score", "is_sure", "least_score"]
+
+MIN_SCORES: Mapping[str, float] = {
+    "panoptic": 0.0,
+    "semantic": 0.0,
+    "instance": 0.25,
+    "refer": 0.25,
+}
+"""Defaults of compact plans, chosen on held-out scenes (docs/words.md); published ones have 0.
+
+Panoptic output has the plan's own threshold, and semantic output gives every pixel a class.
+"""
+
+
+def least_score(min_score: object, kind: str, family: str) -> float:
+    """Return the least score of what is reported.
+
+    Args:
+        min_score: as asked for; None for the default.
+        kind: a segmentation task or ``"refer"``.
+        family: of the plan's model; published plans keep the published rules.
+
+    Raises:
+        ArgumentError: it is no number from 0 to 1.
+    """
+    if min_score is None:
+        return MIN_SCORES[kind] if family == "compact" else 0.0
+    return check_min_score(min_score)
+
+
+def check_min_score(min_score: object) -> float:
+    """Return a least score, NumPy's numbers included.
+
+    Raises:
+        ArgumentError: it is no number from 0 to 1.
+    """
+    if (
+        not isinstance(min_score, int | float | np.integer | np.floating)
+        or isinstance(min_score, bool)
+        or not 0 <= min_score <= 1
+    ):
+        raise ArgumentError(
+            f"min_score is {quoted(min_score)}",
+            expected="a number from 0 (everything that the plan's rules give) to 1, or None",
+        )
+    return float(min_score)
+
+
+def is_sure(scores: Any, min_score: float) -> Any:
+    """Return where scores are at least `min_score`, compared as they are reported: in float64."""
+    return np.asarray(scores) >= np.float64(min_score)
