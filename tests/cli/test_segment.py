@@ -230,9 +230,8 @@ class TestFiles:
     def test_a_least_score_is_a_number_from_0_to_1(
         self, segment: Run, photo: Path, score: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with pytest.raises(SystemExit) as ended:
-            segment(photo, "--words", "mug", f"--min-score={score}")
-        assert ended.value.code == 2 and "is not a number from 0 to 1" in capsys.readouterr().err
+        assert segment(photo, "--words", "mug", f"--min-score={score}") == 2
+        assert "is not a number from 0 to 1" in capsys.readouterr().err
 
     def test_nothing_is_shown_below_the_least_score(
         self, segment: Run, photo: Path, capsys: pytest.CaptureFixture[str]

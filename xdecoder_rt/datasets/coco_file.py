@@ -19,7 +19,9 @@ __all__ = ["CocoFile"]
 class CocoResult(Protocol):
     """What was found in one image, as :class:`xdecoder_rt.results.Segmentation` has it."""
 
-    segments_info: list[dict[str, Any]]
+    @property
+    def segments_info(self) -> list[dict[str, Any]]:
+        """A dict for each segment, with `label` and `isthing`."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -168,8 +168,8 @@ def read_references(
         scores.append(1.0 / (1.0 + float(np.exp(np.clip(margin, -80.0, 80.0)))))
         embeddings.append(mask_embedding[best])
     references = [_not_found(*pair, letterbox) for pair in zip(phrases, scores, strict=True)]
-    found = np.flatnonzero(is_sure(scores, min_score))
-    if not len(found):
+    found: list[int] = np.flatnonzero(is_sure(scores, min_score)).tolist()
+    if not found:
         return references
     logits = masks(np.stack([embeddings[index] for index in found]))
     binary = postprocess.binary_masks(logits, letterbox, piece_share=piece_share, threads=threads)
