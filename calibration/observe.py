@@ -8,6 +8,7 @@ phrases, captions and questions of the set where it has labels, common ones wher
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -144,7 +145,7 @@ def observe(
         if cache_dir is None
         else cache_dir / f"calibration_{_cache_key(plan, images, count)}.npz"
     )
-    if file is not None and file.is_file():
+    if file is not None and os.path.isfile(file):
         try:
             return _load_histograms(file)
         except (OSError, ValueError, KeyError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ def is_plan(path: Path) -> bool:
     A published ``.pt`` file is a ZIP archive too; its members lie in a folder. What is no archive,
     a damaged plan or a missing one, goes by its ending.
     """
-    if path.is_file():  # a pipe would block
+    if os.path.isfile(path):  # a pipe would block
         unreadable = (OSError, ValueError, NotImplementedError, zipfile.BadZipFile)
         with contextlib.suppress(*unreadable), zipfile.ZipFile(path) as archive:
             return MANIFEST_NAME in archive.namelist()
@@ -44,7 +45,7 @@ def load_model(checkpoint: Path | None = None) -> XDecoder:
     from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
 
     path = STARTER if checkpoint is None else Path(checkpoint)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(
             f"There is no checkpoint at {path}",
             expected="a .safetensors or .pt file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from xdecoder_rt.cli.engine_options import (
@@ -167,7 +168,7 @@ def _source(args: argparse.Namespace) -> Path | None:
         plan: Path = args.plan
         return plan
     checkpoint: Path | None = args.checkpoint
-    if checkpoint is not None and checkpoint.is_file() and is_plan(checkpoint):
+    if checkpoint is not None and os.path.isfile(checkpoint) and is_plan(checkpoint):
         raise CheckpointError(
             f"{quoted(str(checkpoint), 200)} is a plan, not a checkpoint",
             expected="a .safetensors or .pt file",

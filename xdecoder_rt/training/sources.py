@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def open_dataset(path: Path) -> PanopticDataset:
         DatasetError: there is no such data set, or its annotations are wrong.
     """
     names = str(path).split(",")
-    if path.exists() or len(names) == 1:
+    if os.path.exists(path) or len(names) == 1:
         return _open_one(path)
     return join_by_image([_open_one(Path(name)) for name in names])
 
@@ -73,12 +74,12 @@ def open_dataset(path: Path) -> PanopticDataset:
 def _open_one(path: Path) -> PanopticDataset:
     split = None
     orientation: Orientation = "upright"
-    if not path.exists() and path.name.endswith(_STORED):
+    if not os.path.exists(path) and path.name.endswith(_STORED):
         orientation, path = "stored", path.parent / path.name.removesuffix(_STORED)
-    if not path.exists() and "#" in path.name:
+    if not os.path.exists(path) and "#" in path.name:
         name, _, split = path.name.rpartition("#")
         path = path.parent / name
-    value = None if path.is_dir() else _read(path)
+    value = None if os.path.isdir(path) else _read(path)
     if isinstance(value, list):
         instances = read_document(path.parent / "instances.json")
         images = CocoImages(path, "train2014")
@@ -89,20 +90,20 @@ def _open_one(path: Path) -> PanopticDataset:
             expected="a split of RefCOCO refs alone",
             fix="leave '#' and what follows it out",
         )
-    if orientation == "stored" and path.is_dir():
+    if orientation == "stored" and os.path.isdir(path):
         raise DatasetError(
             f"{path} is a folder, and {_STORED!r} is said of files alone",
             fix='declare "orientation": "stored" in its annotations.json',
         )
-    if (path / BANK_INDEX).is_file():
+    if os.path.isfile(path / BANK_INDEX):
         return ComposedScenes(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return LabelledFolder.open(path, verify=False)
     return _open_document(path, Document(value, str(path)), orientation)
 
 
 def _read(path: Path) -> object:
-    if not path.is_file() or path.suffix not in (".json", *PICKLE_SUFFIXES):
+    if not os.path.isfile(path) or path.suffix not in (".json", *PICKLE_SUFFIXES):
         raise DatasetError(f"There is no data set at {path}", expected=_KINDS)
     return read_value(path)
 
