@@ -18,7 +18,9 @@ __all__ = ["atomic_writer", "check_private", "make_folder", "private_folder", "r
 try:
     import fcntl
 except ImportError:  # Windows: temporary files of a killed process stay
-    fcntl = None  # type: ignore[assignment]
+    _HAS_LOCKS = False
+else:
+    _HAS_LOCKS = True
 
 _TEMPORARY = re.compile(r"\.xdecoder_rt-[0-9a-f]{16}\.tmp")
 _SWEPT_AFTER = 60.0
@@ -93,7 +95,7 @@ def make_folder(path: Path) -> None:
 
 def _lock(descriptor: int) -> bool:
     """Lock a file as long as it is open in this process; False if another process holds it."""
-    if fcntl is None:
+    if not _HAS_LOCKS:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

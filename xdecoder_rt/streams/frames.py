@@ -27,7 +27,6 @@ class FrameSource(Protocol):
         fps: frames a second of the stream as it happens.
         is_live: whether frames come when they want to, not when they are read.
         announced: frames that there should be; None where nothing says so.
-        missing: frames that could not be read, or read whole, so far; of a video, known at its end.
         failures: why, in words.
     """
 
@@ -35,8 +34,11 @@ class FrameSource(Protocol):
     fps: float
     is_live: bool
     announced: int | None
-    missing: int
     failures: list[XDecoderError]
+
+    @property
+    def missing(self) -> int:
+        """Frames that could not be read, or not whole, so far; of a video, known at its end."""
 
     def __iter__(self) -> Iterator[TimedFrame]:
         """Yield the frames in their order."""

@@ -176,7 +176,7 @@ class VideoFile:
         if tag:
             return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
         if container.duration and len(container.streams) == 1:
-            return float(container.duration) / self._av.time_base
+            return float(container.duration / self._av.time_base)
         return None
 
     def _decoded(self) -> Iterator[Any]:
