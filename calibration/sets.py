@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,15 +47,15 @@ class CalibrationSet:
             MissingExtraError: a video is given and OpenCV is not installed.
         """
         name = quoted(str(path), 200)
-        if path.is_dir() and (path / ANNOTATIONS).is_file():
+        if os.path.isdir(path) and os.path.isfile(path / ANNOTATIONS):
             folder = LabelledFolder.open(path)
             result = cls(
                 path, tuple(item.image for item in folder.items), folder, len(folder.items)
             )
-        elif path.is_dir():
+        elif os.path.isdir(path):
             images = list_images(path).images
             result = cls(path, images, None, len(images))
-        elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        elif os.path.isfile(path) and path.suffix.lower() in VIDEO_SUFFIXES:
             result = cls(path, (), None, _video_length(path))
         else:
             raise DatasetError(

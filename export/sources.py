@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def is_plan(path: Path) -> bool:
     A published ``.pt`` file is a ZIP archive too; its members lie in a folder. What is no archive,
     a damaged plan or a missing one, goes by its ending.
     """
-    if path.is_file():  # a pipe would block
+    if os.path.isfile(path):  # a pipe would block
         unreadable = (OSError, ValueError, NotImplementedError, zipfile.BadZipFile)
         with contextlib.suppress(*unreadable), zipfile.ZipFile(path) as archive:
             return MANIFEST_NAME in archive.namelist()

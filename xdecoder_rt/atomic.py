@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_writer", "check_private", "private_folder", "remove_foreign"]
+__all__ = [
+    "atomic_writer",
+    "check_private",
+    "make_folder",
+    "private_folder",
+    "real_path",
+    "remove_foreign",
+]
 
+try:
+    import fcntl
+except ImportError:  # Windows: temporary files of a killed process stay
+    _HAS_LOCKS = False
+else:
+    _HAS_LOCKS = True
+
+_TEMPORARY = re.compile(r"\.xdecoder_rt-[0-9a-f]{16}\.tmp")
+_SWEPT_AFTER = 60.0
+_swept: set[Path] = set()
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -21,7 +41,8 @@ def atomic_writer(path: str | os.PathLike[str], *, private: bool = False) -> Ite
 
     The bytes go to a temporary file in the same directory, reach the disk (fsync), and replace
     `path` in one step. Whatever interrupts the block, a full disk or Ctrl-C included, an older file
-    at `path` stays as it was and the temporary file is removed. A symbolic link is followed.
+    at `path` stays as it was and the temporary file is removed. A symbolic link is followed. What a
+    killed process left in the directory is removed by the next that writes there.
 
     Args:
         path: the file to write; its directory must exist.
@@ -32,17 +53,19 @@ def atomic_writer(path: str | os.PathLike[str], *, private: bool = False) -> Ite
 
     Raises:
         OSError: the directory is missing or not writable, `path` exists and is not a regular file,
-            or the disk is full.
+            the disk is full, or no file can have this name.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise IsADirectoryError(f"{target} exists and is not a regular file")
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    target = real_path(path)
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise IsADirectoryError(errno.EISDIR, "it exists and is no regular file", str(target))
+    _remove_left_behind(target.parent)
+    temporary = target.with_name(f".xdecoder_rt-{secrets.token_hex(8)}.tmp")
     # os.open with 0o666 lets the umask decide, which tempfile's 0o600 would not.
     mode = 0o600 if private else 0o666
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "w+b") as file:
+            _lock(descriptor)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -52,6 +75,70 @@ def atomic_writer(path: str | os.PathLike[str], *, private: bool = False) -> Ite
             temporary.unlink()
         raise
     _sync_directory(target.parent)
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return where a path leads, links followed, whether or not there is anything.
+
+    Raises:
+        OSError: no file can have this name.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            target.lstat()
+    except ValueError as error:  # NUL, or half a character
+        raise OSError(errno.EINVAL, "no file can have this name") from error
+    return target
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        OSError: it cannot be made, or no folder can have this name.
+    """
+    real_path(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file as long as it is open in this process; False if another process holds it."""
+    if not _HAS_LOCKS:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove temporary files whose process is no more, once for each folder.
+
+    A process that writes holds the lock of its file, and a file younger than a minute may not have
+    been locked yet.
+    """
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name):
+                _remove_if_dead(entry)
+
+
+def _remove_if_dead(entry: os.DirEntry[str]) -> None:
+    with contextlib.suppress(OSError):
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime < _SWEPT_AFTER:
+            return
+        descriptor = os.open(entry.path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if _lock(descriptor):
+                os.unlink(entry.path)
+        finally:
+            os.close(descriptor)
 
 
 def private_folder(path: Path) -> Path:

@@ -26,14 +26,24 @@ __all__ = [
     "XDecoderError",
     "require",
     "quoted",
+    "shortened",
     "warn_caller",
     "whole_number",
 ]
 
 
+_LONGEST = 1000
+
+
+def shortened(text: str) -> str:
+    """Return a part of a message in at most 1000 characters, its begin and its end."""
+    half = _LONGEST // 2 - 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}"
+
+
 def _sentence(text: str) -> str:
     """Return `text` on one line, ending with a full stop."""
-    line = " ".join(text.split())
+    line = shortened(" ".join(text.split()))
     return line if line.endswith((".", "!", "?")) else line + "."
 
 

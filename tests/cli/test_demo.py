@@ -88,11 +88,12 @@ def test_it_ends_after_enough_frames(
     assert "enough frames" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(("how", "code"), [("Ctrl-C", 0), ("SIGTERM", 130)])
 def test_interruption_is_the_way_out(
     play: Run,
     frames: Path,
     how: str,
+    code: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -107,7 +108,7 @@ def test_interruption_is_the_way_out(
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(demo.Player, "_answer", interrupted)
-    assert play(frames, "--words", "mug", "--every-frame", "--json") == 0
+    assert play(frames, "--words", "mug", "--every-frame", "--json") == code
     document = document_of(capsys)
     assert (document["stopped"], document["answered"]) == ("interrupted", 1)
     assert signal.getsignal(signal.SIGTERM) == before

@@ -41,7 +41,7 @@ class TestFolderOfImages:
             picture(number).save(tmp_path / f"frame{number}.png")
         (tmp_path / "notes.txt").write_text("no image")
         source = open_frames(str(tmp_path))
-        assert [int(frame[0, 0, 0]) for frame in source] == [1, 9, 10, 100]
+        assert [int(frame.pixels[0, 0, 0]) for frame in source] == [1, 9, 10, 100]
         assert (source.fps, source.is_live, source.failures) == (10.0, False, [])
 
     def test_a_broken_image_is_skipped_and_reported(self, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ class TestFolderOfImages:
         (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
         picture(3).save(tmp_path / "3.png")
         source = ImageFolder(tmp_path, 10)
-        assert [int(frame[0, 0, 0]) for frame in source] == [1, 3]
+        assert [int(frame.pixels[0, 0, 0]) for frame in source] == [1, 3]
         assert len(source.failures) == 1 and "2.png" in str(source.failures[0])
 
     def test_a_folder_without_images_is_refused(self, tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ class TestVideosAndCameras:
         source.close()
         assert (source.fps, source.is_live) == (25.0, False)
         assert len(frames) == 10
-        assert frames[0].dtype == np.uint8 and frames[0].shape == (48, 64, 3)
-        red, green, _ = frames[9].reshape(-1, 3).mean(axis=0)
+        assert frames[0].pixels.dtype == np.uint8 and frames[0].pixels.shape == (48, 64, 3)
+        red, green, _ = frames[9].pixels.reshape(-1, 3).mean(axis=0)
         assert red > 150 and green < 40
 
     def test_the_pace_can_be_chosen(self, video: Path) -> None:
@@ -91,14 +91,15 @@ class TestVideosAndCameras:
         with pytest.raises(ImageError, match="no video or folder"):
             open_frames("/nowhere/clip.mp4")
 
-    def test_without_opencv_the_extra_is_named(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    @pytest.mark.parametrize(("module", "source"), [("av", "clip.mp4"), ("cv2", "0")])
+    def test_without_its_reader_the_extra_is_named(
+        self, module: str, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        path = tmp_path / "clip.mp4"
-        path.write_bytes(b"")
-        monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+        (tmp_path / "clip.mp4").write_bytes(b"")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setitem(__import__("sys").modules, module, None)
         with pytest.raises(MissingExtraError, match=r"xdecoder_rt\[video\]"):
-            open_frames(str(path))
+            open_frames(source)
 
 
 class TestFolderOutput:

@@ -91,17 +91,17 @@ def run(args: argparse.Namespace) -> int:
             partial(_answer_image, engine, image, args, choices, picture)
             for image, picture in zip(images.paths, pictures, strict=True)
         ]
-        entries = ask_all(images.paths, jobs, _answers_text, report)
-        report.document(
-            {
-                "plan": str(args.plan),
-                "backend": engine.backend.name,
-                "questions": args.question,
-                "choices": choices,
-                "images": entries,
-                "left_out": images.left_out,
-            }
-        )
+        entries: list[dict[str, Any]] = []
+        document = {
+            "plan": str(args.plan),
+            "backend": engine.backend.name,
+            "questions": args.question,
+            "choices": choices,
+            "images": entries,
+            "left_out": images.left_out,
+        }
+        with report.kept(document):
+            ask_all(images.paths, jobs, _answers_text, report, entries)
     return int(any_failed(entries))
 
 

@@ -107,22 +107,22 @@ def run(args: argparse.Namespace) -> int:
             partial(_caption_image, engine, image, args, picture, report)
             for image, picture in zip(images.paths, pictures, strict=True)
         ]
-        entries = ask_all(
-            images.paths, jobs, _stream_text if args.stream else _caption_text, report
-        )
-        report.document(
-            {
-                "plan": str(args.plan),
-                "backend": engine.backend.name,
-                "prompt": args.prompt,
-                "region": args.region,
-                "box": args.box,
-                "beams": args.beams,
-                "max_tokens": args.max_tokens,
-                "images": entries,
-                "left_out": images.left_out,
-            }
-        )
+        entries: list[dict[str, Any]] = []
+        document = {
+            "plan": str(args.plan),
+            "backend": engine.backend.name,
+            "prompt": args.prompt,
+            "region": args.region,
+            "box": args.box,
+            "beams": args.beams,
+            "max_tokens": args.max_tokens,
+            "images": entries,
+            "left_out": images.left_out,
+        }
+        with report.kept(document):
+            ask_all(
+                images.paths, jobs, _stream_text if args.stream else _caption_text, report, entries
+            )
     return int(any_failed(entries))
 
 

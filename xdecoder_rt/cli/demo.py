@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import time
@@ -13,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from xdecoder_rt.cli.images import open_engine
 from xdecoder_rt.cli.line_input import LineInput
 from xdecoder_rt.cli.options import (
     SEGMENT_TASKS,
@@ -24,17 +24,16 @@ from xdecoder_rt.cli.options import (
     positive,
     read_vocabulary,
 )
-from xdecoder_rt.cli.output import CommandReport, note
+from xdecoder_rt.cli.output import CommandReport, is_same_file, note
+from xdecoder_rt.cli.signals import EXIT_INTERRUPTED, Terminated
 from xdecoder_rt.cli.sinks import PictureWindow, Sink, open_output
 from xdecoder_rt.errors import ArgumentError, VocabularyError, printable, quoted
-from xdecoder_rt.streams.frames import open_frames
+from xdecoder_rt.streams.frames import FrameSource, open_frames
 from xdecoder_rt.streams.mailbox import FrameReader, StreamFrame
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from xdecoder_rt.engine import Engine
+    from xdecoder_rt.streams.timed import TimedFrame
     from xdecoder_rt.words.vocabulary import Vocabulary
 
 SUMMARY = "find words in a camera, a video or a folder as it plays"
@@ -44,8 +43,13 @@ the newest is taken and the rest are dropped and counted, so that what is shown 
 
 A window is opened where there is a display (Escape closes it). Without one, --output keeps the
 pictures. New words can be typed while it runs: separated by commas, then Enter. Ctrl-C ends the
-demo with exit code 0 and everything written. Cameras and videos need the extra "video"
-(pip install "xdecoder_rt[video]"); a folder of images needs nothing more.
+demo with exit code 0 and everything written, SIGTERM and SIGHUP with 130 and everything written.
+Cameras and videos need the extra "video" (pip install "xdecoder_rt[video]"); a folder of images
+needs nothing more.
+
+A video plays by its time stamps. Frames that it announces and does not hold, or that are damaged,
+are counted as unreadable, and the exit code is then 1. A video that is written has each picture at
+its time (.avi knows one rate: pictures are repeated) and takes its name when it is whole.
 """
 EXAMPLES = """\
   xdecoder-rt demo 0 --words mug hand "robot arm"               the first camera
@@ -101,13 +105,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play the stream to its end; 1 if a frame could not be read.
+    """Play the stream to its end; 1 if a frame could not be read, 130 if SIGTERM or SIGHUP came.
 
     Raises:
         XDecoderError: the plan, the words, the source or the output are not usable.
     """
     report = CommandReport(args.json)
-    if args.output is not None and os.path.realpath(args.output) == os.path.realpath(args.source):
+    if args.output is not None and is_same_file(args.output, args.source):
         raise ArgumentError(
             f"{quoted(args.output, 200)} is the source itself",
             fix="keep the pictures somewhere else",
@@ -115,44 +119,52 @@ def run(args: argparse.Namespace) -> int:
     words = read_vocabulary(args)
     import numpy as np
 
-    from xdecoder_rt.engine import Engine
+    document: dict[str, Any] = {"source": args.source, "answered": 0}
+    with report.kept(document):
+        with ExitStack() as stack:
+            engine = stack.enter_context(open_engine(args))
+            # Graphs are loaded on first need: now, and not while frames go by.
+            blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
+            engine.segment(blank, words, task=args.task, min_score=args.min_score)
+            source = open_frames(args.source, args.fps)
+            sinks = _open_sinks(args, source.name, source.fps)
+            stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
+            lines = LineInput(_standard_input())
+            player = Player(engine, words, args.task, sinks, lines, args.min_score)
+            reader = FrameReader(
+                source,
+                due=None if source.is_live else _seconds,
+                every=args.every_frame and not source.is_live,
+                on_end=source.close,
+            )
+            stack.callback(lambda: document.update(_counts(args, source, reader, player)))
+            note(f"{printable(source.name, 200)}: looking for {_word_list(words)}")
+            note("Type other words, separated by commas, and press Enter; Ctrl-C ends.")
+            document["stopped"] = player.play(reader, args.frames)
+        for failure in source.failures:
+            note(f"error: {failure}")
+        report.text(_session_text(document))
+    return EXIT_INTERRUPTED if player.is_terminated else int(bool(source.failures))
 
-    with ExitStack() as stack:
-        engine = stack.enter_context(
-            Engine(args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir)
-        )
-        # Graphs are loaded on first need: now, and not while frames go by.
-        blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
-        engine.segment(blank, words, task=args.task, min_score=args.min_score)
-        source = open_frames(args.source, args.fps)
-        sinks = _open_sinks(args, source.name, source.fps)
-        stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
-        player = Player(
-            engine, words, args.task, sinks, LineInput(_standard_input()), args.min_score
-        )
-        reader = FrameReader(
-            source,
-            fps=None if source.is_live else source.fps,
-            every=args.every_frame and not source.is_live,
-            on_end=source.close,
-        )
-        note(f"{printable(source.name, 200)}: looking for {_word_list(words)}")
-        note("Type other words, separated by commas, and press Enter; Ctrl-C ends.")
-        stopped = player.play(reader, args.frames)
-    document = {
-        "source": args.source,
-        "stopped": stopped,
+
+def _counts(
+    args: argparse.Namespace,
+    source: FrameSource,
+    reader: FrameReader[TimedFrame],
+    player: Player,
+) -> dict[str, Any]:
+    return {
         "frames": reader.box.received,
+        "announced": source.announced,
         "dropped": reader.box.dropped,
-        "unreadable": len(source.failures),
+        "unreadable": source.missing,
         **player.results(),
         "output": args.output,
     }
-    for failure in source.failures:
-        note(f"error: {failure}")
-    report.text(_session_text(document))
-    report.document(document)
-    return int(bool(source.failures))
+
+
+def _seconds(frame: TimedFrame) -> float:
+    return frame.seconds
 
 
 class Player:
@@ -169,6 +181,7 @@ class Player:
     Attributes:
         words: what is being looked for.
         answered: frames answered so far.
+        is_terminated: whether SIGTERM or SIGHUP ended it, and not Ctrl-C.
     """
 
     def __init__(
@@ -182,6 +195,7 @@ class Player:
     ) -> None:
         self.words = words
         self.answered = 0
+        self.is_terminated = False
         self._engine = engine
         self._task = task
         self._min_score = min_score
@@ -190,7 +204,7 @@ class Player:
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._seconds = 0.0
 
-    def play(self, reader: FrameReader[npt.NDArray[np.uint8]], limit: int | None = None) -> str:
+    def play(self, reader: FrameReader[TimedFrame], limit: int | None = None) -> str:
         """Answer the newest frame again and again.
 
         Args:
@@ -220,7 +234,8 @@ class Player:
                     if not goes_on:
                         return "window closed"
                 return "enough frames"
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
+            self.is_terminated = isinstance(interruption, Terminated)
             return "interrupted"
 
     def results(self) -> dict[str, Any]:
@@ -237,17 +252,19 @@ class Player:
             "words": plain_entries(self.words.words),
         }
 
-    def _answer(self, frame: StreamFrame[npt.NDArray[np.uint8]]) -> tuple[Counter[str], bool]:
+    def _answer(self, frame: StreamFrame[TimedFrame]) -> tuple[Counter[str], bool]:
         """Answer one frame; return segments by label, and whether the sinks want more."""
+        pixels = frame.content.pixels
         result = self._engine.segment(
-            frame.content, self.words, task=self._task, min_score=self._min_score
+            pixels, self.words, task=self._task, min_score=self._min_score
         )
         self._latencies_ms.append(1000 * (time.perf_counter() - frame.time))
         self.answered += 1
         goes_on = True
         if self._sinks:
-            picture = result.draw(frame.content)
-            goes_on = all([sink.show(picture, frame.index) for sink in self._sinks])
+            picture = result.draw(pixels)
+            place = frame.index, frame.content.seconds
+            goes_on = all([sink.show(picture, *place) for sink in self._sinks])
         return Counter(info["label"] for info in result.segments_info), goes_on
 
     def _change_words(self, line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,7 @@ class ImageList:
         has_folder = False
         left_out = Counter[str]()
         for name in names:
-            if Path(name).is_dir():
+            if os.path.isdir(name):
                 has_folder = True
                 found = images_in(Path(name))
                 paths += [str(path) for path in found.images]
@@ -91,7 +92,8 @@ def ask_all(
     jobs: Sequence[Callable[[], dict[str, Any]]],
     text: Callable[[dict[str, Any], str], str] | None,
     report: CommandReport,
-) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]],
+) -> None:
     """Do a job for each image; one that cannot be read is reported and skipped.
 
     Args:
@@ -99,11 +101,8 @@ def ask_all(
         jobs: one an image, each giving its entry of the JSON.
         text: an entry for people; takes a remark on its time, too. None says nothing yet.
         report: where texts go.
-
-    Returns:
-        One entry an image; of those skipped, only `image` and `error`.
+        entries: gets one entry an image as it is done; of those skipped, only `image` and `error`.
     """
-    entries: list[dict[str, Any]] = []
     is_first = True
     for path, job in zip(paths, jobs, strict=True):
         try:
@@ -116,7 +115,6 @@ def ask_all(
             if text is not None:
                 report.text(text(entry, " with loading the graphs" if is_first else ""))
             is_first = False
-    return entries
 
 
 def any_failed(entries: Sequence[dict[str, Any]]) -> bool:

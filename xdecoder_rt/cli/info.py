@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def _cache_entry(plan: Plan, directory: Path | None) -> dict[str, Any]:
 
     folder = directory or default_directory()
     place: dict[str, Any] = {"file": None if folder is None else str(folder / CACHE_FILE)}
-    if folder is None or not (folder / CACHE_FILE).is_file():
+    if folder is None or not os.path.isfile(folder / CACHE_FILE):
         return {**place, "texts": 0, "entries": 0, "bytes": 0, "counts": {}}
     with contextlib.closing(cache_of(plan, PlanWords(plan), folder)) as cache:
         summary, texts = cache.summary(), len(cache.entries())

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.atomic import atomic_writer, real_path
+from xdecoder_rt.cli.stdio import discard, write_stdout
 from xdecoder_rt.errors import ArgumentError, quoted
 
 STDOUT = "-"
@@ -43,8 +44,10 @@ class CommandReport:
 
     def piece(self, text: str) -> None:
         """Print for people without ending the line."""
-        stream = sys.stderr if self._target == STDOUT else sys.stdout
-        print(text, end="", file=stream, flush=True)
+        if self._target == STDOUT:
+            note(text, end="")
+        else:
+            write_stdout(text)
 
     def document(self, value: Any) -> None:
         """Write for programs, where asked to."""
@@ -53,11 +56,32 @@ class CommandReport:
         # ASCII: names of files need not be valid Unicode, and stdout need not be UTF-8.
         text = json.dumps(value, allow_nan=False, indent=2) + "\n"
         if self._target == STDOUT:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            write_stdout(text)
         else:
             with writer(self._target, "the JSON") as file:
                 file.write(text.encode("ascii"))
+
+    @contextlib.contextmanager
+    def kept(self, value: dict[str, Any]) -> Iterator[None]:
+        """Write a document when the block ends, however that is.
+
+        Its last key is ``"complete"``: true, or false when the block was left by an exception and
+        there is only what was done until then. An error before anything is done leaves nothing.
+
+        Args:
+            value: filled by the block; ``"images"`` or ``"answered"`` tell of work that is done.
+        """
+        try:
+            yield
+        except BaseException as error:
+            is_begun = bool(value.get("images") or value.get("answered"))
+            if is_begun or isinstance(error, KeyboardInterrupt):
+                try:
+                    self.document({**value, "complete": False})
+                except (ArgumentError, BrokenPipeError) as second:
+                    note(f"error: {second}")
+            raise
+        self.document({**value, "complete": True})
 
 
 class ProgressPrinter:
@@ -68,7 +92,7 @@ class ProgressPrinter:
 
     def __call__(self, step: str) -> None:
         """Print one step."""
-        print(f"[{self.seconds:6.1f} s] {step}", file=sys.stderr, flush=True)
+        note(f"[{self.seconds:6.1f} s] {step}")
 
     @property
     def seconds(self) -> float:
@@ -76,9 +100,13 @@ class ProgressPrinter:
         return time.perf_counter() - self._start
 
 
-def note(text: str) -> None:
-    """Print a line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+def note(text: str, end: str = "\n") -> None:
+    """Print a line on stderr; where that is closed or full there is nobody to tell."""
+    writable = text.encode("utf-8", "backslashreplace").decode()  # half characters in names
+    try:
+        print(writable, end=end, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        discard(sys.stderr)
 
 
 @contextlib.contextmanager
@@ -116,14 +144,17 @@ def check_writable(path: str | os.PathLike[str], content: str) -> None:
     Raises:
         ArgumentError: its folder is missing or closed, or it is a folder itself.
     """
-    target = Path(os.path.realpath(path))
+    try:
+        target = real_path(path)
+    except OSError as error:
+        raise unwritable(path, content, error.strerror or str(error)) from error
     folder = target.parent
-    if target.is_dir():
-        raise _unwritable(path, content, "it is a folder")
-    if not folder.is_dir():
-        raise _unwritable(path, content, f"there is no folder {quoted(str(folder), 200)}")
+    if os.path.isdir(target):
+        raise unwritable(path, content, "it is a folder")
+    if not os.path.isdir(folder):
+        raise unwritable(path, content, f"there is no folder {quoted(str(folder), 200)}")
     if not os.access(target if _is_special(target) else folder, os.W_OK):
-        raise _unwritable(path, content, "there is no permission to")
+        raise unwritable(path, content, "there is no permission to")
 
 
 @contextlib.contextmanager
@@ -147,7 +178,15 @@ def writer(path: str | os.PathLike[str], content: str) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _unwritable(path, content, error.strerror or str(error)) from error
+        raise unwritable(path, content, error.strerror or str(error)) from error
+
+
+def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to one place; no path leads anywhere that no file can have."""
+    try:
+        return real_path(path) == real_path(other)
+    except OSError:
+        return False
 
 
 def harmless(text: str) -> str:
@@ -191,13 +230,13 @@ def _is_special(path: Path) -> bool:
 
 def _refuse_other_content(path: Path) -> None:
     """Refuse to replace a file that holds no JSON: ``--json photo.jpg`` is a slip of the hand."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return
     try:
         with path.open("rb") as file:
             head = file.read(64).lstrip()
     except OSError as error:
-        raise _unwritable(path, "the JSON", error.strerror or str(error)) from error
+        raise unwritable(path, "the JSON", error.strerror or str(error)) from error
     if head and head[:1] not in (b"{", b"["):
         raise ArgumentError(
             f"{quoted(str(path), 200)} exists and holds something else than JSON",
@@ -206,7 +245,8 @@ def _refuse_other_content(path: Path) -> None:
         )
 
 
-def _unwritable(path: str | os.PathLike[str], content: str, reason: str) -> ArgumentError:
+def unwritable(path: str | os.PathLike[str], content: str, reason: str) -> ArgumentError:
+    """Return the error of a file that cannot be written."""
     return ArgumentError(
         f"{quoted(os.fspath(path), 200)} cannot be written: {reason}",
         fix=f"choose another place for {content}",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xdecoder_rt.atomic import make_folder, real_path
 from xdecoder_rt.cli.output import check_writable, writer
 from xdecoder_rt.errors import ArgumentError, quoted
 
@@ -57,7 +59,7 @@ def destinations(
     if target is None:
         return [None] * len(images.paths)
     path = Path(target)
-    if images.are_several or path.is_dir() or target.endswith(os.sep):
+    if images.are_several or os.path.isdir(path) or target.endswith(os.sep):
         files = _in_folder(images, path, suffix or ".png", content)
     else:
         allowed = PICTURE_FORMATS if suffix is None else (suffix,)
@@ -67,21 +69,24 @@ def destinations(
                 expected=f"a file ending in {' or '.join(allowed)}",
             )
         files = [path]
-    inputs = {os.path.realpath(image) for image in images.paths}
+    inputs = set[Path]()
+    for image in images.paths:
+        with suppress(OSError):  # no file can have this name, which reading it will tell
+            inputs.add(real_path(image))
     for file in files:
-        if os.path.realpath(file) in inputs:
+        check_writable(file, content)
+        if real_path(file) in inputs:
             raise ArgumentError(
                 f"{quoted(str(file), 200)} is one of the images",
                 fix=f"choose another place for {content}",
             )
-        check_writable(file, content)
     return list(files)
 
 
 def _in_folder(images: ImageList, folder: Path, suffix: str, content: str) -> list[Path]:
     """Return files in a folder, named after the images; equal names get numbers."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise ArgumentError(
             f"The folder {quoted(str(folder), 200)} for {content} cannot be made: "

@@ -102,21 +102,24 @@ def run(args: argparse.Namespace) -> int:
             partial(_compare_image, engine, image, args.texts, args.strict)
             for image in images.paths
         ]
-        entries = ask_all(images.paths, jobs, None, report)
-        texts = _text_entries(entries, args.texts)
-        if args.find:
-            _find_texts(engine, entries, texts, pictures, args)
-        if any("scores" in entry for entry in entries):
-            report.text(_ranking_text(entries, texts, args.top))
-        report.document(
-            {
-                "plan": str(args.plan),
-                "backend": engine.backend.name,
-                "texts": texts,
-                "images": entries,
-                "left_out": images.left_out,
-            }
-        )
+        entries: list[dict[str, Any]] = []
+        texts: list[dict[str, Any]] = []
+        document = {
+            "plan": str(args.plan),
+            "backend": engine.backend.name,
+            "texts": texts,
+            "images": entries,
+            "left_out": images.left_out,
+        }
+        with report.kept(document):
+            try:
+                ask_all(images.paths, jobs, None, report, entries)
+            finally:
+                texts += _text_entries(entries, args.texts)
+            if args.find:
+                _find_texts(engine, entries, texts, pictures, args)
+            if any("scores" in entry for entry in entries):
+                report.text(_ranking_text(entries, texts, args.top))
     return int(any_failed(entries))
 
 

@@ -80,17 +80,17 @@ def run(args: argparse.Namespace) -> int:
             partial(_refer_in_image, engine, image, args, picture)
             for image, picture in zip(images.paths, pictures, strict=True)
         ]
-        entries = ask_all(images.paths, jobs, _references_text, report)
-        report.document(
-            {
-                "plan": str(args.plan),
-                "backend": engine.backend.name,
-                "phrases": args.phrases,
-                "joint": args.joint,
-                "images": entries,
-                "left_out": images.left_out,
-            }
-        )
+        entries: list[dict[str, Any]] = []
+        document = {
+            "plan": str(args.plan),
+            "backend": engine.backend.name,
+            "phrases": args.phrases,
+            "joint": args.joint,
+            "images": entries,
+            "left_out": images.left_out,
+        }
+        with report.kept(document):
+            ask_all(images.paths, jobs, _references_text, report, entries)
     return int(any_failed(entries))
 
 

@@ -108,23 +108,23 @@ def run(args: argparse.Namespace) -> int:
             for image, picture in zip(images.paths, pictures, strict=True)
         ]
         text = partial(_results_text, question=args.question)
-        entries = ask_all(images.paths, jobs, text, report)
-        report.document(
-            {
-                "plan": str(args.plan),
-                "backend": engine.backend.name,
-                "task": args.task,
-                "vocabulary": None if words is None else plain_entries(words.words),
-                "stuff": None if words is None else [w.name for w in words.words if w.stuff],
-                "phrases": args.phrases,
-                "joint": args.joint,
-                "prompt": args.prompt,
-                "question": args.question,
-                "choices": choices,
-                "images": entries,
-                "left_out": images.left_out,
-            }
-        )
+        entries: list[dict[str, Any]] = []
+        document = {
+            "plan": str(args.plan),
+            "backend": engine.backend.name,
+            "task": args.task,
+            "vocabulary": None if words is None else plain_entries(words.words),
+            "stuff": None if words is None else [w.name for w in words.words if w.stuff],
+            "phrases": args.phrases,
+            "joint": args.joint,
+            "prompt": args.prompt,
+            "question": args.question,
+            "choices": choices,
+            "images": entries,
+            "left_out": images.left_out,
+        }
+        with report.kept(document):
+            ask_all(images.paths, jobs, text, report, entries)
     return int(any_failed(entries))
 
 

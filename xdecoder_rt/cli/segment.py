@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,13 @@ from xdecoder_rt.cli.options import (
     add_words,
     read_vocabulary,
 )
-from xdecoder_rt.cli.output import CommandReport, check_writable, progress_bar, writer
+from xdecoder_rt.cli.output import (
+    CommandReport,
+    check_writable,
+    is_same_file,
+    progress_bar,
+    writer,
+)
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import segment_table
 from xdecoder_rt.errors import ArgumentError, quoted
@@ -113,27 +118,27 @@ def run(args: argparse.Namespace) -> int:
             partial(_segment_image, engine, image, words, args, picture, label_png, coco)
             for image, picture, label_png in zip(images.paths, pictures, labels, strict=True)
         ]
-        entries = ask_all(images.paths, jobs, _segments_text, report)
-        if args.coco is not None:
-            coco.write(args.coco)
-        report.document(
-            {
-                "plan": str(args.plan),
-                "backend": engine.backend.name,
-                "task": args.task,
-                "vocabulary": plain_entries(words.words),
-                "stuff": [word.name for word in words.words if word.stuff],
-                "images": entries,
-                "left_out": images.left_out,
-            }
-        )
+        entries: list[dict[str, Any]] = []
+        document = {
+            "plan": str(args.plan),
+            "backend": engine.backend.name,
+            "task": args.task,
+            "vocabulary": plain_entries(words.words),
+            "stuff": [word.name for word in words.words if word.stuff],
+            "images": entries,
+            "left_out": images.left_out,
+        }
+        with report.kept(document):
+            ask_all(images.paths, jobs, _segments_text, report, entries)
+            if args.coco is not None:
+                coco.write(args.coco)
     return int(any_failed(entries))
 
 
 def _refuse_one_file(pictures: Sequence[Path | None], labels: Sequence[Path | None]) -> None:
     """Refuse to write labels over the pictures."""
     for picture, label_png in zip(pictures, labels, strict=True):
-        if picture and label_png and os.path.realpath(picture) == os.path.realpath(label_png):
+        if picture and label_png and is_same_file(picture, label_png):
             raise ArgumentError(
                 f"{quoted(str(picture), 200)} would be both the picture and the labels",
                 fix="give --labels-png another place than --output",

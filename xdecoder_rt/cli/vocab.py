@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -180,7 +181,7 @@ def _export(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
     from xdecoder_rt.words.encoder import class_key
 
     check_writable(args.file, "the embeddings")
-    if args.file.is_file() and not is_embedding_file(args.file):
+    if os.path.isfile(args.file) and not is_embedding_file(args.file):
         raise VocabularyError(
             f"{printable(str(args.file), 200)} exists and is no file of embeddings",
             expected="the file to write; the plan is given with --plan",

@@ -6,6 +6,7 @@ names are kept as they are ("sky-other-merged").
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ class CocoPanoptic:
         check_orientation(orientation)
         check_unlabelled(unlabelled)
         for folder in (panoptic_dir, image_dir):
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise DatasetError(f"{folder} is not a folder")
         categories = {
             id_: category.read(_Category)

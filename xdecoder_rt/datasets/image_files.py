@@ -7,6 +7,7 @@ they are stored (``"stored"``): then it is turned as the picture is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,6 +177,6 @@ def _dataset_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        if not path.exists():
+        if not os.path.exists(path):
             raise DatasetError(f"{path} does not exist") from None
         raise DatasetError(error.what, expected=error.expected, fix=error.fix) from error

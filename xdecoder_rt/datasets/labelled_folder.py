@@ -19,6 +19,7 @@ the vocabulary: everything of it in the images is labelled.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.atomic import atomic_writer, make_folder
 from xdecoder_rt.datasets.documents import Document, NonEmptyText, read_document
 from xdecoder_rt.datasets.image_files import ORIENTATIONS, Orientation, image_header, read_rgb
 from xdecoder_rt.datasets.items import (
@@ -116,7 +117,7 @@ class LabelledFolder:
             DatasetError: if anything is wrong; it names the file, the item and the field.
         """
         root = Path(path)
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise DatasetError(f"{root} is not a folder", expected=f"a folder with {ANNOTATIONS}")
         document = read_document(root / ANNOTATIONS)
         labels = document.read(_Labels)
@@ -178,7 +179,9 @@ class LabelledFolderWriter:
         self.vocabulary, self.stuff = check_vocabulary(
             labels.vocabulary, labels.stuff, document.where
         )
-        if self.root.exists() and not (self.root.is_dir() and not any(self.root.iterdir())):
+        if os.path.exists(self.root) and not (
+            os.path.isdir(self.root) and not any(self.root.iterdir())
+        ):
             raise DatasetError(
                 f"{self.root} exists and is not an empty folder",
                 fix="choose another folder or remove this one",
@@ -191,8 +194,8 @@ class LabelledFolderWriter:
         self._closed = False
         try:
             for folder in (self.root, self.root / "images", self.root / "panoptic"):
-                missing = [p for p in (folder, *folder.parents) if not p.exists()]
-                folder.mkdir(parents=True, exist_ok=True)
+                missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)]
+                make_folder(folder)
                 self._created_paths.extend(reversed(missing))
         except OSError as error:
             self.discard()
@@ -308,7 +311,7 @@ class LabelledFolderWriter:
         self._closed = True
         for path in reversed(self._created_paths):
             try:
-                if path.is_dir():
+                if os.path.isdir(path):
                     path.rmdir()
                 else:
                     path.unlink(missing_ok=True)

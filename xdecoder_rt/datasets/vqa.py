@@ -7,6 +7,7 @@ them, all ten in order, because the accuracy of an answer depends on how many ga
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def find_answers(questions: Path) -> Path:
     name = f"{match['version']}mscoco_{match['split'].removeprefix('mscoco_')}_annotations.json"
     places = [questions.parent / name, questions.absolute().parent.parent / "Annotations" / name]
     for path in places:
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     raise DatasetError(
         f"{questions} has no answers: there is no {places[0]}", fix=f"put {name} beside it"

@@ -8,12 +8,13 @@ https://github.com/cocodataset/cocoapi).
 
 from __future__ import annotations
 
+import operator
 from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, quoted
 
 __all__ = ["RunLengths", "decode_mask", "decode_runs", "encode_mask"]
 
@@ -22,6 +23,9 @@ _CHUNK_MASK = 0x1F
 _SIGN_BIT = 0x10
 _MORE_BIT = 0x20
 _FIRST_CHARACTER = 48
+_RUN_BITS = 35
+_PIXELS_LIMIT = 1 << 27
+_EXPECTED = 'COCO\'s compressed form: {"size": [height, width], "counts": "..."}'
 
 
 class RunLengths(TypedDict):
@@ -45,10 +49,11 @@ def decode_mask(encoded: RunLengths) -> npt.NDArray[np.bool_]:
     """Return the boolean mask ``[H, W]`` of `encoded`.
 
     Raises:
-        ArgumentError: the runs do not add up to the size.
+        ArgumentError: it is no compressed mask, is larger than 2^27 pixels, or its runs do not add
+            up to its size.
     """
-    height, width = encoded["size"]
     counts = decode_runs(encoded)
+    height, width = encoded["size"]
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(height, width, order="F")
 
@@ -57,18 +62,29 @@ def decode_runs(encoded: RunLengths) -> npt.NDArray[np.int64]:
     """Return the lengths ``[R]`` of the runs down the columns, of zeros and ones by turns.
 
     Raises:
-        ArgumentError: the runs do not add up to the size.
+        ArgumentError: it is no compressed mask, is larger than 2^27 pixels, or its runs do not add
+            up to its size.
     """
-    height, width = encoded["size"]
-    counts = _expand(encoded["counts"])
-    # A sum of runs that are longer than the image could wrap around to its size.
-    fits = not len(counts) or (counts.min() >= 0 and counts.max() <= height * width)
-    if not fits or counts.sum() != height * width:
+    try:
+        height, width = (operator.index(side) for side in encoded["size"])
+        text = encoded["counts"]
+        is_text = isinstance(text, str)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArgumentError(f"{quoted(encoded)} is no mask", expected=_EXPECTED) from error
+    if not is_text:
+        raise ArgumentError(f"The counts of a mask are {quoted(text)}", expected=_EXPECTED)
+    if min(height, width) < 0 or height * width > _PIXELS_LIMIT:
         raise ArgumentError(
-            f"The runs of a mask add up to {sum(counts.tolist()):,} pixels",
+            f"The size of a mask is {quoted([height, width])}",
+            expected=f"[height, width] of at most {_PIXELS_LIMIT:,} pixels",
+        )
+    counts = _expand(text, height * width)
+    if sum(counts) != height * width:
+        raise ArgumentError(
+            f"The runs of a mask add up to {sum(counts):,} pixels",
             expected=f"{height * width:,} ({height} x {width})",
         )
-    return counts
+    return np.array(counts, dtype=np.int64)
 
 
 def _compress(counts: npt.NDArray[np.int64]) -> str:
@@ -89,17 +105,29 @@ def _compress(counts: npt.NDArray[np.int64]) -> str:
     return table[table > 0].astype(np.uint8).tobytes().decode("ascii")
 
 
-def _expand(text: str) -> npt.NDArray[np.int64]:
+def _expand(text: str, pixels: int) -> list[int]:
+    """Return the runs of a mask of `pixels`, each between 0 and that."""
     counts: list[int] = []
     value, shift = 0, 0
     for character in text:
         group = ord(character) - _FIRST_CHARACTER
+        if not 0 <= group < 2 * _MORE_BIT or shift >= _RUN_BITS:
+            raise ArgumentError(
+                f"The counts of a mask hold {quoted(character)} in run {len(counts):,}",
+                expected=_EXPECTED,
+            )
         value |= (group & _CHUNK_MASK) << shift
         shift += _CHUNK_BITS
         if group & _MORE_BIT:
             continue
         if group & _SIGN_BIT:
             value -= 1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        count = value + counts[-2] if len(counts) > 2 else value
+        if not 0 <= count <= pixels:
+            raise ArgumentError(
+                f"Run {len(counts):,} of a mask has {count:,} pixels",
+                expected=f"the runs of a mask of {pixels:,} pixels",
+            )
+        counts.append(count)
         value, shift = 0, 0
-    return np.array(counts, dtype=np.int64)
+    return counts

@@ -6,6 +6,7 @@ Names are those of the original's v2.0 branch (``xdecoder_focalt_last.pt`` and
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         tensors, _ = read_tensors(path)
         return tensors
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(
             f"There is no checkpoint at {path}", expected="a .pt or .safetensors file"
         )

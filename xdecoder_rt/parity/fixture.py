@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -127,7 +128,7 @@ class Fixture:
         Raises:
             DatasetError: it is not one: a file is missing, broken or contradicts another.
         """
-        missing = [name for name in FILES if not (folder / name).is_file()]
+        missing = [name for name in FILES if not os.path.isfile(folder / name)]
         if missing:
             raise DatasetError(f"{folder} has no {', '.join(missing)}", expected=_FIXTURE)
         path = folder / "config.json"

@@ -168,7 +168,7 @@ def generate(
     worker = _Worker(order)  # fails here, not in a child, when something is missing
     studio = worker.studio
     folder = Path(out)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if os.path.exists(folder) and not (os.path.isdir(folder) and not any(folder.iterdir())):
         raise DatasetError(
             f"{folder} exists and is not an empty folder",
             fix="choose another folder or remove this one",

@@ -8,6 +8,7 @@ against their pictures, because titles alone are often a file name, an author or
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import warnings
 from contextlib import suppress
@@ -86,9 +87,9 @@ class SpriteCache:
         self._ndimage: Any = require("scipy.ndimage", "scenes")
         self.root = Path(clipart_dir)
         self.cache = Path(cache_dir)
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):
             raise _no_clipart(f"the clip-art folder {self.root} does not exist")
-        self.drawings = tuple(d for d in lexicon() if (self.root / d.path).is_file())
+        self.drawings = tuple(d for d in lexicon() if os.path.isfile(self.root / d.path))
         if not self.drawings:
             raise _no_clipart(f"none of the named drawings is in {self.root}")
         self._keeps = True

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from xdecoder_rt.errors import ImageError, XDecoderError, printable, quoted, require
 from xdecoder_rt.files.folder import FolderImages, list_images
 from xdecoder_rt.files.formats import IMAGE_SUFFIXES
-from xdecoder_rt.files.regular import open_regular
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    _Pixels = npt.NDArray[np.uint8]
+from xdecoder_rt.streams.timed import TimedFrame
+from xdecoder_rt.streams.video import VideoFile
 
 FOLDER_FPS = 10.0
 _CAMERA_FPS = 30.0
@@ -30,16 +26,22 @@ class FrameSource(Protocol):
         name: for people.
         fps: frames a second of the stream as it happens.
         is_live: whether frames come when they want to, not when they are read.
-        failures: frames that could not be read and were skipped.
+        announced: frames that there should be; None where nothing says so.
+        failures: why, in words.
     """
 
     name: str
     fps: float
     is_live: bool
+    announced: int | None
     failures: list[XDecoderError]
 
-    def __iter__(self) -> Iterator[_Pixels]:
-        """RGB frames, uint8 ``[H, W, 3]``."""
+    @property
+    def missing(self) -> int:
+        """Frames that could not be read, or not whole, so far; of a video, known at its end."""
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """Yield the frames in their order."""
 
     def close(self) -> None:
         """Let go of the device or file."""
@@ -54,26 +56,19 @@ def open_frames(text: str, fps: float | None = None) -> FrameSource:
 
     Raises:
         ImageError: there is nothing of that name, or it cannot be read.
-        MissingExtraError: OpenCV is needed and not installed.
+        MissingExtraError: OpenCV (cameras) or PyAV (videos) is needed and not installed.
     """
-    if re.fullmatch(r"[0-9]{1,3}", text) and not Path(text).exists():
-        return Capture(int(text), f"camera {text}", None)
+    if re.fullmatch(r"[0-9]{1,3}", text) and not os.path.exists(text):
+        return Camera(int(text))
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):
         return ImageFolder(path, fps or FOLDER_FPS)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ImageError(
             f"There is no video or folder {quoted(text, 200)}",
             expected="a camera's number (0 is the first), a video file, or a folder of images",
         )
-    try:
-        open_regular(path).close()  # OpenCV waits for ever on a named pipe
-    except OSError as error:
-        raise ImageError(
-            f"The video {quoted(text, 200)} cannot be read: {error.strerror}",
-            expected="a video file, or a camera's number (2 is /dev/video2)",
-        ) from error
-    return Capture(text, f"video {path.name}", fps)
+    return VideoFile(path, fps)
 
 
 def images_in(folder: Path) -> FolderImages:
@@ -110,14 +105,20 @@ class ImageFolder:
         self.fps = fps
         self.failures: list[XDecoderError] = []
         self._files = images_in(path).images
+        self.announced: int | None = len(self._files)
 
-    def __iter__(self) -> Iterator[_Pixels]:
+    @property
+    def missing(self) -> int:
+        """Images that could not be read so far."""
+        return len(self.failures)
+
+    def __iter__(self) -> Iterator[TimedFrame]:
         """Read one image after the other; broken ones go to `failures`."""
         from xdecoder_rt.image import load_image
 
-        for path in self._files:
+        for number, path in enumerate(self._files):
             try:
-                yield load_image(path)
+                yield TimedFrame(load_image(path), number / self.fps)
             except ImageError as error:
                 self.failures.append(error)
 
@@ -125,46 +126,47 @@ class ImageFolder:
         """Do nothing: nothing is held."""
 
 
-class Capture:
-    """A camera or a video, read with OpenCV.
+class Camera:
+    """A camera, read with OpenCV.
 
     Args:
-        device: a camera's number or a file.
-        name: for people.
-        fps: the pace of a video; None takes its own.
+        number: the camera's.
 
     Raises:
         ImageError: it cannot be opened.
         MissingExtraError: OpenCV is not installed.
     """
 
-    def __init__(self, device: int | str, name: str, fps: float | None) -> None:
-        # Read when OpenCV is imported: its and FFmpeg's own messages say nothing to a user.
+    is_live = True
+    announced: int | None = None
+    missing = 0
+
+    def __init__(self, number: int) -> None:
+        # Read when OpenCV is imported: its own messages say nothing to a user.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         self._cv2: Any = require("cv2", "video")
-        self.name = name
+        self.name = f"camera {number}"
         self.failures: list[XDecoderError] = []
-        self.is_live = isinstance(device, int)
-        self._capture = self._cv2.VideoCapture(device)
+        self._capture = self._cv2.VideoCapture(number)
         if not self._capture.isOpened():
             raise ImageError(
-                f"The {printable(name, 200)} cannot be opened",
-                expected="a connected camera that no other program uses"
-                if self.is_live
-                else "a video file that OpenCV reads",
+                f"The {printable(self.name, 200)} cannot be opened",
+                expected="a connected camera that no other program uses",
             )
-        video_fps = float(self._capture.get(self._cv2.CAP_PROP_FPS))
-        self.fps = fps or (video_fps if 1.0 <= video_fps <= 1000.0 else _CAMERA_FPS)
+        rate = float(self._capture.get(self._cv2.CAP_PROP_FPS))
+        self.fps = rate if 1.0 <= rate <= 1000.0 else _CAMERA_FPS
 
-    def __iter__(self) -> Iterator[_Pixels]:
-        """Read until the stream ends or is closed."""
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """Read until the camera ends or is closed; a frame's time is when it came."""
+        start: float | None = None
         while True:
             is_read, frame = self._capture.read()
             if not is_read:
                 return
-            yield self._cv2.cvtColor(frame, self._cv2.COLOR_BGR2RGB)
+            now = time.perf_counter()
+            start = now if start is None else start
+            yield TimedFrame(self._cv2.cvtColor(frame, self._cv2.COLOR_BGR2RGB), now - start)
 
     def close(self) -> None:
-        """Let go of the device or file."""
+        """Let go of the device."""
         self._capture.release()

@@ -110,7 +110,8 @@ class FrameReader(Generic[T]):
         frames: the stream.
         fps: frames a second at most, for a stream that could be read faster than it happened; None
             reads as fast as frames come.
-        every: wait for each frame to be taken instead of dropping.
+        due: gives the seconds from the start at which a frame may be left, instead of `fps`.
+        every: wait for each frame to be taken instead of dropping; neither `fps` nor `due` counts.
         on_end: called by the thread when it has read its last frame; what closes a camera belongs
             here, as no other thread knows when the last read is over.
 
@@ -123,12 +124,14 @@ class FrameReader(Generic[T]):
         frames: Iterable[T],
         *,
         fps: float | None = None,
+        due: Callable[[T], float] | None = None,
         every: bool = False,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.box: LatestFrame[T] = LatestFrame()
         self._frames = frames
         self._interval = 0.0 if fps is None or every else 1.0 / fps
+        self._due = None if every else due
         self._every = every
         self._on_end = on_end
         self._stop = threading.Event()
@@ -159,7 +162,8 @@ class FrameReader(Generic[T]):
         """Yield the frames, each not before its time; a late one moves no later one."""
         start = time.perf_counter()
         for index, content in enumerate(self._frames):
-            early = start + index * self._interval - time.perf_counter()
+            moment = index * self._interval if self._due is None else self._due(content)
+            early = start + moment - time.perf_counter()
             if early > 0:
                 self._stop.wait(early)
             if self._stop.is_set():

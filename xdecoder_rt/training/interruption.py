@@ -7,11 +7,13 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class StopSignals:
-    """While entered, turns SIGINT and SIGTERM into a request that the training loop reads.
+    """While entered, turns SIGINT, SIGTERM and SIGHUP into a request that the training loop reads.
 
     A second SIGINT acts as it did before, so an impatient Ctrl-C still ends the program. Python
     handles signals in the main thread only; elsewhere nothing is caught.
@@ -27,6 +29,8 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
+                if signal.getsignal(number) is signal.SIG_IGN:  # SIGHUP under nohup
+                    continue
                 self._before[number] = signal.signal(number, self._note)
         return self
 

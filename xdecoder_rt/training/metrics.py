@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def read_metrics(path: Path) -> list[Record]:
 
     A last line cut off by a crash is left out.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         return []
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():

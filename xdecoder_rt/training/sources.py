@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def open_dataset(path: Path) -> PanopticDataset:
         DatasetError: there is no such data set, or its annotations are wrong.
     """
     names = str(path).split(",")
-    if path.exists() or len(names) == 1:
+    if os.path.exists(path) or len(names) == 1:
         return _open_one(path)
     return join_by_image([_open_one(Path(name)) for name in names])
 
@@ -74,16 +75,16 @@ def open_dataset(path: Path) -> PanopticDataset:
 def _open_one(path: Path) -> PanopticDataset:
     split = None
     marks = set()
-    while not path.exists() and path.name.endswith((_STORED, _COMPLETE)):
+    while not os.path.exists(path) and path.name.endswith((_STORED, _COMPLETE)):
         name, _, mark = path.name.rpartition("#")
         marks.add(f"#{mark}")
         path = path.parent / name
     orientation: Orientation = "stored" if _STORED in marks else "upright"
     unlabelled: Unlabelled = "nothing" if _COMPLETE in marks else "unknown"
-    if not path.exists() and "#" in path.name:
+    if not os.path.exists(path) and "#" in path.name:
         name, _, split = path.name.rpartition("#")
         path = path.parent / name
-    value = None if path.is_dir() else _read(path)
+    value = None if os.path.isdir(path) else _read(path)
     if isinstance(value, list):
         instances = read_document(path.parent / "instances.json")
         images = CocoImages(path, "train2014")
@@ -96,21 +97,21 @@ def _open_one(path: Path) -> PanopticDataset:
             expected="a split of RefCOCO refs alone",
             fix="leave '#' and what follows it out",
         )
-    if marks and path.is_dir():
+    if marks and os.path.isdir(path):
         raise DatasetError(
             f"{path} is a folder, and {min(marks)!r} is said of files alone",
             fix='declare "orientation": "stored" or "unlabelled": "nothing" in its '
             "annotations.json",
         )
-    if (path / BANK_INDEX).is_file():
+    if os.path.isfile(path / BANK_INDEX):
         return ComposedScenes(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return LabelledFolder.open(path, verify=False)
     return _open_document(path, Document(value, str(path)), orientation, unlabelled)
 
 
 def _read(path: Path) -> object:
-    if not path.is_file() or path.suffix not in (".json", *PICKLE_SUFFIXES):
+    if not os.path.isfile(path) or path.suffix not in (".json", *PICKLE_SUFFIXES):
         raise DatasetError(f"There is no data set at {path}", expected=_KINDS)
     return read_value(path)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from xdecoder_rt.atomic import make_folder
 from xdecoder_rt.cores import cores_if_limited
 from xdecoder_rt.datasets.items import PanopticDataset
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError
@@ -296,7 +297,7 @@ class Trainer:
                 fix="resume it with --resume, or choose another folder",
             )
         try:
-            self.config.out.mkdir(parents=True, exist_ok=True)
+            make_folder(self.config.out)
         except OSError as error:
             raise ArgumentError(
                 f"{self.config.out} cannot be made ({error.strerror})",
