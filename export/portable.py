@@ -39,6 +39,8 @@ from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 MASK_STRIDE = 4
 MAX_PHRASES = 64
+NO_REPEAT_NGRAM = 3
+"""Tokens in a row that a caption of a compact model never has twice; published ones are exact."""
 TOKENIZER = "tokenizer.json"
 _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
@@ -195,6 +197,7 @@ def _manifest(
             background=BACKGROUND,
             caption_stops=config.caption_stops,
             repetition_penalty=config.repetition_penalty,
+            no_repeat_ngram=0 if config.family == "published" else NO_REPEAT_NGRAM,
             caption_beams=config.caption_beams,
             answers=config.answers,
             origin_sha256=text_sha256,

@@ -15,19 +15,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xdecoder_rt import Engine, tasks
 from xdecoder_rt.backends.base import ModelReader
 from xdecoder_rt.errors import ArgumentError, VocabularyError
+from xdecoder_rt.export.portable import NO_REPEAT_NGRAM
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.models import ModelConfig, XDecoder
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.models.graphs import DecodeGraph, TextGraph, TokenGraph, memory_names
 from xdecoder_rt.models.plain import PlainFeatures, plain_caption, plain_decode, plain_features
+from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import DecoderInfo, TextInfo
-from xdecoder_rt.questions.caption import CaptionWriter, Draft, Opening, log_softmax
+from xdecoder_rt.questions.caption import (
+    CaptionWriter,
+    Draft,
+    Opening,
+    log_softmax,
+    repeating_tokens,
+)
 from xdecoder_rt.questions.regions import region_levels
 from xdecoder_rt.rows import RowDecoder
 from xdecoder_rt.state import ImageState
@@ -173,16 +183,26 @@ def recomputed(
     steps: int,
     end: int,
     region: Tensor | None = None,
+    unrepeated: int = 0,
 ) -> tuple[list[int], float, float]:
-    """Tokens after others up to an end, their mean log-probability, and how near a tie was."""
+    """Tokens after others up to an end, their mean log-probability, and how near a tie was.
+
+    With `unrepeated` so many tokens in a row are never there twice.
+    """
     written: list[int] = []
     log_probs, nearest = [], float("inf")
     for _ in range(steps):
         logits = logits_after(model, features, [*begun, *written], region)
+        log_softmaxed = torch.log_softmax(logits, 0)
+        ids = [*begun, *written]
+        runs = [ids[i : i + unrepeated] for i in range(len(ids) - unrepeated + 1)]
+        for token in set(ids) if unrepeated else ():
+            if [*ids, token][-unrepeated:] in runs:
+                logits[token] = -torch.inf
         first, second = logits.topk(2).values.tolist()
         nearest = min(nearest, first - second)
         token = int(logits.argmax())
-        log_probs.append(float(torch.log_softmax(logits, 0)[token]))
+        log_probs.append(float(log_softmaxed[token]))
         if token == end:
             break
         written.append(token)
@@ -498,7 +518,13 @@ def test_a_plan_writes_what_recomputation_writes(
     for seed in range(3):
         image = picture(seed)
         written, score, nearest = recomputed(
-            model, seen_by(model, image), begun, 5, tokenizer.end_token, region
+            model,
+            seen_by(model, image),
+            begun,
+            5,
+            tokenizer.end_token,
+            region,
+            engine.manifest.text.no_repeat_ngram,
         )
         text = tokenizer.decode([*begun, *written])
         if nearest < 1e-4 or "." in text:
@@ -550,3 +576,74 @@ def test_a_prompt_over_the_context_length_is_cut_with_a_warning(engine: Engine) 
         engine.caption(picture(0), prompt)
     with pytest.raises(VocabularyError, match="'long long.*too long.*at most 75 tokens"):
         engine.caption(picture(0), prompt, strict=True)
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 5))
+def test_tokens_that_would_repeat_are_those_that_a_plain_search_finds(
+    token_ids: list[int], length: int
+) -> None:
+    def runs(ids: list[int]) -> list[tuple[int, ...]]:
+        return [tuple(ids[i : i + length]) for i in range(len(ids) - length + 1)]
+
+    longer = {token: runs([*token_ids, token]) for token in range(4)}
+    expected = {token for token, found in longer.items() if found and found[-1] in found[:-1]}
+    assert repeating_tokens(token_ids, length) == expected
+
+
+@pytest.fixture(scope="module")
+def looping(tiny: ModelConfig) -> Studio:
+    """A studio whose scores are made of few tokens, again and again."""
+    return scripted(tiny, "loop")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from([None, "a mug", "aba aba"]),
+)
+def test_no_run_of_tokens_is_written_twice_whatever_the_scores(
+    looping: Studio, seed: int, length: int, beams: int, prompt: str | None
+) -> None:
+    rng = np.random.default_rng(seed)
+    favourites = rng.choice(np.arange(30, 90), 3, replace=False)
+
+    def scores(embedding: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        logits = rng.normal(0, 0.1, (len(embedding), 514)).astype(np.float32)
+        logits[:, favourites] += 20.0
+        return logits
+
+    writer = CaptionWriter(
+        looping.writer._text, looping.rows, looping.tokenizer, scores,
+        looping.model.config.num_queries, (), 1.0, length,
+    )  # fmt: skip
+    studio = replace(looping, writer=writer)
+    opening = studio.opening(prompt)
+    for draft in studio.drafts(opening, beams):
+        ids = [*opening.token_ids, *draft.token_ids]
+        runs = [tuple(ids[i : i + length]) for i in range(len(ids) - length + 1)]
+        # A prompt may repeat itself; what is written after it repeats nothing.
+        own = range(max(0, len(opening.token_ids) - length + 1), len(runs))
+        assert all(runs[i] not in runs[:i] for i in own)
+
+
+def test_a_rule_against_repeating_leaves_other_captions_as_they_are(tiny: ModelConfig) -> None:
+    free, bound = scripted(tiny, "a red mug"), scripted(tiny, "a red mug")
+    bound.writer._no_repeat_ngram = 2
+    captions = []
+    for studio in (free, bound):
+        opening = studio.opening()
+        *_, last = studio.drafts(opening)
+        captions.append(studio.writer.caption(opening, last))
+    assert captions[0] == captions[1] and captions[0].text == "a red mug"
+
+
+def test_plans_of_compact_models_have_the_rule_and_those_of_published_ones_have_not(
+    tiny_plan: Path,
+) -> None:
+    with Plan.open(tiny_plan) as plan:
+        text = plan.manifest.text
+        assert text.no_repeat_ngram == NO_REPEAT_NGRAM == 3
+    # As plans were before, and as those of published models are.
+    assert TextInfo.__dataclass_fields__["no_repeat_ngram"].default == 0

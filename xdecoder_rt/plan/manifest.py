@@ -194,6 +194,7 @@ class TextInfo:
         caption_stops: texts that a caption ends before.
         repetition_penalty: how captions are kept from repeating themselves, 1 for not at all; see
             :class:`~xdecoder_rt.questions.caption.CaptionWriter`.
+        no_repeat_ngram: so many tokens in a row are never twice in a caption; 0 for no such rule.
         caption_beams: drafts of a caption followed at a time unless a call asks otherwise.
         answers: what a question without choices is answered from.
         origin_sha256: SHA-256 of the fp32 text graph that this plan's was made from; embeddings
@@ -212,6 +213,7 @@ class TextInfo:
     caption_stops: tuple[str, ...] = ()
     repetition_penalty: Annotated[float, Rule(low=1.0, high=100.0, stated=True)] = 1.0
     caption_beams: Annotated[int, Rule(low=1, high=64, stated=True)] = 1
+    no_repeat_ngram: Annotated[int, Rule(low=0, high=64)] = 0
     answers: tuple[str, ...] = ()
     origin_sha256: Digest | None = None
 

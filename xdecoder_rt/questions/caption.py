@@ -78,6 +78,7 @@ class CaptionQuestion:
             runtime.manifest.decoder.num_queries,
             info.caption_stops,
             info.repetition_penalty,
+            info.no_repeat_ngram,
         )
         count = info.caption_beams if beams is None else beams
         return cls(writer, writer.open(prompt), region, count, max_tokens)
@@ -169,6 +170,8 @@ class CaptionWriter:
         stops: texts that a caption ends before.
         repetition_penalty: what the logits of tokens that a draft has already are divided by, or
             multiplied by where they are negative (Keskar et al., CTRL, section 4.1); 1 for none.
+        no_repeat_ngram: so many tokens in a row are never written twice, those of the opening
+            counted; 0 for no such rule. The end is always free to come.
     """
 
     def __init__(
@@ -180,6 +183,7 @@ class CaptionWriter:
         num_queries: int,
         stops: Sequence[str],
         repetition_penalty: float = 1.0,
+        no_repeat_ngram: int = 0,
     ) -> None:
         self._text = text
         self._rows = rows
@@ -188,6 +192,7 @@ class CaptionWriter:
         self._num_queries = num_queries
         self._stops = tuple(stops)
         self._repetition_penalty = repetition_penalty
+        self._no_repeat_ngram = no_repeat_ngram
 
     def open(self, prompt: str | None) -> Opening:
         """Encode a caption's beginning: the start token, and the words that it is to go on from."""
@@ -295,6 +300,10 @@ class CaptionWriter:
             drafts that ended among the best `beams` of all.
         """
         log_probs = log_softmax(self._penalised(live, logits))
+        if self._no_repeat_ngram:
+            for row, draft in zip(log_probs, live, strict=True):
+                tokens = (*opening.token_ids, *draft.token_ids)
+                row[list(repeating_tokens(tokens, self._no_repeat_ngram))] = -np.inf
         # A draft ends in one way at most, or in as many as it has stops.
         count = min(log_probs.shape[1], 2 * beams)
         likeliest = np.argpartition(-log_probs, count - 1, axis=1)[:, :count]
@@ -309,7 +318,7 @@ class CaptionWriter:
         parents: list[int] = []
         ended_drafts: list[Draft] = []
         for rank, (negative, parent, token) in enumerate(candidates):
-            if len(next_drafts) == beams:
+            if len(next_drafts) == beams or np.isinf(negative):
                 break
             draft = live[parent]
             ids = draft.token_ids
@@ -360,6 +369,16 @@ class CaptionWriter:
         for row, draft in zip(visible, live, strict=True):
             row[list(draft.columns)] = True
         return RowGroup(layout, features, region, visible)
+
+
+def repeating_tokens(token_ids: Sequence[int], length: int) -> set[int]:
+    """Return the tokens that would end a run of `length` tokens that has been there before."""
+    tail = tuple(token_ids[len(token_ids) - length + 1 :])
+    return {
+        token_ids[end]
+        for end in range(length - 1, len(token_ids))
+        if tuple(token_ids[end - length + 1 : end]) == tail
+    }
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
