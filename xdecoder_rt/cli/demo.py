@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from xdecoder_rt.cli.images import ImageList
 from xdecoder_rt.cli.line_input import LineInput
 from xdecoder_rt.cli.options import (
     SEGMENT_TASKS,
@@ -123,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
         engine.segment(blank, words, task=args.task)
         source = open_frames(args.source, args.fps)
+        left_out = ImageList.read([args.source]).left_out
         sinks = _open_sinks(args, source.name, source.fps)
         stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
         player = Player(engine, words, args.task, sinks, LineInput(_standard_input()))
@@ -142,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
         "dropped": reader.box.dropped,
         "unreadable": len(source.failures),
         **player.results(),
+        "left_out": left_out,
         "output": args.output,
     }
     for failure in source.failures:
