@@ -47,11 +47,14 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def test_every_frame_is_drawn_when_asked_for(
-    play: Run, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    play: Run, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drawn = tmp_path / "drawn"
+    drawn = frames / "drawn"
+    (frames / "notes.txt").write_text("")
+    (frames / "more").mkdir()
     assert play(frames, "--words", "mug", "--every-frame", "-o", drawn, "--json") == 0
     document = document_of(capsys)
+    assert document["left_out"] == {".txt": 1, "sub-folders": 1}
     assert document["stopped"] == "end of stream"
     counts = [document[name] for name in ("frames", "answered", "dropped", "unreadable")]
     assert counts == [FRAMES, FRAMES, 0, 0]

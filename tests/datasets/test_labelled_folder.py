@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -472,3 +473,68 @@ def test_a_declaration_of_something_else_is_refused(folder: Path, tmp_path: Path
         LabelledFolder.open(folder)
     with pytest.raises(ArgumentError, match="'unlabelled' is 'void'"):
         LabelledFolderWriter(tmp_path / "x", VOCABULARY, unlabelled="void")  # type: ignore[arg-type]
+
+
+def chunk(kind: bytes, data: bytes, length: int | None = None) -> bytes:
+    checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+    return (len(data) if length is None else length).to_bytes(4, "big") + kind + data + checksum
+
+
+def with_chunk(path: Path, before_end: bool, *chunks: bytes) -> None:
+    """Put chunks into a PNG, after its header or before its end."""
+    Image.fromarray(IMAGE).save(path)
+    data = path.read_bytes()
+    place = len(data) - 12 if before_end else 33
+    path.write_bytes(data[:place] + b"".join(chunks) + data[place:])
+
+
+TURN = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3"
+
+
+@pytest.mark.parametrize("before_end", [False, True])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"",
+        b"garbage",
+        b"MM",
+        b"II*\0\xff\xff\xff\xff",
+        TURN,
+        TURN + b"\xff\xff\xff\xff\0\3\0\0\0\0\0\0",
+        TURN + b"\0\0\0\1\0\x63\0\0\0\0\0\0",
+        TURN[:4] + b"\0\0\0\0" + TURN[8:] + b"\0\0\0\1\0\3\0\0\0\0\0\0",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_image_with_a_broken_exif_chunk_is_read_and_written_as_it_is_stored(
+    tmp_path: Path, exif: bytes, before_end: bool
+) -> None:
+    path = tmp_path / "image.png"
+    with_chunk(path, before_end, chunk(b"eXIf", exif))
+    with LabelledFolderWriter(tmp_path / "out", VOCABULARY) as writer:
+        writer.add(path, MAP, LABELS)
+    (item,) = LabelledFolder.open(tmp_path / "out").items
+    np.testing.assert_array_equal(item.load_image(), IMAGE)
+    np.testing.assert_array_equal(load_image(path), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("before_end", "broken"),
+    [
+        (False, chunk(b"eXIf", TURN)[:-4] + bytes(4)),
+        (False, chunk(b"eXIf", b"", 1 << 31)),
+        (True, chunk(b"eXIf", TURN, 1 << 20)),
+    ],
+    ids=["checksum", "length", "length at the end"],
+)
+def test_a_png_whose_chunks_are_broken_is_not_written_into_a_folder(
+    tmp_path: Path, before_end: bool, broken: bytes
+) -> None:
+    path = tmp_path / "image.png"
+    with_chunk(path, before_end, broken)
+    with (
+        pytest.raises(DatasetError, match=r"image\.png' cannot be decoded"),
+        LabelledFolderWriter(tmp_path / "out", VOCABULARY) as writer,
+    ):
+        writer.add(path, MAP, LABELS)
+    assert not (tmp_path / "out").exists()

@@ -229,6 +229,7 @@ def test_check_says_how_far_two_plans_are_apart(
     same = json.loads(capsys.readouterr().out)
     assert same["same_segment"] == same["same_label"] == same["phrase_iou"] == 1.0
     assert all(row["cosine"] > 0.999999 for row in same["outputs"].values())
+    assert same["left_out"] == {}
     limits = ["--least-cosine", "1.0"]
     assert main(["check", str(int8_plan), "--against", str(fp32), *limits, *common]) == 1
     apart = json.loads(capsys.readouterr().out)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bounded import cost
 from PIL import Image
 
 pytest.importorskip("cv2", reason="banks need opencv-python-headless")
@@ -215,3 +217,27 @@ def test_a_bank_is_opened_like_any_data_set(tiny_bank: Path) -> None:
     assert source.stuff == {"floor", "grass"}
     assert {"cup", "ball", "sphere", "table"} <= set(source.vocabulary)
     assert len(source.items) == 1_000_000
+
+
+def test_a_small_file_of_an_enormous_picture_costs_nothing(tmp_path: Path) -> None:
+    side = 11_000
+    file = io.BytesIO()
+    Image.new("L", (side, side)).save(file, "PNG")
+    assert len(file.getvalue()) < 1 << 20
+    writer = BankWriter()
+    writer.cut_out("cup", False, file.getvalue())
+    writer.photograph(file.getvalue())
+    writer.write(tmp_path / "bank")
+    imports = "from pathlib import Path\nfrom xdecoder_rt.scenes.bank.store import Bank\nimport cv2"
+    call = "bank = Bank(Path(sys.argv[1])); bank.pixels(bank.photographs[0], 1)"
+    result = cost(imports, call, tmp_path / "bank")
+    assert "damaged at byte" in result.text
+    assert result.mebibytes < 32
+
+
+@pytest.mark.parametrize("name", ["bank.json", "pictures.bin"])
+def test_a_pipe_instead_of_a_file_is_refused_and_not_waited_for(bank_copy: Path, name: str) -> None:
+    (bank_copy / name).unlink()
+    os.mkfifo(bank_copy / name)
+    with pytest.raises(DatasetError, match="named pipe"):
+        Bank(bank_copy)

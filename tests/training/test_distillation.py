@@ -406,3 +406,13 @@ def test_missing_torch_names_the_extra(
     monkeypatch.setattr("xdecoder_rt.training.distillation.__main__.require", missing)
     assert main(["ask", str(tmp_path / "t.npz")]) == 1
     assert "xdecoder_rt[train]" in capsys.readouterr().err
+
+
+def test_a_teachers_file_that_inflates_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.npz"
+    np.savez_compressed(
+        path, texts=np.zeros(1, np.uint8), embeddings=np.zeros((1, 1 << 28), np.int8)
+    )
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(DatasetError, match="unpacks to more than"):
+        Teacher.load(path)

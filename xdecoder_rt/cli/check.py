@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     from xdecoder_rt.streams import synthetic
 
     report = CommandReport(args.json)
-    paths = ImageList.read(args.images).paths[: args.limit]
+    named = ImageList.read(args.images)
+    paths = named.paths[: args.limit]
     shared = {"threads": args.threads, "cache_dir": args.cache_dir}
     with (
         Engine(args.plan, backend=args.backend, **shared) as tried,
@@ -123,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         "against": str(args.against),
         "forms": names,
         **agreement.to_json(),
+        "left_out": named.left_out,
         "failures": failures,
     }
     report.text(_agreement_text(document))

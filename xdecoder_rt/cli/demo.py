@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from xdecoder_rt.cli.images import open_engine
+from xdecoder_rt.cli.images import ImageList, open_engine
 from xdecoder_rt.cli.line_input import LineInput
 from xdecoder_rt.cli.options import (
     SEGMENT_TASKS,
@@ -159,6 +159,7 @@ def _counts(
         "dropped": reader.box.dropped,
         "unreadable": source.missing,
         **player.results(),
+        "left_out": ImageList.read([args.source]).left_out,
         "output": args.output,
     }
 

@@ -94,7 +94,7 @@ def read_rgb_png_ids(path: Path) -> NDArray[np.int32]:
     """
     _check_png(path, (_RGB, _RGBA), "an 8-bit RGB PNG (colour type 2 or 6)")
     with _dataset_errors(path), open_image(path) as (image, _):
-        rgb = np.asarray(image.convert("RGB"))
+        rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     ids = rgb[..., 2].astype(np.int32)
     for channel in (1, 0):
         ids <<= 8

@@ -230,17 +230,19 @@ class LabelledFolderWriter:
             The item as `LabelledFolder.open` will give it.
 
         Raises:
-            DatasetError: if the reader would refuse the item, or a file cannot be written.
+            DatasetError: if the reader would refuse the item or its image, or a file cannot be
+                written.
         """
         where = f"{self.root}, item {len(self)}"
         if self._closed:
             raise DatasetError(f"{where}: the folder has been closed")
         ids = _as_id_map(panoptic, where)
         if isinstance(image, Path):
-            header = image_header(image)
-            size, suffix = header.upright, image.suffix.lower()
-            if header.orientation > 1:
-                image, suffix = read_rgb(image), ".png"
+            # Decoded though it is copied: what is written can be read.
+            pixels, suffix = read_rgb(image), image.suffix.lower()
+            size = pixels.shape[:2]
+            if image_header(image).orientation > 1:
+                image, suffix = pixels, ".png"
         else:
             size, suffix = _rgb_size(image, where), self._suffix
         if ids.shape != size:

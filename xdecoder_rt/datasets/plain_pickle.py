@@ -9,7 +9,7 @@ x86-64). It runs no code, but it cannot be bounded: a pickle of seven bytes with
 takes 2.0 GiB and 3 s (the memo is an array as long as its largest index), 1 MB of empty lists takes
 73 MiB; 140 bytes of tuples, each twice in the next, are a dictionary's key that takes 1 s to hash,
 twice that with every further five bytes. Nor can it refuse a list that contains itself. Here a memo
-index takes nothing, such keys and lists are refused, and 1 MB of empty lists takes 256 MiB and 3 s.
+index takes nothing, such keys and lists are refused, and 1 MB of empty lists takes 165 MiB and 3 s.
 
 A part that occurs again takes two bytes, whatever its size, and 28 kB once meant 49 million
 expressions. So the length of the value written out, every part as often as it occurs, is bounded by

@@ -183,7 +183,8 @@ def _scenes(plan: BankPlan, folder: LabelledFolder, writer: BankWriter) -> Itera
 
 def _ids(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     """Return a map without what it knows to be nothing, which a bank's scenes do not keep."""
-    return np.maximum(ids, 0).astype(np.uint8)
+    known: NDArray[np.uint8] = np.maximum(ids, 0).astype(np.uint8)
+    return known
 
 
 def _photographs(plan: BankPlan, files: Sequence[Path], writer: BankWriter) -> Iterator[None]:

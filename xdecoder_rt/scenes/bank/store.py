@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import DatasetError, quoted, require
+from xdecoder_rt.errors import DatasetError, ImageError, quoted, require
+from xdecoder_rt.files.image_file import read_header
+from xdecoder_rt.files.regular import open_regular, read_regular
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 
 __all__ = ["BANK_INDEX", "Bank", "BankWriter", "CutOut", "LabelledPicture", "Span"]
@@ -181,8 +183,9 @@ class Bank:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            data = (folder / BANK_INDEX).read_bytes()
-            self._data = np.memmap(folder / PICTURES, np.uint8, "r")
+            data = read_regular(folder / BANK_INDEX, _INDEX_LIMIT)
+            with open_regular(folder / PICTURES) as pictures:
+                self._data = np.memmap(pictures, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{folder} holds no bank of pictures ({error})",
@@ -265,11 +268,12 @@ class Bank:
         """
         cv2 = require("cv2", "train")
         data = self._data[span.offset : span.offset + span.size]
-        pixels = cv2.imdecode(np.asarray(data), cv2.IMREAD_UNCHANGED)
+        # OpenCV decodes whatever a header claims, up to gigabytes.
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if _is_small(data) else None
         stored_channels = 1 if pixels is None or pixels.ndim == 2 else pixels.shape[2]
         if channels == 4 and stored_channels == 3:  # WebP leaves out an alpha that hides nothing
             pixels, stored_channels = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA), 4
-        if pixels is None or stored_channels != channels or max(pixels.shape[:2]) > _LARGEST_SIDE:
+        if pixels is None or stored_channels != channels:
             raise DatasetError(
                 f"{self.folder / PICTURES} is damaged at byte {span.offset}",
                 expected=f"a picture of {channels} channels",
@@ -289,6 +293,14 @@ class Bank:
                 expected=f"two integers: first byte and number of bytes, of {len(self._data):,}",
             )
         return Span(offset, size)
+
+
+def _is_small(file: NDArray[np.uint8]) -> bool:
+    """Whether a file is an image by its header, of sides that pictures of a bank have."""
+    try:
+        return max(read_header(file.tobytes()).stored) <= _LARGEST_SIDE
+    except ImageError:
+        return False
 
 
 def _labels(names: Mapping[str, str]) -> dict[int, str]:
