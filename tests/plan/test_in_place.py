@@ -58,7 +58,7 @@ with Plan.open(path, verify=True) as plan, Engine(path, backend, cache_dir=cache
         )
 asked(
     lambda: repack_portable(path, path + ".copy"),
-    lambda: carry(path, path + ".copy", "words", Vocabulary(["mug"]), np.zeros((2, 16))),
+    lambda: carry(path, path + ".copy", "words", Vocabulary.parse(["mug"]), np.zeros((2, 16))),
     lambda: Engine(path, backend, cache_dir=cache),
 )
 """
