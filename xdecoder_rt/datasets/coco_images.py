@@ -43,7 +43,8 @@ class CocoImages:
         names = dict.fromkeys((split, *_SPLITS)) if self._named_by_id else (split,)
         roots = dict.fromkeys(annotations.absolute().parents[:2])
         folders = [root / place / name for name in names for root in roots for place in _PLACES]
-        self._folders = [folder for folder in folders if folder.is_dir()]
+        # Not Path.is_dir, which raises on names that no file can have: the name is the file's.
+        self._folders = [folder for folder in folders if os.path.isdir(folder)]
         self._contents: dict[Path, frozenset[str]] = {}
         if Path(split).name != split or not self._folders:
             raise DatasetError(
