@@ -120,9 +120,13 @@ class TimmNetwork(torch.nn.Module):
 
 
 class Timm:
-    """The one function of timm that is used, over networks of known strides."""
+    """The functions of timm that are used, over networks of known strides."""
 
     NETWORKS = {"five_maps": [2, 4, 8, 16, 32], "three_maps": [4, 8, 16]}
+
+    @classmethod
+    def is_model(cls, name: str) -> bool:
+        return name in cls.NETWORKS
 
     @classmethod
     def create_model(
@@ -149,6 +153,15 @@ def test_a_timm_network_without_the_four_strides_is_refused(
     monkeypatch.setitem(sys.modules, "timm", Timm)
     with pytest.raises(CheckpointError, match=r"\[4, 8, 16\].*strides 4, 8, 16, 32"):
         build_backbone(BackboneConfig(kind="timm", timm_name="three_maps"))
+
+
+@pytest.mark.parametrize("name", ["hf-hub:a/b", "local-dir:/tmp", "", "no_such_network"])
+def test_a_timm_network_is_one_by_name_and_not_by_address(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", Timm)
+    with pytest.raises(CheckpointError, match="timm has no network"):
+        build_backbone(BackboneConfig(kind="timm", timm_name=name))
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,20 +38,32 @@ class Document:
 
     Args:
         value: a dictionary from JSON or from a pickle.
-        where: the file and the place in it.
+        where: the file and the place in it, or the object whose list has this one.
+        name: of such an object in the list.
+        index: its place in the list.
 
     Raises:
         DatasetError: `value` is not a dictionary.
     """
 
-    __slots__ = ("_values", "where")
+    __slots__ = ("_index", "_name", "_values", "_where")
 
-    def __init__(self, value: object, where: str) -> None:
+    def __init__(
+        self, value: object, where: str | Document, name: str = "", index: int = 0
+    ) -> None:
+        # Not a text: there are hundreds of thousands of objects, and paths are long.
+        self._where, self._name, self._index = where, name, index
         if not isinstance(value, dict):
             kind = "null" if value is None else "a list" if isinstance(value, list) else ""
-            raise DatasetError(f"{where} is {kind or quoted(value)}", expected="a JSON object")
+            raise DatasetError(f"{self.where} is {kind or quoted(value)}", expected="a JSON object")
         self._values: dict[str, object] = value
-        self.where = where
+
+    @property
+    def where(self) -> str:
+        """The file and the place in it: ``FILE, annotation 3, segmentation``."""
+        if isinstance(self._where, str):
+            return self._where
+        return f"{self._where.where}, {self._name} {self._index}"
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -85,7 +97,7 @@ class Document:
         values = self.value(key)
         if not isinstance(values, list):
             raise self.error(f"{key!r} is {type(values).__name__}", expected="a list")
-        return [Document(value, f"{self.where}, {name} {i}") for i, value in enumerate(values)]
+        return [Document(value, self, name, index) for index, value in enumerate(values)]
 
     def by_id(self, key: str, name: str, id_key: str = "id") -> dict[int, Document]:
         """Return the objects in the list under `key` by the integer that each has as `id_key`."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xdecoder_rt.errors import DatasetError, quoted
 
 _T = TypeVar("_T")
+_COUNTED = 1 << 24  # pixels
 
 NOTHING = -1
 """Value of pixels in a map that are known to show nothing of the vocabulary. Labelled data leave
@@ -177,13 +178,19 @@ def check_areas(ids: NDArray[np.integer[Any]], segments: Sequence[Segment], wher
 
 
 def areas_of(ids: NDArray[np.integer[Any]]) -> dict[int, int]:
-    """Return the number of pixels of each non-zero id of a map."""
-    if ids.dtype == np.uint8:
-        counts = np.bincount(ids.ravel(), minlength=1)
+    """Return the number of pixels of each non-zero id of a map; no id is negative."""
+    flat = ids.ravel()
+    largest = int(flat.max(initial=0))
+    if largest < max(256, flat.size):
+        # In parts, because `bincount` copies what it counts to 64 bits.
+        parts = (flat[i : i + _COUNTED] for i in range(0, flat.size, _COUNTED))
+        counts = np.zeros(largest + 1, np.int64)
+        for part in parts:
+            counts += np.bincount(part, minlength=len(counts))
         present = np.flatnonzero(counts)
         counts = counts[present]
-    else:
-        present, counts = np.unique(ids, return_counts=True)
+    else:  # COCO's ids have 24 bits, more than most images have pixels
+        present, counts = np.unique(flat, return_counts=True)
     return {int(i): int(n) for i, n in zip(present, counts, strict=True) if i}
 
 

@@ -10,6 +10,10 @@ takes 2.0 GiB and 3 s (the memo is an array as long as its largest index), 1 MB 
 73 MiB; 140 bytes of tuples, each twice in the next, are a dictionary's key that takes 1 s to hash,
 twice that with every further five bytes. Nor can it refuse a list that contains itself. Here a memo
 index takes nothing, such keys and lists are refused, and 1 MB of empty lists takes 256 MiB and 3 s.
+
+A part that occurs again takes two bytes, whatever its size, and 28 kB once meant 49 million
+expressions. So the length of the value written out, every part as often as it occurs, is bounded by
+a few times the length of the file.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ MAX_OPCODES = 1 << 25
 MAX_DEPTH = 32
 """Deepest nesting of containers."""
 MAX_PROTOCOL = 5
+_WRITTEN_OUT = 4  # characters a byte; of RefCOCO's own files it is about one
+_LEAST_WRITTEN_OUT = 1 << 20
 
 _INTEGERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")
 _SCALARS = (
@@ -57,7 +63,7 @@ def parse_pickle(data: bytes, where: str) -> object:
     """
     if len(data) > MAX_BYTES:
         raise DatasetError(f"{where} has {len(data):,} bytes", expected=f"at most {MAX_BYTES:,}")
-    machine = _Machine(where)
+    machine = _Machine(where, max(_LEAST_WRITTEN_OUT, _WRITTEN_OUT * len(data)))
     try:
         for opcode, argument, position in pickletools.genops(data):
             machine.carry_out(opcode.name, argument, position or 0)
@@ -73,16 +79,21 @@ def parse_pickle(data: bytes, where: str) -> object:
 class _Machine:
     """The stack, the marks on it and the memo of a pickle that is being walked.
 
+    The value may have at most `most_characters` when it is written out like JSON.
+
     A container that lies in another may not change any more: no pickle of plain data does that,
     and without it nothing can contain itself and every depth is known as soon as it arises.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, most_characters: int) -> None:
         self._where = where
+        self._most_characters = most_characters
         self._stack: list[object] = []
         self._outer: list[list[object]] = []  # the stacks below each open mark
         self._memo: dict[int, object] = {}
-        self._depths: dict[int, int] = {}  # by the container's id()
+        # By the id() of containers that are not empty; of the others 1 level and 2 characters.
+        self._depths: dict[int, int] = {}
+        self._lengths: dict[int, int] = {}
         self._closed: set[int] = set()
         self._containers: list[object] = []  # keeps every container alive, and so its id() its own
         self._count = 0
@@ -162,7 +173,6 @@ class _Machine:
 
     def _push_container(self, container: object, parts: Sequence[object]) -> None:
         self._containers.append(container)
-        self._depths[id(container)] = 1
         self._adopt(container, parts)
         self._stack.append(container)
 
@@ -223,6 +233,7 @@ class _Machine:
             if not isinstance(key, _KEYS):  # hashing a tuple is recursive, in C, without a limit
                 raise self._error("has a container as a dictionary's key", "a number or a text")
         self._adopt(target, values)
+        self._lengthen(target, keys)
         target.update(zip(keys, values, strict=True))
 
     def _adopt(self, parent: object, children: Sequence[object]) -> None:
@@ -232,10 +243,28 @@ class _Machine:
         if id(parent) in self._closed and not isinstance(parent, tuple):
             raise self._error("changes a part that already lies in another, or itself", _EXPECTED)
         if inner:
-            depth = 1 + max(self._depths[child] for child in inner)
+            depth = 1 + max(self._depths.get(child, 1) for child in inner)
             if depth > MAX_DEPTH:
                 raise self._too_deep()
-            self._depths[id(parent)] = max(self._depths[id(parent)], depth)
+            self._depths[id(parent)] = max(self._depths.get(id(parent), 1), depth)
+        self._lengthen(parent, children)
+
+    def _lengthen(self, parent: object, parts: Sequence[object]) -> None:
+        """Add to the length of `parent`, written out, that of parts."""
+        if not parts:
+            return
+        length = self._lengths.get(id(parent), 2)
+        for part in parts:
+            if isinstance(part, _CONTAINERS):
+                length += self._lengths.get(id(part), 2)
+            else:
+                length += 1 + (len(part) if isinstance(part, str | bytes) else 0)
+        self._lengths[id(parent)] = length
+        if length > self._most_characters:
+            raise self._error(
+                "uses its parts again and again: written out, its value would be longer",
+                f"at most {self._most_characters:,} characters",
+            )
 
     def _too_deep(self) -> DatasetError:
         return self._error("is nested too deeply", f"at most {MAX_DEPTH} levels")

@@ -215,12 +215,13 @@ def read_referring(
         if min(size) < 1:
             raise record.error(f"the size is {size} (height, width)", expected="at least 1 x 1")
         ids = instances_of[image_id]
+        numbers = {id_: number for number, id_ in enumerate(ids, start=1)}
         items.append(
             ReferringItem(
                 images.find(record, image_id, image.file_name),
                 size,
                 tuple(read_instance(annotations[id_], id_, categories, size) for id_ in ids),
-                tuple(Phrase(text, (ids.index(instance_id) + 1,)) for text, instance_id in texts),
+                tuple(Phrase(text, (numbers[instance_id],)) for text, instance_id in texts),
                 orientation,
             )
         )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError
 
-__all__ = ["RunLengths", "decode_mask", "encode_mask"]
+__all__ = ["RunLengths", "decode_mask", "decode_runs", "encode_mask"]
 
 _CHUNK_BITS = 5
 _CHUNK_MASK = 0x1F
@@ -48,14 +48,27 @@ def decode_mask(encoded: RunLengths) -> npt.NDArray[np.bool_]:
         ArgumentError: the runs do not add up to the size.
     """
     height, width = encoded["size"]
-    counts = _expand(encoded["counts"])
-    if (counts < 0).any() or counts.sum() != height * width:
-        raise ArgumentError(
-            f"The runs of a mask add up to {counts.sum():,} pixels",
-            expected=f"{height * width:,} ({height} x {width})",
-        )
+    counts = decode_runs(encoded)
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(height, width, order="F")
+
+
+def decode_runs(encoded: RunLengths) -> npt.NDArray[np.int64]:
+    """Return the lengths ``[R]`` of the runs down the columns, of zeros and ones by turns.
+
+    Raises:
+        ArgumentError: the runs do not add up to the size.
+    """
+    height, width = encoded["size"]
+    counts = _expand(encoded["counts"])
+    # A sum of runs that are longer than the image could wrap around to its size.
+    fits = not len(counts) or (counts.min() >= 0 and counts.max() <= height * width)
+    if not fits or counts.sum() != height * width:
+        raise ArgumentError(
+            f"The runs of a mask add up to {sum(counts.tolist()):,} pixels",
+            expected=f"{height * width:,} ({height} x {width})",
+        )
+    return counts
 
 
 def _compress(counts: npt.NDArray[np.int64]) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from xdecoder_rt.errors import CheckpointError, require
+from xdecoder_rt.errors import CheckpointError, quoted, require
 from xdecoder_rt.models.config import BackboneConfig
 from xdecoder_rt.models.efficientnet_lite import EfficientNetLite0
 from xdecoder_rt.models.focalnet import FocalNet
@@ -27,6 +27,11 @@ class TimmBackbone(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         timm = require("timm", "timm")
+        # Its names may also be addresses, of a hub or a folder, whose files it would fetch.
+        if ":" in name or not timm.is_model(name):
+            raise CheckpointError(
+                f"timm has no network {quoted(name)}", expected="one of timm.list_models()"
+            )
         probe = timm.create_model(name, features_only=True, pretrained=False)
         strides = list(probe.feature_info.reduction())
         if not {4, 8, 16, 32} <= set(strides):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import CheckpointError, require
+from xdecoder_rt.errors import CheckpointError, printable, require
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.xdecoder import XDecoder
 
 CHECKPOINT_FORMAT = "xdecoder_rt checkpoint 1"
+_LISTED = 12
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -95,6 +96,12 @@ def load_checkpoint(path: str | Path) -> XDecoder:
             fix="Use load_published for a published X-Decoder file",
         )
     config = ModelConfig.from_json(header.get("config", ""))
+    if config.blocks > len(tensors):
+        raise CheckpointError(
+            f"{path} does not fit the model: it has {len(tensors):,} tensors for "
+            f"{config.blocks:,} blocks",
+            expected="several tensors of each block of the configured network",
+        )
     with torch.device("meta"):
         # What a file claims to hold takes no memory before its tensors agree.
         check_fit(XDecoder(config), tensors, str(path))
@@ -137,11 +144,13 @@ def check_fit(
         By the file's names, the module's own name and tensor.
 
     Raises:
-        CheckpointError: naming every offender as the file does.
+        CheckpointError: naming the first offenders as the file does.
     """
     module_tensors = {file_name(name): (name, value) for name, value in module.state_dict().items()}
     problems = [f"missing {name}" for name in module_tensors if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in module_tensors]
+    problems += [
+        f"unexpected {printable(name, 100)}" for name in tensors if name not in module_tensors
+    ]
     problems += [
         f"{name} has shape {list(value.shape)}, not {list(module_tensors[name][1].shape)}"
         for name, value in tensors.items()
@@ -149,10 +158,17 @@ def check_fit(
     ]
     if problems:
         raise CheckpointError(
-            f"{source} does not fit the model: " + "; ".join(problems),
+            f"{source} does not fit the model: " + listed(problems),
             expected=f"exactly the {len(module_tensors)} tensors of the configured network",
         )
     return module_tensors
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Return the first problems, joined, and how many others there are."""
+    others = len(problems) - _LISTED
+    shown = [*problems[:_LISTED], *([f"and {others:,} more"] if others > 0 else [])]
+    return "; ".join(shown)
 
 
 def _existing(path: str | Path) -> Path:

@@ -20,9 +20,12 @@ _NAME = "The checkpoint's configuration"
 _JSON_LIMIT = 1 << 20
 _LARGEST = 1 << 20
 
+Count: TypeAlias = Annotated[int, Rule(low=1, high=256)]
+"""Of blocks, levels or pixels of a window: each means tensors of its own, or their area."""
+CountOrZero: TypeAlias = Annotated[int, Rule(low=0, high=256)]
 Size: TypeAlias = Annotated[int, Rule(low=1, high=_LARGEST)]
 SizeOrZero: TypeAlias = Annotated[int, Rule(low=0, high=_LARGEST)]
-Stages: TypeAlias = Annotated[tuple[Size, ...], Rule(least=4, most=4)]
+Stages: TypeAlias = Annotated[tuple[Count, ...], Rule(least=4, most=4)]
 """A value for each of FocalNet's stages."""
 NonEmptyTexts: TypeAlias = tuple[Annotated[str, Rule(least=1)], ...]
 
@@ -50,7 +53,7 @@ class BackboneConfig:
     depths: Stages = (2, 2, 6, 2)
     focal_levels: Stages = (3, 3, 3, 3)
     focal_windows: Stages = (3, 3, 3, 3)
-    mlp_ratio: float = 4.0
+    mlp_ratio: Annotated[float, Rule(above=0, high=256)] = 4.0
     patch_norm: bool = True
     layer_scale: bool = True
     scale_modulator: bool = True
@@ -75,9 +78,9 @@ class PixelDecoderConfig:
     dim: Size = 512
     mask_level_dim: Size = 512
     mask_dim: Size = 512
-    mask_kernel: SizeOrZero = 3
+    mask_kernel: CountOrZero = 3
     norm: Annotated[str, Rule(one_of=("group", "batch"))] = "group"
-    transformer_layers: SizeOrZero = 6
+    transformer_layers: CountOrZero = 6
     heads: Size = 8
     feedforward_dim: Size = 2048
 
@@ -103,7 +106,7 @@ class DecoderConfig:
     hidden_dim: Size = 512
     heads: Size = 8
     feedforward_dim: Size = 2048
-    layers: Size = 9
+    layers: Count = 9
     class_token_is_mask: bool = True
     input_projection: bool = False
 
@@ -124,7 +127,7 @@ class TextConfig:
 
     width: Size = 512
     heads: Size = 8
-    layers: Size = 12
+    layers: Count = 12
     context_length: Size = 77
     token_rank: SizeOrZero = 0
     vocabulary_size: Size = 49408
@@ -203,6 +206,21 @@ class ModelConfig:
     def context_length(self) -> int:
         """Token positions of the text encoder."""
         return self.text.context_length
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are, each with several tensors of its own."""
+        backbone = self.backbone
+        focal = sum(
+            depth * levels
+            for depth, levels in zip(backbone.depths, backbone.focal_levels, strict=True)
+        )
+        return (
+            (focal if backbone.kind in ("focal", "focal_dw") else 0)
+            + self.pixel_decoder.transformer_layers
+            + self.decoder.layers
+            + self.text.layers
+        )
 
     def to_json(self) -> str:
         """Return the configuration as JSON text; :meth:`from_json` reads it back."""

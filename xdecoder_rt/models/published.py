@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from xdecoder_rt.errors import CheckpointError
-from xdecoder_rt.models.checkpoint import load_exactly, read_tensors
+from xdecoder_rt.models.checkpoint import check_fit, load_exactly, read_tensors
 from xdecoder_rt.models.config import ModelConfig, published_config
+from xdecoder_rt.models.weights_file import check_weights_file, unreadable_weights
 from xdecoder_rt.models.xdecoder import XDecoder
 
 # In the file, but nothing of the network: a training weight, and a mask that the shape determines.
@@ -78,6 +79,9 @@ def load_published(path: str | Path, config: ModelConfig | None = None) -> XDeco
     if config is None:
         tiny = "backbone.layers.0.blocks.0.dw1.weight" in tensors
         config = published_config("tiny" if tiny else "large")
+    with torch.device("meta"):
+        # The network of a file that does not fit takes no memory.
+        check_fit(XDecoder(config), tensors, str(path), published_name)
     model = XDecoder(config)
     load_exactly(model, tensors, str(path), published_name)
     return model.eval()
@@ -100,14 +104,11 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"There is no checkpoint at {path}", expected="a .pt or .safetensors file"
         )
+    check_weights_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file PyTorch raises almost anything
-        raise CheckpointError(
-            f"{path} cannot be read as weights alone ({error})",
-            expected="a .pt file that holds tensors and nothing else",
-            fix="Download it again, or convert it to .safetensors where you trust it",
-        ) from error
+        raise unreadable_weights(path, error) from error
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise CheckpointError(
             f"{path} is not a flat mapping from names to tensors",

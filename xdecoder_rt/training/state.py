@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.errors import CheckpointError, require
+from xdecoder_rt.errors import CheckpointError, printable, require
 from xdecoder_rt.json_reader import parse_json
-from xdecoder_rt.models.checkpoint import read_tensors
+from xdecoder_rt.models.checkpoint import listed, read_tensors
 
 STATE_FORMAT = "xdecoder_rt training state 1"
 _RUN_LIMIT = 16 << 20
@@ -161,7 +161,7 @@ def _check_shapes(
     path: Path, part: str, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> None:
     problems = [f"missing {name}" for name in expected if name not in stored]
-    problems += [f"unexpected {name}" for name in stored if name not in expected]
+    problems += [f"unexpected {printable(name, 100)}" for name in stored if name not in expected]
     problems += [
         f"{name} has shape {list(value.shape)}, not {list(expected[name].shape)}"
         for name, value in stored.items()
@@ -169,7 +169,7 @@ def _check_shapes(
     ]
     if problems:
         raise CheckpointError(
-            f"{path} ({part}) does not fit the model: " + "; ".join(problems),
+            f"{path} ({part}) does not fit the model: " + listed(problems),
             expected="the state of a run of the same model",
             fix="resume with the settings of that run, or start a new one",
         )
@@ -182,7 +182,9 @@ def _check_moments(
         owner, _, kind = name.rpartition("/")
         parameter = parameters.get(owner)
         if parameter is None or kind not in _MOMENTS:
-            raise CheckpointError(f"{path} (optimizer) has the unexpected entry {name}")
+            raise CheckpointError(
+                f"{path} (optimizer) has the unexpected entry {printable(name, 100)}"
+            )
         if kind != "step" and value.shape != parameter.shape:
             raise CheckpointError(
                 f"{path} (optimizer): {name} has shape {list(value.shape)}, "
