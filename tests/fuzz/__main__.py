@@ -109,7 +109,7 @@ class _Campaign:
             def work(_: int) -> None:
                 from pool import Worker
 
-                worker = Worker(seconds=15, memory=None, patience=900)
+                worker = Worker(seconds=90, memory=None, patience=900)
                 try:
                     for name, number, count in batches:
                         bar.update(self._batch(worker, name, number, count))

@@ -22,10 +22,6 @@ from parsers import Read, Target
 
 from xdecoder_rt.errors import XDecoderError
 
-SECONDS = 5
-"""CPU time of one run: far more than any takes, since the machine may be busy."""
-MEMORY_BYTES = 256 << 20
-"""How much a run may add to the most memory that the process ever held."""
 MESSAGE_LIMIT = 4_000
 _SOUND_SHARE = 0.6
 _NOVEL_LIMIT = 256
@@ -93,9 +89,9 @@ def run_once(target: Target, read: Read, data: bytes) -> tuple[str, Finding | No
     after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     grown = (after.ru_maxrss - before.ru_maxrss) * 1024
-    if finding is None and seconds > SECONDS:
+    if finding is None and seconds > target.seconds:
         finding = Finding(target.name, "slow", ending[:60], f"{seconds:.1f} s", data)
-    if finding is None and grown > MEMORY_BYTES:
+    if finding is None and grown > target.memory:
         finding = Finding(target.name, "memory", ending[:60], f"{grown >> 20} MiB", data)
     return ending, finding
 

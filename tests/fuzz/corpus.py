@@ -201,7 +201,7 @@ def pickles() -> list[bytes]:
 
 def words() -> list[bytes]:
     lines = (
-        "mug | cup | beaker\nred table [stuff]\nhand [threshold 0.4, id 7]\n# note\nfloor [negative]\n",
+        "mug | cup\nred table [stuff]\nhand [threshold 0.4, id 7]\n# note\nfloor [negative]\n",
         "robot arm\nrest [other]\nfür Brötchen\n手\n",
         "mug,1\nhand,2\n",
         "- mug\n- hand\nwords:\n  - cup\n",

@@ -290,7 +290,7 @@ def _folder() -> Iterator[Path]:
             os.chdir(home)
 
 
-# --- the campaign -----------------------------------------------------------------------------------
+# --- the campaign ---------------------------------------------------------------------------------
 
 
 def campaign(plans: int, onnxruntime: int, openvino: int, jobs: int, folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Graphs of plans: a mutator that keeps most of them valid ONNX, and runs of what passes the walk."""
+"""Graphs of plans: changes that keep most of them valid ONNX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes chosen by the coverage that they reach, where Atheris is installed (pip install atheris)."""
+"""Changes chosen by the coverage that they reach, where Atheris is installed."""
 
 from __future__ import annotations
 

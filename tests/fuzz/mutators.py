@@ -206,7 +206,7 @@ def _value_like(rng: Random, value: Any) -> Any:
     return rng.choice(NUMBERS)
 
 
-# --- archives and files with digests ----------------------------------------------------------------
+# --- archives and files with digests --------------------------------------------------------------
 
 
 def mutate_archive(rng: Random, data: bytes, other: bytes) -> bytes:

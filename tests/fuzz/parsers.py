@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +42,8 @@ class Target:
         prepare: takes an empty folder, returns what reads a file.
         share: runs of the campaign, in parts of all targets' shares.
         needs: packages without which it is left out.
-        pieces: texts that the format is made of.
+        memory: bytes that a run may add to the most that the process ever held.
+        seconds: CPU time of a run, many times what any takes: the machine may be busy.
     """
 
     name: str
@@ -52,7 +53,8 @@ class Target:
     prepare: Callable[[Path], Read]
     share: int = 100
     needs: tuple[str, ...] = ()
-    pieces: tuple[bytes, ...] = field(default=(), repr=False)
+    memory: int = 256 << 20
+    seconds: float = 5
 
 
 def _saved(folder: Path, name: str, read: Callable[[Path], object]) -> Read:
@@ -331,8 +333,8 @@ def _blobs(folder: Path) -> Read:
 
 
 def _image(folder: Path) -> Read:
-    from xdecoder_rt.image import load_image
     from xdecoder_rt.files.image_file import read_header, read_image
+    from xdecoder_rt.image import load_image
 
     def run(data: bytes) -> object:
         header = read_header(data)
@@ -367,7 +369,7 @@ def _run_lengths() -> list[bytes]:
 
 def _rle(folder: Path) -> Read:
     from xdecoder_rt.datasets.documents import Document
-    from xdecoder_rt.datasets.instances import read_instance
+    from xdecoder_rt.datasets.instances import paint_instances, read_instance
     from xdecoder_rt.errors import DatasetError
 
     def run(data: bytes) -> object:
@@ -376,7 +378,7 @@ def _rle(folder: Path) -> Read:
         shape = parse_json(data, "a mask", 1 << 20, DatasetError)
         record = {"id": 1, "image_id": 9, "category_id": 1, "segmentation": shape, "iscrowd": 0}
         instance = read_instance(Document(record, "a mask"), 1, {1: "mug"}, (6, 10))
-        return instance.mask((6, 10)).sum()
+        return paint_instances([instance], (6, 10)).sum()
 
     return run
 
@@ -664,7 +666,17 @@ TARGETS = (
     ),
     Target("cache", "SQLite file of the text cache", _databases, _change_database, _database, 6),
     Target("blobs", "digests of compiled models", _blob_lists, mutators.mutate_text, _blobs, 20),
-    Target("image", "encoded image", corpus.images, mutators.mutate_image, _image, 300),
+    # An image of 2^27 pixels is read: 400 MB of them, and here twice.
+    Target(
+        "image",
+        "encoded image",
+        corpus.images,
+        mutators.mutate_image,
+        _image,
+        300,
+        memory=2 << 30,
+        seconds=60,
+    ),
     Target(
         "label_map",
         "PNG of segment ids",

@@ -66,7 +66,7 @@ def test_a_batch_tells_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
         if data == b"long":
             raise PlanError("x" * 5_000)
         if data == b"large":
-            held.append(bytearray(b"x" * (campaign.MEMORY_BYTES + (64 << 20))))
+            held.append(bytearray(b"x" * (320 << 20)))
         return None
 
     target = Target("one", "", lambda: [], lambda rng, data, other: data, lambda folder: read)
