@@ -144,11 +144,8 @@ def observe(
         if cache_dir is None
         else cache_dir / f"calibration_{_cache_key(plan, images, count)}.npz"
     )
-    if file is not None and file.is_file():
-        try:
-            return _load_histograms(file)
-        except (OSError, ValueError, KeyError):
-            file.unlink(missing_ok=True)  # half a file of a full disk
+    if file is not None and (kept := _kept_histograms(file)) is not None:
+        return kept
     backend = ObservingBackend(threads)
     numbers = images.chosen(count)
     # Without cached texts, so that the text graph runs and is seen.
@@ -223,6 +220,19 @@ def _save_histograms(path: Path, histograms: Histograms) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_writer(path) as file:
         np.savez_compressed(file, **arrays)
+
+
+def _kept_histograms(file: Path) -> Histograms | None:
+    """Return what an earlier run kept; None, and no file any more, where it cannot be read."""
+    if not file.is_file():
+        return None
+    try:
+        return _load_histograms(file)
+    except MemoryError:
+        raise
+    except Exception:  # of half a file, NumPy and zipfile raise almost anything
+        file.unlink(missing_ok=True)
+        return None
 
 
 def _load_histograms(path: Path) -> Histograms:
