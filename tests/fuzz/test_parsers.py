@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -80,3 +83,15 @@ def test_a_batch_tells_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_seed_tells_every_change() -> None:
     first, second = (campaign.run_batch("manifest", 3, 40, [], lambda data: None) for _ in "ab")
     assert (first.endings, first.novel) == (second.endings, second.novel)
+
+
+def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(__file__).parent), "--targets", "archive", "pickle"]
+    for runs in ("40", "90"):
+        options = ["--jobs", "1", "--folder", str(tmp_path), "--runs", runs]
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    counts = json.loads((tmp_path / "counts.json").read_bytes())
+    assert [entry["batches"] for entry in counts.values()] == [2, 2]
+    assert 90 <= sum(entry["runs"] for entry in counts.values()) <= 92
+    assert "0 findings" in done.stdout
