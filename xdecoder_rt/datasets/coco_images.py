@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdecoder_rt.datasets.documents import Document, NonEmptyText
-from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.errors import DatasetError, quoted
 
 # Their photographs are the same under both years' names, only divided differently.
 _SPLITS = ("train2014", "val2014", "train2017", "val2017")
@@ -36,7 +36,7 @@ def folders_beside(annotations: Path, name: str) -> list[Path]:
         return []
     roots = dict.fromkeys(annotations.absolute().parents[:2])
     folders = [root / place / name for root in roots for place in _PLACES]
-    return [folder for folder in folders if folder.is_dir()]
+    return [folder for folder in folders if os.path.isdir(folder)]
 
 
 class CocoImages:
@@ -63,7 +63,7 @@ class CocoImages:
         if Path(split).name != split or not self._folders:
             raise DatasetError(
                 f"The images of {annotations} were not found",
-                expected=f"a folder {split}/ beside the file or beside its folder",
+                expected=f"a folder {quoted(split)} beside the file or beside its folder",
             )
 
     def find(self, record: Document, image_id: int, file_name: str | None = None) -> Path:

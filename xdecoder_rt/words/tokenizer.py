@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from xdecoder_rt.errors import ArgumentError, PlanError, VocabularyError, quoted
+from xdecoder_rt.errors import ArgumentError, PlanError, VocabularyError, printable, quoted
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.words.normal_form import SPLIT
 
@@ -106,7 +106,7 @@ class ClipTokenizer:
             bpe = models.BPE(vocab=vocabulary, merges=pairs, end_of_word_suffix=_END_OF_WORD)
         except Exception as error:  # tokenizers raises plain Exception
             raise VocabularyError(
-                f"The merges do not fit together ({error})",
+                f"The merges do not fit together ({printable(str(error), 200)})",
                 expected="every merge to join pieces that exist before it",
             ) from error
         self._tokenizer = Tokenizer(bpe)
