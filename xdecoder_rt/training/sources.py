@@ -131,8 +131,8 @@ def _open_document(
     path: Path, document: Document, orientation: Orientation, unlabelled: Unlabelled
 ) -> PanopticDataset:
     if "questions" in document:
-        images = CocoImages(path, document.read(_Questions).data_subtype)
-        return read_vqa(document, read_document(find_answers(path)), images)
+        asked = CocoImages(path, document.read(_Questions).data_subtype)
+        return read_vqa(document, read_document(find_answers(path)), asked)
     annotations = document.value("annotations")
     if not isinstance(annotations, list) or not annotations:
         raise document.error("'annotations' is not a list of at least one annotation")
