@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.masks import _pieces
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.threads import in_bands
 
 __all__ = ["clean_map", "clean_masks"]
+
+_pieces = import_module("xdecoder_rt.masks._pieces")
 
 
 def clean_map(
