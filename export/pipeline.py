@@ -27,7 +27,6 @@ from xdecoder_rt.export.tensorrt.layers import precisions
 from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest
-from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.words import carried
 
 if TYPE_CHECKING:
@@ -186,13 +185,13 @@ class _Recipe:
         from xdecoder_rt.export.portable import MAX_PHRASES, build_portable
 
         self.progress(f"Loading {self.source or 'the starter model'}")
-        model = load_model(self.source)
+        model = load_model(self.source, self.options.tasks)
         is_final = conversion is None or conversion.precision == "fp32"
         built = build_portable(
             model,
             output if is_final else self.folder / "fp32.plan",
             sizes=self.options.sizes or [_DEFAULT_SIZES[model.config.family]],
-            tasks=self.options.tasks or tuple(TASKS),
+            tasks=self.options.tasks or model.config.tasks,
             max_phrases=self.options.max_phrases or MAX_PHRASES,
             progress=self.progress,
         )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdecoder_rt.errors import CheckpointError
+from xdecoder_rt.errors import CheckpointError, quoted
 from xdecoder_rt.plan.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from xdecoder_rt.models import XDecoder
 
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".pkl")
+"""How names of files of weights end."""
 STARTER = Path(__file__).parent / "starter" / "starter.safetensors"
 
 
@@ -29,26 +32,31 @@ def is_plan(path: Path) -> bool:
     return path.suffix == ".plan"
 
 
-def load_model(checkpoint: Path | None = None) -> XDecoder:
+def load_model(checkpoint: Path | None = None, tasks: Sequence[str] | None = None) -> XDecoder:
     """Load the model to build from. Needs the extra ``export``.
 
     Args:
-        checkpoint: a checkpoint of ours, or a published X-Decoder file (``.pt`` or
-            ``.safetensors``); None for the starter that comes with this package.
+        checkpoint: a checkpoint of ours, or a published X-Decoder file, told by its content;
+            None for the starter that comes with this package.
+        tasks: what is asked of the model; None for what its weights are trained for.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
-        CheckpointError: the file is missing, broken, or no X-Decoder.
+        CheckpointError: the file is missing, broken, or no X-Decoder, or not trained for a task
+            that is asked for.
     """
     from xdecoder_rt.models import load_checkpoint, load_published
-    from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
+    from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT
+    from xdecoder_rt.models.weights_file import header_format
 
     path = STARTER if checkpoint is None else Path(checkpoint)
-    if not path.is_file():
+    if header_format(path) != CHECKPOINT_FORMAT:
+        return load_published(path, tasks=tasks)
+    model = load_checkpoint(path)
+    lost = [task for task in tasks or () if task not in model.config.tasks]
+    if lost:
         raise CheckpointError(
-            f"There is no checkpoint at {path}",
-            expected="a .safetensors or .pt file",
+            f"{quoted(path.name, 80)} was trained without {' and '.join(lost)}",
+            expected=f"some of the tasks {', '.join(model.config.tasks)}",
         )
-    if path.suffix == ".safetensors" and read_header(path).get("format") == CHECKPOINT_FORMAT:
-        return load_checkpoint(path)
-    return load_published(path)
+    return model

@@ -42,6 +42,7 @@ COMMANDS = (
     "vocab",
     "check",
     "info",
+    "convert",
     "extract",
     "bench",
     "demo",

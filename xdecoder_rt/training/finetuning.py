@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from xdecoder_rt.models import XDecoder, compact_config, load_checkpoint, load_published
-from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
+from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT
 from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
+from xdecoder_rt.models.weights_file import header_format
 from xdecoder_rt.training.config import TrainConfig
 
 # Beginnings of the names of what each form trains.
@@ -25,9 +26,8 @@ def build_model(config: TrainConfig) -> XDecoder:
         CheckpointError: the checkpoint is missing or broken, or neither ours nor a published one.
     """
     if config.init is not None:
-        header = read_header(config.init) if config.init.suffix == ".safetensors" else {}
-        load = load_checkpoint if header.get("format") == CHECKPOINT_FORMAT else load_published
-        return load(config.init)
+        is_ours = header_format(config.init) == CHECKPOINT_FORMAT
+        return load_checkpoint(config.init) if is_ours else load_published(config.init)
     model = XDecoder(compact_config())
     load_imagenet_weights(model.backbone)
     return model
