@@ -90,7 +90,7 @@ class PickleMachine:
         self._containers: list[object] = []  # keeps every container alive, and so its id() its own
         self._count = 0
         self._position = 0
-        self._actions: dict[str, Callable[[Any], None]] = {
+        self._actions: dict[str, Callable[[Any], object]] = {
             **dict.fromkeys(_INTEGERS, self._push_integer),
             **dict.fromkeys(_SCALARS, self._push),
             **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), self._push_python_2_string),

@@ -204,8 +204,8 @@ class PtPickleMachine(PickleMachine):
             raise self._error("refers to what is no storage", "the file that torch.save writes")
         if len(parts) > 5 and parts[5] is not None:
             raise self._error("holds views of storages, as PyTorch 0.3 wrote", "a newer file")
-        dtype = _STORAGE_NAMES.get(kind.name, kind.name)  # type: ignore[union-attr]
-        self._push(StoredNumbers(str(key), dtype, count))  # type: ignore[arg-type]
+        dtype = _STORAGE_NAMES.get(kind.name, kind.name)
+        self._push(StoredNumbers(str(key), dtype, count))
 
     def _extend(self, values: list[object]) -> None:
         if not isinstance(self._top(), PickledObject):

@@ -115,7 +115,9 @@ def load_published(
     examination.check(tasks)
     for remark in examination.remarks(tasks):
         warn_caller(remark)
-    model = XDecoder(replace(examination.config, tasks=tuple(t for t in TASKS if t in tasks)))
+    sizes = replace(examination.config, tasks=tuple(t for t in TASKS if t in tasks))
+    # Every number comes from the file: drawing random ones first would take longer than reading.
+    model = meta_model(sizes).to_empty(device="cpu")
     state = {published_name(name): value for name, value in model.state_dict().items()}
     with torch.no_grad():
         for name, value in state.items():
