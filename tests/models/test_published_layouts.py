@@ -135,6 +135,12 @@ def oversized(path: Path, tensors: Tensors) -> None:
     save_pt(path, {**tensors, name: torch.zeros(1).expand(tensors[name].shape)})
 
 
+def shared(path: Path, tensors: Tensors) -> None:
+    """A file of one matrix under many names, as if each were its own."""
+    matrix = torch.zeros(1000, 1000)
+    save_pt(path, {**tensors, **{f"extra.{i}": matrix.view(-1, 1) for i in range(100)}})
+
+
 LORA = LAYER + "0.linear1.lora_A.weight"
 PAGE = b"\n<!DOCTYPE html><html><head><title>404 Not Found</title></head></html>"
 XML = b'<?xml version="1.0"?><Error><Code>BlobNotFound</Code></Error>'
@@ -246,6 +252,7 @@ LAYOUTS: dict[str, Layout] = {
         changed(NORM + "bias", quantised), error=NORM + "bias is a quantised tensor"
     ),
     "one number as many": Layout(oversized, error="lacks the numbers of"),
+    "one matrix as a hundred": Layout(shared, error="its tensors share their numbers too often"),
     "two of a name": content(
         lambda t: {**t, "module." + NORM + "bias": torch.zeros(32)}, error="holds two tensors"
     ),

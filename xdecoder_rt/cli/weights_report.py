@@ -98,13 +98,15 @@ def _line(title: str, text: str) -> str:
 
 
 def _file_facts(path: Path, weights: WeightsFile) -> dict[str, Any]:
+    digest = hashlib.sha256()
     with open_regular(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     types = Counter(str(t.dtype).removeprefix("torch.") for t in weights.tensors.values())
     return {
         "file": str(path),
         "size": path.stat().st_size,
-        "sha256": digest,
+        "sha256": digest.hexdigest(),
         "form": weights.form,
         "tensors": len(weights.tensors) + len(weights.unusual),
         "parameters": sum(tensor.numel() for tensor in weights.tensors.values()),

@@ -14,6 +14,8 @@ from xdecoder_rt.models.config import ModelConfig, check_agreement
 from xdecoder_rt.models.xdecoder import XDecoder
 
 CHECKPOINT_FORMAT = "xdecoder_rt checkpoint 1"
+# What the library raises besides its own error, at element types that PyTorch lacks, say.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 MAX_NAMES = 10
 """Most tensors that a message names of all that it is about."""
 
@@ -29,7 +31,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, *_DAMAGE) as error:
         raise _unreadable(path, error) from error
 
 
@@ -44,7 +46,7 @@ def read_header(path: str | Path) -> dict[str, str]:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, *_DAMAGE) as error:
         raise _unreadable(path, error) from error
 
 

@@ -54,11 +54,13 @@ class PtFile:
         value: what was saved, with tensors as :class:`~xdecoder_rt.models.pt_pickle.StoredTensor`.
         foreign: names of classes and functions that are no plain data.
         form: ``zip`` or ``legacy``.
+        size: bytes of the file.
     """
 
     value: object
     foreign: tuple[str, ...]
     form: str
+    size: int
     _memory: mmap.mmap
     _storages: Mapping[str, tuple[int, int]]
     _label: str
@@ -81,8 +83,14 @@ class PtFile:
         count = 1
         for side in stored.shape:
             count *= side
-        if count == 0:
-            return torch.empty(stored.shape, dtype=dtype)
+        try:
+            if count == 0:
+                return torch.empty(stored.shape, dtype=dtype)
+            return self._view(name, stored, dtype, count)
+        except (RuntimeError, OverflowError) as error:  # too many sides, or too long ones
+            raise self._error(f"{quoted(name, 100)} is no tensor of PyTorch's", _WHOLE) from error
+
+    def _view(self, name: str, stored: StoredTensor, dtype: torch.dtype, count: int) -> Tensor:
         steps = zip(stored.shape, stored.stride, strict=True)
         last = stored.offset + sum((side - 1) * step for side, step in steps)
         start, size = self._storages.get(stored.storage.key, (0, 0))
@@ -135,7 +143,7 @@ def open_pt(path: Path, label: str) -> PtFile:
         # A private copy: the file is never written, and pages that nobody changes cost nothing.
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     form = "zip" if read is _read_zip else "legacy"
-    return PtFile(value, tuple(machine.foreign), form, memory, storages, label)
+    return PtFile(value, tuple(machine.foreign), form, len(memory), memory, storages, label)
 
 
 _Content = tuple[PtPickleMachine, object, dict[str, tuple[int, int]]]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.files.plain_pickle import PickleMachine
 
-MAX_OPCODES = 1 << 22
+MAX_OPCODES = 1 << 20
 """Most opcodes carried out: the largest published file has about 30,000, with an optimiser thrice
-as many."""
+as many. A million empty lists take 256 MiB."""
 _KEYS = (str, bytes, int, float, type(None))
 # Plain data, or parts of a tensor; anything else is an object of its maker's.
 _PLAIN = {

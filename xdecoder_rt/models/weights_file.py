@@ -30,6 +30,8 @@ PREFIXES = ("module.", "model.", "_orig_mod.")
 """What DistributedDataParallel, wrapping modules and torch.compile put before a name."""
 _NOT_THE_NETWORK = ("optim", "lr_sched", "sched", "amp", "scaler", "ema", "loss", "random")
 _HEAD_SIZE = 4096
+# How many times a file's size its tensors may take: few share numbers, but for tied weights.
+_MOST_SHARED = 8
 _MAX_SAFETENSORS_HEADER = 100_000_000
 _EXPECTED = "a .pt file of torch.save, or .safetensors"
 _AGAIN = "Download it again, from the address that gives the file itself"
@@ -103,7 +105,7 @@ def open_weights(path: str | Path, *, allow_foreign: bool = False) -> WeightsFil
             head = file.read(_HEAD_SIZE)
     except OSError as error:
         raise CheckpointError(
-            f"There is no checkpoint at {printable(str(path), 100)}: {error.strerror}",
+            f"There is no checkpoint at {printable(str(path), 160)}: {error.strerror}",
             expected=_EXPECTED,
         ) from error
     if head.startswith((ZIP_START, LEGACY_START)):
@@ -159,17 +161,19 @@ def _from_pt(path: Path, label: str, allow_foreign: bool) -> WeightsFile:
             f"{label} is not a flat mapping from names to tensors",
             expected="a state_dict, alone or under " + ", ".join(map(repr, WRAPPERS[:3])),
         )
-    tensors = {n: file.tensor(n, part) for n, part in stored.items() if _is_stored(part)}
-    names, prefixes = _stripped(tensors, label)
+    tensors = {
+        name: file.tensor(name, part)
+        for name, part in stored.items()
+        if isinstance(part, StoredTensor)
+    }
+    if sum(tensor.nbytes for tensor in tensors.values()) > _MOST_SHARED * file.size:
+        raise unreadable(label, "its tensors share their numbers too often")
+    stripped, prefixes = _stripped(tensors, label)
     unusual, _ = _stripped(
         {n: part.kind for n, part in stored.items() if isinstance(part, UnusualTensor)}, label
     )
     beside = tuple(str(name) for name in value if str(name) not in stored)
-    return WeightsFile(names, file.form, {}, wrappers, prefixes, beside, file.foreign, unusual)
-
-
-def _is_stored(part: object) -> bool:
-    return isinstance(part, StoredTensor)
+    return WeightsFile(stripped, file.form, {}, wrappers, prefixes, beside, file.foreign, unusual)
 
 
 def _unwrapped(value: object) -> tuple[object, tuple[str, ...]]:
