@@ -38,7 +38,7 @@ def test_a_plan_does_what_the_file_is_trained_for_and_refuses_the_rest(
     assert "token.onnx" not in summary.manifest.members
     frame = np.zeros((*SIZE, 3), np.uint8)
     with Engine(plan, cache_dir=tmp_path / "cache") as engine:
-        assert engine.segment(frame, ["mug", "table"]).panoptic.shape == SIZE
+        assert engine.segment(frame, ["mug", "table"]).segmentation.shape == SIZE
         assert len(engine.refer(frame, ["the mug"])) == 1
         with pytest.raises(XDecoderError, match="caption"):
             engine.caption(frame)
