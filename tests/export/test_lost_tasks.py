@@ -28,6 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_pt(tmp_path_factory.mktemp("checkpoint") / "baseline.pt", {"model": tensors})
 
 
+@pytest.mark.slow
 def test_a_plan_does_what_the_file_is_trained_for_and_refuses_the_rest(
     checkpoint: Path, tmp_path: Path
 ) -> None:
