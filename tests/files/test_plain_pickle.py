@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdecoder_rt.datasets import plain_pickle
 from xdecoder_rt.datasets.documents import read_value
-from xdecoder_rt.datasets.plain_pickle import MAX_DEPTH, parse_pickle
 from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.files import plain_pickle
+from xdecoder_rt.files.plain_pickle import MAX_DEPTH, parse_pickle
 
 PROTOCOLS = range(6)
 
