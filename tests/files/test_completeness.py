@@ -170,6 +170,19 @@ def test_a_small_file_that_announces_millions_of_pixels_is_damaged(
         read_image(announce(data, (10, 9), (30_000, 4_000)))
 
 
+def run_length_bmp(width: int, height: int, data: bytes) -> bytes:
+    sizes = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(data), 0, 0, 256, 256)
+    start = 14 + len(sizes) + 1024
+    return b"BM" + struct.pack("<III", start + len(data), 0, start) + sizes + bytes(1024) + data
+
+
+def test_a_bmp_of_runs_that_skips_its_rows_is_damaged() -> None:
+    assert read_image(run_length_bmp(10, 9, b"\x0a\x01\0\0" * 9 + b"\0\1")).shape == (9, 10, 3)
+    skips = b"\0\2\xff\xff" * 16 + b"\0\1"  # 255 pixels to the right and 255 rows up, each
+    with pytest.raises(ImageError, match=FEW):
+        read_image(run_length_bmp(30_000, 4_000, skips))
+
+
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
 def test_a_tiff_that_lacks_strips_is_damaged(compression: str) -> None:
     data = encoded(Image.fromarray(RGB), "TIFF", compression=compression)

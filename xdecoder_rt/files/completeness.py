@@ -24,6 +24,7 @@ _DEFLATE = 1032  # 258 bytes in two bits
 _LZW = 4096 * 8 / 12  # the longest string of a full table, in a code of 12 bits
 _JPEG = 128 * 8  # pixels a byte: a block takes a bit, and stands for 128 of them at most
 _ARITHMETIC_JPEG = (b"\xff\xc9", b"\xff\xca")  # begins of its frames; it has no such bound
+_BMP_RUNS = 255 / 2  # a run takes two bytes; whole rows can be skipped, which no picture does
 # Bytes that a byte can stand for. Of zstd, LZMA and LERC, and of WebP, there is no useful bound: a
 # blank picture of any size takes some hundred bytes.
 _TIFF_RATIOS = {
@@ -98,6 +99,8 @@ def _least_bytes(image: Image.Image, file: BinaryIO) -> float:
         if least > size and any(mark in _content(file, 0, size) for mark in _ARITHMETIC_JPEG):
             return 0
         return least
+    if image.format == "BMP" and image.tile[0][0] == "bmp_rle":
+        return pixels / _BMP_RUNS
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         compression = image.info.get("compression")
         if compression in _TIFF_LINES:
