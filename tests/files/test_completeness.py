@@ -117,6 +117,38 @@ def test_a_gif_whose_first_frame_is_smaller_than_its_canvas_is_whole() -> None:
         read_image(gif((40, 30), 49, frame=(10, 5)))
 
 
+@pytest.mark.parametrize("draft", [None, 40])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+def test_a_jpeg_that_ends_in_order_before_its_last_block_is_damaged(
+    options: dict[str, object], mode: str, draft: int | None
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    image = Image.fromarray(pixels).resize((320, 240)).convert(mode)
+    thumbnail = b"Exif\0\0" + encoded(image.resize((32, 24)), "JPEG")  # has an end of its own
+    whole = encoded(image, "JPEG", exif=thumbnail, **options)
+    rows = read_image(whole, draft=draft).shape[0]
+    assert rows in (240, 120, 60)
+    read_image(whole + b"and what cameras append \xff\xd9", draft=draft)
+    scan = whole.rindex(b"\xff\xda")
+    for share in (0.1, 0.5, 0.9, 0.98):
+        cut = whole[: scan + int(share * (len(whole) - scan))].rstrip(b"\xff") + b"\xff\xd9"
+        with pytest.raises(ImageError, match=EARLY):
+            read_image(cut, draft=draft)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("value", [127, 128])
+def test_a_grey_jpeg_is_whole(value: int, mode: str, progressive: bool) -> None:
+    image = Image.new("L", (100, 70), value).convert(mode)
+    noise = Image.fromarray(RGB).resize((60, 40)).convert(mode)
+    image.paste(noise, (0, 0))
+    data = encoded(image, "JPEG", progressive=progressive)
+    assert read_image(data).shape == (70, 100, 3)
+    assert read_image(data + data).shape == (70, 100, 3)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "PPM", "WEBP"])
 @pytest.mark.parametrize("side", [1, 7, 300])
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])

@@ -2,15 +2,17 @@
 
 Pillow refuses a file that is cut off. It says nothing of one that ends in order after a few rows:
 the others stay black. What is found here: files with fewer bytes than their pixels can be packed
-into, TIFFs whose strips do not cover them, and PNGs whose stream ends early. A JPEG that ends in
-order after some of its blocks, or lacks its last scans, is not found: only its decoder knows.
+into, TIFFs whose strips do not cover them, and streams of PNG and JPEG that end early. A
+progressive JPEG that lacks scans is coarser, and not found.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import ceil
 from typing import BinaryIO
 
@@ -37,6 +39,9 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types
 _PASSES = ((8, 8, 0, 0), (8, 8, 4, 0), (4, 8, 0, 4), (4, 4, 2, 0), (2, 4, 0, 2), (2, 2, 1, 0))
 _LAST_PASS = (1, 2, 0, 1)  # of an interlaced PNG: steps and begins, across and down
 _BLOCK = 1 << 16
+_BAND_PIXELS = 1 << 20
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of those that stand before a length
+_MORE = bytes(range(1, 0x80)) * 64  # of a scan
 _FIX = "copy or download it again"
 
 
@@ -72,11 +77,16 @@ def check_end(image: Image.Image, file: BinaryIO, name: str) -> None:
     Raises:
         ImageError: rows are missing.
     """
-    if image.format != "PNG":
-        return
     last = image.getpixel((image.width - 1, image.height - 1))
-    # Of an interlaced image the last pixel is not the last of the stream.
-    if (image.info.get("interlace") or _is_black(last)) and _png_ends_early(file):
+    if image.format == "PNG":
+        # Of an interlaced image the last pixel is not the last of the stream.
+        may_be_short = image.info.get("interlace") or _is_all(last, (0,))
+        is_short = may_be_short and _png_ends_early(file)
+    else:
+        # What libjpeg makes of blocks that are not there.
+        may_be_short = image.format in ("JPEG", "MPO") and _is_all(last, (127, 128))
+        is_short = may_be_short and _jpeg_ends_early(image, file)
+    if is_short:
         raise ImageError(f"{name} is damaged: its data end before its last row", fix=_FIX)
 
 
@@ -141,9 +151,9 @@ def _check_strips(image: TiffImagePlugin.TiffImageFile, name: str) -> None:
         )
 
 
-def _is_black(pixel: object) -> bool:
-    """Whether a pixel is zero, as memory is before anything is decoded into it."""
-    return not any(pixel) if isinstance(pixel, tuple) else not pixel
+def _is_all(pixel: object, values: Collection[int]) -> bool:
+    """Whether all channels of a pixel have one of the values."""
+    return all(value in values for value in (pixel if isinstance(pixel, tuple) else (pixel,)))
 
 
 def _png_bytes(header: bytes) -> int:
@@ -181,6 +191,30 @@ def _png_data(file: BinaryIO) -> Iterator[bytes]:
             length -= len(data)
             yield data
         file.seek(after)
+
+
+def _jpeg_ends_early(image: Image.Image, file: BinaryIO) -> bool:
+    """Whether a JPEG becomes another image where its scan goes on; a whole one reads no further."""
+    data = _content(file, 0, _size(file))
+    end = _jpeg_end(data)
+    longer = io.BytesIO(data[:end] + _MORE + b"\xff\xd9")
+    with Image.open(longer, formats=("JPEG",)) as again:
+        again.draft(image.mode, image.size)
+        again.load()
+        rows = max(1, _BAND_PIXELS // image.width)
+        for top in range(0, image.height, rows):
+            band = (0, top, image.width, min(top + rows, image.height))
+            if image.crop(band).tobytes() != again.crop(band).tobytes():
+                return True
+    return False
+
+
+def _jpeg_end(data: bytes) -> int:
+    """Return where the first image of a JPEG file ends, before the marker of its end."""
+    place = 2
+    while (marker := _MARKER.search(data, place)) and marker[0] != b"\xff\xd9":
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return marker.start() if marker else len(data)
 
 
 def _content(file: BinaryIO, start: int, count: int) -> bytes:
