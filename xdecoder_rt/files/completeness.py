@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from math import ceil
 from typing import BinaryIO
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from xdecoder_rt.errors import ImageError
 
@@ -45,7 +45,7 @@ _MORE = bytes(range(1, 0x80)) * 64  # of a scan
 _FIX = "copy or download it again"
 
 
-def check_size(image: Image.Image, file: BinaryIO, name: str) -> None:
+def check_size(image: ImageFile.ImageFile, file: BinaryIO, name: str) -> None:
     """Refuse an image that its file has too few bytes for, before it is decoded.
 
     Args:
@@ -97,7 +97,7 @@ def _size(file: BinaryIO) -> int:
     return size
 
 
-def _least_bytes(image: Image.Image, file: BinaryIO) -> float:
+def _least_bytes(image: ImageFile.ImageFile, file: BinaryIO) -> float:
     """Return how many bytes the image's pixels take at least; 0 where that is not known."""
     pixels = image.width * image.height
     if image.format == "PNG":
