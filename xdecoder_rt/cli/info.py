@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         PlanError: the file is not a sound plan.
         ArgumentError: layers were asked for and the plan has no engines.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     with Plan.open(args.plan, verify=True) as plan:
         manifest, total = plan.manifest, plan.path.stat().st_size
         cache = _cache_entry(plan, args.cache_dir)
