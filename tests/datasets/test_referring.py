@@ -337,7 +337,7 @@ def test_missing_parts_are_refused(refcoco: RefCoco) -> None:
     ):
         refcoco.open()
     refcoco.instances.unlink()
-    with pytest.raises(DatasetError, match=r"instances\.json does not exist"):
+    with pytest.raises(DatasetError, match=r"instances\.json' does not exist"):
         refcoco.open()
 
 

@@ -123,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
         XDecoderError: the source is not usable, a graph is not exact, or the plan cannot be
             written; nothing is left behind.
     """
-    report, progress = CommandReport(args.json), ProgressPrinter()
+    report: CommandReport = args.command_report
+    progress = ProgressPrinter()
     if args.plan and (args.tasks or args.max_phrases or args.piece_share is not None):
         raise ArgumentError(
             "--tasks, --max-phrases and --piece-share were given with --plan",

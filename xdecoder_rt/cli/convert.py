@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from xdecoder_rt.cli.options import add_json
-from xdecoder_rt.cli.output import CommandReport, check_writable, note
+from xdecoder_rt.cli.output import CommandReport, check_writable, is_same_file, note
 from xdecoder_rt.errors import ArgumentError, printable, quoted, require
 
 SUMMARY = "take the tensors alone out of a .pt file, as .safetensors"
@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: the input holds no tensors, or is cut or damaged.
         ArgumentError: the output cannot be written, or is the input.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     check_writable(args.output, "the tensors")
-    if args.output.exists() and args.input.exists() and args.output.samefile(args.input):
+    if is_same_file(args.input, args.output):
         raise ArgumentError(
             f"{quoted(str(args.output), 100)} is the input itself", expected="another file"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from xdecoder_rt.cli.options import (
     ALSO_AN_OPTION,
@@ -15,6 +16,9 @@ from xdecoder_rt.cli.options import (
 from xdecoder_rt.cli.output import CommandReport
 from xdecoder_rt.errors import require
 from xdecoder_rt.tasks import TASKS
+
+if TYPE_CHECKING:
+    from xdecoder_rt.evaluation.report import EvaluationReport
 
 SUMMARY = "score a plan on a labelled folder: every task it has, and time"
 DESCRIPTION = """\
@@ -74,25 +78,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the table, write the JSON.
+    """Evaluate, print the table, write the JSON; when stopped, those of the images done.
 
     Raises:
         PlanError: the plan is not usable.
         DatasetError: the folder is not a labelled folder, or has nothing for the tasks.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     require("tqdm", "train")
     from xdecoder_rt.datasets.labelled_folder import LabelledFolder
     from xdecoder_rt.engine import Engine
     from xdecoder_rt.evaluation.evaluate import evaluate
 
-    with Engine(
-        args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
-    ) as engine:
+    document: dict[str, Any] = {}
+
+    def tell(scores: EvaluationReport) -> None:
+        document.update(scores.to_json())
+        report.text(scores.table())
+
+    with (
+        report.kept(document),
+        Engine(
+            args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
+        ) as engine,
+    ):
         folder = LabelledFolder.open(args.folder)
         scores = evaluate(
-            engine, folder, tasks=args.tasks, limit=args.limit, progress=args.progress
+            engine,
+            folder,
+            tasks=args.tasks,
+            limit=args.limit,
+            progress=args.progress,
+            when_stopped=tell,
         )
-    report.text(scores.table())
-    report.document(scores.to_json())
+        tell(scores)
     return 0

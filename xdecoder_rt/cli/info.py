@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: the file is no whole file of weights.
         ArgumentError: layers were asked for and the plan has no engines.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     if _is_weights(Path(args.plan)):
         return _weights(args, report)
     with Plan.open(args.plan, verify=True) as plan:
