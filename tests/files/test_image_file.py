@@ -189,6 +189,11 @@ class TestSixteenBits:
         with pytest.raises(ImageError, match=f"of which it uses {bits}"):
             load_image(Image.fromarray(grey))
 
+    def test_black_is_black_at_any_depth(self) -> None:
+        black = np.zeros((2, 3), np.uint16)
+        assert not load_image(deep_png(black)).any()
+        assert not load_image(Image.fromarray(black)).any()
+
     def test_a_declared_depth_is_scaled_by(self) -> None:
         values = np.array([[0, 2048, 4095]], ">u2").tobytes()
         assert load_image(b"P5 3 1 4095\n" + values)[0, :, 0].tolist() == [0, 128, 255]

@@ -356,7 +356,7 @@ def _check_depth(image: Image.Image, name: str) -> None:
     largest = max(int(end[1]) for end in ends)
     if not is_grey:  # what the eight bits that Pillow keeps came from; of PPM it rounds them
         largest = (514 * largest - 257) // 2 if image.format == "PPM" else largest << 8 | 0xFF
-    if largest < 0x4000:
+    if 0 < largest < 0x4000:  # what is black is black at any depth
         raise ImageError(
             f"{name} has 16 bits a channel, of which it uses {max(1, largest.bit_length())}",
             expected="values up to 65,535",
