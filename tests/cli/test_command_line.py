@@ -7,7 +7,8 @@ import itertools
 
 import pytest
 
-from xdecoder_rt.cli import _build_parser, main
+from xdecoder_rt.cli import main
+from xdecoder_rt.cli.dispatch import _build_parser
 
 
 def parsed(*arguments: str) -> argparse.Namespace:

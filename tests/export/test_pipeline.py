@@ -243,8 +243,8 @@ def test_compact_plans_clean_masks_and_published_ones_keep_their_rule(
         given.update(options)
         raise KeyboardInterrupt
 
-    model = SimpleNamespace(config=SimpleNamespace(family=family))
-    monkeypatch.setattr("xdecoder_rt.export.pipeline.load_model", lambda source: model)
+    model = SimpleNamespace(config=SimpleNamespace(family=family, tasks=("segment",)))
+    monkeypatch.setattr("xdecoder_rt.export.pipeline.load_model", lambda source, tasks: model)
     monkeypatch.setattr(portable, "build_portable", export)
     with pytest.raises(KeyboardInterrupt):
         build(None, tmp_path / "model.plan", BuildOptions(piece_share=share))

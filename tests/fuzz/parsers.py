@@ -420,7 +420,7 @@ def _dataset(
 
 
 def _pickle(folder: Path) -> Read:
-    from xdecoder_rt.datasets.plain_pickle import parse_pickle
+    from xdecoder_rt.files.plain_pickle import parse_pickle
 
     return lambda data: parse_pickle(data, "a pickle")
 

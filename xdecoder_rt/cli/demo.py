@@ -127,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
             blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
             engine.segment(blank, words, task=args.task, min_score=args.min_score)
             source = open_frames(args.source, args.fps)
+            document["left_out"] = ImageList.read([args.source]).left_out
             sinks = _open_sinks(args, source.name, source.fps)
             stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
             lines = LineInput(_standard_input())
@@ -159,7 +160,6 @@ def _counts(
         "dropped": reader.box.dropped,
         "unreadable": source.missing,
         **player.results(),
-        "left_out": ImageList.read([args.source]).left_out,
         "output": args.output,
     }
 
