@@ -105,6 +105,15 @@ class PanopticScores:
         pq, sq, rq = np.mean([(c.pq, c.sq, c.rq) for c in per_class.values()], axis=0).tolist()
         return cls(pq, sq, rq, dict(per_class))
 
+    def by_kind(self) -> dict[str, PanopticScores]:
+        """Return the scores of the things and of the stuff, of those that there are."""
+        kinds = {}
+        for name, isthing in (("things", True), ("stuff", False)):
+            kind = {label: c for label, c in self.per_class.items() if c.isthing is isthing}
+            if kind:
+                kinds[name] = self.average(kind)
+        return kinds
+
 
 class PanopticQuality:
     """Counts matches and errors over images; two of them merge into one.
@@ -135,6 +144,7 @@ class PanopticQuality:
         predicted_classes: Mapping[int, int],
         *,
         crowds: Collection[int] = (),
+        areas: Mapping[int, int] | None = None,
     ) -> None:
         """Count one image.
 
@@ -144,18 +154,25 @@ class PanopticQuality:
             prediction: H x W ids of the predicted segments, 0 = none.
             predicted_classes: That of each predicted segment, by id.
             crowds: The ids of the true segments that are crowds.
+            areas: The pixels of the true segments as their file lists them, by id. The reference
+                implementation takes these for the union, and misses a segment without pixels; None
+                counts the pixels of the map, where every segment has some.
 
         Raises:
             ArgumentError: if the sizes differ, an id of a map has no class or a class no such id,
-                or a class is not in the vocabulary.
+                a class is not in the vocabulary, or an area is missing or below 0.
         """
         if truth.ndim != 2 or truth.shape != prediction.shape:
             raise ArgumentError(
                 f"The true map is {truth.shape} and the predicted one {prediction.shape}",
                 expected="two maps of one height and width",
             )
-        true_row, true_class, crowd = self._rows(truth, truth_classes, crowds, "true")
-        predicted_row, predicted_class, _ = self._rows(
+        if areas is not None and any(areas.get(id_, -1) < 0 for id_ in truth_classes):
+            raise ArgumentError("A true segment has no area", expected="at least 0 for each id")
+        true_row, true_class, crowd, listed = self._rows(
+            truth, truth_classes, crowds, "true", areas
+        )
+        predicted_row, predicted_class, _, _ = self._rows(
             prediction, predicted_classes, (), "predicted"
         )
         # Void, the true segments, and nothing.
@@ -163,12 +180,12 @@ class PanopticQuality:
         pairs = true_row * shape[1] + predicted_row
         overlap = np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
 
-        true_area = overlap.sum(axis=1)[1:-1]
+        true_area = overlap.sum(axis=1)[1:-1] if listed is None else listed
         predicted_area = overlap.sum(axis=0)[1:]
         on_void = overlap[0, 1:]
         intersection = overlap[1:-1, 1:]
         union = true_area[:, None] + (predicted_area - on_void)[None, :] - intersection
-        iou = intersection / union
+        iou = intersection / np.maximum(union, 1)  # 0: nothing listed, and a prediction on void
         same_class = true_class[:, None] == predicted_class[None, :]
         # At most one match a row and a column: two would overlap.
         match = (iou > 0.5) & same_class & ~crowd[:, None]
@@ -231,11 +248,13 @@ class PanopticQuality:
         classes: Mapping[int, int],
         crowds: Collection[int],
         map_name: str,
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+        areas: Mapping[int, int] | None = None,
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_], NDArray[np.int64] | None]:
         """Number the segments of a map from 1, a stuff class once; 0 stays void, nothing is last.
 
         Returns:
-            H x W numbers, and for each number from 1 its class and whether it is a crowd.
+            H x W numbers, and for each number from 1 its class, whether it is a crowd, and the
+            area listed for it, if areas are.
         """
         unlisted = [NOTHING, _VOID] if map_name == "true" else [_VOID]
         listed_ids = np.array([*unlisted, *sorted(classes)], dtype=np.int64)
@@ -247,11 +266,11 @@ class PanopticQuality:
             )
         absent = np.bincount(place.ravel(), minlength=len(listed_ids)) == 0
         absent[: len(unlisted)] = False
-        if absent.any():
+        if absent.any() and areas is None:
             segments = listed_ids[absent][:10].tolist()
             raise ArgumentError(f"The {map_name} map has no pixel of the segments {segments}")
         row_of: dict[tuple[int, int], int] = {}  # (class, id of a thing or crowd, or 0) -> row
-        rows, row_class, row_crowd = [_VOID], [], []
+        rows, row_class, row_crowd, row_area = [_VOID], [], [], [0]
         for id_ in sorted(classes):
             class_ = classes[id_]
             if not 0 <= class_ < len(self.vocabulary):
@@ -265,10 +284,13 @@ class PanopticQuality:
                 row_of[key] = len(row_of) + 1
                 row_class.append(class_)
                 row_crowd.append(crowd)
+                row_area.append(0)
             rows.append(row_of[key])
+            row_area[row_of[key]] += 0 if areas is None else areas[id_]
         row_of_nothing = [len(row_of) + 1] * (len(unlisted) - 1)
         return (
             np.array([*row_of_nothing, *rows], dtype=np.intp)[place],
             np.array(row_class, dtype=np.intp),
             np.array(row_crowd, dtype=bool),
+            None if areas is None else np.array(row_area[1:], dtype=np.int64),
         )

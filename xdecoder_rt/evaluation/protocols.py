@@ -3,8 +3,8 @@
 Every entry was read from the authors' configurations, mappers and registrations (branches `main`
 and `v2.0` of https://github.com/microsoft/X-Decoder): `configs/xdecoder/*_lang.yaml` has the sizes,
 `utils/misc.py` of `main` sets the object threshold to 0.4 for the panoptic sets that the model was
-not trained on (mIoU and IoU of phrases read none), and `datasets/dataset_mappers/` scales SUN RGB-D, ScanNet and BDD bicubically by the
-short side alone, without a limit of the long one.
+not trained on (mIoU and IoU of phrases read none), and `datasets/dataset_mappers/` scales SUN
+RGB-D, ScanNet and BDD bicubically by the short side alone, without a limit of the long one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Protocol:
     Attributes:
         name: As ``eval --protocol`` and ``build --preset`` take it.
         data: What it is measured on, in words.
-        reader: Which reader of :mod:`xdecoder_rt.evaluation.published_data` reads the folder.
+        reader: Which reader of :mod:`xdecoder_rt.datasets.published` reads the folder.
         classes: The class list of :mod:`xdecoder_rt.datasets.class_lists`; None without classes.
         short_side: Pixels that an image's short side is scaled to.
         longest_side: Pixels that the long side may have at most, which scales the image less; None
@@ -104,9 +104,9 @@ PROTOCOLS = {
                  "scannet-20", 512, None, "bicubic", 0.4, ("pq",)),
         Protocol("refcoco", "RefCOCO, val of UNC", "refcoco", None,
                  512, 1024, "bilinear", 0.8, ("ciou", "miou", "p_at_50")),
-        Protocol("refcoco+", "RefCOCO+, val of UNC", "refcoco", None,
+        Protocol("refcoco+", "RefCOCO+, val of UNC", "refcoco+", None,
                  512, 1024, "bilinear", 0.8, ("ciou", "miou", "p_at_50")),
-        Protocol("refcocog", "RefCOCOg, val of UMD", "refcoco", None,
+        Protocol("refcocog", "RefCOCOg, val of UMD", "refcocog", None,
                  512, 1024, "bilinear", 0.8, ("ciou", "miou", "p_at_50")),
         Protocol("caption", "COCO captions, Karpathy's test", "captions", None,
                  224, 224, "bilinear", 0.8, ("cider", "bleu4"), squashed=True),
