@@ -234,7 +234,8 @@ def _ade20k_segments(
     kinds, numbers = colours & 0xFF, colours >> 8 & 0xFF
     of_kind = [index for index, word in enumerate(classes.words) if not word.stuff]
     ids = np.zeros(semantic.shape, np.int32)
-    class_of, areas = {}, {}
+    class_of: dict[int, int] = {}
+    areas: dict[int, int] = {}
     for index in np.unique(semantic):
         if index != IGNORED and classes.words[index].stuff:
             id_ = len(class_of) + 1
@@ -258,7 +259,8 @@ def _ade20k_segments(
 def _cityscapes_segments(path: Path, image: Path, classes: ClassList) -> PanopticTruth:
     ids = upright_map(read_grey_ids(path), str(path), image, "upright")
     areas = areas_of(ids)
-    class_of, crowds = {}, set()
+    class_of: dict[int, int] = {}
+    crowds: set[int] = set()
     for id_ in areas:
         label = id_ if id_ < _STEP else id_ // _STEP
         if label >= _CITYSCAPES_LABELS:
