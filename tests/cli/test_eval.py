@@ -15,6 +15,7 @@ from xdecoder_rt.datasets.class_lists import class_list
 from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase
 from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
 from xdecoder_rt.engine import Engine
+from xdecoder_rt.evaluation.published import vocabulary_of
 from xdecoder_rt.plan.file import Plan
 
 VOCABULARY = ("mug", "robot arm", "floor")
@@ -189,9 +190,9 @@ def test_the_protocols_threshold_gives_the_map_of_a_plan_that_has_it(tiny_plan: 
     with Engine(tiny_plan) as engine:
         own = engine.manifest.postprocess.object_mask_threshold
         state = engine.encode(image)
-        by_plan = engine.segment(state, listed.vocabulary(), min_score=0)
-        by_word = engine.segment(state, listed.vocabulary(own), min_score=0)
-        none = engine.segment(state, listed.vocabulary(1.0), min_score=0)
+        by_plan = engine.segment(state, vocabulary_of(listed), min_score=0)
+        by_word = engine.segment(state, vocabulary_of(listed, own), min_score=0)
+        none = engine.segment(state, vocabulary_of(listed, 1.0), min_score=0)
     assert (by_plan.segmentation == by_word.segmentation).all()
     assert by_plan.segments_info == by_word.segments_info
     assert not none.segments_info

@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from xdecoder_rt.datasets.published import open_published
 from xdecoder_rt.datasets.truth import PanopticTruth, TruthItem, TruthSet
 from xdecoder_rt.errors import ArgumentError, DatasetError
 from xdecoder_rt.evaluation.protocols import PROTOCOLS, protocol_named
-from xdecoder_rt.evaluation.published import evaluate_published
+from xdecoder_rt.evaluation.published import evaluate_published, vocabulary_of
 from xdecoder_rt.evaluation.report import EvaluationReport
 from xdecoder_rt.masks.rle import decode_mask
+from xdecoder_rt.words.files import read_words
 from xdecoder_rt.words.vocabulary import Vocabulary
 
 pytest.importorskip("pycocotools", reason="needs pycocotools")
@@ -361,7 +363,7 @@ def test_ap_is_what_pycocotools_computes_of_the_files_themselves(tmp_path: Path)
                 results.append(
                     {
                         "image_id": image_id,
-                        "category_id": listed.words[label].id,
+                        "category_id": listed.classes[label].id,
                         "segmentation": runs,
                         "score": float(score),
                     }
@@ -439,7 +441,7 @@ def test_miou_is_the_mean_over_the_classes_that_occur_by_hand(tmp_path: Path) ->
 
 def test_classes_of_one_name_are_asked_for_apart(tmp_path: Path) -> None:
     listed = class_list("ade20k-847")
-    vocabulary = listed.vocabulary()
+    vocabulary = vocabulary_of(listed)
     assert isinstance(vocabulary, Vocabulary) and vocabulary.labels.count("bag") == 3
     assert len(vocabulary.texts) == len(set(listed.labels)) == 847
     assert [label for label in listed.labels if label.startswith("bag")][:3] == [
@@ -453,6 +455,9 @@ def test_class_lists_have_the_numbers_of_their_names() -> None:
     for name in CLASS_LISTS:
         listed = class_list(name)
         assert len(listed) == int(name.rpartition("-")[2]) == len(listed.index_of)
+        words = read_words(resources.files("xdecoder_rt") / "assets" / "classes" / f"{name}.txt")
+        as_words = [(word.name, word.id, word.stuff) for word in words.entries]
+        assert as_words == [(c.name, c.id, c.stuff) for c in listed.classes]
         if name in things:
             assert len(listed) - len(listed.stuff) == things[name]
 

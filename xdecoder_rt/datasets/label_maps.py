@@ -208,7 +208,7 @@ def read_scannet(root: Path, split: str, classes: ClassList) -> list[TruthItem]:
 def things_of(segments: Callable[[], PanopticTruth], classes: ClassList) -> list[TrueInstance]:
     """Return the things among segments that do not overlap, as instances."""
     truth = segments()
-    things = [id_ for id_, index in truth.classes.items() if not classes.words[index].stuff]
+    things = [id_ for id_, index in truth.classes.items() if not classes.classes[index].stuff]
     return [
         TrueInstance(
             truth.classes[id_],
@@ -232,12 +232,12 @@ def _ade20k_segments(
     # Red has the thing's class from 1, in the order of the classes that are things; green its id.
     colours = upright_map(read_rgb_png_ids(things), str(things), image, "upright")
     kinds, numbers = colours & 0xFF, colours >> 8 & 0xFF
-    of_kind = [index for index, word in enumerate(classes.words) if not word.stuff]
+    of_kind = [index for index, class_ in enumerate(classes.classes) if not class_.stuff]
     ids = np.zeros(semantic.shape, np.int32)
     class_of: dict[int, int] = {}
     areas: dict[int, int] = {}
     for index in np.unique(semantic):
-        if index != IGNORED and classes.words[index].stuff:
+        if index != IGNORED and classes.classes[index].stuff:
             id_ = len(class_of) + 1
             mask = semantic == index
             ids[mask], class_of[id_], areas[id_] = id_, int(index), int(mask.sum())
@@ -273,7 +273,7 @@ def _cityscapes_segments(path: Path, image: Path, classes: ClassList) -> Panopti
             ids[ids == id_] = 0
             continue
         class_of[id_] = index
-        if id_ < _STEP and not classes.words[index].stuff:
+        if id_ < _STEP and not classes.classes[index].stuff:
             crowds.add(id_)
     return PanopticTruth(ids, class_of, {id_: areas[id_] for id_ in class_of}, frozenset(crowds))
 

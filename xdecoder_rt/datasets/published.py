@@ -118,8 +118,9 @@ def _open_ade20k(root: Path, split: str, classes: ClassList) -> TruthSet:
     path = find_file(root, f"ade20k_panoptic_{short}.json")
     if path is None:
         items = read_ade20k_maps(root, split, classes)
-        notes = () if items[0].panoptic else ("no annotations_instance: neither PQ nor AP",)
-        return TruthSet(items, classes, f"{root}, {split}", notes)
+        lacks = items[0].panoptic is None
+        missing = ("no annotations_instance: neither PQ nor AP",) if lacks else ()
+        return TruthSet(items, classes, f"{root}, {split}", missing)
     instance_file = find_file(root, f"ade20k_instance_{short}.json")
     instances, notes = _instances(instance_file, f"ade20k_instance_{short}.json", classes)
     maps, images = _folder(path, path.stem), root / "images" / split

@@ -30,6 +30,8 @@ from xdecoder_rt.evaluation.report import EvaluationReport
 from xdecoder_rt.evaluation.retrieval import RetrievalScores, retrieval_recall
 from xdecoder_rt.evaluation.semantic import SemanticIoU
 from xdecoder_rt.image import Letterbox, choose_size
+from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import Word
 
 _TASK_OF = {
     **dict.fromkeys(("pq", "ap", "miou"), "segment"),
@@ -66,7 +68,6 @@ def evaluate_published(
     if limit is not None and limit < 1:
         raise ArgumentError(f"'limit' is {limit}", expected="at least 1, or None")
     task = next(_TASK_OF[metric] for metric in protocol.metrics if metric in _TASK_OF)
-    task = "refer" if "ciou" in protocol.metrics else task
     if task not in engine.manifest.tasks:
         raise ArgumentError(
             f"The plan lacks the task {task!r}, which the protocol {protocol.name} measures",
@@ -82,9 +83,7 @@ def evaluate_published(
         notes += _rule_differences(engine, protocol)
     else:
         _check_expressions(engine, items)
-        measures = {"refer": _Expressions, "caption": _Captions, "embed": _Retrieval}[task].of(
-            items
-        )
+        measures = _text_measures(task, items)
     if not measures:
         raise DatasetError(
             f"None of the {len(items)} images has the truth of {', '.join(protocol.metrics)}",
@@ -112,6 +111,20 @@ def evaluate_published(
     )
 
 
+def vocabulary_of(classes: ClassList, threshold: float | None = None) -> Vocabulary:
+    """Return the classes to ask for, whose `label_id` is the index; names may repeat.
+
+    Args:
+        classes: The classes.
+        threshold: Least score of every class; None for the plan's rules.
+    """
+    words = (
+        Word(class_.name, stuff=class_.stuff, threshold=threshold, id=index)
+        for index, class_ in enumerate(classes.classes)
+    )
+    return Vocabulary(tuple(words), None, len(classes))
+
+
 class _Measure:
     """One metric over a data set."""
 
@@ -126,7 +139,7 @@ class _Measure:
 
 class _Panoptic(_Measure):
     def __init__(self, classes: ClassList, threshold: float) -> None:
-        self._vocabulary = classes.vocabulary(threshold)
+        self._vocabulary = vocabulary_of(classes, threshold)
         self._quality = PanopticQuality(classes.labels, classes.stuff)
 
     def ask(self, engine: Engine, state: Any, item: TruthItem) -> None:
@@ -150,7 +163,7 @@ class _Panoptic(_Measure):
 
 class _Semantic(_Measure):
     def __init__(self, classes: ClassList) -> None:
-        self._vocabulary = classes.vocabulary()
+        self._vocabulary = vocabulary_of(classes)
         self._iou = SemanticIoU(classes.labels)
 
     def ask(self, engine: Engine, state: Any, item: TruthItem) -> None:
@@ -164,7 +177,7 @@ class _Semantic(_Measure):
 
 class _Instances(_Measure):
     def __init__(self, classes: ClassList) -> None:
-        self._vocabulary = classes.vocabulary()
+        self._vocabulary = vocabulary_of(classes)
         self._precision = InstancePrecision(len(classes))
 
     def ask(self, engine: Engine, state: Any, item: TruthItem) -> None:
@@ -179,10 +192,6 @@ class _Instances(_Measure):
 class _Expressions(_Measure):
     def __init__(self) -> None:
         self._iou = ReferringIoU()
-
-    @classmethod
-    def of(cls, items: Sequence[TruthItem]) -> list[_Measure]:
-        return [cls()] if any(item.expressions for item in items) else []
 
     def ask(self, engine: Engine, state: Any, item: TruthItem) -> None:
         if item.expression_masks is not None:
@@ -200,10 +209,6 @@ class _Captions(_Measure):
         self._written: list[str] = []
         self._references: list[tuple[str, ...]] = []
 
-    @classmethod
-    def of(cls, items: Sequence[TruthItem]) -> list[_Measure]:
-        return [cls()] if any(item.captions for item in items) else []
-
     def ask(self, engine: Engine, state: Any, item: TruthItem) -> None:
         if item.captions:
             self._written.append(engine.caption(state).text)
@@ -219,10 +224,6 @@ class _Retrieval(_Measure):
         self._images: list[NDArray[np.float32]] = []
         self._texts_of: list[list[int]] = []
         self._index: dict[str, int] = {}
-
-    @classmethod
-    def of(cls, items: Sequence[TruthItem]) -> list[_Measure]:
-        return [cls()] if any(item.captions for item in items) else []
 
     def ask(self, engine: Engine, state: Any, item: TruthItem) -> None:
         if item.captions:
@@ -251,6 +252,15 @@ def _segment_measures(
         for metric, (truth, make) in makers.items()
         if metric in protocol.metrics and any(getattr(item, truth) for item in items)
     ]
+
+
+def _text_measures(task: str, items: Sequence[TruthItem]) -> list[_Measure]:
+    """Return the measure of a task, if an item has texts for it."""
+    if task == "refer":
+        return [_Expressions()] if any(item.expressions for item in items) else []
+    if not any(item.captions for item in items):
+        return []
+    return [_Captions() if task == "caption" else _Retrieval()]
 
 
 def _check_expressions(engine: Engine, items: Sequence[TruthItem]) -> None:
