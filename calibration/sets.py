@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
-from xdecoder_rt.errors import DatasetError, ImageError, quoted, require
+from xdecoder_rt.errors import DatasetError, ImageError, quoted
 from xdecoder_rt.files.folder import list_images
 from xdecoder_rt.image import RgbImage, load_image
+from xdecoder_rt.streams.video import VideoFile
 
 FEW_IMAGES = 100
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
@@ -44,7 +45,8 @@ class CalibrationSet:
 
         Raises:
             DatasetError: there is no such set, it is empty or broken, or it lacks labels.
-            MissingExtraError: a video is given and OpenCV is not installed.
+            ImageError: a video cannot be read, or is not whole.
+            MissingExtraError: a video is given and PyAV is not installed.
         """
         name = quoted(str(path), 200)
         if os.path.isdir(path) and os.path.isfile(path / ANNOTATIONS):
@@ -135,33 +137,33 @@ def _spread(numbers: Sequence[int], count: int) -> list[int]:
 
 
 def _video_length(path: Path) -> int:
-    cv2 = require("cv2", "video")
-    capture = cv2.VideoCapture(str(path))
+    """Return how many frames there are: what the container announces may be a guess, or nothing."""
+    video = VideoFile(path, fps=None)
     try:
-        if not capture.isOpened():
-            raise DatasetError(
-                f"{quoted(str(path), 200)} cannot be read", expected="a video that OpenCV reads"
-            )
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        if video.announced is not None:
+            return video.announced
+        frames = sum(1 for _ in video)
     finally:
-        capture.release()
+        video.close()
+    if video.failures:
+        raise video.failures[0]
+    return frames
 
 
 def _video_frames(path: Path, numbers: Sequence[int]) -> Iterator[RgbImage]:
-    cv2 = require("cv2", "video")
-    capture = cv2.VideoCapture(str(path))
     requested = set(numbers)
+    video = VideoFile(path, fps=None)
     try:
-        for number in range(max(requested) + 1):
-            if number not in requested:
-                capture.grab()
-                continue
-            is_read, frame = capture.read()
-            if not is_read:
-                raise ImageError(
-                    f"Frame {number} of {quoted(str(path), 200)} cannot be read",
-                    expected="a whole video",
-                )
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        for number, frame in enumerate(video):
+            if number in requested:
+                requested.remove(number)
+                yield frame.pixels
+            if not requested:
+                return
     finally:
-        capture.release()
+        video.close()
+    if requested:
+        raise ImageError(
+            f"Frame {min(requested)} of {quoted(str(path), 200)} cannot be read",
+            expected="a whole video",
+        ) from next(iter(video.failures), None)

@@ -26,6 +26,13 @@ def test_a_message_is_one_line():
     assert str(PlanError("two\nlines\t here", fix="a\r\nb")) == "two lines here. Fix: a b."
 
 
+@pytest.mark.parametrize("name", ["a\x1b[31mred", "nul\0", "\ud800", "\u202egnp", "\0" * 5000])
+def test_a_name_in_a_message_cannot_disturb_a_terminal_or_an_encoding(name):
+    message = str(PlanError(f"{name} is no plan", fix=f"do without {name}"))
+    assert message.isprintable() and len(message) < 2200
+    message.encode()
+
+
 @pytest.mark.parametrize("name", [name for name in errors.__all__ if name.endswith("Error")])
 def test_all_derive_from_one_base_and_survive_copying(name):
     kind = getattr(errors, name)

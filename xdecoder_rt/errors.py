@@ -42,8 +42,10 @@ def shortened(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Return `text` on one line, ending with a full stop."""
+    """Return `text` on one line, ending with a full stop, with what no terminal shows escaped."""
     line = shortened(" ".join(text.split()))
+    if not line.isprintable():  # a name of a file, as it came
+        line = shortened("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
     return line if line.endswith((".", "!", "?")) else line + "."
 
 

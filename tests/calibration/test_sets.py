@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xdecoder_rt.calibration.sets import CalibrationSet
-from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.errors import DatasetError, ImageError
 
 
 def folder_of(path: Path, count: int) -> Path:
@@ -48,17 +50,63 @@ def test_labels_that_are_needed(tmp_path: Path) -> None:
         CalibrationSet.open(folder_of(tmp_path / "plain", 2), labelled=True)
 
 
-def test_a_video(tmp_path: Path) -> None:
-    cv2 = pytest.importorskip("cv2", reason="videos need the extra video")
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 32))
-    for i in range(5):
-        writer.write(np.full((32, 32, 3), 50 * i, np.uint8))
-    writer.release()
-    with pytest.warns(UserWarning, match="has 5 images"):
+def write_video(path: Path, levels: Sequence[int], codec: str, rate: int = 10) -> Path:
+    """Write a video of plain grey frames, ten a second, that announces `rate`."""
+    av = pytest.importorskip("av", reason="videos need the extra video")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        clock = Fraction(1, 1000)
+        stream.time_base = stream.codec_context.time_base = clock
+        for number, level in enumerate(levels):
+            pixels = np.full((48, 64, 3), level, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = 100 * number, clock
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        pytest.param("clip.mp4", "mpeg4", 10, id="MP4, which announces its frames"),
+        pytest.param("clip.webm", "libvpx", 1000, id="a browser's WebM, which announces 1000 fps"),
+        pytest.param("clip.mkv", "mpeg4", 1000, id="Matroska"),
+        pytest.param("clip.avi", "mpeg4", 10, id="AVI"),
+    ],
+)
+def test_a_video_has_as_many_images_as_frames(
+    tmp_path: Path, name: str, codec: str, rate: int
+) -> None:
+    path = write_video(tmp_path / name, [40 * i for i in range(6)], codec, rate)
+    with pytest.warns(UserWarning, match="has 6 images"):
         found = CalibrationSet.open(path)
-    levels = [int(image.mean()) for image in found.read([1, 4])]
-    assert abs(levels[0] - 50) < 10 and abs(levels[1] - 200) < 10
+    levels = [image.mean() for image in found.read([1, 5])]
+    assert abs(levels[0] - 40) < 10 and abs(levels[1] - 200) < 10
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.webm", "libvpx"), ("clip.mkv", "mpeg4")])
+def test_a_video_that_is_cut_off_is_refused(tmp_path: Path, name: str, codec: str) -> None:
+    path = write_video(tmp_path / name, [10 * (i % 20) for i in range(40)], codec)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(ImageError, match="is not whole"):
+        CalibrationSet.open(path)
+
+
+def test_a_frame_that_does_not_come_is_told(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", [0, 50], "mpeg4")
+    images = CalibrationSet(path, (), None, 3)
+    with pytest.raises(ImageError, match="Frame 2 of .*clip.mp4"):
+        list(images.read([0, 2]))
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="videos need the extra video")
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    with pytest.raises(ImageError, match="cannot be opened"):
+        CalibrationSet.open(tmp_path / "clip.mp4")
 
 
 def test_the_digest_knows_its_files(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Run, document_of, save_picture
+from command_line import Run, document_of, save_labelled_folder, save_picture
 
 from xdecoder_rt.cli import demo, main
 
@@ -46,12 +46,12 @@ def at_second_image(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], N
     def install(action: Callable[[], None]) -> None:
         reads = []
 
-        def loading(source: Any) -> Any:
+        def loading(source: Any, *arguments: Any, **keywords: Any) -> Any:
             if isinstance(source, str):
                 reads.append(source)
                 if len(reads) == 2:
                     action()
-            return load(source)
+            return load(source, *arguments, **keywords)
 
         monkeypatch.setattr(image, "load_image", loading)
 
@@ -64,6 +64,19 @@ def send(*numbers: int) -> Callable[[], None]:
             os.kill(os.getpid(), number)
 
     return kill
+
+
+def at_opening(action: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something when a plan is opened: before the first image, round or graph."""
+    from xdecoder_rt.plan.file import Plan
+
+    open_plan = Plan.open
+
+    def opening(*arguments: Any, **keywords: Any) -> Any:
+        action()
+        return open_plan(*arguments, **keywords)
+
+    monkeypatch.setattr(Plan, "open", opening)
 
 
 class TestStopped:
@@ -81,6 +94,83 @@ class TestStopped:
         document = document_of(capsys)
         assert document["complete"] is False
         assert [Path(entry["image"]).name for entry in document["images"]] == ["0.png"]
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_before_the_first_image_the_json_says_that_nothing_was_done(
+        self,
+        command: str,
+        on_tiny_plan: Callable[..., Run],
+        shots: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        at_opening(send(signal.SIGTERM), monkeypatch)
+        assert on_tiny_plan(command)(shots, *COMMANDS[command], "--json") == 130
+        assert document_of(capsys) == {"complete": False}
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["info", "PLAN"],
+            ["check", "PLAN", "--against", "PLAN"],
+            ["bench", "PLAN"],
+            ["build", "--plan", "PLAN", "--size", "32x96"],
+            ["extract", "PLAN"],
+            ["eval", "PLAN", "FOLDER"],
+            ["vocab", "list", "--plan", "PLAN"],
+            ["demo", "FOLDER", "--plan", "PLAN", "--words", "mug", "--no-window"],
+        ],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_every_command_that_writes_json_says_that_it_was_stopped(
+        self,
+        arguments: list[str],
+        tiny_plan: Path,
+        shots: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        at_opening(send(signal.SIGHUP), monkeypatch)
+        places = {"PLAN": str(tiny_plan), "FOLDER": str(shots)}
+        assert main([places.get(word, word) for word in arguments] + ["--json"]) == 130
+        assert document_of(capsys)["complete"] is False
+
+    def test_the_scores_of_the_images_done_are_written(
+        self,
+        tiny_plan: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        from xdecoder_rt.datasets.labelled_item import Item
+
+        save_labelled_folder(tmp_path / "held_out", images=4)
+        load, reads = Item.load_image, []
+
+        def loading(item: Item) -> Any:
+            if item.image.name == "000002.png" and len(reads) > 4:  # not when all are checked
+                send(signal.SIGINT)()
+            reads.append(item.image.name)
+            return load(item)
+
+        monkeypatch.setattr(Item, "load_image", loading)
+        arguments = ["eval", str(tiny_plan), str(tmp_path / "held_out"), "--no-progress"]
+        assert main([*arguments, "--json"]) == 130
+        out, err = capsys.readouterr()
+        scores = json.loads(out)
+        assert (scores["items"], scores["complete"]) == (2, False)
+        assert {"panoptic", "semantic", "referring", "vqa", "time_ms"} <= set(scores)
+        assert "retrieval" not in scores
+        assert "mIoU" in err and err.endswith("interrupted\n")
+
+        monkeypatch.setattr(Item, "load_image", load)
+        assert main([*arguments, "--json", "--limit", "2"]) == 0
+        of_two = document_of(capsys)
+        assert {key: scores[key] for key in ("panoptic", "semantic", "referring", "vqa")} == {
+            key: of_two[key] for key in ("panoptic", "semantic", "referring", "vqa")
+        }
 
     @pytest.mark.parametrize("number", SIGNALS)
     def test_every_signal_ends_a_command_alike(

@@ -42,7 +42,10 @@ def test_json_alone_is_all_that_stdout_holds(
     assert main(["eval", str(tiny_plan), str(folder), "--json", "--no-progress"]) == 0
     out, err = capsys.readouterr()
     scores = json.loads(out)
-    assert set(scores) == {"panoptic", "unscored", "absent", "semantic", "time_ms", "items"}
+    assert set(scores) == {
+        "panoptic", "unscored", "absent", "semantic", "time_ms", "items", "complete",
+    }  # fmt: skip
+    assert scores["complete"] is True
     assert set(scores["panoptic"]) == {"pq", "sq", "rq", "per_class"}
     for values in (scores["panoptic"], *scores["panoptic"]["per_class"].values()):
         assert all(0 <= values[name] <= 100 for name in ("pq", "sq", "rq"))

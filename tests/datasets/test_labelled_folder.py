@@ -232,10 +232,17 @@ def test_a_broken_annotation_file_is_refused(folder: Path, content: bytes, messa
 
 def test_a_folder_without_annotations_is_refused(folder: Path) -> None:
     (folder / ANNOTATIONS).unlink()
-    with pytest.raises(DatasetError, match=r"annotations\.json does not exist"):
+    with pytest.raises(DatasetError, match=r"annotations\.json' does not exist"):
         LabelledFolder.open(folder)
-    with pytest.raises(DatasetError, match="is not a folder"):
+    with pytest.raises(DatasetError, match="none' is not a folder"):
         LabelledFolder.open(folder / "none")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "nul\0", "\ud800", "x" * 300, "y/" * 3000])
+def test_a_folder_of_any_name_is_refused_in_one_printable_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match="is not a folder") as caught:
+        LabelledFolder.open(tmp_path / name)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
 
 
 def _save_map(pixels: np.ndarray, **options: Any) -> Callable[[Path], None]:
@@ -329,7 +336,7 @@ def test_nothing_is_written_over(folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="file/new cannot be written"):
+    with pytest.raises(DatasetError, match="file/new' cannot be written"):
         LabelledFolderWriter(tmp_path / "file" / "new", VOCABULARY)
 
 

@@ -333,11 +333,11 @@ def test_missing_parts_are_refused(refcoco: RefCoco) -> None:
         refcoco.open()
     refcoco.images.rename(refcoco.images.with_name("elsewhere"))
     with pytest.raises(
-        DatasetError, match="images of .* were not found. Expected a folder train2014"
+        DatasetError, match="images of .* were not found. Expected a folder 'train2014'"
     ):
         refcoco.open()
     refcoco.instances.unlink()
-    with pytest.raises(DatasetError, match=r"instances\.json does not exist"):
+    with pytest.raises(DatasetError, match=r"instances\.json' does not exist"):
         refcoco.open()
 
 

@@ -279,6 +279,16 @@ def test_joining_keeps_what_a_labelled_item_says_itself(coco: Path, tmp_path: Pa
         join_by_image([folder, folder])
 
 
+@pytest.mark.parametrize("ending", ["", ".json", ".json#stored", "#val", ".json,b.json", ".p"])
+@pytest.mark.parametrize("name", ["n" * 300, "nul\0", "esc\x1b[31m", "\ud800", "deep/" * 3000])
+def test_a_name_that_no_file_can_have_is_no_data_set(
+    tmp_path: Path, name: str, ending: str
+) -> None:
+    with pytest.raises(DatasetError, match="There is no data set at") as caught:
+        open_dataset(tmp_path / f"{name}{ending}")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
+
+
 def test_each_kind_is_told_by_what_the_file_holds(coco: Path) -> None:
     annotations = coco / "annotations"
     assert isinstance(open_dataset(annotations / "panoptic_train2017.json"), CocoPanoptic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.evaluation import panoptic_quality
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 
 VOCABULARY = ("mug", "screw", "table", "wall")
@@ -265,6 +267,32 @@ def test_maps_that_contradict_their_segments_are_refused(
     metric = PanopticQuality(VOCABULARY, STUFF)
     with pytest.raises(ArgumentError, match=message):
         metric.update(np.array(truth), classes, np.array([[1, 1]]), {1: 0})
+
+
+@settings(deadline=None, max_examples=50)
+@given(pairs())
+def test_bands_of_any_height_count_what_the_whole_map_counts(
+    images: list[tuple[Labels, Labels]],
+) -> None:
+    counts = []
+    for pixels in (1, 20, 1 << 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(panoptic_quality, "_BAND_PIXELS", pixels)
+            counts.append(vars(accumulate(images)))
+    for other in counts[1:]:
+        for name, value in counts[0].items():
+            np.testing.assert_array_equal(other[name], value)
+
+
+def test_a_large_map_takes_no_memory_of_its_size() -> None:
+    ids = np.repeat(np.arange(4_000, dtype=np.int32) // 1_000, 2_000).reshape(4_000, 2_000)
+    quality = PanopticQuality(VOCABULARY, STUFF)
+    tracemalloc.start()
+    quality.update(ids, {1: 0, 2: 2, 3: 3}, ids, {1: 0, 2: 2, 3: 3})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert quality.compute().pq == 100
+    assert peak < 80 << 20, f"{peak >> 20} MiB for {ids.size / 1e6:.0f} million pixels"
 
 
 def test_accumulators_of_other_classes_do_not_merge() -> None:

@@ -309,7 +309,9 @@ def test_the_command(
     assert main([*command, "--tasks", "refer,caption, answer", "--json"]) == 0
     out, err = capsys.readouterr()
     document = json.loads(out)
-    assert set(document) == {"referring", "caption", "vqa", "task_time_ms", "items", "notes"}
+    assert set(document) == {
+        "referring", "caption", "vqa", "task_time_ms", "items", "notes", "complete",
+    }  # fmt: skip
     assert document["referring"] is None
     assert document["caption"] == {"cider": None, "bleu4": None}
     assert "warning: The plan lacks the task 'refer': no referring\n" in err

@@ -666,17 +666,7 @@ TARGETS = (
     ),
     Target("cache", "SQLite file of the text cache", _databases, _change_database, _database, 6),
     Target("blobs", "digests of compiled models", _blob_lists, mutators.mutate_text, _blobs, 20),
-    # An image of 2^27 pixels is read: 400 MB of them, and here twice.
-    Target(
-        "image",
-        "encoded image",
-        corpus.images,
-        mutators.mutate_image,
-        _image,
-        300,
-        memory=2 << 30,
-        seconds=60,
-    ),
+    Target("image", "encoded image", corpus.images, mutators.mutate_image, _image, 300),
     Target(
         "label_map",
         "PNG of segment ids",

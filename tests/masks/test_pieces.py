@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib import import_module
-
 import numpy as np
 import plain_pieces
-import pytest
-from compiled_variants import variants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -18,14 +13,6 @@ from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.results import box_of_mask
 
 Mask = np.ndarray
-
-
-@pytest.fixture(params=list(variants()), scope="module", autouse=True)
-def _variant(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run every test of this module on every variant."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "kernels", import_module(f"xdecoder_rt.masks.{request.param}"))
-        yield
 
 
 def sparse(values: int) -> st.SearchStrategy[np.ndarray]:

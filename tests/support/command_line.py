@@ -23,6 +23,25 @@ def save_picture(path: Path, seed: int = 0) -> Path:
     return path
 
 
+def save_labelled_folder(path: Path, images: int = 2) -> None:
+    """Write a labelled folder with something for each task."""
+    from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase
+    from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
+
+    ids = np.full((40, 60), 2, np.uint8)
+    ids[10:30, 20:50] = 1
+    with LabelledFolderWriter(path, ("mug", "floor"), ("floor",)) as writer:
+        for number in range(images):
+            writer.add(
+                np.full((40, 60, 3), 60 * number, np.uint8),
+                ids,
+                {1: "mug", 2: "floor"},
+                phrases=[Phrase("the mug", (1,))],
+                captions=[f"a mug, number {number}"],
+                questions=[AnsweredQuestion("what is it?", ("mug",), ("mug", "floor"))],
+            )
+
+
 def document_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """Return the JSON that is all that stdout holds."""
     document: dict[str, Any] = json.loads(capsys.readouterr().out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,29 @@ def test_a_pipe_instead_of_a_file_is_refused_and_not_waited_for(bank_copy: Path,
     os.mkfifo(bank_copy / name)
     with pytest.raises(DatasetError, match="named pipe"):
         Bank(bank_copy)
+
+
+@pytest.mark.parametrize("change", ["cut", "replaced", "gone"])
+def test_a_bank_that_changes_while_it_is_open_is_refused(bank_copy: Path, change: str) -> None:
+    """Its pictures were mapped: one that was cut ended the process."""
+    bank = Bank(bank_copy)
+    path = bank_copy / "pictures.bin"
+    last = max((one.picture for one in bank.cut_outs), key=lambda span: span.offset)
+    assert bank.pixels(last, 4).ndim == 3
+    content = path.read_bytes()
+    if change == "cut":
+        os.truncate(path, 10)
+    else:
+        path.unlink()
+    if change == "replaced":
+        path.write_bytes(content[::-1])
+    with pytest.raises(DatasetError, match="cannot be read" if change == "gone" else "has changed"):
+        bank.pixels(last, 4)
+
+
+def test_a_bank_goes_to_another_process_as_it_is(tiny_bank: Path) -> None:
+    bank = Bank(tiny_bank)
+    again = pickle.loads(pickle.dumps(bank))
+    span = bank.cut_outs[0].picture
+    np.testing.assert_array_equal(again.pixels(span, 4), bank.pixels(span, 4))
+    assert len(pickle.dumps(bank)) < 64 << 10

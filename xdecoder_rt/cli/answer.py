@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, a question, the choices or the places to write are not usable.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     images = ImageList.read(args.images)
     choices = read_choices(args)
     with open_engine(args) as engine:

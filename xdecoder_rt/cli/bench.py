@@ -111,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the image or a backend are not usable.
     """
-    report, progress = CommandReport(args.json), ProgressPrinter()
+    report: CommandReport = args.command_report
+    progress = ProgressPrinter()
     names: list[str | None] = list(args.backend) if args.backend else [None]
     if len(set(names)) != len(names):
         raise ArgumentError("A backend is named twice", expected="each once")

@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks",
         type=task_names,
         metavar="A,B",
-        help=f"what the plan is to do, of {','.join(TASKS)} (default: all; a plan without captions "
-        "is smaller)",
+        help=f"what the plan is to do, of {','.join(TASKS)} (default: all that the checkpoint is "
+        "trained for; a plan without captions is smaller)",
     )
     parser.add_argument(
         "--max-phrases",
@@ -123,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
         XDecoderError: the source is not usable, a graph is not exact, or the plan cannot be
             written; nothing is left behind.
     """
-    report, progress = CommandReport(args.json), ProgressPrinter()
+    report: CommandReport = args.command_report
+    progress = ProgressPrinter()
     if args.plan and (args.tasks or args.max_phrases or args.piece_share is not None):
         raise ArgumentError(
             "--tasks, --max-phrases and --piece-share were given with --plan",

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             "--stream was given with --json, --output or --beams",
             expected="one of them: a stream is one beam, printed as it comes",
         )
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     images = ImageList.read(args.images)
     with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")

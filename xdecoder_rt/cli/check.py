@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from xdecoder_rt.image import load_image
     from xdecoder_rt.streams import synthetic
 
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     named = ImageList.read(args.images)
     paths = named.paths[: args.limit]
     shared = {"threads": args.threads, "cache_dir": args.cache_dir}

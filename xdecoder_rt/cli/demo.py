@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words, the source or the output are not usable.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     if args.output is not None and is_same_file(args.output, args.source):
         raise ArgumentError(
             f"{quoted(args.output, 200)} is the source itself",

@@ -1,7 +1,8 @@
 """The command line of ``xdecoder-rt``: its commands, how they are run, and how they end.
 
 One module for each of `COMMANDS`, with a `SUMMARY`, a `DESCRIPTION`, `EXAMPLES`,
-``add_arguments(parser)`` and ``run(args) -> int``.
+``add_arguments(parser)`` and ``run(args) -> int``, which finds its `CommandReport` in
+``args.command_report``.
 
 Exit codes: 0 success; 1 an error, told in one line on stderr; 2 the command line itself is wrong;
 130 interrupted. With ``--json`` and no file, standard output is JSON and nothing else.
@@ -18,7 +19,7 @@ from importlib import import_module
 from typing import NoReturn, TextIO
 
 from xdecoder_rt import __version__
-from xdecoder_rt.cli.output import note
+from xdecoder_rt.cli.output import CommandReport, note
 from xdecoder_rt.cli.signals import EXIT_INTERRUPTED, Interruption
 from xdecoder_rt.cli.stdio import flush_streams, prepare_streams, write_stdout
 from xdecoder_rt.errors import XDecoderError, shortened
@@ -40,6 +41,7 @@ COMMANDS = (
     "vocab",
     "check",
     "info",
+    "convert",
     "extract",
     "bench",
     "demo",
@@ -133,7 +135,7 @@ def dispatch(argv: Sequence[str] | None, interruption: Interruption) -> int:
     prepare_streams()
     debug = "--debug" in (sys.argv if argv is None else argv)
     try:
-        code = _parse_and_run(list(sys.argv[1:] if argv is None else argv))
+        code = _parse_and_run(list(sys.argv[1:] if argv is None else argv), interruption)
         flush_streams()
         return code
     except KeyboardInterrupt:
@@ -151,7 +153,7 @@ def dispatch(argv: Sequence[str] | None, interruption: Interruption) -> int:
     return EXIT_INTERRUPTED if interruption.has_come else code
 
 
-def _parse_and_run(arguments: list[str]) -> int:
+def _parse_and_run(arguments: list[str], interruption: Interruption) -> int:
     parser = _build_parser()
     try:
         args = parser.parse_args(arguments)
@@ -162,7 +164,13 @@ def _parse_and_run(arguments: list[str]) -> int:
         return EXIT_OK
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        code: int = args.run(args)
+        args.command_report = CommandReport(getattr(args, "json", None))
+        try:
+            code: int = args.run(args)
+        except BaseException as error:
+            if interruption.has_come or isinstance(error, KeyboardInterrupt):
+                args.command_report.stop()
+            raise
         return code
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xdecoder_rt.cli.options import (
     ALSO_AN_OPTION,
@@ -19,6 +19,8 @@ from xdecoder_rt.evaluation.protocols import PROTOCOLS
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from xdecoder_rt.engine import Engine
     from xdecoder_rt.evaluation.report import EvaluationReport
 
@@ -100,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the table, write the JSON.
+    """Evaluate, print the table, write the JSON; when stopped, those of the images done.
 
     Raises:
         PlanError: the plan is not usable.
@@ -116,30 +118,52 @@ def run(args: argparse.Namespace) -> int:
             "--split is given without --protocol: a labelled folder has no splits",
             fix="leave it out, or add --protocol",
         )
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     require("tqdm", "train")
     from xdecoder_rt.engine import Engine
 
-    with Engine(
-        args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
-    ) as engine:
-        scores = _scores(engine, args)
-    report.text(scores.table())
-    report.document(scores.to_json())
+    document: dict[str, Any] = {}
+
+    def tell(scores: EvaluationReport) -> None:
+        document.update(scores.to_json())
+        report.text(scores.table())
+
+    with (
+        report.kept(document),
+        Engine(
+            args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
+        ) as engine,
+    ):
+        tell(_scores(engine, args, tell))
     return 0
 
 
-def _scores(engine: Engine, args: argparse.Namespace) -> EvaluationReport:
+def _scores(
+    engine: Engine, args: argparse.Namespace, tell: Callable[[EvaluationReport], None]
+) -> EvaluationReport:
+    """Evaluate; `tell` takes the scores so far where it is stopped."""
     if args.protocol is not None:
         from xdecoder_rt.datasets.published import open_published
         from xdecoder_rt.evaluation.published import evaluate_published
 
         protocol = PROTOCOLS[args.protocol]
         data = open_published(protocol.reader, args.folder, protocol.classes, args.split)
-        return evaluate_published(engine, data, protocol, limit=args.limit, progress=args.progress)
+        return evaluate_published(
+            engine,
+            data,
+            protocol,
+            limit=args.limit,
+            progress=args.progress,
+            when_stopped=tell,
+        )
     from xdecoder_rt.datasets.labelled_folder import LabelledFolder
     from xdecoder_rt.evaluation.evaluate import evaluate
 
-    folder = LabelledFolder.open(args.folder)
-    tasks = tuple(TASKS) if args.tasks is None else args.tasks
-    return evaluate(engine, folder, tasks=tasks, limit=args.limit, progress=args.progress)
+    return evaluate(
+        engine,
+        LabelledFolder.open(args.folder),
+        tasks=tuple(TASKS) if args.tasks is None else args.tasks,
+        limit=args.limit,
+        progress=args.progress,
+        when_stopped=tell,
+    )

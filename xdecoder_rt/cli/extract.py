@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         PlanError: the file is not a sound plan.
         ArgumentError: there is no such graph, or the file cannot be written.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     if (args.graph is None) != (args.output is None):
         raise ArgumentError(
             "--graph and --output go together", expected="both, or none to list the graphs"

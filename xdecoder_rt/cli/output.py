@@ -34,6 +34,7 @@ class CommandReport:
 
     def __init__(self, json_target: str | None) -> None:
         self._target = json_target
+        self._is_written = False
         if json_target not in (None, STDOUT):
             check_writable(json_target, "the JSON")
             _refuse_other_content(Path(json_target))
@@ -51,6 +52,7 @@ class CommandReport:
 
     def document(self, value: Any) -> None:
         """Write for programs, where asked to."""
+        self._is_written = True
         if self._target is None:
             return
         # ASCII: names of files need not be valid Unicode, and stdout need not be UTF-8.
@@ -69,19 +71,29 @@ class CommandReport:
         there is only what was done until then. An error before anything is done leaves nothing.
 
         Args:
-            value: filled by the block; ``"images"`` or ``"answered"`` tell of work that is done.
+            value: filled by the block; ``"images"``, ``"answered"`` or ``"items"`` tell of work
+                that is done.
         """
         try:
             yield
         except BaseException as error:
-            is_begun = bool(value.get("images") or value.get("answered"))
+            is_begun = any(value.get(key) for key in ("images", "answered", "items"))
             if is_begun or isinstance(error, KeyboardInterrupt):
-                try:
-                    self.document({**value, "complete": False})
-                except (ArgumentError, BrokenPipeError) as second:
-                    note(f"error: {second}")
+                self._stop_with(value)
             raise
         self.document({**value, "complete": True})
+
+    def stop(self) -> None:
+        """Write a document of an interrupted command that has written none: it is not complete."""
+        if not self._is_written:
+            self._stop_with({})
+
+    def _stop_with(self, value: dict[str, Any]) -> None:
+        """Write an incomplete document; what prevents it is told, and hides no other error."""
+        try:
+            self.document({**value, "complete": False})
+        except (ArgumentError, BrokenPipeError) as error:
+            note(f"error: {error}")
 
 
 class ProgressPrinter:

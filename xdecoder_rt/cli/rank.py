@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError(
             "--output was given without --find", fix="add --find: only what it finds is drawn"
         )
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     images = ImageList.read(args.images)
     with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")

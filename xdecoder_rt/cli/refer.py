@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the phrases or the places to write are not usable.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     images = ImageList.read(args.images)
     with open_engine(args) as engine:
         pictures = destinations(images, args.output, None, "the picture")

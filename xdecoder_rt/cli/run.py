@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from xdecoder_rt.words.files import plain_entries
 
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     words = read_vocabulary(args) if has_words(args) else None
     _refuse_half_questions(args, words)
     images = ImageList.read(args.images)

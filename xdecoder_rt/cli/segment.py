@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     from xdecoder_rt.datasets.coco_file import CocoFile
     from xdecoder_rt.words.files import plain_entries
 
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     words = read_vocabulary(args)
     images = ImageList.read(args.images)
     with open_engine(args) as engine:

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         XDecoderError: the plan, the words or a file are not usable.
     """
-    report = CommandReport(args.json)
+    report: CommandReport = args.command_report
     action = {"embed": _embed, "list": _list, "export": _export, "import": _import}[args.action]
     document = action(args, report)
     report.document({"plan": str(args.plan), "action": args.action, **document})

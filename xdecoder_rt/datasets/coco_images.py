@@ -62,7 +62,7 @@ class CocoImages:
         self._contents: dict[Path, frozenset[str]] = {}
         if Path(split).name != split or not self._folders:
             raise DatasetError(
-                f"The images of {annotations} were not found",
+                f"The images of {quoted(str(annotations), 200)} were not found",
                 expected=f"a folder {quoted(split)} beside the file or beside its folder",
             )
 

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, TypeAlias, TypeVar
 
 from xdecoder_rt.datasets.items import repeated
-from xdecoder_rt.datasets.plain_pickle import MAX_BYTES, parse_pickle
 from xdecoder_rt.errors import DatasetError, quoted
+from xdecoder_rt.files.plain_pickle import MAX_BYTES, parse_pickle
 from xdecoder_rt.files.regular import open_regular
 from xdecoder_rt.json_reader import JsonFault, Rule, parse_json, read_part
 
@@ -130,7 +130,7 @@ class Document:
         if absolute or ".." in PureWindowsPath(name).parts:
             raise self.error(
                 f"{key!r} is {quoted(name)}, which is outside the folder",
-                expected=f"a path relative to {root}",
+                expected=f"a path relative to {quoted(str(root), 200)}",
             )
         return root / name
 
@@ -180,12 +180,14 @@ def read_value(path: Path) -> object:
     try:
         with open_regular(path) as file:
             if (size := os.fstat(file.fileno()).st_size) > limit:
-                raise DatasetError(f"{path} has {size:,} bytes", expected=f"at most {limit:,}")
+                raise DatasetError(
+                    f"{quoted(str(path), 200)} has {size:,} bytes", expected=f"at most {limit:,}"
+                )
             data = file.read(limit)
     except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist") from None
+        raise DatasetError(f"{quoted(str(path), 200)} does not exist") from None
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        raise DatasetError(f"{quoted(str(path), 200)} cannot be read: {error.strerror}") from error
     if pickled:
         return parse_pickle(data, str(path))
     text = data.removeprefix(codecs.BOM_UTF8)

@@ -176,15 +176,16 @@ def _check_png(path: Path, colour_types: Collection[int], expected: str) -> None
         with open_regular(path) as file:
             header = file.read(26)
     except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist") from None
+        raise DatasetError(f"{quoted(str(path), 200)} does not exist") from None
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        raise DatasetError(f"{quoted(str(path), 200)} cannot be read: {error.strerror}") from error
     if len(header) < 26 or not header.startswith(_PNG_SIGNATURE):
-        raise DatasetError(f"{path} is not a PNG file", expected=expected)
+        raise DatasetError(f"{quoted(str(path), 200)} is not a PNG file", expected=expected)
     depth, colour_type = header[24], header[25]
     if depth != 8 or colour_type not in colour_types:
         raise DatasetError(
-            f"{path} is a PNG of {depth} bits and colour type {colour_type}", expected=expected
+            f"{quoted(str(path), 200)} is a PNG of {depth} bits and colour type {colour_type}",
+            expected=expected,
         )
 
 
@@ -194,5 +195,5 @@ def _dataset_errors(path: Path) -> Iterator[None]:
         yield
     except ImageError as error:
         if not os.path.exists(path):
-            raise DatasetError(f"{path} does not exist") from None
+            raise DatasetError(f"{quoted(str(path), 200)} does not exist") from None
         raise DatasetError(error.what, expected=error.expected, fix=error.fix) from error

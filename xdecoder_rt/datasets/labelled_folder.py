@@ -48,7 +48,7 @@ from xdecoder_rt.datasets.items import (
     check_vocabulary,
 )
 from xdecoder_rt.datasets.labelled_item import MAX_SEGMENT_ID, Item, parse_item
-from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.errors import DatasetError, printable, quoted
 from xdecoder_rt.json_reader import Rule
 
 __all__ = [
@@ -118,7 +118,10 @@ class LabelledFolder:
         """
         root = Path(path)
         if not os.path.isdir(root):
-            raise DatasetError(f"{root} is not a folder", expected=f"a folder with {ANNOTATIONS}")
+            raise DatasetError(
+                f"{quoted(str(root), 200)} is not a folder",
+                expected=f"a folder with {ANNOTATIONS}",
+            )
         document = read_document(root / ANNOTATIONS)
         labels = document.read(_Labels)
         vocabulary, stuff = check_vocabulary(labels.vocabulary, labels.stuff, document.where)
@@ -174,7 +177,9 @@ class LabelledFolderWriter:
         check_unlabelled(unlabelled)
         self.root = Path(path)
         self.unlabelled: Unlabelled = unlabelled
-        document = Document({"vocabulary": [*vocabulary], "stuff": [*stuff]}, str(self.root))
+        document = Document(
+            {"vocabulary": [*vocabulary], "stuff": [*stuff]}, printable(str(self.root), 200)
+        )
         labels = document.read(_Labels)
         self.vocabulary, self.stuff = check_vocabulary(
             labels.vocabulary, labels.stuff, document.where
@@ -183,7 +188,7 @@ class LabelledFolderWriter:
             os.path.isdir(self.root) and not any(self.root.iterdir())
         ):
             raise DatasetError(
-                f"{self.root} exists and is not an empty folder",
+                f"{quoted(str(self.root), 200)} exists and is not an empty folder",
                 fix="choose another folder or remove this one",
             )
         self._suffix = ".jpg" if image_format == "jpeg" else ".png"
@@ -233,7 +238,7 @@ class LabelledFolderWriter:
             DatasetError: if the reader would refuse the item or its image, or a file cannot be
                 written.
         """
-        where = f"{self.root}, item {len(self)}"
+        where = f"{printable(str(self.root), 200)}, item {len(self)}"
         if self._closed:
             raise DatasetError(f"{where}: the folder has been closed")
         ids = _as_id_map(panoptic, where)
@@ -293,7 +298,9 @@ class LabelledFolderWriter:
         if self._closed:
             return
         if not self._lines:
-            raise DatasetError(f"{self.root}: no image was added", expected="at least one")
+            raise DatasetError(
+                f"{printable(str(self.root), 200)}: no image was added", expected="at least one"
+            )
         vocabulary, stuff = json.dumps(self.vocabulary), json.dumps(sorted(self.stuff))
         items = ",\n".join(self._lines)  # an item a line: a change of one is one line of a diff
         declaration = '"unlabelled": "nothing",\n' if self.unlabelled == "nothing" else ""
@@ -369,4 +376,4 @@ def _rgb_size(image: NDArray[np.uint8], where: str) -> tuple[int, int]:
 
 
 def _cannot_write(path: Path, error: OSError) -> DatasetError:
-    return DatasetError(f"{path} cannot be written: {error.strerror or error}")
+    return DatasetError(f"{quoted(str(path), 200)} cannot be written: {error.strerror or error}")

@@ -44,6 +44,7 @@ def evaluate(
     tasks: Collection[str] | None = None,
     limit: int | None = None,
     progress: bool = True,
+    when_stopped: Callable[[EvaluationReport], None] | None = None,
 ) -> EvaluationReport:
     """Score every task that a plan has and a data set has labels or texts for.
 
@@ -63,6 +64,9 @@ def evaluate(
         tasks: Only these of `xdecoder_rt.tasks.TASKS`; None takes all.
         limit: Take only so many images, from the first; None takes all.
         progress: Show a progress bar on stderr, if that is a terminal.
+        when_stopped: Takes the report of the images done when an exception, Ctrl-C for one, ends
+            the evaluation before the last; the image it was at may count in part. Retrieval, which
+            is scored after the last, is not in it.
 
     Raises:
         ArgumentError: if `limit` is less than 1, or `tasks` is empty or names something else.
@@ -87,30 +91,46 @@ def evaluate(
         segmenting.warm_up(engine, items[0])
     for kind in to_do.text_tasks:
         _warm_up(engine, kind(), next(filter(kind.has_texts, items)))
-    for item in tqdm(items, unit="image", disable=None if progress else True):
+
+    def report_of(count: int, *, is_stopped: bool = False) -> EvaluationReport:
+        asked = [task for task in text_tasks if task.times_ms]
+        scores = segmenting.compute() if segmenting else {}
+        for task in asked:
+            if not (is_stopped and isinstance(task, RetrievalTask)):
+                scores[task.section] = task.compute(engine)
+        if to_do.unscored_captions:
+            scores[CaptioningTask.section] = CaptionScores(None, None, 0)
+        elif (captions := scores.get(CaptioningTask.section)) and captions.cider is None:
+            note("CIDEr is not defined for a single image")
+        if (retrieval := scores.get(RetrievalTask.section)) and retrieval.image_r1 is None:
+            note("Retrieval is not scored, because no image has a caption that another lacks")
+        return EvaluationReport(
+            **scores,
+            task_time_ms={task.task: Percentiles.of(task.times_ms) for task in asked},
+            items=count,
+            lacking=to_do.lacking,
+            notes=tuple(notes),
+        )
+
+    def ask(item: PanopticItem) -> None:
         item_tasks = [task for task in text_tasks if task.has_texts(item)]
         if not segmenting and not item_tasks:
-            continue
+            return
         image, truth = item.load_image(), functools.cache(item.load_panoptic)
         state = segmenting.ask(engine, image, item, truth) if segmenting else engine.encode(image)
         for task in item_tasks:
             task.ask(engine, state, item, truth)
 
-    scores = segmenting.compute() if segmenting else {}
-    scores |= {task.section: task.compute(engine) for task in text_tasks}
-    if to_do.unscored_captions:
-        scores[CaptioningTask.section] = CaptionScores(None, None, 0)
-    elif (captions := scores.get(CaptioningTask.section)) and captions.cider is None:
-        note("CIDEr is not defined for a single image")
-    if (retrieval := scores.get(RetrievalTask.section)) and retrieval.image_r1 is None:
-        note("Retrieval is not scored, because no image has a caption that another lacks")
-    return EvaluationReport(
-        **scores,
-        task_time_ms={task.task: Percentiles.of(task.times_ms) for task in text_tasks},
-        items=len(items),
-        lacking=to_do.lacking,
-        notes=tuple(notes),
-    )
+    done = 0
+    try:
+        for item in tqdm(items, unit="image", disable=None if progress else True):
+            ask(item)
+            done += 1
+    except BaseException:
+        if done and when_stopped is not None:
+            when_stopped(report_of(done, is_stopped=True))
+        raise
+    return report_of(done)
 
 
 @dataclass(frozen=True)

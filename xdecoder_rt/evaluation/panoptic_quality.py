@@ -29,6 +29,64 @@ from xdecoder_rt.datasets.items import NOTHING
 from xdecoder_rt.errors import ArgumentError
 
 _VOID = 0
+_BAND_PIXELS = 1 << 20  # a pixel of a band takes some 48 bytes
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """The segments of a map by numbers from 1, a stuff class once; 0 stays void, nothing is last.
+
+    Attributes:
+        map_name: "true" or "predicted".
+        ids: int64, rising, those of no segment first.
+        numbers: of each id.
+        pixels: of each id, counted by :meth:`number`.
+        unlisted: how many ids are of no segment.
+        classes: of each number from 1.
+        crowds: of each number from 1, whether it is a crowd.
+    """
+
+    map_name: str
+    ids: NDArray[np.int64]
+    numbers: NDArray[np.intp]
+    pixels: NDArray[np.int64]
+    unlisted: int
+    classes: NDArray[np.intp]
+    crowds: NDArray[np.bool_]
+
+    def number(self, band: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
+        """Return the numbers of a band of the map, and count its pixels.
+
+        Raises:
+            ArgumentError: an id has no class.
+        """
+        place = np.searchsorted(self.ids, band).clip(max=len(self.ids) - 1)
+        is_unknown = self.ids[place] != band
+        if is_unknown.any():
+            unknown = np.unique(band[is_unknown])[:10].tolist()
+            raise ArgumentError(f"The {self.map_name} map has ids without a class: {unknown}")
+        self.pixels[:] += np.bincount(place.ravel(), minlength=len(self.ids))
+        numbers: NDArray[np.intp] = self.numbers[place]
+        return numbers
+
+    def listed(self, areas: Mapping[int, int]) -> NDArray[np.int64]:
+        """Return the areas of the numbers from 1, given those of ids: their sums over each."""
+        sums = np.zeros(len(self.classes), np.int64)
+        ids = self.ids[self.unlisted :]
+        np.add.at(sums, self.numbers[self.unlisted :] - 1, [areas[int(id_)] for id_ in ids])
+        return sums
+
+    def check_present(self) -> None:
+        """Check, after all bands, that every segment has a pixel.
+
+        Raises:
+            ArgumentError: one has none.
+        """
+        absent = self.ids[self.unlisted :][self.pixels[self.unlisted :] == 0]
+        if len(absent):
+            raise ArgumentError(
+                f"The {self.map_name} map has no pixel of the segments {absent[:10].tolist()}"
+            )
 
 
 @dataclass(frozen=True)
@@ -160,7 +218,7 @@ class PanopticQuality:
 
         Raises:
             ArgumentError: if the sizes differ, an id of a map has no class or a class no such id,
-                a class is not in the vocabulary, or an area is missing or below 0.
+                or a class is not in the vocabulary.
         """
         if truth.ndim != 2 or truth.shape != prediction.shape:
             raise ArgumentError(
@@ -169,18 +227,24 @@ class PanopticQuality:
             )
         if areas is not None and any(areas.get(id_, -1) < 0 for id_ in truth_classes):
             raise ArgumentError("A true segment has no area", expected="at least 0 for each id")
-        true_row, true_class, crowd, listed = self._rows(
-            truth, truth_classes, crowds, "true", areas
-        )
-        predicted_row, predicted_class, _, _ = self._rows(
-            prediction, predicted_classes, (), "predicted"
-        )
+        true = self._number(truth_classes, crowds, "true")
+        predicted = self._number(predicted_classes, (), "predicted")
+        true_class, crowd, predicted_class = true.classes, true.crowds, predicted.classes
         # Void, the true segments, and nothing.
         shape = (len(true_class) + 2, len(predicted_class) + 1)
-        pairs = true_row * shape[1] + predicted_row
-        overlap = np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+        counts = np.zeros(shape[0] * shape[1], np.int64)
+        rows = max(1, max(_BAND_PIXELS, counts.size) // max(1, truth.shape[1]))
+        for top in range(0, len(truth), rows):
+            band = slice(top, top + rows)
+            pairs = true.number(truth[band]) * shape[1]
+            pairs += predicted.number(prediction[band])
+            counts += np.bincount(pairs.ravel(), minlength=counts.size)
+        if areas is None:
+            true.check_present()
+        predicted.check_present()
+        overlap = counts.reshape(shape)
 
-        true_area = overlap.sum(axis=1)[1:-1] if listed is None else listed
+        true_area = overlap.sum(axis=1)[1:-1] if areas is None else true.listed(areas)
         predicted_area = overlap.sum(axis=0)[1:]
         on_void = overlap[0, 1:]
         intersection = overlap[1:-1, 1:]
@@ -242,35 +306,17 @@ class PanopticQuality:
             100 * self._void_pixels / self._pixels if self._pixels else 0.0,
         )
 
-    def _rows(
-        self,
-        ids: NDArray[np.integer[Any]],
-        classes: Mapping[int, int],
-        crowds: Collection[int],
-        map_name: str,
-        areas: Mapping[int, int] | None = None,
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_], NDArray[np.int64] | None]:
-        """Number the segments of a map from 1, a stuff class once; 0 stays void, nothing is last.
+    def _number(
+        self, classes: Mapping[int, int], crowds: Collection[int], map_name: str
+    ) -> _Numbering:
+        """Number the segments of a map.
 
-        Returns:
-            H x W numbers, and for each number from 1 its class, whether it is a crowd, and the
-            area listed for it, if areas are.
+        Raises:
+            ArgumentError: if a class is not in the vocabulary.
         """
         unlisted = [NOTHING, _VOID] if map_name == "true" else [_VOID]
-        listed_ids = np.array([*unlisted, *sorted(classes)], dtype=np.int64)
-        place = np.searchsorted(listed_ids, ids).clip(max=len(listed_ids) - 1)
-        if (listed_ids[place] != ids).any():
-            unknown = np.unique(ids[listed_ids[place] != ids])
-            raise ArgumentError(
-                f"The {map_name} map has ids without a class: {unknown[:10].tolist()}"
-            )
-        absent = np.bincount(place.ravel(), minlength=len(listed_ids)) == 0
-        absent[: len(unlisted)] = False
-        if absent.any() and areas is None:
-            segments = listed_ids[absent][:10].tolist()
-            raise ArgumentError(f"The {map_name} map has no pixel of the segments {segments}")
         row_of: dict[tuple[int, int], int] = {}  # (class, id of a thing or crowd, or 0) -> row
-        rows, row_class, row_crowd, row_area = [_VOID], [], [], [0]
+        rows, row_class, row_crowd = [_VOID], [], []
         for id_ in sorted(classes):
             class_ = classes[id_]
             if not 0 <= class_ < len(self.vocabulary):
@@ -284,13 +330,15 @@ class PanopticQuality:
                 row_of[key] = len(row_of) + 1
                 row_class.append(class_)
                 row_crowd.append(crowd)
-                row_area.append(0)
             rows.append(row_of[key])
-            row_area[row_of[key]] += 0 if areas is None else areas[id_]
         row_of_nothing = [len(row_of) + 1] * (len(unlisted) - 1)
-        return (
-            np.array([*row_of_nothing, *rows], dtype=np.intp)[place],
+        ids = np.array([*unlisted, *sorted(classes)], dtype=np.int64)
+        return _Numbering(
+            map_name,
+            ids,
+            np.array([*row_of_nothing, *rows], dtype=np.intp),
+            np.zeros(len(ids), np.int64),
+            len(unlisted),
             np.array(row_class, dtype=np.intp),
             np.array(row_crowd, dtype=bool),
-            None if areas is None else np.array(row_area[1:], dtype=np.int64),
         )

@@ -50,6 +50,7 @@ def evaluate_published(
     *,
     limit: int | None = None,
     progress: bool = True,
+    when_stopped: Callable[[EvaluationReport], None] | None = None,
 ) -> EvaluationReport:
     """Measure an engine by a protocol.
 
@@ -59,6 +60,9 @@ def evaluate_published(
         protocol: How; what it reports and the data set has the truth of is measured.
         limit: Take only so many images, from the first; None takes all.
         progress: Show a progress bar on stderr, if that is a terminal.
+        when_stopped: Takes the report of the images done when an exception, Ctrl-C for one, ends
+            the evaluation before the last; the image it was at may count in part. Retrieval, which
+            is scored after the last, is not in it.
 
     Raises:
         ArgumentError: if `limit` is less than 1, or the plan lacks the protocol's task.
@@ -90,25 +94,38 @@ def evaluate_published(
             expected="something to score",
         )
     sizes: list[tuple[int, int]] = []
-    for item in tqdm(items, unit="image", disable=None if progress else True):
-        image = item.load_image()
-        sizes.append((image.shape[0], image.shape[1]))
-        state = engine.encode(image)
+
+    def report_of(count: int, *, is_stopped: bool = False) -> EvaluationReport:
+        differences = _size_differences(engine, protocol, sizes)
+        scores: dict[str, Any] = {}
         for measure in measures:
-            measure.ask(engine, state, item)
-    notes += _size_differences(engine, protocol, sizes)
-    for text in notes:
+            if not (is_stopped and isinstance(measure, _Retrieval)):
+                scores |= measure.compute(engine)
+        return EvaluationReport(
+            **scores,
+            items=count,
+            notes=(*notes, *differences),
+            protocol=protocol.name,
+            source=data.source,
+        )
+
+    done = 0
+    try:
+        for item in tqdm(items, unit="image", disable=None if progress else True):
+            image = item.load_image()
+            sizes.append((image.shape[0], image.shape[1]))
+            state = engine.encode(image)
+            for measure in measures:
+                measure.ask(engine, state, item)
+            done += 1
+    except BaseException:
+        if done and when_stopped is not None:
+            when_stopped(report_of(done, is_stopped=True))
+        raise
+    report = report_of(done)
+    for text in report.notes:
         warnings.warn(text, stacklevel=2)
-    scores: dict[str, Any] = {}
-    for measure in measures:
-        scores |= measure.compute(engine)
-    return EvaluationReport(
-        **scores,
-        items=len(items),
-        notes=tuple(notes),
-        protocol=protocol.name,
-        source=data.source,
-    )
+    return report
 
 
 def vocabulary_of(classes: ClassList, threshold: float | None = None) -> Vocabulary:

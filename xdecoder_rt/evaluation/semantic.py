@@ -22,6 +22,8 @@ from xdecoder_rt.errors import ArgumentError
 NO_CLASS = -2
 """Of pixels that show nothing of the vocabulary."""
 
+_BAND_PIXELS = 1 << 20  # a pixel of a band takes some 30 bytes
+
 
 @dataclass(frozen=True)
 class SemanticScores:
@@ -72,11 +74,14 @@ class SemanticIoU:
                     f"The {name} map has indices from {indices.min()} to {indices.max()}",
                     expected=f"{least} to {classes - 1}",
                 )
-        labelled = truth != -1
-        true, predicted = truth[labelled], prediction[labelled]
-        self._true += np.bincount(true[true >= 0], minlength=classes)
-        self._predicted += np.bincount(predicted[predicted >= 0], minlength=classes)
-        self._intersection += np.bincount(true[true == predicted], minlength=classes)
+        rows = max(1, _BAND_PIXELS // max(1, truth.shape[1]))
+        for top in range(0, len(truth), rows):
+            band = slice(top, top + rows)
+            labelled = truth[band] != -1
+            true, predicted = truth[band][labelled], prediction[band][labelled]
+            self._true += np.bincount(true[true >= 0], minlength=classes)
+            self._predicted += np.bincount(predicted[predicted >= 0], minlength=classes)
+            self._intersection += np.bincount(true[true == predicted], minlength=classes)
 
     def merge(self, other: SemanticIoU) -> None:
         """Add the images that another accumulator counted.

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from xdecoder_rt.errors import ImageError, quoted
+from xdecoder_rt.files.completeness import check_end, check_size
 from xdecoder_rt.files.formats import DECODED_FORMATS, HEAD_SIZE, describe, image_format
+from xdecoder_rt.files.quiet_pillow import quiet_pillow
 from xdecoder_rt.files.regular import open_regular
 
 __all__ = [
@@ -86,8 +88,8 @@ def read_image(source: EncodedImage, *, draft: int | None = None) -> npt.NDArray
         uint8 ``[H, W, 3]``, contiguous.
 
     Raises:
-        ImageError: it is no regular file, no image of `DECODED_FORMATS`, too large, damaged, or
-            holds 10, 12 or 14 bits in 16.
+        ImageError: it is no regular file, no image of `DECODED_FORMATS`, too large, damaged, has
+            the data of some of its rows only, or holds 10, 12 or 14 bits in 16.
     """
     with open_image(source) as (image, name):
         if draft is not None:
@@ -127,11 +129,14 @@ def open_image(source: EncodedImage) -> Iterator[tuple[Image.Image, str]]:
     if isinstance(source, str | os.PathLike):
         name = f"The image {quoted(os.fspath(source), 200)}"
     try:
-        with _open(source) as file:
+        with quiet_pillow(), _open(source) as file:
             form = _check_format(file, name)
             with Image.open(file, formats=(form,)) as image:
                 _check_bounds(image, file, name)
+                check_size(image, file, name)
                 yield image, name
+                if not image.tile:  # it has been decoded
+                    check_end(image, file, name)
     except (ImageError, MemoryError):
         raise
     except FileNotFoundError as error:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.masks.grid import kernels
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.threads import in_bands
 
 __all__ = ["clean_map", "clean_masks"]
+
+_pieces = import_module("xdecoder_rt.masks._pieces")
 
 
 def clean_map(
@@ -40,7 +42,7 @@ def clean_map(
         return tuple(segments)
     shares = np.array([0.0, *(share if segment.isthing else 0.0 for segment in segments)])
     areas = np.zeros(len(shares), np.int64)
-    kernels.clean_map(segmentation, shares, areas)
+    _pieces.clean_map(segmentation, shares, areas)
     return tuple(replace(segment, area=int(areas[segment.id])) for segment in segments)
 
 
@@ -61,7 +63,7 @@ def clean_masks(
     extents = np.zeros((len(masks), 5), np.int64)
 
     def work(start: int, stop: int) -> None:
-        kernels.clean_masks(masks.view(np.uint8), boxes, share, start, stop, extents)
+        _pieces.clean_masks(masks.view(np.uint8), boxes, share, start, stop, extents)
 
     if len(masks):
         in_bands(len(masks), 1, threads, work)

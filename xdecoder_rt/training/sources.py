@@ -93,13 +93,13 @@ def _open_one(path: Path) -> PanopticDataset:
         )
     if split is not None:
         raise DatasetError(
-            f"{path} has no split {quoted(split)}",
+            f"{quoted(str(path), 200)} has no split {quoted(split)}",
             expected="a split of RefCOCO refs alone",
             fix="leave '#' and what follows it out",
         )
     if marks and os.path.isdir(path):
         raise DatasetError(
-            f"{path} is a folder, and {min(marks)!r} is said of files alone",
+            f"{quoted(str(path), 200)} is a folder, and {min(marks)!r} is said of files alone",
             fix='declare "orientation": "stored" or "unlabelled": "nothing" in its '
             "annotations.json",
         )
@@ -112,7 +112,7 @@ def _open_one(path: Path) -> PanopticDataset:
 
 def _read(path: Path) -> object:
     if not os.path.isfile(path) or path.suffix not in (".json", *PICKLE_SUFFIXES):
-        raise DatasetError(f"There is no data set at {path}", expected=_KINDS)
+        raise DatasetError(f"There is no data set at {quoted(str(path), 200)}", expected=_KINDS)
     return read_value(path)
 
 
@@ -121,7 +121,7 @@ def _folder_of(kind: str, path: Path, *names: str) -> Path:
     folders = [folder for name in names for folder in folders_beside(path, name)]
     if not folders:
         raise DatasetError(
-            f"The {kind} of {path} were not found",
+            f"The {kind} of {quoted(str(path), 200)} were not found",
             expected=f"a folder {names[0]}/ beside the file or beside its folder",
         )
     return folders[0]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,7 +166,7 @@ class BankWriter:
 
 
 class Bank:
-    """A bank, opened. Its pictures are shared by forked processes.
+    """A bank, opened. Its pictures are read one by one, by any process.
 
     Args:
         folder: with ``bank.json`` and ``pictures.bin``.
@@ -185,8 +186,8 @@ class Bank:
         try:
             data = read_regular(folder / BANK_INDEX, _INDEX_LIMIT)
             with open_regular(folder / PICTURES) as pictures:
-                self._data = np.memmap(pictures, np.uint8, "r")
-        except (OSError, ValueError) as error:
+                self._version = _version(pictures)
+        except OSError as error:
             raise DatasetError(
                 f"{folder} holds no bank of pictures ({error})",
                 expected=f"a folder with {BANK_INDEX} and {PICTURES}",
@@ -267,9 +268,11 @@ class Bank:
             DatasetError: it is no such picture.
         """
         cv2 = require("cv2", "train")
-        data = self._data[span.offset : span.offset + span.size]
+        data = self._file(span)
         # OpenCV decodes whatever a header claims, up to gigabytes.
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if _is_small(data) else None
+        pixels = None
+        if _is_small(data):
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         stored_channels = 1 if pixels is None or pixels.ndim == 2 else pixels.shape[2]
         if channels == 4 and stored_channels == 3:  # WebP leaves out an alpha that hides nothing
             pixels, stored_channels = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA), 4
@@ -284,21 +287,45 @@ class Bank:
         code = cv2.COLOR_BGRA2RGBA if channels == 4 else cv2.COLOR_BGR2RGB
         return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
 
+    def _file(self, span: Span) -> bytes:
+        """Read a picture's file.
+
+        It is read and not mapped: of a mapped file that is cut, a byte that is gone ends the
+        process. It is opened each time, so that a bank goes to workers as it is.
+        """
+        path = self.folder / PICTURES
+        try:
+            with open_regular(path) as file:
+                file.seek(span.offset)
+                data = file.read(span.size)
+                if _version(file) == self._version and len(data) == span.size:
+                    return data
+        except OSError as error:
+            raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise DatasetError(f"{path} has changed since it was opened", fix="start again")
+
     def _span(self, place: tuple[int, int]) -> Span:
         offset, size = place
-        if not size or offset + size > len(self._data):
+        pictures_size = self._version[0]
+        if not size or offset + size > pictures_size:
             raise DatasetError(
                 f"{BANK_INDEX} names the bytes {quoted([offset, size])}, which {PICTURES} does "
                 "not have",
-                expected=f"two integers: first byte and number of bytes, of {len(self._data):,}",
+                expected=f"two integers: first byte and number of bytes, of {pictures_size:,}",
             )
         return Span(offset, size)
 
 
-def _is_small(file: NDArray[np.uint8]) -> bool:
+def _version(file: BinaryIO) -> tuple[int, int, int]:
+    """Return the size of a file, and what tells it from another under its name."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_ino, status.st_mtime_ns
+
+
+def _is_small(data: bytes) -> bool:
     """Whether a file is an image by its header, of sides that pictures of a bank have."""
     try:
-        return max(read_header(file.tobytes()).stored) <= _LARGEST_SIDE
+        return max(read_header(data).stored) <= _LARGEST_SIDE
     except ImageError:
         return False
 
