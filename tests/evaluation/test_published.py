@@ -571,13 +571,34 @@ def test_wrong_refs_end_in_one_line(tmp_path: Path) -> None:
     assert "The annotated size is (25, 32)" in refusal("refcocog", root)
     root = folders.refer(tmp_path / "b")
     (root / "refcocog" / "instances.json").unlink()
-    assert "instances.json does not exist" in refusal("refcocog", root)
+    assert "instances.json' does not exist" in refusal("refcocog", root)
     root = folders.refer_json(tmp_path / "c")
     edited(
         root / "annotations" / "refcocog_umd_val.json",
         lambda d: d["annotations"][1].update(sentences=[]),
     )
     assert "'sentences' is empty" in refusal("refcocog", root)
+
+
+def test_what_was_measured_before_a_stop_is_told(tmp_path: Path) -> None:
+    class Interrupted(Oracle):
+        def encode(self, image: np.ndarray) -> TruthItem:
+            if self.images == 1:
+                raise KeyboardInterrupt
+            return super().encode(image)
+
+    data = opened("coco", folders.coco(tmp_path))
+    told: list[EvaluationReport] = []
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_published(
+            Interrupted(data),
+            data,
+            protocol_named("coco"),
+            progress=False,
+            when_stopped=told.append,
+        )
+    [report] = told
+    assert report.items == 1 and report.panoptic is not None and report.panoptic.pq == 100
 
 
 def test_a_plan_without_the_task_is_refused(tmp_path: Path) -> None:
