@@ -45,6 +45,7 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.backends import Backend
 from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import CPU_BACKENDS, DEFAULT_PLAN, positive
+from xdecoder_rt.datasets.class_lists import class_list
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export.onnx_graphs import export_text_graph
@@ -60,7 +61,6 @@ from xdecoder_rt.words.text_graph import TextGraph
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 from xdecoder_rt.words.vocabulary import Vocabulary
 
-NAMES = Path(__file__).with_name("coco_panoptic_names.txt")
 TOLERANCE = 1e-5
 BATCH = 8
 CHANGED = 5
@@ -130,7 +130,7 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
     backend = _backend(options.backend, options.threads)
     exported = export_text_graph(model).model.SerializeToString()
     graph = backend.load("text", lambda: exported)
-    names = NAMES.read_text(encoding="utf-8").splitlines()[: options.names]
+    names = class_list("coco-133").labels[: options.names]
     sentences = [text for name in names for text in prompts(name, templates, NAME_SUFFIXES)]
     tokenizer = ClipTokenizer.default(config.context_length)
     token_ids = tokenizer(sentences)

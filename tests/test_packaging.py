@@ -92,7 +92,7 @@ def test_a_wheel_adds_one_name(tmp_path: Path) -> None:
         files = set(archive.namelist())
     top = {name.split("/")[0] for name in files}
     assert {name for name in top if not name.endswith(".dist-info")} == {"xdecoder_rt"}
-    expected = ["py.typed", "assets/clip_bpe_merges.txt.gz"]
+    expected = ["py.typed", "assets/clip_bpe_merges.txt.gz", "assets/classes/coco-133.txt"]
     expected += [f"{folder}/__init__.py" for folder in ("kernels", "export", "calibration")]
     assert {f"xdecoder_rt/{name}" for name in expected} <= files
     for extension in ("_postprocess", "_pieces"):

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import public_folders
 import pytest
 from command_line import document_of, the_error
 
 from xdecoder_rt.cli import main
+from xdecoder_rt.datasets.class_lists import class_list
 from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase
 from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
+from xdecoder_rt.engine import Engine
+from xdecoder_rt.evaluation.published import vocabulary_of
 from xdecoder_rt.plan.file import Plan
 
 VOCABULARY = ("mug", "robot arm", "floor")
@@ -139,3 +143,59 @@ def test_json_that_cannot_be_written_is_told_before_the_work(
 def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", *arguments]) == 2
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["cityscapes", "ade20k-847", "refcocog", "retrieval"])
+def test_a_protocol_measures_its_figures_and_tells_what_the_plan_does_otherwise(
+    name: str, tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pycocotools", reason="needs pycocotools")
+    root = public_folders.FOLDERS[name](tmp_path / "data")
+    arguments = ["eval", str(tiny_plan), str(root), "--protocol", name, "--json", "--no-progress"]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    scores = json.loads(out)
+    assert "scaled otherwise than by the protocol" in err
+    assert any("scaled otherwise" in note for note in scores["notes"])
+    assert scores["protocol"] == name and str(root) in scores["source"]
+    section, figure = {
+        "cityscapes": ("panoptic", "pq"),
+        "ade20k-847": ("semantic", "miou"),
+        "refcocog": ("referring", "ciou"),
+        "retrieval": ("retrieval", "image_r1"),
+    }[name]
+    assert 0 <= scores[section][figure] <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--protocol", "bdd", "--tasks", "segment"], "--tasks is given with --protocol"),
+        (["--split", "val"], "--split is given without --protocol"),
+        (["--protocol", "bdd", "--split", "../../etc"], "'split' is '../../etc'"),
+        (["--protocol", "bdd"], "is not a folder"),
+    ],
+)
+def test_arguments_of_protocols_that_are_wrong_end_in_one_line(
+    arguments: list[str],
+    expected: str,
+    tiny_plan: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["eval", str(tiny_plan), str(folder), *arguments]) == 1
+    assert expected in the_error(capsys)
+
+
+def test_the_protocols_threshold_gives_the_map_of_a_plan_that_has_it(tiny_plan: Path) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (48, 64, 3), np.uint8)
+    listed = class_list("cityscapes-19")
+    with Engine(tiny_plan) as engine:
+        own = engine.manifest.postprocess.object_mask_threshold
+        state = engine.encode(image)
+        by_plan = engine.segment(state, vocabulary_of(listed), min_score=0)
+        by_word = engine.segment(state, vocabulary_of(listed, own), min_score=0)
+        none = engine.segment(state, vocabulary_of(listed, 1.0), min_score=0)
+    assert (by_plan.segmentation == by_word.segmentation).all()
+    assert by_plan.segments_info == by_word.segments_info
+    assert not none.segments_info

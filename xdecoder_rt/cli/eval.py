@@ -14,13 +14,17 @@ from xdecoder_rt.cli.options import (
     task_names,
 )
 from xdecoder_rt.cli.output import CommandReport
-from xdecoder_rt.errors import require
+from xdecoder_rt.errors import ArgumentError, require
+from xdecoder_rt.evaluation.protocols import PROTOCOLS
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from xdecoder_rt.engine import Engine
     from xdecoder_rt.evaluation.report import EvaluationReport
 
-SUMMARY = "score a plan on a labelled folder: every task it has, and time"
+SUMMARY = "score a plan on a labelled folder, or on a public data set as published"
 DESCRIPTION = """\
 Ask a plan all that a labelled folder has labels or texts for, and score the answers (0 to 100):
 
@@ -46,6 +50,11 @@ annotations.json: {"vocabulary": [...], "stuff": [...], "items": [{"image", "pan
 [{"id", "label", "isthing", "area"}], "phrases": [{"text", "ids"}], "captions": [...],
 "questions": [{"text", "answers", "choices"}]}]}, with paths relative to the folder; phrases,
 captions, questions and choices may be absent.
+
+With --protocol the folder is a public data set as it is distributed, and one of X-Decoder's
+published figures is measured as its authors did: classes, object threshold, which mask is compared
+with what. A plan whose sizes, interpolation or rules are not the protocol's is told so. Needs: pip
+install "xdecoder_rt[eval]".
 """
 EXAMPLES = """\
   xdecoder-rt eval model.plan scenes/held_out
@@ -53,19 +62,34 @@ EXAMPLES = """\
   xdecoder-rt eval model.plan scenes/held_out --json scores.json    JSON there, the table on stdout
   xdecoder-rt eval model.plan scenes/held_out --json | jq .panoptic.pq
   xdecoder-rt eval model.plan scenes/held_out --limit 20 --threads 2
+  xdecoder-rt eval model.plan coco --protocol coco --json scores.json
+  xdecoder-rt eval model.plan ADEChallengeData2016 --protocol ade20k --limit 100
+  xdecoder-rt eval model.plan refer/data --protocol refcoco --split testA
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``eval``."""
     parser.add_argument("plan", metavar="PLAN", help=f"the plan to score; {ALSO_AN_OPTION}")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the labelled folder")
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="the labelled folder, or the public data set"
+    )
     parser.add_argument(
         "--tasks",
         type=task_names,
-        default=tuple(TASKS),
         metavar="TASK,...",
         help=f"only these, joined by commas: {','.join(TASKS)} (default: all)",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=tuple(PROTOCOLS),
+        metavar="NAME",
+        help=f"measure a published figure: {', '.join(PROTOCOLS)}",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="with --protocol: another split than the published one, such as testA or train2017",
     )
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
@@ -82,13 +106,21 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         PlanError: the plan is not usable.
-        DatasetError: the folder is not a labelled folder, or has nothing for the tasks.
+        DatasetError: the folder is not a labelled folder or that data set, or has nothing to score.
+        ArgumentError: --tasks is given with --protocol, or --split without.
     """
+    if args.protocol is not None and args.tasks is not None:
+        raise ArgumentError(
+            "--tasks is given with --protocol, which says what is measured", fix="leave it out"
+        )
+    if args.protocol is None and args.split is not None:
+        raise ArgumentError(
+            "--split is given without --protocol: a labelled folder has no splits",
+            fix="leave it out, or add --protocol",
+        )
     report: CommandReport = args.command_report
     require("tqdm", "train")
-    from xdecoder_rt.datasets.labelled_folder import LabelledFolder
     from xdecoder_rt.engine import Engine
-    from xdecoder_rt.evaluation.evaluate import evaluate
 
     document: dict[str, Any] = {}
 
@@ -102,14 +134,36 @@ def run(args: argparse.Namespace) -> int:
             args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
         ) as engine,
     ):
-        folder = LabelledFolder.open(args.folder)
-        scores = evaluate(
+        tell(_scores(engine, args, tell))
+    return 0
+
+
+def _scores(
+    engine: Engine, args: argparse.Namespace, tell: Callable[[EvaluationReport], None]
+) -> EvaluationReport:
+    """Evaluate; `tell` takes the scores so far where it is stopped."""
+    if args.protocol is not None:
+        from xdecoder_rt.datasets.published import open_published
+        from xdecoder_rt.evaluation.published import evaluate_published
+
+        protocol = PROTOCOLS[args.protocol]
+        data = open_published(protocol.reader, args.folder, protocol.classes, args.split)
+        return evaluate_published(
             engine,
-            folder,
-            tasks=args.tasks,
+            data,
+            protocol,
             limit=args.limit,
             progress=args.progress,
             when_stopped=tell,
         )
-        tell(scores)
-    return 0
+    from xdecoder_rt.datasets.labelled_folder import LabelledFolder
+    from xdecoder_rt.evaluation.evaluate import evaluate
+
+    return evaluate(
+        engine,
+        LabelledFolder.open(args.folder),
+        tasks=tuple(TASKS) if args.tasks is None else args.tasks,
+        limit=args.limit,
+        progress=args.progress,
+        when_stopped=tell,
+    )

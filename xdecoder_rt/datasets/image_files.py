@@ -27,6 +27,7 @@ ORIENTATIONS = ("upright", "stored")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # PNG colour types
+_GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes
 
 
 def check_orientation(value: str) -> None:
@@ -84,6 +85,21 @@ def read_id_png(path: Path) -> NDArray[np.uint8]:
     _check_png(path, (_GREY, _PALETTE), "one channel of 8 bits (colour type 0 or 3)")
     with _dataset_errors(path), open_image(path) as (image, _):
         return np.array(image)
+
+
+def read_grey_ids(path: Path) -> NDArray[np.int32]:
+    """Decode a one-channel PNG or TIFF of 8 or 16 bits to H x W int32; of a palette, the indices.
+
+    Raises:
+        DatasetError: if the file is missing, broken, or of another form.
+    """
+    with _dataset_errors(path), open_image(path) as (image, _):
+        if image.format not in ("PNG", "TIFF") or image.mode not in ("L", "P", "I", *_GREY_16):
+            raise DatasetError(
+                f"{path} is a {image.format} of mode {image.mode!r}",
+                expected="a PNG or TIFF of one channel, 8 or 16 bits",
+            )
+        return np.array(image).astype(np.int32)
 
 
 def read_rgb_png_ids(path: Path) -> NDArray[np.int32]:

@@ -69,6 +69,13 @@ class _Numbering:
         numbers: NDArray[np.intp] = self.numbers[place]
         return numbers
 
+    def listed(self, areas: Mapping[int, int]) -> NDArray[np.int64]:
+        """Return the areas of the numbers from 1, given those of ids: their sums over each."""
+        sums = np.zeros(len(self.classes), np.int64)
+        ids = self.ids[self.unlisted :]
+        np.add.at(sums, self.numbers[self.unlisted :] - 1, [areas[int(id_)] for id_ in ids])
+        return sums
+
     def check_present(self) -> None:
         """Check, after all bands, that every segment has a pixel.
 
@@ -156,6 +163,15 @@ class PanopticScores:
         pq, sq, rq = np.mean([(c.pq, c.sq, c.rq) for c in per_class.values()], axis=0).tolist()
         return cls(pq, sq, rq, dict(per_class))
 
+    def by_kind(self) -> dict[str, PanopticScores]:
+        """Return the scores of the things and of the stuff, of those that there are."""
+        kinds = {}
+        for name, isthing in (("things", True), ("stuff", False)):
+            kind = {label: c for label, c in self.per_class.items() if c.isthing is isthing}
+            if kind:
+                kinds[name] = self.average(kind)
+        return kinds
+
 
 class PanopticQuality:
     """Counts matches and errors over images; two of them merge into one.
@@ -186,6 +202,7 @@ class PanopticQuality:
         predicted_classes: Mapping[int, int],
         *,
         crowds: Collection[int] = (),
+        areas: Mapping[int, int] | None = None,
     ) -> None:
         """Count one image.
 
@@ -195,6 +212,9 @@ class PanopticQuality:
             prediction: H x W ids of the predicted segments, 0 = none.
             predicted_classes: That of each predicted segment, by id.
             crowds: The ids of the true segments that are crowds.
+            areas: The pixels of the true segments as their file lists them, by id. The reference
+                implementation takes these for the union, and misses a segment without pixels; None
+                counts the pixels of the map, where every segment has some.
 
         Raises:
             ArgumentError: if the sizes differ, an id of a map has no class or a class no such id,
@@ -205,6 +225,8 @@ class PanopticQuality:
                 f"The true map is {truth.shape} and the predicted one {prediction.shape}",
                 expected="two maps of one height and width",
             )
+        if areas is not None and any(areas.get(id_, -1) < 0 for id_ in truth_classes):
+            raise ArgumentError("A true segment has no area", expected="at least 0 for each id")
         true = self._number(truth_classes, crowds, "true")
         predicted = self._number(predicted_classes, (), "predicted")
         true_class, crowd, predicted_class = true.classes, true.crowds, predicted.classes
@@ -217,16 +239,17 @@ class PanopticQuality:
             pairs = true.number(truth[band]) * shape[1]
             pairs += predicted.number(prediction[band])
             counts += np.bincount(pairs.ravel(), minlength=counts.size)
-        true.check_present()
+        if areas is None:
+            true.check_present()
         predicted.check_present()
         overlap = counts.reshape(shape)
 
-        true_area = overlap.sum(axis=1)[1:-1]
+        true_area = overlap.sum(axis=1)[1:-1] if areas is None else true.listed(areas)
         predicted_area = overlap.sum(axis=0)[1:]
         on_void = overlap[0, 1:]
         intersection = overlap[1:-1, 1:]
         union = true_area[:, None] + (predicted_area - on_void)[None, :] - intersection
-        iou = intersection / union
+        iou = intersection / np.maximum(union, 1)  # 0: nothing listed, and a prediction on void
         same_class = true_class[:, None] == predicted_class[None, :]
         # At most one match a row and a column: two would overlap.
         match = (iou > 0.5) & same_class & ~crowd[:, None]

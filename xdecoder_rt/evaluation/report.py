@@ -12,6 +12,7 @@ from xdecoder_rt.errors import printable
 from xdecoder_rt.evaluation.absent import AbsentScores
 from xdecoder_rt.evaluation.answers import AnswerScores
 from xdecoder_rt.evaluation.captions import CaptionScores
+from xdecoder_rt.evaluation.instance_ap import InstanceScores
 from xdecoder_rt.evaluation.panoptic_quality import PanopticScores, UnscoredShare
 from xdecoder_rt.evaluation.referring import ReferringScores
 from xdecoder_rt.evaluation.retrieval import RetrievalScores
@@ -54,6 +55,9 @@ class EvaluationReport:
             image includes its decode.
         lacking: The sections that the data set could have scored and the plan lacks the task for.
         notes: Why sections or scores are missing, in sentences.
+        instance: Average precision of instances; of protocols alone.
+        protocol: The protocol of published figures that was followed, or None.
+        source: The files that it was measured on.
     """
 
     items: int
@@ -69,6 +73,9 @@ class EvaluationReport:
     task_time_ms: Mapping[str, Percentiles] = field(default_factory=dict)
     lacking: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    instance: InstanceScores | None = None
+    protocol: str | None = None
+    source: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; scores are 0 to 100, CIDEr may exceed it.
@@ -78,12 +85,19 @@ class EvaluationReport:
         truth or in the predictions, which are those that the means are over.
         """
         document: dict[str, Any] = dict.fromkeys(self.lacking)
+        if self.protocol is not None:
+            document |= {"protocol": self.protocol, "source": self.source}
         if self.panoptic:
             document["panoptic"] = _scores_named(self.panoptic, "pq", "sq", "rq")
             document["panoptic"]["per_class"] = {
                 label: _scores_named(quality, "pq", "sq", "rq")
                 for label, quality in self.panoptic.per_class.items()
             }
+        if self.panoptic and self.protocol is not None:
+            for name, scores in self.panoptic.by_kind().items():
+                document[f"panoptic_{name}"] = _scores_named(scores, "pq", "sq", "rq")
+        if self.instance:
+            document["instance"] = _scores_named(self.instance, "ap", "ap50", "ap75")
         if u := self.unscored:
             document["unscored"] = {"segments": u.share, "pixels": u.pixels}
         if self.absent:
@@ -113,9 +127,18 @@ class EvaluationReport:
 
     def table(self) -> str:
         """Return the report as lines of text for a terminal, worst classes last."""
-        lines = []
-        if self.panoptic and self.semantic:
-            lines += _segmentation_lines(self.panoptic, self.semantic)
+        lines = [] if self.protocol is None else [f"protocol {self.protocol}: {self.source}", ""]
+        if self.panoptic:
+            lines += _panoptic_lines(self.panoptic, self.semantic)
+        if self.instance:
+            lines.append(
+                f"AP {self.instance.ap:.1f}, AP50 {self.instance.ap50:.1f}, AP75 "
+                f"{self.instance.ap75:.1f} over {_count(self.instance.instances, 'instance')}"
+            )
+        if self.semantic:
+            lines.append(
+                f"mIoU {self.semantic.miou:.1f} over {len(self.semantic.per_class)} classes"
+            )
         if (u := self.unscored) and (u.segments or u.pixels):
             lines += [
                 f"not scored: {u.segments} of {_count(u.predicted, 'predicted segment')} "
@@ -162,27 +185,19 @@ class EvaluationReport:
         return "\n".join(lines)
 
 
-def _segmentation_lines(panoptic: PanopticScores, semantic: SemanticScores) -> list[str]:
+def _panoptic_lines(panoptic: PanopticScores, semantic: SemanticScores | None) -> list[str]:
     ranked = sorted(panoptic.per_class.items(), key=lambda entry: -entry[1].pq)
     width = max(12, *(len(printable(label)) for label in panoptic.per_class))
     lines = [f"{'class':{width}}     PQ     SQ     RQ    IoU     TP     FP     FN"]
     for label, c in ranked:
-        iou = semantic.per_class.get(label)
+        iou = semantic.per_class.get(label) if semantic else None
         lines.append(
             f"{printable(label):{width}} {c.pq:6.1f} {c.sq:6.1f} {c.rq:6.1f} "
             f"{_score(iou):>6} {c.tp:6} {c.fp:6} {c.fn:6}"
         )
     lines += ["", f"{'':{width}}     PQ     SQ     RQ  classes"]
-    for name, isthing in (("things", True), ("stuff", False)):
-        kind = {label: c for label, c in panoptic.per_class.items() if c.isthing is isthing}
-        if kind:
-            lines.append(_averages(name, PanopticScores.average(kind), width))
-    return [
-        *lines,
-        _averages("all", panoptic, width),
-        "",
-        f"mIoU {semantic.miou:.1f} over {len(semantic.per_class)} classes",
-    ]
+    lines += [_averages(name, scores, width) for name, scores in panoptic.by_kind().items()]
+    return [*lines, _averages("all", panoptic, width), ""]
 
 
 def _averages(name: str, scores: PanopticScores, width: int) -> str:
