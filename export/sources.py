@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.errors import CheckpointError, quoted
+from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.plan.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ def is_plan(path: Path) -> bool:
     return path.suffix == ".plan"
 
 
-def load_model(checkpoint: Path | None = None) -> XDecoder:
+def load_model(checkpoint: str | os.PathLike[str] | None = None) -> XDecoder:
     """Load the weights to build or to train from. Needs the extra ``export``.
 
     Args:
         checkpoint: a checkpoint of ours, or a published X-Decoder file (``.pt`` or
-            ``.safetensors``); `STARTER_NAME` or None for the starter that comes with this package.
+            ``.safetensors``), or the address of one; `STARTER_NAME` or None for the starter that
+            comes with this package.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
@@ -47,7 +49,7 @@ def load_model(checkpoint: Path | None = None) -> XDecoder:
     from xdecoder_rt.models import load_checkpoint, load_published
     from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
 
-    path = Path(checkpoint or STARTER_NAME)
+    path = fetch_checkpoint(checkpoint or STARTER_NAME)
     if path == Path(STARTER_NAME):
         path = STARTER
     check_checkpoint(path)
