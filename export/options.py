@@ -115,8 +115,9 @@ class BuildOptions:
     Attributes:
         sizes: (height, width) of the network's inputs, multiples of 32. None: of a plan all that it
             has; 448 x 448 for compact models and 512 x 512 for published ones.
-        tasks: names of `xdecoder_rt.tasks.TASKS` that the plan is to do. None: all. A plan without
-            captions is smaller. Not for a plan, which keeps its tasks.
+        tasks: names of `xdecoder_rt.tasks.TASKS` that the plan is to do. None: all that the
+            checkpoint is trained for. A plan without captions is smaller. Not for a plan, which
+            keeps its tasks.
         max_phrases: phrases that one call may refer by. None: 64. Not for a plan either.
         piece_share: connected pieces of a mask that are smaller than this share of its largest are
             left out, 0 to 1; 0 keeps all. None: 0.3 for compact models, 0 for published ones. Not

@@ -28,7 +28,6 @@ from xdecoder_rt.export.tensorrt.layers import precisions
 from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest
-from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.words import carried
 
 if TYPE_CHECKING:
@@ -192,14 +191,14 @@ class _Recipe:
         from xdecoder_rt.export.portable import MAX_PHRASES, build_portable
 
         self.progress(f"Loading {self.source or 'the starter model'}")
-        model = load_model(self.source)
+        model = load_model(self.source, self.options.tasks)
         family, share = model.config.family, self.options.piece_share
         is_final = conversion is None or conversion.precision == "fp32"
         built = build_portable(
             model,
             output if is_final else self.folder / "fp32.plan",
             sizes=self.options.sizes or [_DEFAULT_SIZES[family]],
-            tasks=self.options.tasks or tuple(TASKS),
+            tasks=self.options.tasks or model.config.tasks,
             max_phrases=self.options.max_phrases or MAX_PHRASES,
             piece_share=_DEFAULT_PIECE_SHARES[family] if share is None else share,
             progress=self.progress,

@@ -59,7 +59,7 @@ def build_portable(
     output: Path,
     *,
     sizes: Sequence[tuple[int, int]],
-    tasks: Sequence[str] = tuple(TASKS),
+    tasks: Sequence[str] | None = None,
     max_phrases: int = MAX_PHRASES,
     piece_share: float = 0.0,
     progress: StepProgress = lambda _: None,
@@ -70,7 +70,8 @@ def build_portable(
         model: the weights, in eval mode.
         output: the plan to write; it appears whole or not at all.
         sizes: (height, width) of the inputs, multiples of 32; the engine takes the one that fits.
-        tasks: what the plan is to do; without captions it carries no token graph.
+        tasks: what the plan is to do; None for all that the weights are trained for. Without
+            captions it carries no token graph.
         max_phrases: phrases that one call may refer by.
         piece_share: how the plan cleans masks; see
             :class:`~xdecoder_rt.plan.manifest.PostprocessInfo`.
@@ -82,11 +83,12 @@ def build_portable(
     """
     if not sizes or len(set(sizes)) != len(sizes):
         raise BuildError("The input sizes are missing or repeat", expected="distinct sizes")
-    unknown = [task for task in tasks if task not in TASKS]
+    tasks = model.config.tasks if tasks is None else tasks
+    unknown = [task for task in tasks if task not in model.config.tasks]
     if unknown or not tasks or len(set(tasks)) != len(tasks):
         raise BuildError(
             f"The tasks {', '.join(tasks) or '(none)'} cannot be built",
-            expected=f"some of {', '.join(TASKS)}, each once",
+            expected=f"some of {', '.join(model.config.tasks)}, each once",
         )
     model = model.eval().requires_grad_(False)
     members: dict[str, bytes] = {}

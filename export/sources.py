@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 STARTER_NAME = "starter"
 """What names the starter in place of a checkpoint's file."""
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".pkl")
+"""How names of files of weights end."""
 STARTER = Path(__file__).parent / "starter" / "starter.safetensors"
 _EXPECTED = "a .safetensors or .pt file"
 
@@ -34,28 +37,39 @@ def is_plan(path: Path) -> bool:
     return path.suffix == ".plan"
 
 
-def load_model(checkpoint: str | os.PathLike[str] | None = None) -> XDecoder:
+def load_model(
+    checkpoint: str | os.PathLike[str] | None = None, tasks: Sequence[str] | None = None
+) -> XDecoder:
     """Load the weights to build or to train from. Needs the extra ``export``.
 
     Args:
-        checkpoint: a checkpoint of ours, or a published X-Decoder file (``.pt`` or
-            ``.safetensors``), or the address of one; `STARTER_NAME` or None for the starter that
-            comes with this package.
+        checkpoint: a checkpoint of ours, or a published X-Decoder file, told by its content; or the
+            address of one; `STARTER_NAME` or None for the starter that comes with this package.
+        tasks: what is asked of the model; None for what its weights are trained for.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
-        CheckpointError: the file is missing, broken, or no X-Decoder.
+        CheckpointError: the file is missing, broken, or no X-Decoder, or not trained for a task
+            that is asked for.
     """
     from xdecoder_rt.models import load_checkpoint, load_published
-    from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT, read_header
+    from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT
+    from xdecoder_rt.models.weights_file import header_format
 
     path = fetch_checkpoint(checkpoint or STARTER_NAME)
     if path == Path(STARTER_NAME):
         path = STARTER
     check_checkpoint(path)
-    if path.suffix == ".safetensors" and read_header(path).get("format") == CHECKPOINT_FORMAT:
-        return load_checkpoint(path)
-    return load_published(path)
+    if header_format(path) != CHECKPOINT_FORMAT:
+        return load_published(path, tasks=tasks)
+    model = load_checkpoint(path)
+    lost = [task for task in tasks or () if task not in model.config.tasks]
+    if lost:
+        raise CheckpointError(
+            f"{quoted(path.name, 80)} was trained without {' and '.join(lost)}",
+            expected=f"some of the tasks {', '.join(model.config.tasks)}",
+        )
+    return model
 
 
 def check_checkpoint(path: Path) -> None:
@@ -64,15 +78,15 @@ def check_checkpoint(path: Path) -> None:
     Raises:
         CheckpointError: there is no such file, or it is a folder, a plan, or a graph.
     """
-    name = quoted(str(path), 200)
+    name = quoted(str(path), 100)
     starter = f"{STARTER_NAME} for the weights that come with this package"
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CheckpointError(
             f"{name} is a folder, not a checkpoint",
             expected=_EXPECTED,
             fix=f"name the model.safetensors in a run's folder, or {starter}",
         )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(
             f"There is no checkpoint at {name}",
             expected=_EXPECTED,
@@ -84,10 +98,4 @@ def check_checkpoint(path: Path) -> None:
             expected=_EXPECTED,
             fix="to build from it, name it with --plan; to train, name the checkpoint that it was "
             f"built from, or {starter}",
-        )
-    if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise CheckpointError(
-            f"{name} is no checkpoint by its name",
-            expected=_EXPECTED,
-            fix=f"name a file of weights, or {starter}",
         )

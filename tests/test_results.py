@@ -146,7 +146,7 @@ def test_run_lengths_of_large_masks(shape, kind):
 
 
 def test_run_lengths_that_do_not_fit():
-    with pytest.raises(ArgumentError, match="add up"):
+    with pytest.raises(ArgumentError, match="Run 1 of a mask has 16 pixels"):
         decode_mask({"size": [3, 3], "counts": encode_mask(np.ones((4, 4), bool))["counts"]})
 
 

@@ -333,7 +333,7 @@ def test_missing_parts_are_refused(refcoco: RefCoco) -> None:
         refcoco.open()
     refcoco.images.rename(refcoco.images.with_name("elsewhere"))
     with pytest.raises(
-        DatasetError, match="images of .* were not found. Expected a folder train2014"
+        DatasetError, match="images of .* were not found. Expected a folder 'train2014'"
     ):
         refcoco.open()
     refcoco.instances.unlink()

@@ -43,5 +43,5 @@ def test_a_folder_a_missing_file_and_a_graph_are_told_apart(tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match="There is no checkpoint at .*starter"):
         load_model(tmp_path / "none.safetensors")
     (tmp_path / "vision.onnx").write_bytes(b"\x08\x0a")
-    with pytest.raises(CheckpointError, match="is no checkpoint by its name.*starter"):
+    with pytest.raises(CheckpointError, match="weights alone"):
         load_model(tmp_path / "vision.onnx")

@@ -198,7 +198,9 @@ def _run(path: Path, graph: str, key: str, member: str, name: str, walked: bool)
         sizes = {size_key(size): size for size in manifest.input.sizes}
         ports = graph_ports(manifest, graph, sizes.get(key))
         backend = open_backend(manifest, name, threads=1)
-        loaded: Any = backend.load(member, plan.view(member))  # it has been walked
+        loaded: Any = backend.load(
+            member, functools.partial(plan.read, member)
+        )  # it has been walked
         feeds = {
             port: _values(kinds[0], shape)
             for port, (kinds, shape) in ports.inputs.items()

@@ -61,13 +61,17 @@ def test_a_batch_tells_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness itself: foreign errors, long messages and used memory are findings."""
     from xdecoder_rt.errors import PlanError
 
+    class LongError(PlanError):
+        def __str__(self) -> str:
+            return "x" * 5_000
+
     held = []
 
     def read(data: bytes) -> object:
         if data == b"foreign":
             raise KeyError("no error of ours")
         if data == b"long":
-            raise PlanError("x" * 5_000)
+            raise LongError("it")
         if data == b"large":
             held.append(bytearray(b"x" * (320 << 20)))
         return None

@@ -49,7 +49,7 @@ def test_a_pt_of_an_empty_mapping_takes_no_network(tmp_path: Path, legacy: bool)
     path = tmp_path / "weights.pt"
     torch.save({}, path, _use_new_zipfile_serialization=not legacy)
     result = published(path)
-    assert "does not fit the model: missing backbone" in result.text
+    assert "is not a flat mapping from names to tensors" in result.text
     assert len(result.text) < 2000
     assert result.mebibytes < 256  # of them 149 are what PyTorch imports for it
     assert result.seconds < 15
@@ -61,11 +61,11 @@ def test_a_pt_whose_parts_are_compressed_is_refused_before_they_inflate(tmp_path
     rewritten(path, None, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 1 << 19
     result = published(path)
-    assert "weights alone (its parts are compressed" in result.text
+    assert "weights alone: its members are compressed" in result.text
     assert result.mebibytes < 16
 
 
-def test_a_pt_that_names_one_part_many_times_is_refused(tmp_path: Path) -> None:
+def test_a_pt_that_names_one_part_many_times_costs_it_once(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save({"x": torch.zeros(1 << 16)}, path)
     with zipfile.ZipFile(path, "a") as archive:
@@ -76,7 +76,9 @@ def test_a_pt_that_names_one_part_many_times_is_refused(tmp_path: Path) -> None:
             other.header_offset, other.CRC = part.header_offset, part.CRC
             archive.filelist.append(other)
         archive._didModify = True  # type: ignore[attr-defined]
-    assert "its parts are longer than the file" in published(path).text
+    result = published(path)
+    assert "holds no X-Decoder but 1 other tensors" in result.text
+    assert result.mebibytes < 16
 
 
 @pytest.mark.parametrize("name", [b"__builtin__\nbytearray", b"builtins\nbytearray"])
@@ -90,19 +92,20 @@ def test_a_pt_that_asks_for_memory_is_refused(tmp_path: Path, name: bytes, legac
     else:
         rewritten(path, bomb, zipfile.ZIP_STORED)
     result = published(path)
-    assert "weights alone (its pickle asks for" in result.text
+    assert result.text.startswith("CheckpointError: weights.pt ")
     assert result.mebibytes < 16
 
 
 def test_what_pytorch_writes_of_parameters_and_half_precision_passes(tmp_path: Path) -> None:
-    from xdecoder_rt.models.weights_file import check_weights_file
+    from xdecoder_rt.models.weights_file import open_weights
 
     module = torch.nn.Linear(2, 3).half()
     for legacy in (False, True):
         for content in (module.state_dict(), dict(module.named_parameters())):
             path = tmp_path / "weights.pt"
             torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-            check_weights_file(path)
+            read = open_weights(path).tensors
+            assert all(torch.equal(read[name], value) for name, value in content.items())
 
 
 @pytest.mark.parametrize(
@@ -142,6 +145,6 @@ def test_many_tensors_of_other_names_are_told_in_a_few_words(tmp_path: Path) -> 
     path = own(tmp_path / "own.safetensors", asdict(published_config("tiny")), tensors=5000)
     result = cost(_IMPORTS, "load_checkpoint(sys.argv[1])", path)
     assert path.stat().st_size < 1 << 20
-    assert "more. Expected exactly" in result.text
+    assert "more. Expected the 724 tensors" in result.text
     assert len(result.text) < 2000
     assert result.mebibytes < 256

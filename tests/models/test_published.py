@@ -91,7 +91,7 @@ def test_refuses_a_file_that_does_not_fit_by_naming_the_tensor(
     elif problem == "misshapen":
         changed[BIAS] = torch.zeros(3)
     else:
-        named = "sem_seg_head.predictor.bbox_embed.layers.0.weight"
+        named = "sem_seg_head.predictor.decoder_norm.running_mean"
         changed[named] = torch.zeros(3)
     with pytest.raises(CheckpointError) as caught:
         load_published(save(tmp_path / "weights.pt", changed), config)
@@ -99,9 +99,9 @@ def test_refuses_a_file_that_does_not_fit_by_naming_the_tensor(
     assert named in str(caught.value)
 
 
-def test_refuses_the_other_size(tensors: dict[str, Tensor]) -> None:
-    with torch.device("meta"), pytest.raises(CheckpointError, match="does not fit"):
-        load_published(FIXTURE / "weights.safetensors")
+def test_refuses_another_size_than_asked_for() -> None:
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_published(FIXTURE / "weights.safetensors", published_config("tiny"))
 
 
 class Malicious:
@@ -150,7 +150,7 @@ def test_a_damaged_pt_is_refused(legacy: bool, tmp_path: Path) -> None:
             load_published(path)
 
 
-@pytest.mark.parametrize("content", [{"model": {"x": torch.zeros(1)}}, [torch.zeros(1)], {1: 2}])
+@pytest.mark.parametrize("content", [{"model": {"x": 1}}, [torch.zeros(1)], {1: 2}])
 def test_a_pt_that_is_no_flat_mapping_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="flat mapping"):
         load_published(save(tmp_path / "weights.pt", content))

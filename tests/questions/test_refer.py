@@ -97,7 +97,7 @@ def test_without_a_found_phrase_no_mask_is_formed() -> None:
     across, along = np.array([[0.0, 1.0]], np.float32), np.array([1.0, 0.0], np.float32)
     box = Letterbox((8, 8), (8, 8), (8, 8))
     (reference,) = grounding.read_references(
-        ["mug"], [across], [group], along, 10.0, masks, box, 1, 0.25
+        ["mug"], [across], [group], along, 10.0, masks, box, 0.0, 1, 0.25
     )
     assert reference.score < 0.25 and not reference.found
 

@@ -12,11 +12,9 @@ pytest.importorskip("scipy", reason="training needs scipy")
 pytest.importorskip("cv2", reason="training needs opencv-python-headless")
 
 from xdecoder_rt.errors import CheckpointError
-from xdecoder_rt.models import ModelConfig, XDecoder, compact_config, save_checkpoint
+from xdecoder_rt.models import XDecoder, compact_config, save_checkpoint
 from xdecoder_rt.models.checkpoint import read_tensors
 from xdecoder_rt.models.published import published_name
-from xdecoder_rt.parity.fixture import Fixture
-from xdecoder_rt.parity.settings import model_config
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.finetuning import build_model, freeze, set_training_mode
 
@@ -38,11 +36,7 @@ def test_a_run_starts_from_a_checkpoint_of_ours(
         torch.testing.assert_close(started.state_dict()[name], value, rtol=2e-3, atol=1e-5)
 
 
-def test_a_run_starts_from_a_published_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    def toy(size: str) -> ModelConfig:
-        return model_config(Fixture.open(PUBLISHED).settings, size)
-
-    monkeypatch.setattr("xdecoder_rt.models.published.published_config", toy)
+def test_a_run_starts_from_a_published_checkpoint() -> None:
     started = starting_from(PUBLISHED / "weights.safetensors")
     tensors, _ = read_tensors(PUBLISHED / "weights.safetensors")
     for name, value in started.state_dict().items():

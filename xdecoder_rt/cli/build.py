@@ -90,8 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks",
         type=task_names,
         metavar="A,B",
-        help=f"what the plan is to do, of {','.join(TASKS)} (default: all; a plan without captions "
-        "is smaller)",
+        help=f"what the plan is to do, of {','.join(TASKS)} (default: all that the checkpoint is "
+        "trained for; a plan without captions is smaller)",
     )
     parser.add_argument(
         "--max-phrases",

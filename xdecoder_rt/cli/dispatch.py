@@ -40,6 +40,7 @@ COMMANDS = (
     "vocab",
     "check",
     "info",
+    "convert",
     "extract",
     "bench",
     "demo",

@@ -1,4 +1,4 @@
-"""``xdecoder-rt info``: what a plan is."""
+"""``xdecoder-rt info``: what a plan, or a file of weights, is."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from typing import Any
 from xdecoder_rt.cli.engine_layers import layer_tables, precision_table
 from xdecoder_rt.cli.options import add_cache, add_json, add_plan
 from xdecoder_rt.cli.output import CommandReport, format_count, format_table
-from xdecoder_rt.errors import ArgumentError, printable, quoted
+from xdecoder_rt.errors import ArgumentError, printable, quoted, require
+from xdecoder_rt.export.sources import WEIGHTS_SUFFIXES, is_plan
 from xdecoder_rt.export.tensorrt.layers import LAYERS, layers_from_json, precisions
 from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest, size_key
 
-SUMMARY = "say what a plan holds, and check that it is whole"
+SUMMARY = "say what a plan, or a file of weights, holds and whether it is whole"
 DESCRIPTION = """\
 Open a plan, check the digest of every member, and say what it is: the model, the input sizes, the
 graphs, the thresholds, how exact it is, and what it was made with; and what this machine's cache of
 text embeddings has for it. Of a TensorRT plan it also says in which precision the layers of each
 engine compute, as the builder chose; --layers lists them. Nothing in it is run.
+
+Of a file of weights (.pt, .safetensors) it says of which network it is, its sizes, what it is
+trained for, which tensors are missing, extra or misshapen, its SHA-256, and how to build from it.
+No pickled code is run. This needs the extra "export" (pip install "xdecoder_rt[export]").
 """
 EXAMPLES = """\
   xdecoder-rt info                      the plan model.plan of this folder
   xdecoder-rt info robot.plan
   xdecoder-rt info robot.plan --json    the manifest, for a program
   xdecoder-rt info rtx.plan --layers    every kernel of every engine
+  xdecoder-rt info xdecoder_focalt_last.pt
 """
 
 
@@ -49,9 +55,12 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         PlanError: the file is not a sound plan.
+        CheckpointError: the file is no whole file of weights.
         ArgumentError: layers were asked for and the plan has no engines.
     """
     report = CommandReport(args.json)
+    if _is_weights(Path(args.plan)):
+        return _weights(args, report)
     with Plan.open(args.plan, verify=True) as plan:
         manifest, total = plan.manifest, plan.path.stat().st_size
         cache = _cache_entry(plan, args.cache_dir)
@@ -85,6 +94,23 @@ def run(args: argparse.Namespace) -> int:
             }
     report.text("\ntext cache of this machine")
     report.text(_cache_text(cache))
+    report.document(document)
+    return 0
+
+
+def _is_weights(path: Path) -> bool:
+    """Return whether a file is to be read as weights: by its ending, unless it is a plan."""
+    return path.suffix.lower() in WEIGHTS_SUFFIXES and not is_plan(path)
+
+
+def _weights(args: argparse.Namespace, report: CommandReport) -> int:
+    if args.layers:
+        raise ArgumentError("--layers was given for a file of weights", expected="a TensorRT plan")
+    require("torch", "export")
+    from xdecoder_rt.cli.weights_report import weights_document, weights_text
+
+    document = weights_document(Path(args.plan))
+    report.text(weights_text(document))
     report.document(document)
     return 0
 

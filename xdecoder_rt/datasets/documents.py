@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, TypeAlias, TypeVar
 
 from xdecoder_rt.datasets.items import repeated
-from xdecoder_rt.datasets.plain_pickle import MAX_BYTES, parse_pickle
 from xdecoder_rt.errors import DatasetError, quoted
+from xdecoder_rt.files.plain_pickle import MAX_BYTES, parse_pickle
 from xdecoder_rt.files.regular import open_regular
 from xdecoder_rt.json_reader import JsonFault, Rule, parse_json, read_part
 

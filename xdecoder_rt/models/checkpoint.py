@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import CheckpointError, printable, require
-from xdecoder_rt.models.config import ModelConfig
+from xdecoder_rt.models.config import ModelConfig, check_agreement
 from xdecoder_rt.models.xdecoder import XDecoder
 
 CHECKPOINT_FORMAT = "xdecoder_rt checkpoint 1"
-_LISTED = 12
+# What the library raises besides its own error, at element types that PyTorch lacks, say.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+MAX_NAMES = 10
+"""Most tensors that a message names of all that it is about."""
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -29,7 +32,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, *_DAMAGE) as error:
         raise _unreadable(path, error) from error
 
 
@@ -44,7 +47,7 @@ def read_header(path: str | Path) -> dict[str, str]:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, *_DAMAGE) as error:
         raise _unreadable(path, error) from error
 
 
@@ -92,7 +95,7 @@ def load_checkpoint(path: str | Path) -> XDecoder:
     tensors, header = read_tensors(path)
     if header.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{path} is not an xdecoder_rt checkpoint",
+            f"{file_label(Path(path))} is not an xdecoder_rt checkpoint",
             expected=f"the header entry format = {CHECKPOINT_FORMAT!r}",
             fix="Use load_published for a published X-Decoder file",
         )
@@ -103,9 +106,8 @@ def load_checkpoint(path: str | Path) -> XDecoder:
             f"{config.blocks:,} blocks",
             expected="several tensors of each block of the configured network",
         )
-    with torch.device("meta"):
-        # What a file claims to hold takes no memory before its tensors agree.
-        check_fit(XDecoder(config), tensors, str(path))
+    # What a file claims to hold takes no memory before its tensors agree.
+    check_fit(meta_model(config), tensors, str(path))
     model = XDecoder(config)
     load_exactly(model, tensors, str(path))
     return model.eval()
@@ -122,9 +124,9 @@ def load_exactly(
     Args and errors are those of :func:`check_fit`.
     """
     module_tensors = check_fit(module, tensors, source, file_name)
-    module.load_state_dict(
-        {ours: tensors[name].to(value.dtype) for name, (ours, value) in module_tensors.items()}
-    )
+    with torch.no_grad():
+        for name, (_, value) in module_tensors.items():
+            value.copy_(tensors[name])
 
 
 def check_fit(
@@ -148,40 +150,83 @@ def check_fit(
         CheckpointError: naming the first offenders as the file does.
     """
     module_tensors = {file_name(name): (name, value) for name, value in module.state_dict().items()}
-    problems = [f"missing {name}" for name in module_tensors if name not in tensors]
-    problems += [
-        f"unexpected {printable(name, 100)}" for name in tensors if name not in module_tensors
-    ]
-    problems += [
-        f"{name} has shape {list(value.shape)}, not {list(module_tensors[name][1].shape)}"
-        for name, value in tensors.items()
-        if name in module_tensors and value.shape != module_tensors[name][1].shape
-    ]
+    missing, unexpected, misshapen = differences(
+        {name: value for name, (_, value) in module_tensors.items()}, tensors
+    )
+    problems = [f"missing {name}" for name in missing]
+    problems += [f"unexpected {name}" for name in unexpected]
+    problems += misshapen
     if problems:
         raise CheckpointError(
-            f"{source} does not fit the model: " + listed(problems),
-            expected=f"exactly the {len(module_tensors)} tensors of the configured network",
+            f"{file_label(Path(source))} does not fit the model: {first_of(problems, '; ')}",
+            expected=f"the {len(module_tensors)} tensors of the configured network",
         )
     return module_tensors
 
 
-def listed(problems: Sequence[str]) -> str:
-    """Return the first problems, joined, and how many others there are."""
-    others = len(problems) - _LISTED
-    shown = [*problems[:_LISTED], *([f"and {others:,} more"] if others > 0 else [])]
-    return "; ".join(shown)
+def differences(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], list[str]]:
+    """Return names of missing and of unexpected tensors, and sentences about misshapen ones."""
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    misshapen = [
+        f"{name} has shape {list(value.shape)}, not {list(expected[name].shape)}"
+        for name, value in tensors.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    return missing, unexpected, misshapen
+
+
+def meta_model(config: ModelConfig) -> XDecoder:
+    """Return a network of sizes that a file claims: it takes no memory.
+
+    Raises:
+        CheckpointError: the sizes contradict one another.
+    """
+    check_agreement(config)
+    with torch.device("meta"):
+        return XDecoder(config)
+
+
+def file_label(path: Path) -> str:
+    """Return a file's name as messages show it, bounded and printable."""
+    return printable(path.name or str(path), 60)
+
+
+def first_of(names: Sequence[str], separator: str = ", ", limit: int = 120) -> str:
+    """Return the first of some names in a line, and how many more there are.
+
+    Args:
+        names: of tensors, or sentences about them; not empty.
+        separator: between two.
+        limit: characters in all, but that the first is always there.
+    """
+    shown: list[str] = []
+    for name in map(_bounded, names[:MAX_NAMES]):
+        if shown and len(separator.join((*shown, name))) > limit:
+            break
+        shown.append(name)
+    left = len(names) - len(shown)
+    return separator.join(shown) + (f" and {left} more" if left else "")
+
+
+def _bounded(name: str) -> str:
+    return printable(name, 110)
 
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not os.path.isfile(path):
-        raise CheckpointError(f"There is no checkpoint at {path}", expected="a .safetensors file")
+        raise CheckpointError(
+            f"There is no checkpoint at {printable(str(path), 200)}", expected="a .safetensors file"
+        )
     return path
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{path} is not a readable safetensors file ({error})",
+        f"{file_label(path)} is not a readable safetensors file ({printable(str(error), 100)})",
         expected="a complete .safetensors checkpoint",
         fix="Copy or download it again",
     )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeAlias
 
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
+from xdecoder_rt.tasks import TASKS
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -27,6 +28,9 @@ Size: TypeAlias = Annotated[int, Rule(low=1, high=_LARGEST)]
 SizeOrZero: TypeAlias = Annotated[int, Rule(low=0, high=_LARGEST)]
 Stages: TypeAlias = Annotated[tuple[Count, ...], Rule(least=4, most=4)]
 """A value for each of FocalNet's stages."""
+TaskNames: TypeAlias = Annotated[
+    tuple[Annotated[str, Rule(one_of=tuple(TASKS))], ...], Rule(least=1, most=len(TASKS))
+]
 NonEmptyTexts: TypeAlias = tuple[Annotated[str, Rule(least=1)], ...]
 
 
@@ -169,6 +173,8 @@ class ModelConfig:
         repetition_penalty: of captions; 1 for none, as published.
         caption_beams: drafts of a caption followed at a time; 1 as published.
         answers: what a question without choices is answered from.
+        tasks: what the weights are trained for, of :data:`~xdecoder_rt.tasks.TASKS`; tensors that
+            belong to no task of these are zero.
     """
 
     name: str
@@ -191,6 +197,7 @@ class ModelConfig:
     repetition_penalty: Annotated[float, Rule(low=1)] = 1.0
     caption_beams: Size = 1
     answers: NonEmptyTexts = ()
+    tasks: TaskNames = tuple(TASKS)
 
     @property
     def num_queries(self) -> int:
@@ -236,7 +243,7 @@ class ModelConfig:
         try:
             document = parse_json(text, _NAME, _JSON_LIMIT, CheckpointError)
             config = read_object(document, cls, _NAME, CheckpointError, refuse_unknown=True)
-            _check_agreement(config)
+            check_agreement(config)
             return config
         except CheckpointError as error:
             raise CheckpointError(
@@ -246,8 +253,12 @@ class ModelConfig:
             ) from error
 
 
-def _check_agreement(config: ModelConfig) -> None:
-    """Check what the declarations cannot say."""
+def check_agreement(config: ModelConfig) -> None:
+    """Check what the declarations cannot say.
+
+    Raises:
+        CheckpointError: sizes contradict one another.
+    """
     pixel = config.pixel_decoder
     for part, width, heads in (
         ("pixel_decoder", pixel.dim, pixel.heads),
@@ -262,11 +273,17 @@ def _check_agreement(config: ModelConfig) -> None:
         raise CheckpointError(
             f"{_NAME}: the widths of pixel_decoder are no multiples of the 32 groups"
         )
+    if config.num_queries < 2:
+        raise CheckpointError(f"{_NAME}: num_queries is 1, the class token and no object")
+    if config.context_length < 3:
+        raise CheckpointError(f"{_NAME}: context_length leaves no place between start and end")
     if config.proj_dim != config.decoder.hidden_dim:
         # Text features enter the decoder as rows.
         raise CheckpointError(f"{_NAME}: proj_dim is not the width of decoder")
     if len(set(config.answers)) != len(config.answers):
         raise CheckpointError(f"{_NAME}: answers repeat")
+    if len(set(config.tasks)) != len(config.tasks):
+        raise CheckpointError(f"{_NAME}: tasks repeat")
     if not pixel.mask_kernel and pixel.mask_dim != pixel.mask_level_dim:
         raise CheckpointError(f"{_NAME}: without mask_kernel, mask_dim must be mask_level_dim")
 

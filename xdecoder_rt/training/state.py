@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import CheckpointError, printable, require
 from xdecoder_rt.json_reader import parse_json
-from xdecoder_rt.models.checkpoint import listed, read_tensors
+from xdecoder_rt.models.checkpoint import first_of, read_tensors
 
 STATE_FORMAT = "xdecoder_rt training state 1"
 _RUN_LIMIT = 16 << 20
@@ -169,7 +169,7 @@ def _check_shapes(
     ]
     if problems:
         raise CheckpointError(
-            f"{path} ({part}) does not fit the model: " + listed(problems),
+            f"{path} ({part}) does not fit the model: " + first_of(problems, "; "),
             expected="the state of a run of the same model",
             fix="resume with the settings of that run, or start a new one",
         )

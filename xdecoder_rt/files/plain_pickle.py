@@ -1,8 +1,9 @@
 """Pickles as plain data: the opcodes are walked, and nothing that they name is imported or called.
 
-RefCOCO's expressions are distributed as pickles, and loading a pickle runs whatever its maker
-wrote into it. Here only the opcodes that numbers, texts, lists, tuples and dictionaries need are
-carried out (https://docs.python.org/3/library/pickletools.html); a file with any other is refused.
+RefCOCO's expressions and PyTorch's checkpoints are pickles, and loading a pickle runs whatever its
+maker wrote into it. Here only the opcodes that numbers, texts, lists, tuples and dictionaries need
+are carried out (https://docs.python.org/3/library/pickletools.html); a file with any other is
+refused, but by a machine that knows what else to note down (:mod:`xdecoder_rt.models.pt_pickle`).
 
 A `pickle.Unpickler` whose ``find_class`` refuses would be shorter, and was measured (Python 3.11,
 x86-64). It runs no code, but it cannot be bounded: a pickle of seven bytes with the memo index 2^27
@@ -20,9 +21,9 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
-from xdecoder_rt.errors import DatasetError, quoted
+from xdecoder_rt.errors import DatasetError, XDecoderError, quoted
 
 MAX_BYTES = 1 << 28
 """Longest pickle read; RefCOCO's are about a fifth of it."""
@@ -63,31 +64,40 @@ def parse_pickle(data: bytes, where: str) -> object:
     """
     if len(data) > MAX_BYTES:
         raise DatasetError(f"{where} has {len(data):,} bytes", expected=f"at most {MAX_BYTES:,}")
-    machine = _Machine(where, max(_LEAST_WRITTEN_OUT, _WRITTEN_OUT * len(data)))
-    try:
-        for opcode, argument, position in pickletools.genops(data):
-            machine.carry_out(opcode.name, argument, position or 0)
-    except DatasetError:
-        raise
-    except ValueError as error:  # from pickletools
-        raise DatasetError(
-            f"{where} is not a whole pickle: {quoted(str(error))}", expected=_EXPECTED
-        ) from error
-    return machine.result()
+    return PickleMachine(where, most_characters(len(data))).read(data)
 
 
-class _Machine:
+def most_characters(size: int) -> int:
+    """Return how long the value of a pickle of so many bytes may be when it is written out."""
+    return max(_LEAST_WRITTEN_OUT, _WRITTEN_OUT * size)
+
+
+class PickleMachine:
     """The stack, the marks on it and the memo of a pickle that is being walked.
 
     The value may have at most `most_characters` when it is written out like JSON.
 
     A container that lies in another may not change any more: no pickle of plain data does that,
     and without it nothing can contain itself and every depth is known as soon as it arises.
+
+    Args:
+        where: what to call the pickle in errors.
+        most_characters: of the value.
+        error: the class of errors.
+        max_opcodes: most opcodes carried out.
     """
 
-    def __init__(self, where: str, most_characters: int) -> None:
+    def __init__(
+        self,
+        where: str,
+        most_characters: int,
+        error: type[XDecoderError] = DatasetError,
+        max_opcodes: int | None = None,
+    ) -> None:
         self._where = where
         self._most_characters = most_characters
+        self._error_class = error
+        self._max_opcodes = MAX_OPCODES if max_opcodes is None else max_opcodes
         self._stack: list[object] = []
         self._outer: list[list[object]] = []  # the stacks below each open mark
         self._memo: dict[int, object] = {}
@@ -98,7 +108,7 @@ class _Machine:
         self._containers: list[object] = []  # keeps every container alive, and so its id() its own
         self._count = 0
         self._position = 0
-        self._actions: dict[str, Callable[[Any], None]] = {
+        self._actions: dict[str, Callable[[Any], object]] = {
             **dict.fromkeys(_INTEGERS, self._push_integer),
             **dict.fromkeys(_SCALARS, self._push),
             **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), self._push_python_2_string),
@@ -126,15 +136,35 @@ class _Machine:
             **dict.fromkeys(("FRAME", "STOP"), lambda _: None),
         }
 
-    def carry_out(self, name: str, argument: object, position: int) -> None:
+    def read(self, data: bytes | BinaryIO) -> object:
+        """Walk a pickle to its end, and return its value.
+
+        Args:
+            data: the pickle, or a file that it begins in, which is left behind the pickle's end.
+
+        Raises:
+            XDecoderError: of the class given; see :func:`parse_pickle`.
+        """
+        try:
+            for opcode, argument, position in pickletools.genops(data):
+                self._carry_out(opcode.name, argument, position or 0)
+        except XDecoderError:
+            raise
+        except ValueError as error:  # from pickletools
+            raise self._error_class(
+                f"{self._where} is not a whole pickle: {quoted(str(error))}", expected=_EXPECTED
+            ) from error
+        return self._result()
+
+    def _carry_out(self, name: str, argument: object, position: int) -> None:
         """Carry out one opcode, or refuse it."""
         self._position = position
         self._count += 1
-        if self._count > MAX_OPCODES:
-            raise self._error("is too long", f"at most {MAX_OPCODES:,} opcodes")
+        if self._count > self._max_opcodes:
+            raise self._error("is too long", f"at most {self._max_opcodes:,} opcodes")
         action = self._actions.get(name)
         if action is None:
-            raise DatasetError(
+            raise self._error_class(
                 f"{self._where} is more than data: {name} at byte {position:,} asks for what only "
                 "running the pickle could give",
                 expected=_EXPECTED,
@@ -142,7 +172,7 @@ class _Machine:
             )
         action(argument)
 
-    def result(self) -> object:
+    def _result(self) -> object:
         """Return the value left on the stack."""
         if self._outer or len(self._stack) != 1:
             raise self._error("does not end with one value", _EXPECTED)
@@ -266,8 +296,10 @@ class _Machine:
                 f"at most {self._most_characters:,} characters",
             )
 
-    def _too_deep(self) -> DatasetError:
+    def _too_deep(self) -> XDecoderError:
         return self._error("is nested too deeply", f"at most {MAX_DEPTH} levels")
 
-    def _error(self, what: str, expected: str) -> DatasetError:
-        return DatasetError(f"{self._where} {what} (byte {self._position:,})", expected=expected)
+    def _error(self, what: str, expected: str) -> XDecoderError:
+        return self._error_class(
+            f"{self._where} {what} (byte {self._position:,})", expected=expected
+        )
