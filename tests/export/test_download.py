@@ -45,7 +45,7 @@ def server() -> Iterator[FileServer]:
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FileServer) -> Path:
     """Caches of the test's own, and the hub on its server; no retry takes its time."""
     # Before the settings are others: some versions take them as they are when imported.
-    pytest.importorskip("huggingface_hub.file_download")
+    file_download = pytest.importorskip("huggingface_hub.file_download")
     constants = pytest.importorskip("huggingface_hub.constants")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -61,7 +61,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FileServer) 
     endpoint = server.url
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for module in (constants, file_download):
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(transfer, "_PAUSE", 0.01)
     return tmp_path
 
