@@ -225,8 +225,8 @@ def _from_hub(file: _HubFile, demanded: str | None, offline: bool, progress: Ste
 def _fill_cache(url: str, file: _HubFile, demanded: str | None, progress: StepProgress) -> None:
     """Download a file of the hub to where the hub's cache has its content."""
     hub, constants, utils = _library()
-    headers = utils.build_hf_headers(library_name="xdecoder_rt", library_version=__version__)
-    _check_token(headers.get("authorization", ""))
+    authorization = str(utils.build_hf_headers().get("authorization", ""))
+    _check_token(authorization)
     metadata = _asked(file, lambda: hub.get_hf_file_metadata(
         url, timeout=constants.HF_HUB_ETAG_TIMEOUT, library_name="xdecoder_rt",
         library_version=__version__,
@@ -252,8 +252,7 @@ def _fill_cache(url: str, file: _HubFile, demanded: str | None, progress: StepPr
     if not target.exists():
         location = urljoin(url, metadata.location)
         is_hub = urlsplit(location)[:2] == urlsplit(url)[:2]
-        names = ("user-agent", "authorization") if is_hub else ("user-agent",)
-        sent = {name: headers[name] for name in names if name in headers}
+        sent = {"Authorization": authorization} if is_hub and authorization else {}
         lock = Path(constants.HF_HUB_CACHE, ".locks", folder.name, f"{etag}.lock")
         for place in (target, lock):
             _made(place.parent)

@@ -23,6 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from tqdm import tqdm
 
+from xdecoder_rt import __version__
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError, quoted
 
@@ -275,7 +276,7 @@ class _Download:
             done = 0
         if done and done == total:
             return True
-        headers = {"Accept-Encoding": "identity"}
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"xdecoder_rt/{__version__}"}
         if done:
             headers["Range"] = f"bytes={done}-"
             if validator is not None:
