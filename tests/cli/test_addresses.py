@@ -71,7 +71,7 @@ def test_a_published_file_of_the_hub_becomes_a_plan(
     digest = hashlib.sha256(weights).hexdigest()
     plan = tmp_path / "tiny.plan"
     address = f"{ADDRESS}#sha256={digest}"
-    options = ["--size", "64x64", "-o", str(plan), "--json"]
+    options = ["--size", "64x64", "--tasks", "segment", "-o", str(plan), "--json"]
     built = command(server, tmp_path, "build", "--checkpoint", address, *options)
     assert built.returncode == 0, built.stderr
     summary = json.loads(built.stdout)
