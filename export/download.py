@@ -20,15 +20,14 @@ from urllib.parse import unquote, urljoin, urlsplit
 from xdecoder_rt import __version__
 from xdecoder_rt.atomic import private_folder, remove_foreign
 from xdecoder_rt.errors import ArgumentError, CheckpointError, printable, quoted, require
+from xdecoder_rt.export.address import check_url, shown_url
 from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.transfer import (
     Request,
     UnreachableError,
-    check_url,
     download,
     refusal,
     sha256_of,
-    shown_url,
     unreachable,
 )
 from xdecoder_rt.words.cache import default_directory

@@ -6,11 +6,9 @@ import contextlib
 import errno
 import hashlib
 import http.client
-import ipaddress
 import os
 import re
 import shutil
-import string
 import time
 import urllib.error
 import urllib.request
@@ -19,13 +17,14 @@ from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from tqdm import tqdm
 
 from xdecoder_rt import __version__
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError, quoted
+from xdecoder_rt.export.address import BY_HAND, check_url, is_loopback, shown_url
 
 try:
     import fcntl
@@ -44,7 +43,6 @@ _SLOWEST = 1000
 _VALIDATOR_LIMIT = 1000
 _MAX_SAFETENSORS_HEADER = 100_000_000
 _AGAIN = "run the command again: it goes on where it broke off"
-_BY_HAND = "download it with a browser, and name the file"
 
 
 @dataclass(frozen=True)
@@ -122,53 +120,6 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_url(url: str, label: str) -> str:
-    """Return a URL as it goes over the wire.
-
-    Args:
-        url: as a user or a server gave it.
-        label: names it in messages.
-
-    Raises:
-        ArgumentError: it is neither https nor http on this machine, names no host, or holds a user
-            name or password.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ArgumentError(
-            f"{label} is no address: {error}", expected="https://host/file"
-        ) from error
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ArgumentError(
-            f"{label} is not encrypted",
-            expected="https; http only on this machine",
-            fix="try the same address with https",
-        )
-    if parts.scheme not in ("http", "https"):
-        raise ArgumentError(
-            f"{label} cannot be downloaded", expected="hf://owner/name/file, or https://host/file"
-        )
-    if not host or not host.isascii():
-        raise ArgumentError(f"{label} names no host", expected="https://host/file")
-    if parts.username is not None or parts.password is not None:
-        raise ArgumentError(
-            f"{label} holds a user name or a password",
-            expected="an address without them",
-            fix=_BY_HAND,
-        )
-    return quote(parts._replace(fragment="").geturl(), safe=string.punctuation)
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
 @contextlib.contextmanager
 def _locked(path: Path, mode: int) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), mode)
@@ -216,7 +167,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             raise CheckpointError(
                 f"{begun.hostname} redirects to {shown_url(target)}",
                 expected="a redirect to https",
-                fix=_BY_HAND,
+                fix=BY_HAND,
             )
         return super().http_error_302(req, fp, code, msg, headers)  # type: ignore[arg-type]
 
@@ -233,8 +184,8 @@ class _Download:
 
     def __post_init__(self) -> None:
         self.part = self.target.with_name(f"{self.target.name}.part")
-        self._part_validator = _validator_path(self.part)
-        self._target_validator = _validator_path(self.target)
+        self._part_validator = Path(f"{self.part}.validator")
+        self._target_validator = Path(f"{self.target}.validator")
 
     def run(self) -> None:
         """Try until the file is whole, as long as each try brings something."""
@@ -340,7 +291,7 @@ class _Download:
             raise CheckpointError(
                 f"{self.request.label} comes compressed",
                 expected="the file itself",
-                fix=_BY_HAND,
+                fix=BY_HAND,
             )
         total = self._total(response, found if is_rest else None, done)
         if not is_rest:
@@ -459,7 +410,7 @@ def unreachable(label: str, reason: str) -> UnreachableError:
     )
 
 
-def refusal(label: str, status: int, denied_fix: str = _BY_HAND) -> CheckpointError:
+def refusal(label: str, status: int, denied_fix: str = BY_HAND) -> CheckpointError:
     """Return the error of an answer that is no file.
 
     Args:
@@ -475,8 +426,8 @@ def refusal(label: str, status: int, denied_fix: str = _BY_HAND) -> CheckpointEr
     if status in (404, 410):
         return CheckpointError(answer, fix="check the address; is the file still there?")
     if 300 <= status < 400:
-        return CheckpointError(answer, expected="a redirect that ends at a file", fix=_BY_HAND)
-    return CheckpointError(answer, fix=_BY_HAND)
+        return CheckpointError(answer, expected="a redirect that ends at a file", fix=BY_HAND)
+    return CheckpointError(answer, fix=BY_HAND)
 
 
 def _check_size(size: int, label: str) -> None:
@@ -502,7 +453,7 @@ def _check_head(head: bytes, label: str) -> None:
         f"{label} is no file of weights: {_content(head)} came instead",
         expected="a .pt file of torch.save, or .safetensors",
         fix=f"use the address of the file itself (of a hub's page: resolve, not blob), or "
-        f"{_BY_HAND}",
+        f"{BY_HAND}",
     )
 
 
@@ -528,15 +479,6 @@ def _beginning(text: bytes) -> str:
     return quoted(" ".join(text[:80].decode("utf-8", "replace").split()), 50)
 
 
-def shown_url(url: str) -> str:
-    """Return an address for a message: without its query, which may hold a signature."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the address"
-    return quoted(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", 120)
-
-
 def _reason(error: object) -> str:
     """Return why a connection failed, in a few words."""
     if isinstance(error, TimeoutError):
@@ -545,10 +487,6 @@ def _reason(error: object) -> str:
         return "the connection was closed"
     text = getattr(error, "strerror", None) or getattr(error, "verify_message", None) or str(error)
     return quoted(str(text) or type(error).__name__, 100).strip("'\"")
-
-
-def _validator_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.validator")
 
 
 def _read_validator(path: Path) -> str | None:

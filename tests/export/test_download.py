@@ -19,8 +19,8 @@ from file_server import COMMIT, FileServer, Served, serving
 
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.export import transfer
+from xdecoder_rt.export.address import check_url
 from xdecoder_rt.export.download import fetch_checkpoint
-from xdecoder_rt.export.transfer import check_url
 
 WEIGHTS = b"PK\x03\x04" + bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
