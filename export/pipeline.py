@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import ArgumentError, quoted, require
+from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.export.options import BuildOptions, ConvertOptions, EngineOptions
 from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.repack import repack_portable
@@ -53,7 +54,8 @@ def build(
 
     Args:
         source: a checkpoint of ``xdecoder-rt train``, a published X-Decoder ``.pt`` or
-            ``.safetensors``, or a portable plan; None for the starter of this package.
+            ``.safetensors``, the address of one (``hf://owner/name/file``, ``https://…``), or a
+            portable plan; None for the starter of this package.
         output: the plan to write.
         options: what to make; None for a portable fp32 plan, or a plan like the source.
         progress: called with a sentence before each step.
@@ -85,7 +87,8 @@ def build(
         ['vision_64x64.onnx', 'decode_64x64.onnx']
     """
     start = time.perf_counter()
-    path, target = None if source is None else Path(source), Path(output)
+    path = None if source is None else fetch_checkpoint(source, progress=progress)
+    target = Path(output)
     options = BuildOptions() if options is None else options
     is_from_plan = path is not None and is_plan(path)
     if is_from_plan and (options.tasks, options.max_phrases, options.piece_share) != (None,) * 3:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.errors import CheckpointError, quoted
+from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.plan.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ def is_plan(path: Path) -> bool:
     return path.suffix == ".plan"
 
 
-def load_model(checkpoint: Path | None = None, tasks: Sequence[str] | None = None) -> XDecoder:
+def load_model(
+    checkpoint: str | os.PathLike[str] | None = None, tasks: Sequence[str] | None = None
+) -> XDecoder:
     """Load the weights to build or to train from. Needs the extra ``export``.
 
     Args:
-        checkpoint: a checkpoint of ours, or a published X-Decoder file, told by its content;
-            `STARTER_NAME` or None for the starter that comes with this package.
+        checkpoint: a checkpoint of ours, or a published X-Decoder file, told by its content; or the
+            address of one; `STARTER_NAME` or None for the starter that comes with this package.
         tasks: what is asked of the model; None for what its weights are trained for.
 
     Raises:
@@ -53,7 +56,7 @@ def load_model(checkpoint: Path | None = None, tasks: Sequence[str] | None = Non
     from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT
     from xdecoder_rt.models.weights_file import header_format
 
-    path = Path(checkpoint or STARTER_NAME)
+    path = fetch_checkpoint(checkpoint or STARTER_NAME)
     if path == Path(STARTER_NAME):
         path = STARTER
     check_checkpoint(path)

@@ -10,10 +10,19 @@ from xdecoder_rt.cli.engine_options import (
     engine_options,
     refuse_engine_options,
 )
-from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, share, size, task_names
+from xdecoder_rt.cli.options import (
+    DEFAULT_PLAN,
+    add_json,
+    add_offline,
+    positive,
+    share,
+    size,
+    task_names,
+)
 from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, check_writable, note
 from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert_options
 from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.export.options import BACKENDS, BuildOptions
 from xdecoder_rt.export.sources import STARTER_NAME, check_checkpoint
 from xdecoder_rt.plan.file import Plan
@@ -38,6 +47,7 @@ EXAMPLES = """\
   xdecoder-rt build                                     the starter model, to model.plan
   xdecoder-rt build --checkpoint runs/train/model.safetensors -o kitchen.plan
   xdecoder-rt build --checkpoint xdecoder_focalt_last.pt -o focal.plan
+  xdecoder-rt build --checkpoint hf://xdecoder/X-Decoder/xdecoder_focalt_last.pt -o focal.plan
   xdecoder-rt build --size 512x512 --size 288x512       two sizes; a frame takes what fits it best
   xdecoder-rt build --plan model.plan --size 288x512 -o small.plan
   xdecoder-rt build --plan model.plan --backend tensorrt -o orin.plan             on the device
@@ -61,12 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--checkpoint",
-        type=Path,
         metavar="FILE",
         help="weights: a checkpoint of xdecoder-rt train, a published X-Decoder .pt or "
-        ".safetensors, or starter for the starter model (default)",
+        ".safetensors, the address of one (hf://owner/name/file[@revision] or https://..., with "
+        "#sha256=... to demand a digest), or starter for the starter model (default)",
     )
     source.add_argument("--plan", type=Path, metavar="FILE", help="an existing portable plan")
+    add_offline(parser)
     parser.add_argument(
         "--size",
         type=size,
@@ -137,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     from xdecoder_rt.cli.build_report import build_text
     from xdecoder_rt.export.pipeline import build
 
-    summary = build(_source(args), args.output, options, progress)
+    summary = build(_source(args, progress), args.output, options, progress)
     for complaint in summary.complaints:
         note(f"warning: written all the same, as --force says: {complaint}")
     report.text(build_text(summary))
@@ -163,18 +174,20 @@ def _options(args: argparse.Namespace) -> BuildOptions:
     )
 
 
-def _source(args: argparse.Namespace) -> Path | None:
+def _source(args: argparse.Namespace, progress: ProgressPrinter) -> Path | None:
     """Return the plan or the checkpoint; each option refuses the other kind of file.
 
     Raises:
         PlanError: --plan names something else.
-        CheckpointError: --checkpoint names a plan.
+        CheckpointError: --checkpoint names a plan, or what cannot be downloaded.
     """
     if args.plan is not None:
         Plan.open(args.plan).close()
         plan: Path = args.plan
         return plan
-    checkpoint: Path | None = args.checkpoint
-    if checkpoint is not None and checkpoint != Path(STARTER_NAME):
+    if args.checkpoint is None:
+        return None
+    checkpoint = fetch_checkpoint(args.checkpoint, offline=args.offline, progress=progress)
+    if checkpoint != Path(STARTER_NAME):
         check_checkpoint(checkpoint)
     return checkpoint

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xdecoder_rt.cli.options import add_json
+from xdecoder_rt.cli.options import add_json, add_offline
 from xdecoder_rt.cli.output import CommandReport, check_writable, is_same_file, note
 from xdecoder_rt.errors import ArgumentError, printable, quoted, require
+from xdecoder_rt.export.download import fetch_checkpoint
 
 SUMMARY = "take the tensors alone out of a .pt file, as .safetensors"
 DESCRIPTION = """\
@@ -26,10 +27,16 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``convert``."""
-    parser.add_argument("input", type=Path, metavar="IN.pt", help="the PyTorch file to read")
+    parser.add_argument(
+        "input",
+        metavar="IN.pt",
+        help="the PyTorch file to read, or its address: hf://owner/name/file[@revision] or "
+        "https://...",
+    )
     parser.add_argument(
         "output", type=Path, metavar="OUT.safetensors", help="the safetensors file to write"
     )
+    add_offline(parser)
     add_json(parser)
 
 
@@ -37,19 +44,20 @@ def run(args: argparse.Namespace) -> int:
     """Write the tensors.
 
     Raises:
-        CheckpointError: the input holds no tensors, or is cut or damaged.
+        CheckpointError: the input holds no tensors, is cut or damaged, or cannot be downloaded.
         ArgumentError: the output cannot be written, or is the input.
     """
     report: CommandReport = args.command_report
     check_writable(args.output, "the tensors")
-    if is_same_file(args.input, args.output):
+    source = fetch_checkpoint(args.input, offline=args.offline, progress=note)
+    if is_same_file(source, args.output):
         raise ArgumentError(
             f"{quoted(str(args.output), 100)} is the input itself", expected="another file"
         )
     require("torch", "export")
     from xdecoder_rt.models.weights_file import open_weights, save_weights
 
-    weights = open_weights(args.input, allow_foreign=True)
+    weights = open_weights(source, allow_foreign=True)
     try:
         save_weights(args.output, weights.tensors)
     except OSError as error:

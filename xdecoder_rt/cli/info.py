@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.cli.engine_layers import layer_tables, precision_table
-from xdecoder_rt.cli.options import add_cache, add_json, add_plan
-from xdecoder_rt.cli.output import CommandReport, format_count, format_table
+from xdecoder_rt.cli.options import add_cache, add_json, add_offline, add_plan
+from xdecoder_rt.cli.output import CommandReport, format_count, format_table, note
 from xdecoder_rt.errors import ArgumentError, printable, quoted, require
+from xdecoder_rt.export.download import fetch_checkpoint, is_address
 from xdecoder_rt.export.sources import WEIGHTS_SUFFIXES, is_plan
 from xdecoder_rt.export.tensorrt.layers import LAYERS, layers_from_json, precisions
 from xdecoder_rt.plan.contents import graph_members, member_errors
@@ -29,7 +30,8 @@ engine compute, as the builder chose; --layers lists them. Nothing in it is run.
 
 Of a file of weights (.pt, .safetensors) it says of which network it is, its sizes, what it is
 trained for, which tensors are missing, extra or misshapen, its SHA-256, and how to build from it.
-No pickled code is run. This needs the extra "export" (pip install "xdecoder_rt[export]").
+No pickled code is run. This needs the extra "export" (pip install "xdecoder_rt[export]"). The file
+may be named by its address, hf://owner/name/file[@revision] or https://..., and is downloaded.
 """
 EXAMPLES = """\
   xdecoder-rt info                      the plan model.plan of this folder
@@ -37,6 +39,7 @@ EXAMPLES = """\
   xdecoder-rt info robot.plan --json    the manifest, for a program
   xdecoder-rt info rtx.plan --layers    every kernel of every engine
   xdecoder-rt info xdecoder_focalt_last.pt
+  xdecoder-rt info hf://xdecoder/X-Decoder/xdecoder_focalt_last.pt
 """
 
 
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", action="store_true", help="list the layers of the engines of a TensorRT plan"
     )
+    add_offline(parser)
     add_json(parser)
     add_cache(parser)
 
@@ -55,12 +59,13 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         PlanError: the file is not a sound plan.
-        CheckpointError: the file is no whole file of weights.
+        CheckpointError: the file is no whole file of weights, or cannot be downloaded.
         ArgumentError: layers were asked for and the plan has no engines.
     """
     report: CommandReport = args.command_report
-    if _is_weights(Path(args.plan)):
-        return _weights(args, report)
+    path = fetch_checkpoint(args.plan, offline=args.offline, progress=note)
+    if is_address(args.plan) or _is_weights(path):
+        return _weights(path, args, report)
     with Plan.open(args.plan, verify=True) as plan:
         manifest, total = plan.manifest, plan.path.stat().st_size
         cache = _cache_entry(plan, args.cache_dir)
@@ -103,13 +108,13 @@ def _is_weights(path: Path) -> bool:
     return path.suffix.lower() in WEIGHTS_SUFFIXES and not is_plan(path)
 
 
-def _weights(args: argparse.Namespace, report: CommandReport) -> int:
+def _weights(path: Path, args: argparse.Namespace, report: CommandReport) -> int:
     if args.layers:
         raise ArgumentError("--layers was given for a file of weights", expected="a TensorRT plan")
     require("torch", "export")
     from xdecoder_rt.cli.weights_report import weights_document, weights_text
 
-    document = weights_document(Path(args.plan))
+    document = weights_document(path)
     report.text(weights_text(document))
     report.document(document)
     return 0

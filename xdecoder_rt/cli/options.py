@@ -66,6 +66,15 @@ def add_cache(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_offline(parser: argparse.ArgumentParser) -> None:
+    """Add that nothing is to be downloaded."""
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="take a checkpoint's address from the cache and ask nobody (also: HF_HUB_OFFLINE=1)",
+    )
+
+
 def add_words(parser: argparse.ArgumentParser) -> None:
     """Add the words to look for, from the command line, a file or the plan."""
     group = parser.add_argument_group("words")

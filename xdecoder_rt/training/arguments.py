@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
+from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.config import (
     SCHEDULES,
@@ -78,10 +82,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--init",
-        type=Path,
         metavar="FILE",
         help="checkpoint to start from (fine-tuning): starter for the one that comes with this "
-        "package, a model.safetensors of an earlier run, or a published X-Decoder's",
+        "package, a model.safetensors of an earlier run, or a published X-Decoder's; also its "
+        "address, hf://owner/name/file[@revision] or https://..., with #sha256=... to demand a "
+        "digest",
+    )
+    run.add_argument(
+        "--offline",
+        action="store_true",
+        help="take the address in --init from the cache and ask nobody (also: HF_HUB_OFFLINE=1)",
     )
     run.add_argument("--resume", action="store_true", help="go on with the run in --out, if any")
     run.add_argument("--seed", type=int)
@@ -141,6 +151,7 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
 
     Raises:
         ArgumentError: a value is out of range.
+        CheckpointError: the checkpoint to start from cannot be downloaded.
     """
     settings = {name: value for name, value in vars(args).items() if value is not None}
     weights = {
@@ -148,6 +159,8 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
         for name in list(settings)
         if name.endswith("_weight")
     }
+    if args.init is not None:
+        settings["init"] = fetch_checkpoint(args.init, offline=args.offline, progress=_note)
     fields = TrainConfig.__dataclass_fields__
     return TrainConfig(
         sources=tuple(SourceSpec.parse(text) for text in args.data),
@@ -155,6 +168,10 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
         losses=LossWeights(**weights),
         **{name: value for name, value in settings.items() if name in fields},
     )
+
+
+def _note(step: str) -> None:
+    tqdm.write(step, file=sys.stderr)
 
 
 def _split_names(text: str) -> tuple[str, ...]:

@@ -56,8 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     teach.add_argument("-o", "--out", type=Path, required=True, help="the checkpoint to write")
     teach.add_argument(
         "--init",
-        type=Path,
-        help="checkpoint to start from, or starter (default: a new compact model)",
+        help="checkpoint to start from, its address, or starter (default: a new compact model)",
     )
     teach.add_argument("--steps", type=int, default=2000, help="(default: 2000)")
     teach.add_argument("--lesson-size", type=int, default=256, help="words a step (default: 256)")
