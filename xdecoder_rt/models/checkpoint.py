@@ -122,9 +122,8 @@ def load_exactly(
     Args and errors are those of :func:`check_fit`.
     """
     module_tensors = check_fit(module, tensors, source, file_name)
-    module.load_state_dict(
-        {ours: tensors[name].to(value.dtype) for name, (ours, value) in module_tensors.items()}
-    )
+    # Copied one by one into the module's own type: never two whole networks in it.
+    module.load_state_dict({ours: tensors[name] for name, (ours, _) in module_tensors.items()})
 
 
 def check_fit(
