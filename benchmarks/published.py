@@ -7,8 +7,8 @@
         --int8 focal-int8.plan [--rounds 10] [--threads 2]
     python benchmarks/published.py --table tiny large --calibration IMAGES [-o table.json]
 
-The last writes the table of docs/performance.md: file, build, memory and time of both published
-models at the input sizes of the published protocols, and stands alone.
+The last stands alone: a table of file, build, memory and time of both published models at the
+input sizes of the published protocols, printed anew after every row..
 
 The network is X-Decoder Focal-T at its full size with random weights: its time is that of the
 trained one, its answers mean nothing. They are drawn so that queries stay apart and many of them

@@ -7,13 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xdecoder_rt.errors import BackendError
+
 openvino = pytest.importorskip("openvino", reason="needs the extra openvino")
 
 from xdecoder_rt.backends import winograd  # noqa: E402
-from xdecoder_rt.backends.winograd import LEAST_CHANNELS, transformed, use_winograd  # noqa: E402
+from xdecoder_rt.backends.openvino import OpenVINOBackend  # noqa: E402
+from xdecoder_rt.backends.winograd import transformed, use_winograd  # noqa: E402
 
 ops = openvino.opset13
-WIDE = (LEAST_CHANNELS + 16, LEAST_CHANNELS)
+LEAST_CHANNELS = 16
+WIDE = (LEAST_CHANNELS + 5, LEAST_CHANNELS)
+
+
+@pytest.fixture(autouse=True)
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let narrow convolutions of small maps be replaced: they take less time to compile."""
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", LEAST_CHANNELS)
+    monkeypatch.setattr(winograd, "LEAST_TILES", 1)
 
 
 def network(
@@ -93,6 +104,12 @@ def test_other_convolutions_stay(change: dict[str, Any]) -> None:
     assert "Convolution" in {node.get_type_name() for node in model.get_ops()}
 
 
+def test_a_map_of_few_tiles_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "LEAST_TILES", 6)
+    assert use_winograd(openvino, network((8, 8))) == 0
+    assert use_winograd(openvino, network((8, 12))) == 1
+
+
 def test_a_map_of_open_size_stays() -> None:
     model = network((8, 8))
     model.reshape({"image": openvino.PartialShape([1, WIDE[0], -1, 8])})
@@ -108,3 +125,34 @@ def test_transformed_kernels_give_products_of_which_the_outputs_are_sums() -> No
     made = back @ (into @ pixels @ into.T * places) @ back.T
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3))
     np.testing.assert_allclose(made, (windows * kernel).sum(axis=(2, 3)), rtol=1e-5, atol=1e-5)
+
+
+def graph_types(name: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the types of the nodes that the backend compiles of a wide convolution."""
+    compiled: list[set[str]] = []
+
+    def compile_model(_: object, model: Any, *__: object) -> Any:
+        compiled.append({node.get_type_name() for node in model.get_ops()})
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
+    backend = OpenVINOBackend(1, precision)
+    monkeypatch.setattr(backend._core.__class__, "read_model", lambda *_, **__: network((8, 8)))
+    graph = backend.load(name, lambda: b"", is_steady=True)
+    with pytest.raises(BackendError):
+        graph({"image": np.zeros((1, WIDE[0], 8, 8), np.float32)})
+    return compiled[0]
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "replaced"),
+    [("fp32", True, True), ("int8", False, True), ("int8", True, False), ("bf16", True, False)],
+)
+def test_the_backend_uses_it_in_float32_alone(
+    precision: str, native: bool, replaced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        openvino.Core, "get_property", lambda *_: ["FP32", *(["BF16"] if native else [])]
+    )
+    types = graph_types("vision", precision, monkeypatch)
+    assert ("Convolution" not in types) == replaced
