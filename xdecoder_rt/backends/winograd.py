@@ -177,4 +177,5 @@ def transformed(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     width, depth = kernel.shape[:2]
     places = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0))
     lines = (_WEIGHTS @ places.reshape(_KERNEL, -1)).reshape(_TILE, _KERNEL, -1)
-    return (_WEIGHTS @ lines).reshape(_TILE * _TILE, depth, width)
+    squares = (_WEIGHTS @ lines).astype(np.float32, copy=False)
+    return squares.reshape(_TILE * _TILE, depth, width)
