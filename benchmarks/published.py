@@ -5,6 +5,10 @@
     xdecoder-rt build --plan focal.plan --precision int8 --calibration IMAGES -o focal-int8.plan
     python benchmarks/published.py --checkpoint focal.safetensors --fp32 focal.plan \
         --int8 focal-int8.plan [--rounds 10] [--threads 2]
+    python benchmarks/published.py --table tiny large --calibration IMAGES [-o table.json]
+
+The last stands alone: a table of file, build, memory and time of both published models at the
+input sizes of the published protocols, printed anew after every row..
 
 The network is X-Decoder Focal-T at its full size with random weights: its time is that of the
 trained one, its answers mean nothing. They are drawn so that queries stay apart and many of them
@@ -29,6 +33,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from eager import EXAMPLE, FORMATS, STUFF, WORDS, EagerPath, EnginePath, compare, failures, markdown
+from published_table import MODELS, PROTOCOLS, Row, measure_model, write_json
+from published_table import markdown as table_markdown
 from torch import Tensor
 
 from xdecoder_rt import Engine
@@ -56,10 +62,10 @@ RIGHT = ("class_embed", "caption_embed", "backbone_proj", "lang_proj")
 UNIT = ("query_feat", "query_embed", "level_embed", "caption_position", "token_embedding.weight")
 
 
-def draw(path: Path, seed: int) -> None:
-    """Write a checkpoint of the published tiny size with random weights."""
+def draw(path: Path, seed: int, size: str = "tiny") -> None:
+    """Write a checkpoint of a published size, ``tiny`` or ``large``, with random weights."""
     with torch.device("meta"):
-        model = XDecoder(replace(published_config("tiny"), postprocess=THRESHOLDS))
+        model = XDecoder(replace(published_config(size), postprocess=THRESHOLDS))
     model = model.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
@@ -180,12 +186,48 @@ def run(options: argparse.Namespace) -> int:
     return int(bool(complaints))
 
 
+def write_table(options: argparse.Namespace) -> None:
+    """Measure the published sizes, and print the table anew after every row."""
+    rows: list[Row] = []
+
+    def done(row: Row) -> None:
+        rows.append(row)
+        print(table_markdown(rows, options.rounds, options.threads), flush=True)
+        if options.output:
+            write_json(options.output, rows)
+
+    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
+        for model in options.table:
+            checkpoint = Path(folder, f"{model}.safetensors")
+            draw(checkpoint, options.seed, model)
+            measure_model(
+                model,
+                checkpoint,
+                options.protocols,
+                options.calibration,
+                options.rounds,
+                options.threads,
+                done,
+            )
+
+
 def main() -> int:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--draw", type=Path, metavar="FILE", help="write the weights and stop")
+    parser.add_argument(
+        "--model", choices=MODELS, default="tiny", help="what --draw draws (default: %(default)s)"
+    )
+    parser.add_argument("--table", choices=MODELS, nargs="+", help="write the table of these")
+    parser.add_argument(
+        "--protocols", choices=PROTOCOLS, nargs="+", default=list(PROTOCOLS), help="of the table"
+    )
+    parser.add_argument(
+        "--calibration", type=Path, metavar="IMAGES", help="for INT8 in the table; left out without"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="JSON", help="of the table")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="what --draw wrote")
     parser.add_argument("--fp32", type=Path, metavar="PLAN")
@@ -194,11 +236,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=positive, default=10, help="default: %(default)s")
     parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
     options = parser.parse_args()
-    if not options.draw and not (options.checkpoint and options.fp32):
-        parser.error("give --draw, or --checkpoint and --fp32")
+    if not options.draw and not options.table and not (options.checkpoint and options.fp32):
+        parser.error("give --draw, --table, or --checkpoint and --fp32")
     try:
         if options.draw:
-            draw(options.draw, options.seed)
+            draw(options.draw, options.seed, options.model)
+            return 0
+        if options.table:
+            write_table(options)
             return 0
         return run(options)
     except XDecoderError as error:

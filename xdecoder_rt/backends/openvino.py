@@ -16,6 +16,7 @@ import numpy as np
 
 from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value, feeds_error, is_shortage
 from xdecoder_rt.backends.blobs import ModelBlobs
+from xdecoder_rt.backends.winograd import use_winograd
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import BackendError, MemoryShortageError, require
 
@@ -209,7 +210,7 @@ class OpenVINOBackend:
         self, threads: int | None = None, precision: str = "fp32", cache_dir: Path | None = None
     ) -> None:
         openvino = _openvino()
-        self._core = _core()
+        self._library, self._core = openvino, _core()
         self._tensor = openvino.Tensor
         self.version = str(openvino.__version__)
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -261,6 +262,8 @@ class OpenVINOBackend:
         settings = dict(self._settings)
         if shapes is not None:
             network.reshape(shapes)
+            if settings["INFERENCE_PRECISION_HINT"] == "f32":
+                use_winograd(self._library, network)
             cores = usable_cores()
             if min(settings.get("INFERENCE_NUM_THREADS", cores), cores) == 1:
                 # Fusing attention of fixed shapes for one thread, OpenVINO 2026.4 ends the process
