@@ -10,13 +10,24 @@ from xdecoder_rt.cli.engine_options import (
     engine_options,
     refuse_engine_options,
 )
-from xdecoder_rt.cli.options import DEFAULT_PLAN, add_json, positive, share, size, task_names
+from xdecoder_rt.cli.options import (
+    DEFAULT_PLAN,
+    add_json,
+    add_thresholds,
+    input_size,
+    positive,
+    share,
+    task_names,
+)
 from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, check_writable, note
 from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert_options
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.export.options import BACKENDS, BuildOptions
+from xdecoder_rt.export.presets import PRESET_NAMES
 from xdecoder_rt.export.sources import STARTER_NAME, check_checkpoint
+from xdecoder_rt.image import ResizeRule
 from xdecoder_rt.plan.file import Plan
+from xdecoder_rt.plan.manifest import INTERPOLATIONS
 from xdecoder_rt.tasks import TASKS
 
 SUMMARY = "make a plan from a checkpoint or from another plan"
@@ -38,6 +49,8 @@ EXAMPLES = """\
   xdecoder-rt build                                     the starter model, to model.plan
   xdecoder-rt build --checkpoint runs/train/model.safetensors -o kitchen.plan
   xdecoder-rt build --checkpoint xdecoder_focalt_last.pt -o focal.plan
+  xdecoder-rt build --checkpoint xdecoder_focalt_last.pt --preset coco -o coco.plan
+  xdecoder-rt build --size short:512,longest:1024       images keep their size, not their margins
   xdecoder-rt build --size 512x512 --size 288x512       two sizes; a frame takes what fits it best
   xdecoder-rt build --plan model.plan --size 288x512 -o small.plan
   xdecoder-rt build --plan model.plan --backend tensorrt -o orin.plan             on the device
@@ -68,13 +81,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--plan", type=Path, metavar="FILE", help="an existing portable plan")
     parser.add_argument(
-        "--size",
-        type=size,
-        action="append",
-        metavar="HxW",
-        help="height x width of the network's input, multiples of 32; may be given several times "
-        "(default 448x448, of published models 512x512; with --plan: every size it has)",
+        "--preset",
+        choices=PRESET_NAMES,
+        metavar="NAME",
+        help="inputs, interpolation and thresholds of a published figure, of "
+        f"{', '.join(PRESET_NAMES)}; other options go before it",
     )
+    parser.add_argument(
+        "--size",
+        type=input_size,
+        action="append",
+        metavar="SIZE",
+        help="height x width of the network's input, multiples of 32, such as 512x512; may be "
+        "given several times. Or a rule, once: short:800,longest:1333 scales every image to a "
+        "short side of 800 pixels, less where the long one would be over 1333, and makes the "
+        "inputs that photographs need, unless sizes are given beside it (default 448x448, of "
+        "published models 512x512; with --plan: every size it has)",
+    )
+    parser.add_argument(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        help="how images are scaled (default bilinear, of published models bicubic)",
+    )
+    add_thresholds(parser, "the model's")
     parser.add_argument(
         "--tasks",
         type=task_names,
@@ -124,15 +153,17 @@ def run(args: argparse.Namespace) -> int:
             written; nothing is left behind.
     """
     report, progress = CommandReport(args.json), ProgressPrinter()
-    if args.plan and (args.tasks or args.max_phrases or args.piece_share is not None):
+    check_precision(args)
+    options = _options(args)
+    if args.plan and options.for_weights():
+        # `rule` is given as --size.
+        named = [name.replace("_", "-").replace("rule", "size") for name in options.for_weights()]
         raise ArgumentError(
-            "--tasks, --max-phrases and --piece-share were given with --plan",
+            f"{', '.join(f'--{name}' for name in named)} given with --plan",
             expected="a plan keeps its tasks and rules",
             fix="build from a checkpoint to choose them",
         )
-    check_precision(args)
     check_writable(args.output, "the plan")
-    options = _options(args)
     from xdecoder_rt.cli.build_report import build_text
     from xdecoder_rt.export.pipeline import build
 
@@ -151,8 +182,20 @@ def _options(args: argparse.Namespace) -> BuildOptions:
     vocabularies = {check_name(path.stem): Vocabulary.load(path) for path in args.vocabulary}
     if args.backend == "portable":
         refuse_engine_options(args)
+    given = args.size or []
+    rules = [size for size in given if isinstance(size, ResizeRule)]
+    sizes = [size for size in given if not isinstance(size, ResizeRule)]
+    if len(rules) > 1:
+        raise ArgumentError(
+            "--size was given several rules", expected="one rule, and any number of HEIGHTxWIDTH"
+        )
     return BuildOptions(
-        sizes=args.size,
+        sizes=sizes or None,
+        preset=args.preset,
+        rule=rules[0] if rules else None,
+        interpolation=args.interpolation,
+        object_threshold=args.object_threshold,
+        overlap_threshold=args.overlap_threshold,
         tasks=args.tasks,
         max_phrases=args.max_phrases,
         piece_share=args.piece_share,

@@ -9,6 +9,7 @@ from xdecoder_rt.cli.options import (
     ALSO_AN_OPTION,
     add_engine,
     add_json,
+    add_thresholds,
     positive,
     task_names,
 )
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
     )
+    add_thresholds(parser, "the plan's")
     parser.add_argument(
         "--no-progress", dest="progress", action="store_false", help="show no progress bar"
     )
@@ -91,7 +93,13 @@ def run(args: argparse.Namespace) -> int:
     ) as engine:
         folder = LabelledFolder.open(args.folder)
         scores = evaluate(
-            engine, folder, tasks=args.tasks, limit=args.limit, progress=args.progress
+            engine,
+            folder,
+            tasks=args.tasks,
+            limit=args.limit,
+            progress=args.progress,
+            object_threshold=args.object_threshold,
+            overlap_threshold=args.overlap_threshold,
         )
     report.text(scores.table())
     report.document(scores.to_json())

@@ -3,8 +3,8 @@
 Every entry was read from the authors' configurations, mappers and registrations (branches `main`
 and `v2.0` of https://github.com/microsoft/X-Decoder): `configs/xdecoder/*_lang.yaml` has the sizes,
 `utils/misc.py` of `main` sets the object threshold to 0.4 for the panoptic sets that the model was
-not trained on (mIoU and IoU of phrases read none), and `datasets/dataset_mappers/` scales SUN RGB-D, ScanNet and BDD bicubically by the
-short side alone, without a limit of the long one.
+not trained on (mIoU and IoU of phrases read none), and `datasets/dataset_mappers/` scales SUN
+RGB-D, ScanNet and BDD bicubically by the short side alone, without a limit of the long one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.image import ResizeRule
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,6 @@ class Protocol:
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width that an image of a size is scaled to.
 
-        Sides are rounded half up, as detectron2's `ResizeShortestEdge` rounds; where there is no
-        limit of the long side it is rounded down, as torchvision's `Resize` does.
-
         Args:
             height: Of the image, in pixels.
             width: Of the image, in pixels.
@@ -65,16 +63,14 @@ class Protocol:
             )
         if self.squashed:
             return self.short_side, self.longest_side or self.short_side
-        short, long = min(height, width), max(height, width)
-        if self.longest_side is None:
-            sides = self.short_side, int(self.short_side * long / short)
-            return sides if height <= width else (sides[1], sides[0])
-        scale = self.short_side / short
-        scaled = [float(self.short_side), scale * long]
-        if scaled[1] > self.longest_side:
-            scaled = [side * (self.longest_side / scaled[1]) for side in scaled]
-        new_short, new_long = (int(side + 0.5) for side in scaled)
-        return (new_short, new_long) if height <= width else (new_long, new_short)
+        return self.resize_rule.scaled_size((height, width))
+
+    @property
+    def resize_rule(self) -> ResizeRule:
+        """The rule, as a plan keeps it."""
+        if self.squashed:
+            return ResizeRule("squash")
+        return ResizeRule("short_side", self.short_side, self.longest_side)
 
 
 _PANOPTIC = ("pq", "ap", "miou")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeAlias
 
 from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
+from xdecoder_rt.image import ResizeRule
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.plan.archive import check_member_name
@@ -42,7 +43,7 @@ BACKENDS = ("portable", "tensorrt", "tensorrt_rtx")
 FAMILIES = ("published", "compact")
 PROFILES = ("cpu", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "mixed")
-RESIZE_RULES = ("letterbox",)
+RESIZE_RULES = ("letterbox", "short_side", "squash")
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 _SIZE_KEY = r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
@@ -57,6 +58,7 @@ Digest: TypeAlias = Annotated[
 ]
 ShortText: TypeAlias = Annotated[str, Rule(most=200)]
 InputSide: TypeAlias = Annotated[int, Rule(low=32, high=_SIDE_LIMIT)]
+ImageSide: TypeAlias = Annotated[int, Rule(low=1, high=_SIDE_LIMIT)]
 Frames: TypeAlias = Annotated[int, Rule(low=1, high=1024)]
 Share: TypeAlias = Annotated[float, Rule(low=0.0, high=1.0)]
 Heads: TypeAlias = Annotated[int, Rule(low=1, high=256)]
@@ -113,8 +115,12 @@ class InputInfo:
         batch: smallest and largest number of frames of a call.
         mean: per channel (RGB), of values 0 to 255; subtracted inside the vision graph.
         std: per channel; divided by inside the vision graph.
-        resize: ``"letterbox"``: scaled to fit, content at the top left, zeros right and below.
+        resize: ``"letterbox"``: scaled to fit, content at the top left, zeros right and below;
+            ``"short_side"``: scaled to a short side and laid in the smallest input that holds it;
+            ``"squash"``: scaled to the input, without keeping proportions.
         interpolation: ``"bilinear"`` or ``"bicubic"``, antialiased as in Pillow.
+        short_side: pixels of a scaled image's short side, for ``"short_side"``; else None.
+        longest_side: pixels that its long side may have; None for no limit.
     """
 
     sizes: Annotated[tuple[tuple[InputSide, InputSide], ...], Rule(least=1)]
@@ -123,6 +129,13 @@ class InputInfo:
     std: Annotated[tuple[Annotated[float, Rule(low=1e-4, high=1e4)], ...], Rule(least=3, most=3)]
     resize: Annotated[str, Rule(one_of=RESIZE_RULES)]
     interpolation: Annotated[str, Rule(one_of=INTERPOLATIONS)]
+    short_side: ImageSide | None = None
+    longest_side: ImageSide | None = None
+
+    @property
+    def rule(self) -> ResizeRule:
+        """How images are scaled into the inputs."""
+        return ResizeRule(self.resize, self.short_side, self.longest_side)
 
 
 @dataclass(frozen=True)
@@ -358,6 +371,12 @@ def _check_agreement(manifest: Manifest) -> None:
     for height, width in manifest.input.sizes:
         if height * width > _PIXELS_LIMIT:
             _fail("input.sizes", f"holds [{height}, {width}]", f"at most {_PIXELS_LIMIT:,} pixels")
+    short, longest = manifest.input.short_side, manifest.input.longest_side
+    if (short is not None) != (manifest.input.resize == "short_side"):
+        expected = 'with the rule "short_side", and with no other'
+        _fail("input.short_side", f"goes with the rule {manifest.input.resize!r}", expected)
+    if longest is not None and (short is None or longest < short):
+        _fail("input.longest_side", f"is {longest}", "at least input.short_side, or none")
     sizes = {size_key(size) for size in manifest.input.sizes}
     if len(sizes) != len(manifest.input.sizes):
         _fail("input", "has a size twice", "each input size once")

@@ -24,6 +24,8 @@ def ask_run(
     task: str,
     stuff: Collection[str],
     min_score: float | None,
+    object_threshold: float | None,
+    overlap_threshold: float | None,
     refer: Sequence[str] | None,
     joint: bool,
     caption: bool,
@@ -45,7 +47,9 @@ def ask_run(
     runtime.require()
     questions: dict[str, Question] = {}
     if segment is not None:
-        questions["segment"] = SegmentQuestion.ask(runtime, segment, task, stuff, min_score)
+        questions["segment"] = SegmentQuestion.ask(
+            runtime, segment, task, stuff, min_score, object_threshold, overlap_threshold
+        )
     if refer is not None:
         questions["refer"] = ReferQuestion.ask(runtime, refer, joint, strict, min_score)
     if answer is not None:
