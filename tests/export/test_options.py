@@ -23,6 +23,7 @@ from xdecoder_rt.export.options import (
     ConvertOptions,
     EngineOptions,
 )
+from xdecoder_rt.export.presets import PRESET_NAMES
 from xdecoder_rt.plan import manifest
 from xdecoder_rt.words.vocabulary import Vocabulary
 
@@ -49,6 +50,8 @@ def test_the_command_offers_the_same_choices() -> None:
         "precision": BUILD_PRECISIONS,
         "profile": PROFILES,
         "estimator": ESTIMATOR_NAMES,
+        "preset": PRESET_NAMES,
+        "interpolation": manifest.INTERPOLATIONS,
     }
 
 
