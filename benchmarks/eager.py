@@ -122,7 +122,7 @@ class EagerPath:
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, float]:
         info = self._manifest.input
-        box = info.rule.place(image.shape[:2], info.sizes)
+        box = info.place(image.shape[:2])
         frame = lay_image(image, box, info.interpolation)
         pixels = self._normalise(torch.from_numpy(frame)[None], torch.tensor([box.valid]))
         out = plain_forward(self._model, pixels.contiguous(memory_format=self._format))

@@ -119,7 +119,7 @@ class EagerTasks(EagerPath):
     @torch.inference_mode()
     def every_task(self, image: np.ndarray) -> Answers:
         info, model = self._manifest.input, self._model
-        box = info.rule.place(image.shape[:2], info.sizes)
+        box = info.place(image.shape[:2])
         frame = lay_image(image, box, info.interpolation)
         pixels = self._normalise(torch.from_numpy(frame)[None], torch.tensor([box.valid]))
         image_features = plain_features(model, pixels.contiguous(memory_format=self._format))

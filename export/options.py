@@ -43,6 +43,7 @@ _OF_WEIGHTS = (
     "interpolation",
     "object_threshold",
     "overlap_threshold",
+    "text_size",
     "tasks",
     "max_phrases",
     "piece_share",
@@ -133,13 +134,16 @@ class BuildOptions:
             for published ones.
         preset: inputs, rule, interpolation and thresholds of a published figure, one of
             `xdecoder_rt.export.presets.PRESET_NAMES`; what is given beside it goes before it. Not
-            for a plan, which keeps what it has, nor are the following four.
+            for a plan, which keeps what it has, nor are the following five.
         rule: how images are scaled into the inputs. None: to fill the one that fits best.
         interpolation: ``"bilinear"`` or ``"bicubic"``. None: bilinear for compact models, bicubic
             for published ones.
         object_threshold: least score of a query in panoptic output, 0 to 1. None: the model's.
         overlap_threshold: least share of its own mask that a panoptic segment owns, 0 to 1. None:
             the model's.
+        text_size: (height, width) of one more input, which images are squashed into of which
+            nothing but a caption or an embedding is asked; published 224 x 224. None: no such
+            input. Not for a plan.
         tasks: names of `xdecoder_rt.tasks.TASKS` that the plan is to do. None: all. A plan without
             captions is smaller. Not for a plan, which keeps its tasks.
         max_phrases: phrases that one call may refer by. None: 64. Not for a plan either.
@@ -163,6 +167,7 @@ class BuildOptions:
     interpolation: str | None = None
     object_threshold: float | None = None
     overlap_threshold: float | None = None
+    text_size: tuple[int, int] | None = None
     tasks: Sequence[str] | None = None
     max_phrases: int | None = None
     piece_share: float | None = None
@@ -173,6 +178,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.sizes is not None:
             _check_sizes(self.sizes)
+        if self.text_size is not None:
+            _check_sizes([self.text_size])
         if self.preset is not None:
             preset_named(self.preset)
         if self.rule is not None and not isinstance(self.rule, ResizeRule):

@@ -199,6 +199,7 @@ class _Recipe:
             interpolation=inputs.interpolation,
             object_threshold=inputs.object_threshold,
             overlap_threshold=inputs.overlap_threshold,
+            text_size=options.text_size,
             tasks=options.tasks or tuple(TASKS),
             max_phrases=options.max_phrases or MAX_PHRASES,
             piece_share=_DEFAULT_PIECE_SHARES[family] if share is None else share,

@@ -64,6 +64,7 @@ def build_portable(
     interpolation: str | None = None,
     object_threshold: float | None = None,
     overlap_threshold: float | None = None,
+    text_size: tuple[int, int] | None = None,
     tasks: Sequence[str] = tuple(TASKS),
     max_phrases: int = MAX_PHRASES,
     piece_share: float = 0.0,
@@ -81,6 +82,8 @@ def build_portable(
         object_threshold: least score of a query in panoptic output; None for the model's.
         overlap_threshold: least share of its own mask that a panoptic segment owns; None for the
             model's.
+        text_size: (height, width) of one more input, for texts of images alone; see
+            :class:`~xdecoder_rt.plan.manifest.InputInfo`.
         tasks: what the plan is to do; without captions it carries no token graph.
         max_phrases: phrases that one call may refer by.
         piece_share: how the plan cleans masks; see
@@ -122,7 +125,7 @@ def build_portable(
             )
         )
 
-    for size in sizes:
+    for size in dict.fromkeys([*sizes, *([] if text_size is None else [text_size])]):
         key = size_key(size)
         progress(f"Exporting the image graphs for {key}")
         for graph in export_image_graphs(model, size):
@@ -148,6 +151,7 @@ def build_portable(
         interpolation=interpolation or ("bicubic" if family == "published" else "bilinear"),
         short_side=rule.short_side,
         longest_side=rule.longest_side,
+        text_size=text_size,
     )
     thresholds = model.config.postprocess
     postprocess = PostprocessInfo(

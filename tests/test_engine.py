@@ -25,10 +25,12 @@ from xdecoder_rt.errors import (
     PlanError,
     VocabularyError,
 )
+from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.results import Segmentation
+from xdecoder_rt.state import ImageState
 
 WORDS = ["mug", "robot arm", "floor"]
 Altered = Callable[[Callable[[Manifest], Manifest]], Path]
@@ -322,9 +324,48 @@ def test_squashed_images_fill_the_input_and_masks_come_back_in_proportion(
         assert found.mask.shape == (20, 90)
 
 
+def test_a_text_size_serves_captions_and_embeddings_that_are_asked_alone(
+    engine: Engine, altered: Altered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = altered(
+        lambda m: replace(m, input=replace(m.input, sizes=((64, 64),), text_size=(32, 96)))
+    )
+    looks: list[Letterbox] = []
+    run = ImageState.__init__
+
+    def noted(state: ImageState, letterbox: Letterbox, *rest: Any) -> None:
+        looks.append(letterbox)
+        run(state, letterbox, *rest)
+
+    image = picture(30, 90)
+    own, squashed = (64, 64), Letterbox((30, 90), (32, 96), (32, 96))
+    with Engine(plan, threads=1, cache_dir=tmp_path / "cache") as texts:
+        monkeypatch.setattr(ImageState, "__init__", noted)
+        calls: list[tuple[Callable[[], object], bool]] = [
+            (lambda: texts.caption(image, max_tokens=2, beams=1), True),
+            (lambda: list(texts.caption_stream(image, max_tokens=2)), True),
+            (lambda: texts.embed_image(image), True),
+            (lambda: texts.rank([image], ["a mug"]), True),
+            (lambda: texts.run(image, embed=True, caption=True, max_tokens=2, beams=1), True),
+            (lambda: texts.caption(image, region=(0, 0, 9, 9), max_tokens=2, beams=1), False),
+            (lambda: texts.run(image, segment=WORDS, embed=True), False),
+            (lambda: texts.segment(image, WORDS), False),
+            (lambda: texts.refer(image, ["the mug"]), False),
+            (lambda: texts.encode(image), False),
+        ]
+        for call, is_textual in calls:
+            looks.clear()
+            call()
+            assert len(looks) == 1
+            assert looks[0] == squashed if is_textual else looks[0].target == own
+        state = texts.encode(image)
+        assert (texts.embed_image(state) == texts.run(state, embed=True).embed).all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"text_size": (96, 96)}, "input.sizes differ"),
         ({"resize": "short_side"}, "input.short_side goes with the rule 'short_side'"),
         ({"short_side": 64}, "input.short_side goes with the rule 'letterbox'"),
         ({"resize": "short_side", "short_side": 64, "longest_side": 32}, "longest_side is 32"),

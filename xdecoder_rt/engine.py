@@ -248,7 +248,7 @@ class Engine:
             Texts which together are the caption.
         """
         question = CaptionQuestion.ask(self._runtime, prompt, region, 1, max_tokens, strict)
-        state = self._runtime.state(image, channels)
+        state = self._runtime.state(image, channels, question.is_textual)
         rows = self._runtime.rows.decode(state, question.groups(state))
         yield from question.pieces(state, rows)
 

@@ -101,7 +101,8 @@ class Runtime:
                 self.backend.close()
             raise
         self._members = {
-            size: _SizeMembers.of(self.manifest.graphs, size) for size in self.manifest.input.sizes
+            size: _SizeMembers.of(self.manifest.graphs, size)
+            for size in self.manifest.input.all_sizes
         }
         self.rows = RowDecoder(
             self.manifest.decoder,
@@ -126,12 +127,16 @@ class Runtime:
                 fix=f"build it again with --tasks {','.join((*tasks, task))}",
             )
 
-    def state(self, image: ImageSource | ImageState, channels: str = "rgb") -> ImageState:
+    def state(
+        self, image: ImageSource | ImageState, channels: str = "rgb", for_text: bool = False
+    ) -> ImageState:
         """Return an image's state: itself if this made it, else by the vision graph.
 
         Args:
             image: an image or a state.
             channels: the order of an array's, ``"rgb"`` or ``"bgr"``.
+            for_text: whether nothing but a sentence or an embedding is asked of it, for which a
+                plan may have a size of its own.
 
         Raises:
             ImageError: the image cannot be read.
@@ -139,7 +144,7 @@ class Runtime:
                 this one is closed; or there is no such order.
         """
         if not isinstance(image, ImageState):
-            return self.encode(image, channels)
+            return self.encode(image, channels, for_text)
         self.require()
         check_channels(channels)
         if image.origin is not self._origin:
@@ -150,7 +155,9 @@ class Runtime:
             )
         return image
 
-    def encode(self, image: ImageSource, channels: str = "rgb") -> ImageState:
+    def encode(
+        self, image: ImageSource, channels: str = "rgb", for_text: bool = False
+    ) -> ImageState:
         """Run the vision graph on one image; the arguments are those of :meth:`state`.
 
         Raises:
@@ -158,12 +165,12 @@ class Runtime:
             ArgumentError: it is closed, or there is no such order of channels.
         """
         self.require()
-        frame, box = self._frame(image, channels)
+        frame, box = self._frame(image, channels, for_text)
         feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
         values = self._graph(self._members[box.target].vision, is_steady=True)(feeds)
         return ImageState(box, values, self._origin)
 
-    def _frame(self, image: ImageSource, channels: str) -> tuple[Value, Letterbox]:
+    def _frame(self, image: ImageSource, channels: str, for_text: bool) -> tuple[Value, Letterbox]:
         """Return the network's input, ``[1, H, W, 3]``, and where the image lies in it."""
         device, rules = self._device, self.manifest.input
         check_channels(channels)
@@ -177,11 +184,10 @@ class Runtime:
                     "PyTorch, or give it as a NumPy array",
                 )
             shape = (picture.shape[0], picture.shape[1])
-            place = rules.rule.place if device.scales_frames else rules.rule.place_unscaled
-            box = place(shape, rules.sizes)
+            box = rules.place(shape, for_text, device.scales_frames)
             return device.frame(picture, box, rules.interpolation), box
         pixels = load_image(image, channels)
-        box = rules.rule.place((pixels.shape[0], pixels.shape[1]), rules.sizes)
+        box = rules.place((pixels.shape[0], pixels.shape[1]), for_text)
         if device is not None and device.scales_frames and box.source != box.target:
             return device.frame(pixels, box, rules.interpolation), box
         return lay_image(pixels, box, rules.interpolation)[None], box

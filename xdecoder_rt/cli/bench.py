@@ -211,7 +211,7 @@ class Subject:
         shape = (image.shape[0], image.shape[1])
         self._timed(
             "preprocess",
-            lambda: lay_image(image, info.rule.place(shape, info.sizes), info.interpolation),
+            lambda: lay_image(image, info.place(shape), info.interpolation),
         )
         state = self._timed("encode", lambda: engine.encode(image))
         # Encoding is pre-processing and vision; the first was just measured alone.

@@ -17,6 +17,7 @@ from xdecoder_rt.cli.options import (
     input_size,
     positive,
     share,
+    size,
     task_names,
 )
 from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, check_writable, note
@@ -97,6 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "short side of 800 pixels, less where the long one would be over 1333, and makes the "
         "inputs that photographs need, unless sizes are given beside it (default 448x448, of "
         "published models 512x512; with --plan: every size it has)",
+    )
+    parser.add_argument(
+        "--text-size",
+        type=size,
+        metavar="HxW",
+        help="one more input, which images are squashed into where only a caption or an embedding "
+        "is asked: faster, and as published with 224x224 (default: none)",
     )
     parser.add_argument(
         "--interpolation",
@@ -183,8 +191,8 @@ def _options(args: argparse.Namespace) -> BuildOptions:
     if args.backend == "portable":
         refuse_engine_options(args)
     given = args.size or []
-    rules = [size for size in given if isinstance(size, ResizeRule)]
-    sizes = [size for size in given if not isinstance(size, ResizeRule)]
+    rules = [rule for rule in given if isinstance(rule, ResizeRule)]
+    sizes = [pixels for pixels in given if not isinstance(pixels, ResizeRule)]
     if len(rules) > 1:
         raise ArgumentError(
             "--size was given several rules", expected="one rule, and any number of HEIGHTxWIDTH"
@@ -194,6 +202,7 @@ def _options(args: argparse.Namespace) -> BuildOptions:
         preset=args.preset,
         rule=rules[0] if rules else None,
         interpolation=args.interpolation,
+        text_size=args.text_size,
         object_threshold=args.object_threshold,
         overlap_threshold=args.overlap_threshold,
         tasks=args.tasks,

@@ -177,10 +177,13 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _resize_text(image: InputInfo) -> str:
     """Return how images are scaled, in words."""
+    text = (
+        "" if image.text_size is None else f"; for texts squashed into {size_key(image.text_size)}"
+    )
     if image.resize != "short_side":
-        return image.resize
+        return image.resize + text
     limit = "" if image.longest_side is None else f", the long one at most {image.longest_side}"
-    return f"scaled to a short side of {image.short_side}{limit}"
+    return f"scaled to a short side of {image.short_side}{limit}{text}"
 
 
 def _graph_table(manifest: Manifest) -> str:

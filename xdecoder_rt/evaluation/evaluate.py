@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def evaluate(
         warnings.warn(text, stacklevel=3)
 
     to_do = _TaskChoice.of(engine, items, task_names, note)
-    thresholds = {"object_threshold": object_threshold, "overlap_threshold": overlap_threshold}
+    thresholds = (object_threshold, overlap_threshold)
     segmenting = _Segmenting(dataset, engine, note, thresholds) if to_do.segments else None
     text_tasks = [kind() for kind in to_do.text_tasks]
     if segmenting:
@@ -203,7 +203,7 @@ class _Segmenting:
         dataset: PanopticDataset,
         engine: Engine,
         note: Callable[[str], None],
-        thresholds: Mapping[str, float | None],
+        thresholds: tuple[float | None, float | None],
     ) -> None:
         text = engine.manifest.text
         self._void_labels = {
@@ -223,7 +223,7 @@ class _Segmenting:
                 f"The class {names} is the name of what is none of the words: it is not asked for, "
                 "and whatever is found where it is labelled is wrong"
             )
-        self._thresholds = thresholds
+        self._object_threshold, self._overlap_threshold = thresholds
         self._index = {label: i for i, label in enumerate(self._vocabulary)}
         self._panoptic = PanopticQuality(self._vocabulary, self._stuff)
         self._absent = AbsentWords()
@@ -265,7 +265,13 @@ class _Segmenting:
         return state
 
     def _segment(self, engine: Engine, state: ImageState) -> Segmentation:
-        return engine.segment(state, self._vocabulary, stuff=self._stuff, **self._thresholds)
+        return engine.segment(
+            state,
+            self._vocabulary,
+            stuff=self._stuff,
+            object_threshold=self._object_threshold,
+            overlap_threshold=self._overlap_threshold,
+        )
 
     def _labelled(
         self, item: PanopticItem, ids: NDArray[np.integer[Any]]

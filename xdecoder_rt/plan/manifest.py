@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeAlias
 
 from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
-from xdecoder_rt.image import ResizeRule
+from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.plan.archive import check_member_name
@@ -121,6 +121,8 @@ class InputInfo:
         interpolation: ``"bilinear"`` or ``"bicubic"``, antialiased as in Pillow.
         short_side: pixels of a scaled image's short side, for ``"short_side"``; else None.
         longest_side: pixels that its long side may have; None for no limit.
+        text_size: (height, width) of one more input, which an image is squashed into of which
+            nothing but a sentence or an embedding is asked. None: all images go by `resize`.
     """
 
     sizes: Annotated[tuple[tuple[InputSide, InputSide], ...], Rule(least=1)]
@@ -131,11 +133,32 @@ class InputInfo:
     interpolation: Annotated[str, Rule(one_of=INTERPOLATIONS)]
     short_side: ImageSide | None = None
     longest_side: ImageSide | None = None
+    text_size: tuple[InputSide, InputSide] | None = None
+
+    def place(
+        self, source: tuple[int, int], for_text: bool = False, scales: bool = True
+    ) -> Letterbox:
+        """Return where an image goes.
+
+        Args:
+            source: (height, width) of the image.
+            for_text: whether nothing but a sentence or an embedding is asked of it.
+            scales: whether it can be scaled.
+
+        Raises:
+            ImageError: it would have to be scaled, and cannot be.
+        """
+        rule, sizes = ResizeRule(self.resize, self.short_side, self.longest_side), self.sizes
+        if for_text and self.text_size is not None:
+            rule, sizes = ResizeRule("squash"), (self.text_size,)
+        return (rule.place if scales else rule.place_unscaled)(source, sizes)
 
     @property
-    def rule(self) -> ResizeRule:
-        """How images are scaled into the inputs."""
-        return ResizeRule(self.resize, self.short_side, self.longest_side)
+    def all_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The sizes that the plan carries graphs for, that for texts last."""
+        if self.text_size is None or self.text_size in self.sizes:
+            return self.sizes
+        return (*self.sizes, self.text_size)
 
 
 @dataclass(frozen=True)
@@ -368,7 +391,7 @@ def _check_agreement(manifest: Manifest) -> None:
     for template in manifest.text.templates:
         if template.count("{}") != 1:
             _fail("text.templates", f"holds {quoted(template, 40)}", 'exactly one "{}"')
-    for height, width in manifest.input.sizes:
+    for height, width in manifest.input.all_sizes:
         if height * width > _PIXELS_LIMIT:
             _fail("input.sizes", f"holds [{height}, {width}]", f"at most {_PIXELS_LIMIT:,} pixels")
     short, longest = manifest.input.short_side, manifest.input.longest_side
@@ -377,8 +400,8 @@ def _check_agreement(manifest: Manifest) -> None:
         _fail("input.short_side", f"goes with the rule {manifest.input.resize!r}", expected)
     if longest is not None and (short is None or longest < short):
         _fail("input.longest_side", f"is {longest}", "at least input.short_side, or none")
-    sizes = {size_key(size) for size in manifest.input.sizes}
-    if len(sizes) != len(manifest.input.sizes):
+    sizes = {size_key(size) for size in manifest.input.all_sizes}
+    if len(sizes) != len(manifest.input.all_sizes):
         _fail("input", "has a size twice", "each input size once")
     for name in ("vision", "decode", "mask"):
         if sizes != set(getattr(manifest.graphs, name)):

@@ -69,6 +69,14 @@ def answer_run(runtime: Runtime, state: ImageState, questions: Mapping[str, Ques
     return Output(**dict(zip(questions, answers, strict=True)))
 
 
+def _answer_image(
+    runtime: Runtime, image: AnyImage, channels: str, questions: Mapping[str, Question]
+) -> Output:
+    # One look serves all: what needs the image's own size decides.
+    is_textual = all(question.is_textual for question in questions.values())
+    return answer_run(runtime, runtime.state(image, channels, is_textual), questions)
+
+
 def run_for_each(arguments: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
     """Return the arguments of :func:`ask_run` for each of several images.
 
@@ -109,8 +117,8 @@ def run_each(
     """
     if not isinstance(image, list | tuple):
         questions = ask_run(runtime, **arguments)
-        return answer_run(runtime, runtime.state(image, channels), questions)
+        return _answer_image(runtime, image, channels, questions)
     return [
-        answer_run(runtime, runtime.state(single, channels), ask_run(runtime, **parts))
+        _answer_image(runtime, single, channels, ask_run(runtime, **parts))
         for single, parts in zip(image, run_for_each(arguments, len(image)), strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,7 @@ class SegmentQuestion:
             :meth:`Engine.segment`.
     """
 
+    is_textual: ClassVar[bool] = False
     vocabulary: Vocabulary
     rule: str
     names_void: bool = False
