@@ -42,7 +42,7 @@ from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import load_model
-from xdecoder_rt.image import Letterbox, choose_size, letterbox, load_image
+from xdecoder_rt.image import Letterbox, lay_image, load_image
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.pieces import clean_map
 from xdecoder_rt.models import XDecoder
@@ -122,7 +122,8 @@ class EagerPath:
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, float]:
         info = self._manifest.input
-        frame, box = letterbox(image, choose_size(image.shape[:2], info.sizes), info.interpolation)
+        box = info.place(image.shape[:2])
+        frame = lay_image(image, box, info.interpolation)
         pixels = self._normalise(torch.from_numpy(frame)[None], torch.tensor([box.valid]))
         out = plain_forward(self._model, pixels.contiguous(memory_format=self._format))
         logits = self._model.class_logits(out.layers[-1].class_embedding, self.table)

@@ -43,7 +43,7 @@ from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import load_model
-from xdecoder_rt.image import choose_size, letterbox, load_image
+from xdecoder_rt.image import lay_image, load_image
 from xdecoder_rt.models.decoder import Rows, unit
 from xdecoder_rt.models.plain import PlainFeatures, PlainOutput, plain_decode, plain_features
 from xdecoder_rt.models.xdecoder import XDecoder
@@ -119,7 +119,8 @@ class EagerTasks(EagerPath):
     @torch.inference_mode()
     def every_task(self, image: np.ndarray) -> Answers:
         info, model = self._manifest.input, self._model
-        frame, box = letterbox(image, choose_size(image.shape[:2], info.sizes), info.interpolation)
+        box = info.place(image.shape[:2])
+        frame = lay_image(image, box, info.interpolation)
         pixels = self._normalise(torch.from_numpy(frame)[None], torch.tensor([box.valid]))
         image_features = plain_features(model, pixels.contiguous(memory_format=self._format))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.calibration import ranges
 from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.export.presets import Preset, input_sizes, preset_named
 from xdecoder_rt.export.tensorrt.options import EngineOptions, check_count
-from xdecoder_rt.plan.manifest import BACKENDS, PROFILES
+from xdecoder_rt.image import ResizeRule
+from xdecoder_rt.plan.manifest import BACKENDS, INTERPOLATIONS, PROFILES
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -32,6 +34,20 @@ ESTIMATOR_NAMES = tuple(ranges.ESTIMATORS)
 MAX_DROP = 1.0
 SEARCH_IMAGES = 48
 CALIBRATION_IMAGES = 128
+# By family. Compact models see 320 to 384 pixels in training, and were measured at several sizes.
+_DEFAULT_SIZES = {"compact": (448, 448), "published": (512, 512)}
+
+_OF_WEIGHTS = (
+    "preset",
+    "rule",
+    "interpolation",
+    "object_threshold",
+    "overlap_threshold",
+    "text_size",
+    "tasks",
+    "max_phrases",
+    "piece_share",
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,20 @@ class BuildOptions:
 
     Attributes:
         sizes: (height, width) of the network's inputs, multiples of 32. None: of a plan all that it
-            has; 448 x 448 for compact models and 512 x 512 for published ones.
+            has; else those of the preset or the rule, or 448 x 448 for compact models and 512 x 512
+            for published ones.
+        preset: inputs, rule, interpolation and thresholds of a published figure, one of
+            `xdecoder_rt.export.presets.PRESET_NAMES`; what is given beside it goes before it. Not
+            for a plan, which keeps what it has, nor are the following five.
+        rule: how images are scaled into the inputs. None: to fill the one that fits best.
+        interpolation: ``"bilinear"`` or ``"bicubic"``. None: bilinear for compact models, bicubic
+            for published ones.
+        object_threshold: least score of a query in panoptic output, 0 to 1. None: the model's.
+        overlap_threshold: least share of its own mask that a panoptic segment owns, 0 to 1. None:
+            the model's.
+        text_size: (height, width) of one more input, which images are squashed into of which
+            nothing but a caption or an embedding is asked; published 224 x 224. None: no such
+            input. Not for a plan.
         tasks: names of `xdecoder_rt.tasks.TASKS` that the plan is to do. None: all that the
             checkpoint is trained for. A plan without captions is smaller. Not for a plan, which
             keeps its tasks.
@@ -134,6 +163,12 @@ class BuildOptions:
     """
 
     sizes: Sequence[tuple[int, int]] | None = None
+    preset: str | None = None
+    rule: ResizeRule | None = None
+    interpolation: str | None = None
+    object_threshold: float | None = None
+    overlap_threshold: float | None = None
+    text_size: tuple[int, int] | None = None
     tasks: Sequence[str] | None = None
     max_phrases: int | None = None
     piece_share: float | None = None
@@ -144,30 +179,66 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.sizes is not None:
             _check_sizes(self.sizes)
+        if self.text_size is not None:
+            _check_sizes([self.text_size])
+        if self.preset is not None:
+            preset_named(self.preset)
+        if self.rule is not None and not isinstance(self.rule, ResizeRule):
+            raise ArgumentError(f"rule is {quoted(self.rule)}", expected="ResizeRule(...) or None")
+        if self.interpolation not in (None, *INTERPOLATIONS):
+            raise ArgumentError(
+                f"interpolation is {quoted(self.interpolation)}",
+                expected=" or ".join(INTERPOLATIONS),
+            )
         if self.tasks is not None:
             _check_tasks(self.tasks)
         if self.max_phrases is not None:
             check_count("max_phrases", self.max_phrases)
-        if self.piece_share is not None:
-            _check_share("piece_share", self.piece_share)
+        for name in ("piece_share", "object_threshold", "overlap_threshold"):
+            if getattr(self, name) is not None:
+                _check_share(name, getattr(self, name))
         if self.vocabularies:
             from xdecoder_rt.words.carried import check_name
 
             for name in self.vocabularies:
                 check_name(name)
-        for name, value, kind in (
+        for part, value, kind in (
             ("conversion", self.conversion, ConvertOptions),
             ("engines", self.engines, EngineOptions),
         ):
             if value is not None and not isinstance(value, kind):
                 raise ArgumentError(
-                    f"{name} is {quoted(value)}", expected=f"{kind.__name__}(...) or None"
+                    f"{part} is {quoted(value)}", expected=f"{kind.__name__}(...) or None"
                 )
         if self.engines and self.conversion and self.conversion.profile != "tensorrt":
             raise ArgumentError(
                 f"Engines cannot be built from graphs of the profile {self.conversion.profile!r}",
                 expected="a conversion with the profile 'tensorrt'",
             )
+
+    def inputs(self, family: str) -> Preset:
+        """Return the inputs and thresholds of a plan from weights.
+
+        Args:
+            family: of the model.
+        """
+        if self.preset is not None:
+            inputs = preset_named(self.preset)
+        else:
+            inputs = Preset((_DEFAULT_SIZES[family],), ResizeRule())
+        if self.rule is not None:
+            inputs = replace(inputs, rule=self.rule)
+            if self.rule.short_side is not None:
+                inputs = replace(inputs, sizes=input_sizes(self.rule))
+        if self.sizes is not None:
+            inputs = replace(inputs, sizes=tuple(self.sizes))
+        named = ("interpolation", "object_threshold", "overlap_threshold")
+        given = {name: getattr(self, name) for name in named if getattr(self, name) is not None}
+        return replace(inputs, **given)
+
+    def for_weights(self) -> tuple[str, ...]:
+        """Return the names of what was asked for that a plan, unlike weights, keeps its own of."""
+        return tuple(name for name in _OF_WEIGHTS if getattr(self, name) is not None)
 
 
 def _check_share(name: str, value: object) -> None:

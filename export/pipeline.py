@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from xdecoder_rt.export.tensorrt.build import EngineSummary
 
 _EXPORT_MODULES = ("torch", "safetensors", "onnx", "onnxscript", "onnxsim")
-# By family. Compact models see 320 to 384 pixels in training, and were measured at several sizes.
-_DEFAULT_SIZES = {"compact": (448, 448), "published": (512, 512)}
 # Published models are held to their published figures. docs/masks.md has what 0.3 was chosen by.
 _DEFAULT_PIECE_SHARES = {"compact": 0.3, "published": 0.0}
 
@@ -64,8 +62,8 @@ def build(
         What was made.
 
     Raises:
-        ArgumentError: tasks, a number of phrases or a share of pieces were given for a plan, which
-            keeps its own.
+        ArgumentError: a preset, rules, thresholds, tasks or a number of phrases were given for a
+            plan, which keeps its own.
         MissingExtraError: a step needs a package that is not installed; a checkpoint needs the
             extra ``export``, engines that of their library.
         CheckpointError: the checkpoint is missing, broken, or no X-Decoder.
@@ -91,9 +89,9 @@ def build(
     target = Path(output)
     options = BuildOptions() if options is None else options
     is_from_plan = path is not None and is_plan(path)
-    if is_from_plan and (options.tasks, options.max_phrases, options.piece_share) != (None,) * 3:
+    if is_from_plan and options.for_weights():
         raise ArgumentError(
-            f"tasks, max_phrases or piece_share were given for the plan {quoted(str(path), 200)}",
+            f"{', '.join(options.for_weights())} given for the plan {quoted(str(path), 200)}",
             expected="a plan keeps its tasks and rules",
             fix="build from a checkpoint to choose them",
         )
@@ -192,14 +190,20 @@ class _Recipe:
 
         self.progress(f"Loading {self.source or 'the starter model'}")
         model = load_model(self.source, self.options.tasks)
-        family, share = model.config.family, self.options.piece_share
+        family, options = model.config.family, self.options
+        inputs, share = options.inputs(family), options.piece_share
         is_final = conversion is None or conversion.precision == "fp32"
         built = build_portable(
             model,
             output if is_final else self.folder / "fp32.plan",
-            sizes=self.options.sizes or [_DEFAULT_SIZES[family]],
-            tasks=self.options.tasks or model.config.tasks,
-            max_phrases=self.options.max_phrases or MAX_PHRASES,
+            sizes=inputs.sizes,
+            rule=inputs.rule,
+            interpolation=inputs.interpolation,
+            object_threshold=inputs.object_threshold,
+            overlap_threshold=inputs.overlap_threshold,
+            text_size=options.text_size,
+            tasks=options.tasks or model.config.tasks,
+            max_phrases=options.max_phrases or MAX_PHRASES,
             piece_share=_DEFAULT_PIECE_SHARES[family] if share is None else share,
             progress=self.progress,
         )

@@ -21,6 +21,7 @@ from xdecoder_rt.export.onnx_graphs import (
 from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.summary import GraphSummary
 from xdecoder_rt.export.verify import check_against_torch
+from xdecoder_rt.image import ResizeRule
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.plan.file import write_plan
 from xdecoder_rt.plan.manifest import (
@@ -59,6 +60,11 @@ def build_portable(
     output: Path,
     *,
     sizes: Sequence[tuple[int, int]],
+    rule: ResizeRule | None = None,
+    interpolation: str | None = None,
+    object_threshold: float | None = None,
+    overlap_threshold: float | None = None,
+    text_size: tuple[int, int] | None = None,
     tasks: Sequence[str] | None = None,
     max_phrases: int = MAX_PHRASES,
     piece_share: float = 0.0,
@@ -70,6 +76,14 @@ def build_portable(
         model: the weights, in eval mode.
         output: the plan to write; it appears whole or not at all.
         sizes: (height, width) of the inputs, multiples of 32; the engine takes the one that fits.
+        rule: how images are scaled into them; None to fill the one that fits best.
+        interpolation: ``"bilinear"`` or ``"bicubic"``; None for bilinear of compact models and
+            bicubic of published ones.
+        object_threshold: least score of a query in panoptic output; None for the model's.
+        overlap_threshold: least share of its own mask that a panoptic segment owns; None for the
+            model's.
+        text_size: (height, width) of one more input, for texts of images alone; see
+            :class:`~xdecoder_rt.plan.manifest.InputInfo`.
         tasks: what the plan is to do; None for all that the weights are trained for. Without
             captions it carries no token graph.
         max_phrases: phrases that one call may refer by.
@@ -113,7 +127,7 @@ def build_portable(
             )
         )
 
-    for size in sizes:
+    for size in dict.fromkeys([*sizes, *([] if text_size is None else [text_size])]):
         key = size_key(size)
         progress(f"Exporting the image graphs for {key}")
         for graph in export_image_graphs(model, size):
@@ -128,13 +142,34 @@ def build_portable(
         add(export_token_graph(model), token)
     members[TOKENIZER] = ClipTokenizer.default(model.config.context_length).to_json()
     first = size_key(sizes[0])
+    family = model.config.family
+    rule = ResizeRule() if rule is None else rule
+    inputs = InputInfo(
+        sizes=tuple(sizes),
+        batch=(1, MAX_BATCH),
+        mean=model.config.pixel_mean,
+        std=model.config.pixel_std,
+        resize=rule.name,
+        interpolation=interpolation or ("bicubic" if family == "published" else "bilinear"),
+        short_side=rule.short_side,
+        longest_side=rule.longest_side,
+        text_size=text_size,
+    )
+    thresholds = model.config.postprocess
+    postprocess = PostprocessInfo(
+        object_mask_threshold=_given(object_threshold, thresholds.object_mask_threshold),
+        overlap_threshold=_given(overlap_threshold, thresholds.overlap_threshold),
+        instance_topk=thresholds.instance_topk,
+        void_offset=thresholds.void_offset,
+        piece_share=piece_share,
+    )
     manifest = _manifest(
         model,
-        sizes,
+        inputs,
         Graphs(names["vision"], names["decode"], names["mask"], "text.onnx", token),
         tasks,
         max_phrases,
-        piece_share,
+        postprocess,
         sum(costs[of_size[first]] for of_size in names.values()),
         errors,
         hashlib.sha256(members["text.onnx"]).hexdigest(),
@@ -143,19 +178,22 @@ def build_portable(
     return PortableSummary(output, write_plan(output, manifest, members), tuple(summaries))
 
 
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
 def _manifest(
     model: XDecoder,
-    sizes: Sequence[tuple[int, int]],
+    inputs: InputInfo,
     graphs: Graphs,
     tasks: Sequence[str],
     max_phrases: int,
-    piece_share: float,
+    postprocess: PostprocessInfo,
     frame_macs: int,
     errors: dict[str, float],
     text_sha256: str,
 ) -> Manifest:
     config = model.config
-    thresholds = config.postprocess
     return Manifest(
         backend="portable",
         backend_version=f"onnx opset {18}",
@@ -167,14 +205,7 @@ def _manifest(
             parameters=parameters(model),
             macs=frame_macs,
         ),
-        input=InputInfo(
-            sizes=tuple(sizes),
-            batch=(1, MAX_BATCH),
-            mean=config.pixel_mean,
-            std=config.pixel_std,
-            resize="letterbox",
-            interpolation="bicubic" if config.family == "published" else "bilinear",
-        ),
+        input=inputs,
         graphs=graphs,
         decoder=DecoderInfo(
             num_queries=config.num_queries,
@@ -205,13 +236,7 @@ def _manifest(
             origin_sha256=text_sha256,
         ),
         tasks=tuple(tasks),
-        postprocess=PostprocessInfo(
-            object_mask_threshold=thresholds.object_mask_threshold,
-            overlap_threshold=thresholds.overlap_threshold,
-            instance_topk=thresholds.instance_topk,
-            void_offset=thresholds.void_offset,
-            piece_share=piece_share,
-        ),
+        postprocess=postprocess,
         accuracy={"relative_rms_error_against_pytorch": errors},
         build={**{tool: version(tool) for tool in _TOOLS}, "python": platform.python_version()},
     )

@@ -22,7 +22,7 @@ def repack_portable(
     Args:
         source: a portable plan.
         output: the plan to write.
-        sizes: the input sizes to keep; None keeps all.
+        sizes: the input sizes to keep; None keeps all. That for texts is kept.
 
     Raises:
         PlanError: the source is not a sound plan.
@@ -74,7 +74,8 @@ def _kept_members(
             expected=f"some of its own sizes: {available}",
             fix="Build from the checkpoint to add a size",
         )
-    keys = {size_key(size) for size in kept_sizes}
+    inputs = replace(manifest.input, sizes=kept_sizes)
+    keys = {size_key(size) for size in inputs.all_sizes}
     graphs = manifest.graphs
 
     def with_kept_sizes(members: Mapping[str, str]) -> dict[str, str]:
@@ -87,5 +88,5 @@ def _kept_members(
         mask=with_kept_sizes(graphs.mask),
     )
     dropped = set(graphs.members()) - set(slimmer.members())
-    updated = replace(manifest, graphs=slimmer, input=replace(manifest.input, sizes=kept_sizes))
+    updated = replace(manifest, graphs=slimmer, input=inputs)
     return updated, [name for name in plan.names if name not in dropped]

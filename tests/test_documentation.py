@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # What a page has said by then, for snippets that go on from it. The README's begin from nothing.
 KNOWN_NAMES = {
+    "docs/presets.md": ("engine", "img"),
     "docs/words.md": ("engine", "img", "plan_of_the_day"),
     "docs/tensorrt.md": ("frame",),
     "docs/kernels.md": ("problem", "operands", "out", "stream"),

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,12 @@ from xdecoder_rt.errors import (
     PlanError,
     VocabularyError,
 )
+from xdecoder_rt.image import Letterbox
+from xdecoder_rt.masks import postprocess
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.results import Segmentation
+from xdecoder_rt.state import ImageState
 
 WORDS = ["mug", "robot arm", "floor"]
 Altered = Callable[[Callable[[Manifest], Manifest]], Path]
@@ -269,6 +273,112 @@ def test_a_graph_that_fails_is_named(tiny_plan: Path, tmp_path: Path) -> None:
         graph = engine._runtime._graph("token.onnx")
         with pytest.raises(BackendError, match=r"cannot run the token\.onnx graph"):
             graph({"caption_embedding": np.zeros((1, 3), np.float32)})
+
+
+def test_thresholds_of_a_call_are_those_of_a_plan_that_has_them(
+    engine: Engine, altered: Altered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stricter(manifest: Manifest) -> Manifest:
+        rules = replace(manifest.postprocess, object_mask_threshold=0.5, overlap_threshold=0.7)
+        return replace(manifest, postprocess=rules)
+
+    overlaps: list[float] = []
+    form = postprocess.panoptic
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        overlaps.append(arguments[5])
+        return form(*arguments, **options)
+
+    monkeypatch.setattr("xdecoder_rt.runtime.postprocess.panoptic", noted)
+    image, given = picture(), {"object_threshold": 0.5, "overlap_threshold": 0.7}
+    with Engine(altered(stricter), threads=1, cache_dir=tmp_path / "cache") as strict:
+        expected = strict.segment(image, WORDS)
+    assert same(engine.segment(image, WORDS, **given), expected)
+    fused = engine.run(image, segment=WORDS, **given).segment
+    assert fused is not None and same(fused, expected)
+    assert engine.segment(image, WORDS).segments_info
+    assert overlaps == [0.7, 0.7, 0.7, 0.0]
+    assert not engine.segment(image, WORDS, object_threshold=1).segments_info
+
+
+@pytest.mark.parametrize("name", ["object_threshold", "overlap_threshold"])
+def test_a_threshold_is_a_share_and_of_panoptic_output(engine: Engine, name: str) -> None:
+    for value in (-0.1, 1.1, float("nan"), "0.4", True):
+        with pytest.raises(ArgumentError, match=f"{name} is .*from 0 to 1"):
+            engine.segment(picture(), WORDS, **{name: value})
+    for task in ("semantic", "instance"):
+        with pytest.raises(ArgumentError, match=f"{name} was given for {task} output"):
+            engine.segment(picture(), WORDS, task=task, **{name: 0.4})
+
+
+def test_squashed_images_fill_the_input_and_masks_come_back_in_proportion(
+    altered: Altered, tmp_path: Path
+) -> None:
+    plan = altered(lambda m: replace(m, input=replace(m.input, resize="squash")))
+    with Engine(plan, threads=1, cache_dir=tmp_path / "cache") as squashing:
+        state = squashing.encode(picture(20, 90))
+        assert state.letterbox.valid == state.letterbox.target
+        for task in ("panoptic", "semantic", "instance"):
+            assert squashing.segment(state, WORDS, task=task).segmentation.shape == (20, 90)
+        (found,) = squashing.refer(state, ["the mug"], min_score=0)
+        assert found.mask.shape == (20, 90)
+
+
+def test_a_text_size_serves_captions_and_embeddings_that_are_asked_alone(
+    engine: Engine, altered: Altered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = altered(
+        lambda m: replace(m, input=replace(m.input, sizes=((64, 64),), text_size=(32, 96)))
+    )
+    looks: list[Letterbox] = []
+    run = ImageState.__init__
+
+    def noted(state: ImageState, letterbox: Letterbox, *rest: Any) -> None:
+        looks.append(letterbox)
+        run(state, letterbox, *rest)
+
+    image = picture(30, 90)
+    own, squashed = (64, 64), Letterbox((30, 90), (32, 96), (32, 96))
+    with Engine(plan, threads=1, cache_dir=tmp_path / "cache") as texts:
+        monkeypatch.setattr(ImageState, "__init__", noted)
+        calls: list[tuple[Callable[[], object], bool]] = [
+            (lambda: texts.caption(image, max_tokens=2, beams=1), True),
+            (lambda: list(texts.caption_stream(image, max_tokens=2)), True),
+            (lambda: texts.embed_image(image), True),
+            (lambda: texts.rank([image], ["a mug"]), True),
+            (lambda: texts.run(image, embed=True, caption=True, max_tokens=2, beams=1), True),
+            (lambda: texts.caption(image, region=(0, 0, 9, 9), max_tokens=2, beams=1), False),
+            (lambda: texts.run(image, segment=WORDS, embed=True), False),
+            (lambda: texts.segment(image, WORDS), False),
+            (lambda: texts.refer(image, ["the mug"]), False),
+            (lambda: texts.encode(image), False),
+        ]
+        for call, is_textual in calls:
+            looks.clear()
+            call()
+            assert len(looks) == 1
+            assert looks[0] == squashed if is_textual else looks[0].target == own
+        state = texts.encode(image)
+        assert (texts.embed_image(state) == texts.run(state, embed=True).embed).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"text_size": (96, 96)}, "input.sizes differ"),
+        ({"resize": "short_side"}, "input.short_side goes with the rule 'short_side'"),
+        ({"short_side": 64}, "input.short_side goes with the rule 'letterbox'"),
+        ({"resize": "short_side", "short_side": 64, "longest_side": 32}, "longest_side is 32"),
+        ({"longest_side": 64}, "longest_side is 64"),
+        ({"resize": "short_side", "short_side": 0}, "short_side"),
+        ({"resize": "crop"}, "resize"),
+    ],
+)
+def test_a_manifest_whose_rule_of_scaling_is_not_whole_is_refused(
+    altered: Altered, change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(PlanError, match=words):
+        Engine(altered(lambda m: replace(m, input=replace(m.input, **change))))
 
 
 def test_a_graph_that_the_manifest_contradicts_is_refused(altered: Altered, tmp_path: Path) -> None:

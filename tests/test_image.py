@@ -243,9 +243,15 @@ def test_a_letterbox_keeps_the_aspect_ratio_to_half_a_pixel(source, target):
         ((288, 512), [(576, 1024), (288, 512)], (288, 512)),
         ((721, 1280), [(288, 512), (576, 1024)], (576, 1024)),
         ((1, 1), [(512, 512)], (512, 512)),
+        ((1000, 1000), [(800, 1088), (1088, 800), (224, 224)], (800, 1088)),
+        ((1080, 1920), [(288, 512), (800, 800)], (800, 800)),
+        ((1080, 1920), [(448, 448), (512, 512)], (512, 512)),
+        ((6000, 8000), [(448, 448), (512, 512)], (512, 512)),
+        ((1920, 1080), [(800, 1088), (1088, 800)], (1088, 800)),
+        ((100, 100), [(288, 512), (512, 512)], (512, 512)),
     ],
 )
-def test_the_size_with_the_least_padding_then_the_least_down_scaling(source, sizes, chosen):
+def test_the_size_that_shows_the_most_of_an_image_for_what_it_computes(source, sizes, chosen):
     assert choose_size(source, sizes) == chosen
     assert choose_size(source, sizes[::-1]) == chosen
 

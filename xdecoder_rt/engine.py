@@ -86,13 +86,16 @@ class Engine:
     @overload
     def segment(
         self, image: AnyImage, vocabulary: Classes, *, task: str = ...,
-        stuff: Collection[str] = ..., min_score: float | None = ..., channels: str = ...,
+        stuff: Collection[str] = ..., min_score: float | None = ...,
+        object_threshold: float | None = ..., overlap_threshold: float | None = ...,
+        channels: str = ...,
     ) -> Segmentation: ...
 
     @overload
     def segment(
         self, image: Images, vocabulary: Classes, *, task: str = ..., stuff: Collection[str] = ...,
-        min_score: float | None = ..., channels: str = ...,
+        min_score: float | None = ..., object_threshold: float | None = ...,
+        overlap_threshold: float | None = ..., channels: str = ...,
     ) -> list[Segmentation]: ...
     # fmt: on
 
@@ -104,6 +107,8 @@ class Engine:
         task: str = "panoptic",
         stuff: Collection[str] = (),
         min_score: float | None = None,
+        object_threshold: float | None = None,
+        overlap_threshold: float | None = None,
         channels: str = "rgb",
     ) -> Segmentation | list[Segmentation]:
         """Segment one image or a list of images over a vocabulary.
@@ -115,15 +120,20 @@ class Engine:
             stuff: labels without instances (floor, sky), looked for too; all others are things.
             min_score: nothing below it is given; 0 for all that the plan's rules give. None: 0.25
                 for instances of a compact plan, else 0 (panoptic plans have a threshold).
+            object_threshold: least score of a query in panoptic output; None for the plan's.
+            overlap_threshold: least share of its own mask that a panoptic segment owns; as well.
 
         Returns:
             The result in the image's own pixels; a list for a list.
 
         Raises:
             VocabularyError: the vocabulary is empty, or holds a word twice.
-            ArgumentError: an unknown task, or `min_score` is no number from 0 to 1.
+            ArgumentError: an unknown task, a score or threshold is no number from 0 to 1, or a
+                threshold is given for other output than panoptic.
         """
-        question = SegmentQuestion.ask(self._runtime, vocabulary, task, stuff, min_score)
+        question = SegmentQuestion.ask(
+            self._runtime, vocabulary, task, stuff, min_score, object_threshold, overlap_threshold
+        )
         answer: Segmentation | list[Segmentation]
         answer = answer_each(self._runtime, image, channels, lambda _: question)
         return answer
@@ -166,14 +176,10 @@ class Engine:
             One entry a phrase, in their order; for a list of images, a list of those.
         """
         answer: list[Reference] | list[list[Reference]] = answer_each(
-            self._runtime,
-            image,
-            channels,
+            self._runtime, image, channels,
             lambda texts: ReferQuestion.ask(self._runtime, texts, joint, strict, min_score),
-            "phrases",
-            phrases,
-            are_of_one_image(phrases),
-        )
+            "phrases", phrases, are_of_one_image(phrases),
+        )  # fmt: skip
         return answer
 
     # fmt: off
@@ -218,16 +224,12 @@ class Engine:
                 out of range.
         """
         answer: Caption | list[Caption] = answer_each(
-            self._runtime,
-            image,
-            channels,
+            self._runtime, image, channels,
             lambda part: CaptionQuestion.ask(
                 self._runtime, prompt, part, beams, max_tokens, strict
             ),
-            "regions",
-            region,
-            region is None,
-        )
+            "regions", region, region is None,
+        )  # fmt: skip
         return answer
 
     def caption_stream(
@@ -246,7 +248,7 @@ class Engine:
             Texts which together are the caption.
         """
         question = CaptionQuestion.ask(self._runtime, prompt, region, 1, max_tokens, strict)
-        state = self._runtime.state(image, channels)
+        state = self._runtime.state(image, channels, question.is_textual)
         rows = self._runtime.rows.decode(state, question.groups(state))
         yield from question.pieces(state, rows)
 
@@ -284,14 +286,10 @@ class Engine:
             ArgumentError: a choice is there twice, or there are none.
         """
         answer: Answer | list[Answer] = answer_each(
-            self._runtime,
-            image,
-            channels,
+            self._runtime, image, channels,
             lambda text: AnswerQuestion.ask(self._runtime, text, choices, strict),
-            "questions",
-            question,
-            isinstance(question, str),
-        )
+            "questions", question, isinstance(question, str),
+        )  # fmt: skip
         return answer
 
     def embed_image(
@@ -371,6 +369,8 @@ class Engine:
         task: str = "panoptic",
         stuff: Collection[str] = (),
         min_score: float | None = None,
+        object_threshold: float | None = None,
+        overlap_threshold: float | None = None,
         refer: Sequence[str] | Sequence[Sequence[str]] | None = None,
         joint: bool = False,
         caption: bool = False,
@@ -387,8 +387,8 @@ class Engine:
         """Do several tasks on one image: one look, one decode, and a caption's later tokens.
 
         Every result is what the task's own call gives. The other arguments are those of that call:
-        `task` and `stuff` of :meth:`segment`, `joint` of :meth:`refer`, `min_score` of both,
-        `prompt`, `region`, `beams` and `max_tokens` of :meth:`caption`, `choices` of
+        `task`, `stuff` and thresholds of :meth:`segment`, `joint` of :meth:`refer`, `min_score` of
+        both, `prompt`, `region`, `beams` and `max_tokens` of :meth:`caption`, `choices` of
         :meth:`answer`.
 
         Args:
@@ -405,6 +405,7 @@ class Engine:
         """
         arguments: dict[str, Any] = {
             "segment": segment, "task": task, "stuff": stuff, "min_score": min_score,
+            "object_threshold": object_threshold, "overlap_threshold": overlap_threshold,
             "refer": refer, "joint": joint, "caption": caption, "prompt": prompt, "region": region,
             "beams": beams, "max_tokens": max_tokens, "answer": answer, "choices": choices,
             "embed": embed, "strict": strict,

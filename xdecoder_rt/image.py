@@ -21,10 +21,11 @@ from xdecoder_rt.files.image_file import EncodedImage, over_black, read_image, t
 __all__ = [
     "ImageSource",
     "Letterbox",
+    "ResizeRule",
     "RgbImage",
     "check_channels",
     "choose_size",
-    "fit_image",
+    "lay_image",
     "letterbox",
     "load_image",
     "resize_shorter_side",
@@ -248,10 +249,11 @@ class Letterbox:
 
 
 def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Choose the input size for an image: the least padding, then the least down-scaling.
+    """Choose the input size that shows the most of an image for what it computes.
 
-    Paddings within one percent of the input count as equal (rounding makes them differ), and
-    among sizes that need no down-scaling the smallest wins.
+    A size is worth the resolution that it keeps (1 where nothing is scaled down) times the root of
+    the share that is no padding. Among sizes worth within one percent of the best (rounding makes
+    them differ), the smallest wins.
 
     Args:
         source: (height, width) of the image.
@@ -266,11 +268,104 @@ def choose_size(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tu
     if not sizes:
         raise ArgumentError("There are no input sizes to choose from")
 
-    def cost(size: tuple[int, int]) -> tuple[int, float, int]:
+    def worth(size: tuple[int, int]) -> float:
         box = Letterbox.fit(source, size)
-        return round(100 * box.padding), max(1.0, 1 / min(box.scale)), size[0] * size[1]
+        return float(min(1.0, *box.scale) * (1 - box.padding) ** 0.5)
 
-    return min(sizes, key=cost)
+    least = 0.99 * max(map(worth, sizes))
+    return min((size for size in sizes if worth(size) >= least), key=_size_order)
+
+
+def _size_order(size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    return size[0] * size[1], size
+
+
+@dataclass(frozen=True)
+class ResizeRule:
+    """How images are scaled into network inputs.
+
+    Attributes:
+        name: ``"letterbox"``: to fill the input that fits best. ``"short_side"``: to a short side,
+            whatever the input, which must hold the scaled image. ``"squash"``: to the input's
+            height and width, without keeping proportions.
+        short_side: pixels of a scaled image's short side, of ``"short_side"`` alone.
+        longest_side: pixels that its long side may have, for which it is scaled less; None for no
+            limit.
+    """
+
+    name: str = "letterbox"
+    short_side: int | None = None
+    longest_side: int | None = None
+
+    def scaled_size(self, source: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width that ``"short_side"`` scales an image to.
+
+        Sides are rounded half up, as detectron2's `ResizeShortestEdge` rounds; without a limit of
+        the long side it is rounded down, as torchvision's `Resize` does.
+
+        Args:
+            source: (height, width) of the image.
+
+        Raises:
+            ArgumentError: a side is below 1, or the rule is another.
+        """
+        if min(source) < 1 or self.short_side is None:
+            raise ArgumentError(
+                f"An image of {source} cannot be scaled by the rule {self.name}",
+                expected="a height and width of at least 1, and the rule short_side",
+            )
+        short, long = min(source), max(source)
+        if self.longest_side is None:
+            sides = self.short_side, self.short_side * long // short
+        else:
+            # In floating point and in this order, as there: halves round alike.
+            exact = [float(self.short_side), self.short_side / short * long]
+            if exact[1] > self.longest_side:
+                scale = self.longest_side / exact[1]
+                exact = [side * scale for side in exact]
+            sides = max(1, int(exact[0] + 0.5)), int(exact[1] + 0.5)
+        return sides if source[0] <= source[1] else (sides[1], sides[0])
+
+    def place(self, source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Letterbox:
+        """Return where an image goes: which input, and which part of it.
+
+        The smallest input that holds the scaled image is taken. An image that none holds is scaled
+        less, by the input that shows it largest.
+
+        Args:
+            source: (height, width) of the image.
+            sizes: (height, width) of the inputs to choose from.
+
+        Raises:
+            ArgumentError: there are no sizes, or a side is below 1.
+        """
+        if self.name == "letterbox":
+            return Letterbox.fit(source, choose_size(source, sizes))
+        if self.name == "squash":
+            target = choose_size(source, sizes)
+            return Letterbox(source, target, target)
+        scaled = self.scaled_size(source)
+        holding = [size for size in sizes if size[0] >= scaled[0] and size[1] >= scaled[1]]
+        if holding:
+            return Letterbox(source, min(holding, key=_size_order), scaled)
+        boxes = [Letterbox.fit(source, size) for size in sorted(sizes, key=_size_order)]
+        return max(boxes, key=lambda box: box.valid[0] * box.valid[1])
+
+    def place_unscaled(
+        self, source: tuple[int, int], sizes: Sequence[tuple[int, int]]
+    ) -> Letterbox:
+        """Return where an image goes that is taken pixel by pixel; the arguments of :meth:`place`.
+
+        Raises:
+            ImageError: the rule scales it.
+        """
+        if self.name == "letterbox":
+            return unscaled_letterbox(source, sizes)
+        box = self.place(source, sizes)
+        if not box.is_unscaled:
+            size = f"{box.valid[0]} x {box.valid[1]}"
+            raise _would_be_scaled(source, f"{size}, as the plan scales it")
+        return box
 
 
 def unscaled_letterbox(source: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> Letterbox:
@@ -286,39 +381,21 @@ def unscaled_letterbox(source: tuple[int, int], sizes: Sequence[tuple[int, int]]
     boxes = [Letterbox.fit(source, size) for size in sizes]
     fitting = [box for box in boxes if box.is_unscaled]
     if not fitting:
-        raise ImageError(
-            f"The image of {source[0]} x {source[1]} on the device would have to be scaled",
-            expected="a height or width of the plan's input, the other side no larger: "
+        raise _would_be_scaled(
+            source,
+            "a height or width of the plan's input, the other side no larger: "
             + ", ".join(f"{height} x {width}" for height, width in sizes),
-            fix="scale it on the device first, give it as a NumPy array, or build the plan with "
-            "compiled kernels, which scale frames",
         )
     return min(fitting, key=lambda box: box.padding)
 
 
-def fit_image(
-    source: ImageSource,
-    sizes: Sequence[tuple[int, int]],
-    interpolation: str,
-    channels: str = "rgb",
-) -> tuple[npt.NDArray[np.uint8], Letterbox]:
-    """Read an image and lay it into the network input that fits it best.
-
-    Args:
-        source: see :func:`load_image`.
-        sizes: (height, width) of the inputs to choose from, by :func:`choose_size`.
-        interpolation: see :func:`letterbox`.
-        channels: see :func:`load_image`.
-
-    Returns:
-        As :func:`letterbox`.
-
-    Raises:
-        ImageError: as for :func:`load_image`.
-        ArgumentError: as for :func:`letterbox`.
-    """
-    image = load_image(source, channels)
-    return letterbox(image, choose_size(image.shape[:2], sizes), interpolation)
+def _would_be_scaled(source: tuple[int, int], expected: str) -> ImageError:
+    return ImageError(
+        f"The image of {source[0]} x {source[1]} on the device would have to be scaled",
+        expected=expected,
+        fix="scale it on the device first, give it as a NumPy array, or build the plan with "
+        "compiled kernels, which scale frames",
+    )
 
 
 def letterbox(
@@ -329,23 +406,42 @@ def letterbox(
     Args:
         image: uint8 ``[h, w, 3]``; see `load_image`. Not modified.
         size: (height, width) of the input.
-        interpolation: ``"bilinear"`` or ``"bicubic"``, as Pillow does them: antialiased, the
-            filter's support growing with the down-scaling.
+        interpolation: see :func:`lay_image`.
 
     Returns:
-        uint8 ``[height, width, 3]``, new, with zeros beyond the valid area; and its geometry.
+        What :func:`lay_image` gives; and its geometry.
 
     Raises:
         ArgumentError: the interpolation is unknown or a side is below 1.
     """
     box = Letterbox.fit((image.shape[0], image.shape[1]), size)
+    return lay_image(image, box, interpolation), box
+
+
+def lay_image(
+    image: npt.NDArray[np.uint8], box: Letterbox, interpolation: str
+) -> npt.NDArray[np.uint8]:
+    """Scale an image into its place in a network input.
+
+    Args:
+        image: uint8 ``[h, w, 3]``; see `load_image`. Not modified.
+        box: its place.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, as Pillow does them: antialiased, the
+            filter's support growing with the down-scaling.
+
+    Returns:
+        uint8 ``[height, width, 3]``, new, with zeros beyond the valid area.
+
+    Raises:
+        ArgumentError: the interpolation is unknown.
+    """
     scaled = _resize(image, box.valid, interpolation)
     if box.valid == box.target:
         # Pillow's buffer is read-only, and the caller's own image must not be handed out.
-        return np.array(scaled), box
-    padded = np.zeros((*size, 3), dtype=np.uint8)
+        return np.array(scaled)
+    padded = np.zeros((*box.target, 3), dtype=np.uint8)
     padded[: box.valid[0], : box.valid[1]] = scaled
-    return padded, box
+    return padded
 
 
 def resize_shorter_side(image: npt.NDArray[np.uint8], short: int) -> npt.NDArray[np.uint8]:

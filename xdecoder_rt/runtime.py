@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +14,7 @@ import numpy.typing as npt
 from xdecoder_rt.backends import Backend, DeviceBackend, Graph, Value, open_backend
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import ArgumentError, ImageError
-from xdecoder_rt.image import (
-    ImageSource,
-    Letterbox,
-    check_channels,
-    choose_size,
-    fit_image,
-    load_image,
-    unscaled_letterbox,
-)
+from xdecoder_rt.image import ImageSource, Letterbox, check_channels, lay_image, load_image
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.pieces import clean_map
@@ -110,7 +101,8 @@ class Runtime:
                 self.backend.close()
             raise
         self._members = {
-            size: _SizeMembers.of(self.manifest.graphs, size) for size in self.manifest.input.sizes
+            size: _SizeMembers.of(self.manifest.graphs, size)
+            for size in self.manifest.input.all_sizes
         }
         self.rows = RowDecoder(
             self.manifest.decoder,
@@ -135,12 +127,16 @@ class Runtime:
                 fix=f"build it again with --tasks {','.join((*tasks, task))}",
             )
 
-    def state(self, image: ImageSource | ImageState, channels: str = "rgb") -> ImageState:
+    def state(
+        self, image: ImageSource | ImageState, channels: str = "rgb", for_text: bool = False
+    ) -> ImageState:
         """Return an image's state: itself if this made it, else by the vision graph.
 
         Args:
             image: an image or a state.
             channels: the order of an array's, ``"rgb"`` or ``"bgr"``.
+            for_text: whether nothing but a sentence or an embedding is asked of it, for which a
+                plan may have a size of its own.
 
         Raises:
             ImageError: the image cannot be read.
@@ -148,7 +144,7 @@ class Runtime:
                 this one is closed; or there is no such order.
         """
         if not isinstance(image, ImageState):
-            return self.encode(image, channels)
+            return self.encode(image, channels, for_text)
         self.require()
         check_channels(channels)
         if image.origin is not self._origin:
@@ -159,7 +155,9 @@ class Runtime:
             )
         return image
 
-    def encode(self, image: ImageSource, channels: str = "rgb") -> ImageState:
+    def encode(
+        self, image: ImageSource, channels: str = "rgb", for_text: bool = False
+    ) -> ImageState:
         """Run the vision graph on one image; the arguments are those of :meth:`state`.
 
         Raises:
@@ -167,20 +165,17 @@ class Runtime:
             ArgumentError: it is closed, or there is no such order of channels.
         """
         self.require()
-        frame, box = self._frame(image, channels)
+        frame, box = self._frame(image, channels, for_text)
         feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
         values = self._graph(self._members[box.target].vision, is_steady=True)(feeds)
         return ImageState(box, values, self._origin)
 
-    def _frame(self, image: ImageSource, channels: str) -> tuple[Value, Letterbox]:
+    def _frame(self, image: ImageSource, channels: str, for_text: bool) -> tuple[Value, Letterbox]:
         """Return the network's input, ``[1, H, W, 3]``, and where the image lies in it."""
         device, rules = self._device, self.manifest.input
-        if device is None:
-            frame, box = fit_image(image, rules.sizes, rules.interpolation, channels)
-            return frame[None], box
         check_channels(channels)
-        picture = device.picture(image)
-        if picture is not None:
+        picture = None if device is None else device.picture(image)
+        if device is not None and picture is not None:
             if channels != "rgb":
                 raise ImageError(
                     "The image on the device is BGR",
@@ -188,21 +183,14 @@ class Runtime:
                     fix="turn it round on the device, as in image[..., [2, 1, 0]].contiguous() of "
                     "PyTorch, or give it as a NumPy array",
                 )
-            return self._device_frame(device, picture)
+            shape = (picture.shape[0], picture.shape[1])
+            box = rules.place(shape, for_text, device.scales_frames)
+            return device.frame(picture, box, rules.interpolation), box
         pixels = load_image(image, channels)
-        if device.scales_frames and pixels.shape[:2] != choose_size(pixels.shape[:2], rules.sizes):
-            return self._device_frame(device, pixels)
-        frame, box = fit_image(pixels, rules.sizes, rules.interpolation)
-        return frame[None], box
-
-    def _device_frame(self, device: DeviceBackend, picture: Any) -> tuple[Value, Letterbox]:
-        """Letterbox on the device, from host pixels or an image that is there."""
-        shape, rules = picture.shape[:2], self.manifest.input
-        if device.scales_frames:
-            box = Letterbox.fit(shape, choose_size(shape, rules.sizes))
-        else:
-            box = unscaled_letterbox(shape, rules.sizes)
-        return device.frame(picture, box, rules.interpolation), box
+        box = rules.place((pixels.shape[0], pixels.shape[1]), for_text)
+        if device is not None and device.scales_frames and box.source != box.target:
+            return device.frame(pixels, box, rules.interpolation), box
+        return lay_image(pixels, box, rules.interpolation)[None], box
 
     def panoptic(
         self,
@@ -210,6 +198,7 @@ class Runtime:
         selection: Selection,
         mask_embedding: Floats,
         is_thing: npt.NDArray[np.bool_],
+        overlap_threshold: float,
     ) -> Panoptic:
         """Return the panoptic map of kept queries, formed where the mask logits are.
 
@@ -221,21 +210,23 @@ class Runtime:
             selection: K of the queries.
             mask_embedding: float32 ``[Q, C]``, of all queries.
             is_thing: one flag for each class.
+            overlap_threshold: least share of its own mask that a segment owns.
         """
         embeddings, box = mask_embedding[selection.queries], state.letterbox
-        scores, labels, rules = selection.scores, selection.labels, self.manifest.postprocess
+        scores, labels = selection.scores, selection.labels
         if self._panoptic_map is not None:
             values = self._mask_values(state, embeddings)
             segmentation, segments = self._panoptic_map(
-                scores, labels, values, box, is_thing, rules.overlap_threshold
+                scores, labels, values, box, is_thing, overlap_threshold
             )
         else:
-            logits, overlap = self.masks(state, embeddings), rules.overlap_threshold
+            logits = self.masks(state, embeddings)
             formed = postprocess.panoptic(
-                scores, labels, logits, box, is_thing, overlap, threads=self.threads
+                scores, labels, logits, box, is_thing, overlap_threshold, threads=self.threads
             )
             segmentation, segments = formed.segmentation, formed.segments
-        return Panoptic(segmentation, clean_map(segmentation, segments, rules.piece_share))
+        piece_share = self.manifest.postprocess.piece_share
+        return Panoptic(segmentation, clean_map(segmentation, segments, piece_share))
 
     def masks(self, state: ImageState, embeddings: Floats) -> Floats:
         """Return mask logits on the host: of mask embeddings ``[K, C]``, ``[K, H/4, W/4]``."""

@@ -28,7 +28,7 @@ from xdecoder_rt.export.tensorrt.profiles import profiles_of
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain, open_toolchain
 from xdecoder_rt.kernels.compiled import KERNELS
 from xdecoder_rt.plan.file import Plan, write_plan
-from xdecoder_rt.plan.manifest import Graphs, Manifest, size_key
+from xdecoder_rt.plan.manifest import Graphs, InputInfo, Manifest, size_key
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def build_engines(
     toolchain = open_toolchain(options.backend, options.targets)
     progress(f"Building with {toolchain.release} for {', '.join(toolchain.capabilities)}")
     with Plan.open(source, verify=True) as plan:
-        sizes_by_key = _sizes_to_build(plan.manifest, source, options.backend, sizes)
+        built_sizes = _sizes_to_build(plan.manifest, source, options.backend, sizes)
+        inputs = replace(plan.manifest.input, sizes=built_sizes)
+        keys = {size_key(size) for size in inputs.all_sizes}
         kernels = kernel_members(plan, options.kernels, toolchain.targets)
         form = plugins.choose_plugins(toolchain, kernels, progress) if options.plugin else None
         engines: dict[str, BuiltEngine] = {}
@@ -87,11 +89,7 @@ def build_engines(
             return name
 
         def all_of(graph: str, members: Mapping[str, str]) -> dict[str, str]:
-            return {
-                key: engine_of(graph, member)
-                for key, member in members.items()
-                if key in sizes_by_key
-            }
+            return {key: engine_of(graph, member) for key, member in members.items() if key in keys}
 
         graphs = plan.manifest.graphs
         built = Graphs(
@@ -102,7 +100,7 @@ def build_engines(
             None if graphs.token is None else engine_of("token", graphs.token),
         )
         manifest = replace(
-            _manifest(plan.manifest, built, sizes_by_key, toolchain, options),
+            _manifest(plan.manifest, built, inputs, toolchain, options),
             plugins=() if form is None else form.names,
         )
         other_members = {
@@ -124,8 +122,8 @@ def build_engines(
 
 def _sizes_to_build(
     manifest: Manifest, source: Path, backend: str, sizes: Sequence[tuple[int, int]] | None
-) -> dict[str, tuple[int, int]]:
-    """The input sizes to build for, by their keys; refuses what is no source of engines."""
+) -> tuple[tuple[int, int], ...]:
+    """The input sizes to build for; refuses what is no source of engines."""
     if manifest.backend != "portable":
         raise BuildError(
             f"{source} is a {manifest.backend} plan",
@@ -138,17 +136,16 @@ def _sizes_to_build(
             fix=f"build from the fp32 plan: --plan FP32.plan --precision {manifest.precision} "
             f"--backend {backend}",
         )
-    requested = manifest.input.sizes if sizes is None else sizes
-    sizes_by_key = {size_key(size): size for size in requested}
-    absent = [key for key, size in sizes_by_key.items() if size not in manifest.input.sizes]
-    if absent or not sizes_by_key:
+    requested = tuple(dict.fromkeys(manifest.input.sizes if sizes is None else sizes))
+    absent = [size_key(size) for size in requested if size not in manifest.input.sizes]
+    if absent or not requested:
         raise BuildError(
             f"{source} has no graphs for {', '.join(absent) or 'no size at all'}",
             expected="some of its own sizes: "
             + ", ".join(size_key(size) for size in manifest.input.sizes),
             fix="build a portable plan with that size from the checkpoint",
         )
-    return sizes_by_key
+    return requested
 
 
 def _build_member(
@@ -172,7 +169,7 @@ def _build_member(
 def _manifest(
     portable: Manifest,
     graphs: Graphs,
-    sizes_by_key: Mapping[str, tuple[int, int]],
+    inputs: InputInfo,
     toolchain: Toolchain,
     options: EngineOptions,
 ) -> Manifest:
@@ -184,7 +181,7 @@ def _manifest(
         backend_version=library.version,
         targets=toolchain.capabilities,
         graphs=graphs,
-        input=replace(portable.input, sizes=tuple(sizes_by_key.values()), batch=(1, options.batch)),
+        input=replace(inputs, batch=(1, options.batch)),
         decoder=replace(portable.decoder, max_rows=options.max_rows),
         build={**portable.build, library.backend: library.version},
     )

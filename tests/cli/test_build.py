@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import document_of, the_error
 
 from xdecoder_rt.cli import main
+from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.image import Letterbox
 from xdecoder_rt.plan.file import Plan
 
 
@@ -112,6 +115,37 @@ def test_python_makes_the_plan_of_the_command(
     document = json.loads(capsys.readouterr().out)
     expected = {**made.to_dict(), "plan": str(by_command), "seconds": document["seconds"]}
     assert document == expected
+
+
+def test_a_rule_and_thresholds_are_in_the_plan_and_images_keep_their_scale(
+    checkpoint: Path, exports_are_kept: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "ruled.plan"
+    arguments = ["--size", "short:32,longest:60", "--size", "32x64", "--interpolation", "bicubic"]
+    arguments += ["--object-threshold", "0.4", "--overlap-threshold", "0.7", "-o", str(target)]
+    arguments += ["--text-size", "64x32"]
+    assert main(["build", "--checkpoint", str(checkpoint), *arguments]) == 0
+    with Plan.open(target) as plan:
+        inputs, postprocess = plan.manifest.input, plan.manifest.postprocess
+    assert (inputs.resize, inputs.short_side, inputs.longest_side) == ("short_side", 32, 60)
+    assert (inputs.sizes, inputs.interpolation) == (((32, 64),), "bicubic")
+    assert inputs.all_sizes == ((32, 64), (64, 32))
+    assert (postprocess.object_mask_threshold, postprocess.overlap_threshold) == (0.4, 0.7)
+    with Engine(target, cache_dir=tmp_path / "cache") as engine:
+        for source, scaled in (((30, 40), (32, 43)), ((20, 60), (20, 60)), ((60, 20), (32, 11))):
+            state = engine.encode(np.zeros((*source, 3), np.uint8))
+            assert state.letterbox == Letterbox(source, (32, 64), scaled)
+            assert engine.segment(state, ["mug"]).segmentation.shape == source
+        assert engine.embed_image(np.zeros((20, 60, 3), np.uint8)).shape == (16,)
+    capsys.readouterr()
+    assert main(["info", str(target)]) == 0
+    told = "a short side of 32, the long one at most 60; for texts squashed into 64x32, bicubic"
+    assert told in capsys.readouterr().out
+
+
+def test_two_rules_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--size", "short:32", "--size", "short:64"]) == 1
+    assert "--size was given several rules" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", ["1.1", "-0.5", "nan", "a fifth"])

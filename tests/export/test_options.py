@@ -23,6 +23,7 @@ from xdecoder_rt.export.options import (
     ConvertOptions,
     EngineOptions,
 )
+from xdecoder_rt.export.presets import PRESET_NAMES
 from xdecoder_rt.plan import manifest
 from xdecoder_rt.words.vocabulary import Vocabulary
 
@@ -49,6 +50,8 @@ def test_the_command_offers_the_same_choices() -> None:
         "precision": BUILD_PRECISIONS,
         "profile": PROFILES,
         "estimator": ESTIMATOR_NAMES,
+        "preset": PRESET_NAMES,
+        "interpolation": manifest.INTERPOLATIONS,
     }
 
 
@@ -89,6 +92,10 @@ def test_every_choice_is_known_where_it_is_carried_out() -> None:
         (lambda: BuildOptions(max_phrases=0), "max_phrases is 0"),
         (lambda: BuildOptions(piece_share=1.5), "piece_share is 1.5.*from 0 to 1"),
         (lambda: BuildOptions(piece_share=True), "piece_share is True"),
+        (lambda: BuildOptions(object_threshold=-0.1), "object_threshold is -0.1.*from 0 to 1"),
+        (lambda: BuildOptions(overlap_threshold="0.4"), "overlap_threshold is '0.4'"),
+        (lambda: BuildOptions(interpolation="nearest"), "interpolation is 'nearest'.*bicubic"),
+        (lambda: BuildOptions(rule="short"), "rule is 'short'.*ResizeRule"),
         (lambda: BuildOptions(conversion="int8"), "conversion is 'int8'.*ConvertOptions"),
         (lambda: BuildOptions(engines="tensorrt"), "engines is 'tensorrt'.*EngineOptions"),
         (

@@ -257,6 +257,10 @@ def test_compact_plans_clean_masks_and_published_ones_keep_their_rule(
         BuildOptions(tasks=["segment"]),
         BuildOptions(max_phrases=3),
         BuildOptions(piece_share=0.0),
+        BuildOptions(preset="coco"),
+        BuildOptions(object_threshold=0.4),
+        BuildOptions(interpolation="bilinear"),
+        BuildOptions(text_size=(224, 224)),
     ],
 )
 def test_a_plan_keeps_its_tasks(options: BuildOptions, tiny_plan: Path, tmp_path: Path) -> None:

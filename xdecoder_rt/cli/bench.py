@@ -201,7 +201,7 @@ class Subject:
             task: kind of output.
             number: the round; words of another number are new to the cache.
         """
-        from xdecoder_rt.image import choose_size, letterbox
+        from xdecoder_rt.image import lay_image
         from xdecoder_rt.streams import synthetic
 
         engine, info = self.engine, self.engine.manifest.input
@@ -212,7 +212,7 @@ class Subject:
         shape = (image.shape[0], image.shape[1])
         self._timed(
             "preprocess",
-            lambda: letterbox(image, choose_size(shape, info.sizes), info.interpolation),
+            lambda: lay_image(image, info.place(shape), info.interpolation),
         )
         state = self._timed("encode", lambda: engine.encode(image))
         # Encoding is pre-processing and vision; the first was just measured alone.

@@ -14,6 +14,8 @@ from xdecoder_rt.cli.options import (
     DEFAULT_PLAN,
     add_json,
     add_offline,
+    add_thresholds,
+    input_size,
     positive,
     share,
     size,
@@ -24,8 +26,11 @@ from xdecoder_rt.cli.precision_options import add_precision, check_precision, co
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.export.options import BACKENDS, BuildOptions
+from xdecoder_rt.export.presets import PRESET_NAMES
 from xdecoder_rt.export.sources import STARTER_NAME, check_checkpoint
+from xdecoder_rt.image import ResizeRule
 from xdecoder_rt.plan.file import Plan
+from xdecoder_rt.plan.manifest import INTERPOLATIONS
 from xdecoder_rt.tasks import TASKS
 
 SUMMARY = "make a plan from a checkpoint or from another plan"
@@ -48,6 +53,8 @@ EXAMPLES = """\
   xdecoder-rt build --checkpoint runs/train/model.safetensors -o kitchen.plan
   xdecoder-rt build --checkpoint xdecoder_focalt_last.pt -o focal.plan
   xdecoder-rt build --checkpoint hf://xdecoder/X-Decoder/xdecoder_focalt_last.pt -o focal.plan
+  xdecoder-rt build --checkpoint xdecoder_focalt_last.pt --preset coco -o coco.plan
+  xdecoder-rt build --size short:512,longest:1024       images keep their size, not their margins
   xdecoder-rt build --size 512x512 --size 288x512       two sizes; a frame takes what fits it best
   xdecoder-rt build --plan model.plan --size 288x512 -o small.plan
   xdecoder-rt build --plan model.plan --backend tensorrt -o orin.plan             on the device
@@ -79,13 +86,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--plan", type=Path, metavar="FILE", help="an existing portable plan")
     add_offline(parser)
     parser.add_argument(
-        "--size",
-        type=size,
-        action="append",
-        metavar="HxW",
-        help="height x width of the network's input, multiples of 32; may be given several times "
-        "(default 448x448, of published models 512x512; with --plan: every size it has)",
+        "--preset",
+        choices=PRESET_NAMES,
+        metavar="NAME",
+        help="inputs, interpolation and thresholds of a published figure, of "
+        f"{', '.join(PRESET_NAMES)}; other options go before it",
     )
+    parser.add_argument(
+        "--size",
+        type=input_size,
+        action="append",
+        metavar="SIZE",
+        help="height x width of the network's input, multiples of 32, such as 512x512; may be "
+        "given several times. Or a rule, once: short:800,longest:1333 scales every image to a "
+        "short side of 800 pixels, less where the long one would be over 1333, and makes the "
+        "inputs that photographs need, unless sizes are given beside it (default 448x448, of "
+        "published models 512x512; with --plan: every size it has)",
+    )
+    parser.add_argument(
+        "--text-size",
+        type=size,
+        metavar="HxW",
+        help="one more input, which images are squashed into where only a caption or an embedding "
+        "is asked: faster, and as published with 224x224 (default: none)",
+    )
+    parser.add_argument(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        help="how images are scaled (default bilinear, of published models bicubic)",
+    )
+    add_thresholds(parser, "the model's")
     parser.add_argument(
         "--tasks",
         type=task_names,
@@ -136,15 +166,17 @@ def run(args: argparse.Namespace) -> int:
     """
     report: CommandReport = args.command_report
     progress = ProgressPrinter()
-    if args.plan and (args.tasks or args.max_phrases or args.piece_share is not None):
+    check_precision(args)
+    options = _options(args)
+    if args.plan and options.for_weights():
+        # `rule` is given as --size.
+        named = [name.replace("_", "-").replace("rule", "size") for name in options.for_weights()]
         raise ArgumentError(
-            "--tasks, --max-phrases and --piece-share were given with --plan",
+            f"{', '.join(f'--{name}' for name in named)} given with --plan",
             expected="a plan keeps its tasks and rules",
             fix="build from a checkpoint to choose them",
         )
-    check_precision(args)
     check_writable(args.output, "the plan")
-    options = _options(args)
     from xdecoder_rt.cli.build_report import build_text
     from xdecoder_rt.export.pipeline import build
 
@@ -163,8 +195,21 @@ def _options(args: argparse.Namespace) -> BuildOptions:
     vocabularies = {check_name(path.stem): Vocabulary.load(path) for path in args.vocabulary}
     if args.backend == "portable":
         refuse_engine_options(args)
+    given = args.size or []
+    rules = [rule for rule in given if isinstance(rule, ResizeRule)]
+    sizes = [pixels for pixels in given if not isinstance(pixels, ResizeRule)]
+    if len(rules) > 1:
+        raise ArgumentError(
+            "--size was given several rules", expected="one rule, and any number of HEIGHTxWIDTH"
+        )
     return BuildOptions(
-        sizes=args.size,
+        sizes=sizes or None,
+        preset=args.preset,
+        rule=rules[0] if rules else None,
+        interpolation=args.interpolation,
+        text_size=args.text_size,
+        object_threshold=args.object_threshold,
+        overlap_threshold=args.overlap_threshold,
         tasks=args.tasks,
         max_phrases=args.max_phrases,
         piece_share=args.piece_share,

@@ -10,6 +10,7 @@ from xdecoder_rt.cli.options import (
     ALSO_AN_OPTION,
     add_engine,
     add_json,
+    add_thresholds,
     positive,
     task_names,
 )
@@ -94,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
     )
+    add_thresholds(parser, "the plan's")
     parser.add_argument(
         "--no-progress", dest="progress", action="store_false", help="show no progress bar"
     )
@@ -107,11 +109,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         PlanError: the plan is not usable.
         DatasetError: the folder is not a labelled folder or that data set, or has nothing to score.
-        ArgumentError: --tasks is given with --protocol, or --split without.
+        ArgumentError: --tasks or a threshold is given with --protocol, or --split without.
     """
-    if args.protocol is not None and args.tasks is not None:
+    said = ("tasks", "object_threshold", "overlap_threshold")
+    given = [name for name in said if getattr(args, name) is not None]
+    if args.protocol is not None and given:
         raise ArgumentError(
-            "--tasks is given with --protocol, which says what is measured", fix="leave it out"
+            f"--{given[0].replace('_', '-')} is given with --protocol, which says what is measured "
+            "and how",
+            fix="leave it out",
         )
     if args.protocol is None and args.split is not None:
         raise ArgumentError(
@@ -165,5 +171,7 @@ def _scores(
         tasks=tuple(TASKS) if args.tasks is None else args.tasks,
         limit=args.limit,
         progress=args.progress,
+        object_threshold=args.object_threshold,
+        overlap_threshold=args.overlap_threshold,
         when_stopped=tell,
     )

@@ -19,7 +19,7 @@ from xdecoder_rt.export.sources import WEIGHTS_SUFFIXES, is_plan
 from xdecoder_rt.export.tensorrt.layers import LAYERS, layers_from_json, precisions
 from xdecoder_rt.plan.contents import graph_members, member_errors
 from xdecoder_rt.plan.file import Plan
-from xdecoder_rt.plan.manifest import Manifest, size_key
+from xdecoder_rt.plan.manifest import InputInfo, Manifest, size_key
 
 SUMMARY = "say what a plan, or a file of weights, holds and whether it is whole"
 DESCRIPTION = """\
@@ -170,7 +170,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
             "precision",
             manifest.precision + (f", for {manifest.profile}" if manifest.profile else ""),
         ),
-        ("input", f"{sizes} (height x width), {image.resize}, {image.interpolation}"),
+        ("input", f"{sizes} (height x width), {_resize_text(image)}, {image.interpolation}"),
         ("batch", f"{image.batch[0]} to {image.batch[1]}"),
         ("tasks", ", ".join(manifest.tasks)),
         ("queries", str(manifest.decoder.num_queries)),
@@ -204,6 +204,17 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(("made with", ", ".join(tools)))
     facts.append(("format", f"version {manifest.format_version}"))
     return facts
+
+
+def _resize_text(image: InputInfo) -> str:
+    """Return how images are scaled, in words."""
+    text = (
+        "" if image.text_size is None else f"; for texts squashed into {size_key(image.text_size)}"
+    )
+    if image.resize != "short_side":
+        return image.resize + text
+    limit = "" if image.longest_side is None else f", the long one at most {image.longest_side}"
+    return f"scaled to a short side of {image.short_side}{limit}{text}"
 
 
 def _graph_table(manifest: Manifest) -> str:

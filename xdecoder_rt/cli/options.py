@@ -13,6 +13,7 @@ from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
+    from xdecoder_rt.image import ResizeRule
     from xdecoder_rt.words.vocabulary import Vocabulary
     from xdecoder_rt.words.word import Entry
 
@@ -168,6 +169,28 @@ def add_min_score(parser: argparse._ActionsContainer, subject: str, defaults: st
     )
 
 
+def add_thresholds(parser: argparse._ActionsContainer, default: str) -> None:
+    """Add the two thresholds of panoptic output.
+
+    Args:
+        parser: of the command.
+        default: whose they are by default.
+    """
+    parser.add_argument(
+        "--object-threshold",
+        type=share,
+        metavar="S",
+        help=f"least score of a query in panoptic output, 0 to 1 (default: {default})",
+    )
+    parser.add_argument(
+        "--overlap-threshold",
+        type=share,
+        metavar="S",
+        help="least share of its own mask that a panoptic segment must own, others being before "
+        f"it, 0 to 1 (default: {default})",
+    )
+
+
 def add_strict(parser: argparse._ActionsContainer) -> None:
     """Add ``--strict``, which refuses texts that are too long."""
     parser.add_argument(
@@ -290,6 +313,21 @@ def size(text: str) -> tuple[int, int]:
             f"{quoted(text)} is not HEIGHTxWIDTH in pixels, such as 512x512"
         )
     return int(match[1]), int(match[2])
+
+
+def input_size(text: str) -> tuple[int, int] | ResizeRule:
+    """Return (height, width), or the rule of ``short:800,longest:1333``, for argparse."""
+    match = re.fullmatch(r"short:([0-9]{1,5})(?:,longest:([0-9]{1,5}))?", text)
+    if not match:
+        return size(text)
+    from xdecoder_rt.image import ResizeRule
+
+    short, longest = int(match[1]), None if match[2] is None else int(match[2])
+    if short < 1 or (longest is not None and longest < short):
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} has no short side of at least 1 pixel and a longest of at least that"
+        )
+    return ResizeRule("short_side", short, longest)
 
 
 def task_names(text: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from xdecoder_rt.cli.options import (
     add_plan,
     add_segment_task,
     add_strict,
+    add_thresholds,
     add_words,
     has_words,
     read_choices,
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_segment_task(parser)
     add_phrases(parser.add_argument_group("phrases"))
     add_min_score(parser, "segments and phrases", "0.25 for phrases and --task instance, else 0")
+    add_thresholds(parser, "the plan's")
     caption = parser.add_argument_group("caption")
     caption.add_argument("--caption", action="store_true", help="describe the image")
     add_caption(caption)
@@ -159,6 +161,8 @@ def _run_image(
             segment=words,
             task=args.task,
             min_score=args.min_score,
+            object_threshold=args.object_threshold,
+            overlap_threshold=args.overlap_threshold,
             refer=args.phrases or None,
             joint=args.joint,
             caption=args.caption,

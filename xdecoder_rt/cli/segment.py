@@ -24,6 +24,7 @@ from xdecoder_rt.cli.options import (
     add_min_score,
     add_plan,
     add_segment_task,
+    add_thresholds,
     add_words,
     read_vocabulary,
 )
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_words(parser)
     add_segment_task(parser)
     add_min_score(parser, "segments", "0.25 for --task instance, else 0")
+    add_thresholds(parser, "the plan's")
     output = parser.add_argument_group("output")
     add_picture(output, "the image with its segments drawn")
     output.add_argument(
@@ -159,7 +161,14 @@ def _segment_image(
 
     pixels = load_image(path)
     result, milliseconds = timed(
-        lambda: engine.segment(pixels, words, task=args.task, min_score=args.min_score)
+        lambda: engine.segment(
+            pixels,
+            words,
+            task=args.task,
+            min_score=args.min_score,
+            object_threshold=args.object_threshold,
+            overlap_threshold=args.overlap_threshold,
+        )
     )
     if args.coco is not None:
         coco.add(path, result)

@@ -29,6 +29,8 @@ from xdecoder_rt.evaluation.text_tasks import (
     TextTask,
     has_answers,
 )
+from xdecoder_rt.results import Segmentation
+from xdecoder_rt.state import ImageState
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.words.vocabulary import is_void_name
 
@@ -44,6 +46,8 @@ def evaluate(
     tasks: Collection[str] | None = None,
     limit: int | None = None,
     progress: bool = True,
+    object_threshold: float | None = None,
+    overlap_threshold: float | None = None,
     when_stopped: Callable[[EvaluationReport], None] | None = None,
 ) -> EvaluationReport:
     """Score every task that a plan has and a data set has labels or texts for.
@@ -64,12 +68,15 @@ def evaluate(
         tasks: Only these of `xdecoder_rt.tasks.TASKS`; None takes all.
         limit: Take only so many images, from the first; None takes all.
         progress: Show a progress bar on stderr, if that is a terminal.
+        object_threshold: Of panoptic output; see :meth:`Engine.segment`.
+        overlap_threshold: Of panoptic output; see :meth:`Engine.segment`.
         when_stopped: Takes the report of the images done when an exception, Ctrl-C for one, ends
             the evaluation before the last; the image it was at may count in part. Retrieval, which
             is scored after the last, is not in it.
 
     Raises:
-        ArgumentError: if `limit` is less than 1, or `tasks` is empty or names something else.
+        ArgumentError: if a threshold is no number from 0 to 1, `limit` is less than 1, or `tasks`
+            is empty or names something else.
         DatasetError: if an item is broken, or no item has anything to score.
     """
     if limit is not None and limit < 1:
@@ -85,7 +92,8 @@ def evaluate(
         warnings.warn(text, stacklevel=3)
 
     to_do = _TaskChoice.of(engine, items, task_names, note)
-    segmenting = _Segmenting(dataset, engine, note) if to_do.segments else None
+    thresholds = (object_threshold, overlap_threshold)
+    segmenting = _Segmenting(dataset, engine, note, thresholds) if to_do.segments else None
     text_tasks = [kind() for kind in to_do.text_tasks]
     if segmenting:
         segmenting.warm_up(engine, items[0])
@@ -211,7 +219,11 @@ class _Segmenting:
     """Panoptic and semantic segmentation over a data set, and the time of the panoptic."""
 
     def __init__(
-        self, dataset: PanopticDataset, engine: Engine, note: Callable[[str], None]
+        self,
+        dataset: PanopticDataset,
+        engine: Engine,
+        note: Callable[[str], None],
+        thresholds: tuple[float | None, float | None],
     ) -> None:
         text = engine.manifest.text
         self._void_labels = {
@@ -231,6 +243,7 @@ class _Segmenting:
                 f"The class {names} is the name of what is none of the words: it is not asked for, "
                 "and whatever is found where it is labelled is wrong"
             )
+        self._object_threshold, self._overlap_threshold = thresholds
         self._index = {label: i for i, label in enumerate(self._vocabulary)}
         self._panoptic = PanopticQuality(self._vocabulary, self._stuff)
         self._absent = AbsentWords()
@@ -242,7 +255,7 @@ class _Segmenting:
         engine.warm(self._vocabulary)
         image = item.load_image()
         for _ in range(_WARM_UP_RUNS):
-            engine.segment(engine.encode(image), self._vocabulary, stuff=self._stuff)
+            self._segment(engine, engine.encode(image))
 
     def ask(
         self,
@@ -255,7 +268,7 @@ class _Segmenting:
         ids, classes = self._labelled(item, truth())
         start = time.perf_counter()
         state = engine.encode(image)
-        panoptic = engine.segment(state, self._vocabulary, stuff=self._stuff)
+        panoptic = self._segment(engine, state)
         self._times_ms.append(1000 * (time.perf_counter() - start))
         semantic = engine.segment(state, self._vocabulary, task="semantic")
 
@@ -270,6 +283,15 @@ class _Segmenting:
         self._absent.update(classes.values(), panoptic.segmentation, predicted)
         self._semantic.update(class_map(ids, classes), semantic.segmentation)
         return state
+
+    def _segment(self, engine: Engine, state: ImageState) -> Segmentation:
+        return engine.segment(
+            state,
+            self._vocabulary,
+            stuff=self._stuff,
+            object_threshold=self._object_threshold,
+            overlap_threshold=self._overlap_threshold,
+        )
 
     def _labelled(
         self, item: PanopticItem, ids: NDArray[np.integer[Any]]

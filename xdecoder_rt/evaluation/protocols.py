@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.image import ResizeRule
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,14 @@ class Protocol:
             )
         if self.squashed:
             return self.short_side, self.longest_side or self.short_side
-        short, long = min(height, width), max(height, width)
-        if self.longest_side is None:
-            sides = self.short_side, int(self.short_side * long / short)
-            return sides if height <= width else (sides[1], sides[0])
-        scale = self.short_side / short
-        scaled = [float(self.short_side), scale * long]
-        if scaled[1] > self.longest_side:
-            scaled = [side * (self.longest_side / scaled[1]) for side in scaled]
-        new_short, new_long = (int(side + 0.5) for side in scaled)
-        return (new_short, new_long) if height <= width else (new_long, new_short)
+        return self.resize_rule.scaled_size((height, width))
+
+    @property
+    def resize_rule(self) -> ResizeRule:
+        """The rule, as a plan keeps it."""
+        if self.squashed:
+            return ResizeRule("squash")
+        return ResizeRule("short_side", self.short_side, self.longest_side)
 
 
 _PANOPTIC = ("pq", "ap", "miou")

@@ -29,7 +29,6 @@ from xdecoder_rt.evaluation.referring import ReferringIoU
 from xdecoder_rt.evaluation.report import EvaluationReport
 from xdecoder_rt.evaluation.retrieval import RetrievalScores, retrieval_recall
 from xdecoder_rt.evaluation.semantic import SemanticIoU
-from xdecoder_rt.image import Letterbox, choose_size
 from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import Word
 
@@ -319,7 +318,7 @@ def _size_differences(
     rules = engine.manifest.input
     others, own_pixels, published_pixels = 0, 0, 0
     for size in sizes:
-        own = Letterbox.fit(size, choose_size(size, rules.sizes)).valid
+        own = rules.place(size).valid
         published = protocol.input_size(*size)
         own_pixels += own[0] * own[1]
         published_pixels += published[0] * published[1]

@@ -155,7 +155,7 @@ class Plan:
         data = self.read(name)
         if self.manifest.backend != "portable" or name in self._walked:
             return data
-        sizes = {size_key(size): size for size in self.manifest.input.sizes}
+        sizes = {size_key(size): size for size in self.manifest.input.all_sizes}
         uses = [use for use in graph_members(self.manifest.graphs) if use[2] == name]
         if not uses:
             raise PlanError(f"{quoted(str(self.path), 200)}: {quoted(name)} is no graph")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeAlias
 
 from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
+from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.plan.archive import check_member_name
@@ -42,7 +43,7 @@ BACKENDS = ("portable", "tensorrt", "tensorrt_rtx")
 FAMILIES = ("published", "compact")
 PROFILES = ("cpu", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "mixed")
-RESIZE_RULES = ("letterbox",)
+RESIZE_RULES = ("letterbox", "short_side", "squash")
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 _SIZE_KEY = r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
@@ -57,6 +58,7 @@ Digest: TypeAlias = Annotated[
 ]
 ShortText: TypeAlias = Annotated[str, Rule(most=200)]
 InputSide: TypeAlias = Annotated[int, Rule(low=32, high=_SIDE_LIMIT)]
+ImageSide: TypeAlias = Annotated[int, Rule(low=1, high=_SIDE_LIMIT)]
 Frames: TypeAlias = Annotated[int, Rule(low=1, high=1024)]
 Share: TypeAlias = Annotated[float, Rule(low=0.0, high=1.0)]
 Heads: TypeAlias = Annotated[int, Rule(low=1, high=256)]
@@ -113,8 +115,14 @@ class InputInfo:
         batch: smallest and largest number of frames of a call.
         mean: per channel (RGB), of values 0 to 255; subtracted inside the vision graph.
         std: per channel; divided by inside the vision graph.
-        resize: ``"letterbox"``: scaled to fit, content at the top left, zeros right and below.
+        resize: ``"letterbox"``: scaled to fit, content at the top left, zeros right and below;
+            ``"short_side"``: scaled to a short side and laid in the smallest input that holds it;
+            ``"squash"``: scaled to the input, without keeping proportions.
         interpolation: ``"bilinear"`` or ``"bicubic"``, antialiased as in Pillow.
+        short_side: pixels of a scaled image's short side, for ``"short_side"``; else None.
+        longest_side: pixels that its long side may have; None for no limit.
+        text_size: (height, width) of one more input, which an image is squashed into of which
+            nothing but a sentence or an embedding is asked. None: all images go by `resize`.
     """
 
     sizes: Annotated[tuple[tuple[InputSide, InputSide], ...], Rule(least=1)]
@@ -123,6 +131,34 @@ class InputInfo:
     std: Annotated[tuple[Annotated[float, Rule(low=1e-4, high=1e4)], ...], Rule(least=3, most=3)]
     resize: Annotated[str, Rule(one_of=RESIZE_RULES)]
     interpolation: Annotated[str, Rule(one_of=INTERPOLATIONS)]
+    short_side: ImageSide | None = None
+    longest_side: ImageSide | None = None
+    text_size: tuple[InputSide, InputSide] | None = None
+
+    def place(
+        self, source: tuple[int, int], for_text: bool = False, scales: bool = True
+    ) -> Letterbox:
+        """Return where an image goes.
+
+        Args:
+            source: (height, width) of the image.
+            for_text: whether nothing but a sentence or an embedding is asked of it.
+            scales: whether it can be scaled.
+
+        Raises:
+            ImageError: it would have to be scaled, and cannot be.
+        """
+        rule, sizes = ResizeRule(self.resize, self.short_side, self.longest_side), self.sizes
+        if for_text and self.text_size is not None:
+            rule, sizes = ResizeRule("squash"), (self.text_size,)
+        return (rule.place if scales else rule.place_unscaled)(source, sizes)
+
+    @property
+    def all_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The sizes that the plan carries graphs for, that for texts last."""
+        if self.text_size is None or self.text_size in self.sizes:
+            return self.sizes
+        return (*self.sizes, self.text_size)
 
 
 @dataclass(frozen=True)
@@ -355,11 +391,17 @@ def _check_agreement(manifest: Manifest) -> None:
     for template in manifest.text.templates:
         if template.count("{}") != 1:
             _fail("text.templates", f"holds {quoted(template, 40)}", 'exactly one "{}"')
-    for height, width in manifest.input.sizes:
+    for height, width in manifest.input.all_sizes:
         if height * width > _PIXELS_LIMIT:
             _fail("input.sizes", f"holds [{height}, {width}]", f"at most {_PIXELS_LIMIT:,} pixels")
-    sizes = {size_key(size) for size in manifest.input.sizes}
-    if len(sizes) != len(manifest.input.sizes):
+    short, longest = manifest.input.short_side, manifest.input.longest_side
+    if (short is not None) != (manifest.input.resize == "short_side"):
+        expected = 'with the rule "short_side", and with no other'
+        _fail("input.short_side", f"goes with the rule {manifest.input.resize!r}", expected)
+    if longest is not None and (short is None or longest < short):
+        _fail("input.longest_side", f"is {longest}", "at least input.short_side, or none")
+    sizes = {size_key(size) for size in manifest.input.all_sizes}
+    if len(sizes) != len(manifest.input.all_sizes):
         _fail("input", "has a size twice", "each input size once")
     for name in ("vision", "decode", "mask"):
         if sizes != set(getattr(manifest.graphs, name)):

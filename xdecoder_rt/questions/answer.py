@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class AnswerQuestion:
         group: the rows of its words.
     """
 
+    is_textual: ClassVar[bool] = False
     choices: tuple[str, ...]
     texts: tuple[str, ...]
     group: RowGroup

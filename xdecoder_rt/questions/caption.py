@@ -50,6 +50,11 @@ class CaptionQuestion:
     beams: int
     max_tokens: int | None
 
+    @property
+    def is_textual(self) -> bool:
+        """Whether the caption is of the whole image; a region needs the image's proportions."""
+        return self.region is None
+
     @classmethod
     def ask(
         cls,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from xdecoder_rt.words.encoder import unit
 @dataclass(frozen=True)
 class EmbedQuestion:
     """The embedding of an image."""
+
+    is_textual: ClassVar[bool] = True
 
     @classmethod
     def ask(cls, runtime: Runtime) -> EmbedQuestion:

@@ -9,7 +9,7 @@ import numpy as np
 
 from xdecoder_rt.errors import ArgumentError, quoted
 
-__all__ = ["MIN_SCORES", "check_min_score", "is_sure", "least_score"]
+__all__ = ["MIN_SCORES", "check_min_score", "check_thresholds", "is_sure", "least_score"]
 
 MIN_SCORES: Mapping[str, float] = {
     "panoptic": 0.0,
@@ -45,16 +45,43 @@ def check_min_score(min_score: object) -> float:
     Raises:
         ArgumentError: it is no number from 0 to 1.
     """
-    if (
-        not isinstance(min_score, int | float | np.integer | np.floating)
-        or isinstance(min_score, bool)
-        or not 0 <= min_score <= 1
-    ):
+    if not _is_share(min_score):
         raise ArgumentError(
             f"min_score is {quoted(min_score)}",
             expected="a number from 0 (everything that the plan's rules give) to 1, or None",
         )
-    return float(min_score)
+    return float(min_score)  # type: ignore[arg-type]
+
+
+def check_thresholds(kind: str, **thresholds: object) -> dict[str, float]:
+    """Return those of some thresholds of panoptic output that are not None, as numbers.
+
+    Args:
+        kind: of output.
+        thresholds: by the names that they are asked for by.
+
+    Raises:
+        ArgumentError: one is no number from 0 to 1, or is asked of another kind of output.
+    """
+    given = {name: value for name, value in thresholds.items() if value is not None}
+    for name, value in given.items():
+        if not _is_share(value):
+            raise ArgumentError(
+                f"{name} is {quoted(value)}",
+                expected="a number from 0 to 1, or None for the plan's",
+            )
+        if kind != "panoptic":
+            raise ArgumentError(
+                f"{name} was given for {kind} output",
+                expected="it for panoptic output, the only one that has this threshold",
+                fix="leave it out, or ask for min_score",
+            )
+    return {name: float(value) for name, value in given.items()}  # type: ignore[arg-type]
+
+
+def _is_share(value: object) -> bool:
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    return is_number and not isinstance(value, bool) and bool(0 <= value <= 1)  # type: ignore[operator]
 
 
 def is_sure(scores: Any, min_score: float) -> Any:

@@ -25,6 +25,10 @@ class Question(Protocol):
     checks and encodes the texts.
     """
 
+    @property
+    def is_textual(self) -> bool:
+        """Whether, asked alone, it takes the input that a plan may have for texts."""
+
     def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return the rows that it adds to the latents."""
 
@@ -45,6 +49,12 @@ def answer_all(runtime: Runtime, state: ImageState, questions: Sequence[Question
         question.read(runtime, state, question_rows)
         for question, question_rows in zip(questions, decoded, strict=True)
     ]
+
+
+def answer_one(runtime: Runtime, image: AnyImage, channels: str, question: Question) -> Any:
+    """Answer one question on one image."""
+    state = runtime.state(image, channels, question.is_textual)
+    return answer_all(runtime, state, [question])[0]
 
 
 def for_each(name: str, subject: Any, images: int, is_shared: bool) -> list[Any]:
@@ -97,10 +107,10 @@ def answer_each(
     """
     if not isinstance(image, list | tuple):
         question = ask(subject)
-        return answer_all(runtime, runtime.state(image, channels), [question])[0]
+        return answer_one(runtime, image, channels, question)
     questions = [ask(part) for part in for_each(name, subject, len(image), is_shared)]
     return [
-        answer_all(runtime, runtime.state(single, channels), [question])[0]
+        answer_one(runtime, single, channels, question)
         for single, question in zip(image, questions, strict=True)
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class ReferQuestion:
         min_score: a phrase below it is not found.
     """
 
+    is_textual: ClassVar[bool] = False
     phrases: Sequence[str]
     features: Sequence[Floats]
     phrase_groups: Sequence[RowGroup]

@@ -24,6 +24,8 @@ def ask_run(
     task: str,
     stuff: Collection[str],
     min_score: float | None,
+    object_threshold: float | None,
+    overlap_threshold: float | None,
     refer: Sequence[str] | None,
     joint: bool,
     caption: bool,
@@ -45,7 +47,9 @@ def ask_run(
     runtime.require()
     questions: dict[str, Question] = {}
     if segment is not None:
-        questions["segment"] = SegmentQuestion.ask(runtime, segment, task, stuff, min_score)
+        questions["segment"] = SegmentQuestion.ask(
+            runtime, segment, task, stuff, min_score, object_threshold, overlap_threshold
+        )
     if refer is not None:
         questions["refer"] = ReferQuestion.ask(runtime, refer, joint, strict, min_score)
     if answer is not None:
@@ -63,6 +67,14 @@ def answer_run(runtime: Runtime, state: ImageState, questions: Mapping[str, Ques
     """Answer the questions of :func:`ask_run` with one decode."""
     answers = answer_all(runtime, state, list(questions.values()))
     return Output(**dict(zip(questions, answers, strict=True)))
+
+
+def _answer_image(
+    runtime: Runtime, image: AnyImage, channels: str, questions: Mapping[str, Question]
+) -> Output:
+    # One look serves all: what needs the image's own size decides.
+    is_textual = all(question.is_textual for question in questions.values())
+    return answer_run(runtime, runtime.state(image, channels, is_textual), questions)
 
 
 def run_for_each(arguments: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
@@ -105,8 +117,8 @@ def run_each(
     """
     if not isinstance(image, list | tuple):
         questions = ask_run(runtime, **arguments)
-        return answer_run(runtime, runtime.state(image, channels), questions)
+        return _answer_image(runtime, image, channels, questions)
     return [
-        answer_run(runtime, runtime.state(single, channels), ask_run(runtime, **parts))
+        _answer_image(runtime, single, channels, ask_run(runtime, **parts))
         for single, parts in zip(image, run_for_each(arguments, len(image)), strict=True)
     ]

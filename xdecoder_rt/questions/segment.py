@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from xdecoder_rt.masks.classification import classify
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.manifest import PostprocessInfo
-from xdecoder_rt.questions.least_score import is_sure, least_score
+from xdecoder_rt.questions.least_score import check_thresholds, is_sure, least_score
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.rows import RowGroup
@@ -42,12 +42,16 @@ class SegmentQuestion:
         names_void: whether the caller named the void class, which then has pixels of its own in
             semantic output too.
         min_score: least score of what is reported.
+        thresholds: those of panoptic output that go before the plan's, by the names of
+            :meth:`Engine.segment`.
     """
 
+    is_textual: ClassVar[bool] = False
     vocabulary: Vocabulary
     rule: str
     names_void: bool = False
     min_score: float = 0.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def ask(
@@ -57,12 +61,14 @@ class SegmentQuestion:
         rule: str,
         stuff: Collection[str],
         min_score: float | None,
+        object_threshold: float | None = None,
+        overlap_threshold: float | None = None,
     ) -> SegmentQuestion:
         """Check a vocabulary and a rule; the arguments are those of :meth:`Engine.segment`.
 
         Raises:
-            ArgumentError: there is no such rule, `min_score` is no number from 0 to 1, the plan
-                lacks this task, or the runtime is closed.
+            ArgumentError: there is no such rule, `min_score` or a threshold is no number from 0 to
+                1, the rule has no thresholds, the plan lacks this task, or the runtime is closed.
             VocabularyError: as for :meth:`Vocabulary.parse`.
         """
         runtime.require("segment")
@@ -72,10 +78,13 @@ class SegmentQuestion:
                 expected=", ".join(repr(name) for name in SEGMENT_RULES),
             )
         least = least_score(min_score, rule, runtime.manifest.model.family)
+        thresholds = check_thresholds(
+            rule, object_threshold=object_threshold, overlap_threshold=overlap_threshold
+        )
         parsed = Vocabulary.parse(vocabulary, stuff)
         text = runtime.manifest.text
         words = parsed.without_void(text.background, text.strip_suffixes)
-        return cls(words, rule, words is not parsed, least)
+        return cls(words, rule, words is not parsed, least, thresholds)
 
     def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return none: the latents are read alone."""
@@ -100,9 +109,18 @@ class SegmentQuestion:
         )
         if self.rule == "panoptic":
             is_thing = vocabulary.is_thing()
+            rules = replace(
+                rules,
+                object_mask_threshold=self.thresholds.get(
+                    "object_threshold", rules.object_mask_threshold
+                ),
+                overlap_threshold=self.thresholds.get("overlap_threshold", rules.overlap_threshold),
+            )
             return panoptic_result(
                 logits,
-                lambda selection: runtime.panoptic(state, selection, mask_embedding, is_thing),
+                lambda selection: runtime.panoptic(
+                    state, selection, mask_embedding, is_thing, rules.overlap_threshold
+                ),
                 box,
                 vocabulary,
                 rules,
