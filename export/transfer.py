@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
-from tqdm import tqdm
-
 from xdecoder_rt import __version__
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError, quoted
@@ -345,6 +343,8 @@ class _Download:
             _BrokenOffError: it ended early, or hardly comes.
             CheckpointError: it is no file of weights, or has no end.
         """
+        from tqdm import tqdm
+
         name = self.request.label
         bar = tqdm(
             desc=name[-40:], total=total, initial=done, unit="B", unit_scale=True, leave=False,

@@ -58,7 +58,7 @@ SNIPPETS_NOT_RUN = {
     "docs/tensorrt.md": "needs a GPU",
     "docs/tensorrt-build.md": "needs TensorRT-RTX, and minutes; tests/export/tensorrt builds",
 }
-SNIPPETS_RUN = ("README.md", "docs/words.md")
+SNIPPETS_RUN = ("README.md", "docs/words.md", "docs/evaluation.md", "docs/presets.md")
 
 # Parsed and not run: a pattern of the command, and why.
 NOT_RUN = {
@@ -69,6 +69,9 @@ NOT_RUN = {
     r"^xdecoder-rt build --kernels DIR": "is a form, and no command",
     r"^xdecoder-rt (bench|extract|info|segment)\b.*\b(orin|rtx)\.plan": "needs an engine of a GPU",
     r"^xdecoder-rt demo 0 ": "needs a camera",
+    r"^xdecoder-rt eval .*--protocol": "needs public data sets; tests/evaluation/test_published.py "
+    "and tests/cli/test_eval.py make small ones",
+    r"\b(hf|https)://": "needs another machine; tests/cli/test_addresses.py is one",
     r"^(python|torchrun) ": "a tool or study: minutes, data or a GPU; its own tests run it",
 }
 # Run under the slow marker, as those of ``--help`` are: some seconds to a minute.
@@ -314,6 +317,17 @@ def test_a_snippet_has_no_names_that_its_page_does_not_give(page: str, code: str
     ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--quiet", "--select", "F821", "-"]
     done = subprocess.run(ruff, input=text, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("page", ["docs/evaluation.md", "docs/presets.md"])
+def test_the_snippets_of_the_page_run(
+    page: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk)
+    monkeypatch.setenv("XDECODER_RT_CACHE", str(desk / "cache"))
+    for name, block in fenced("python"):
+        if name == page:
+            exec(compile(block, page, "exec"), {"__name__": "page"})
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -6,8 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.config import (
@@ -171,6 +169,8 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
 
 
 def _note(step: str) -> None:
+    from tqdm import tqdm
+
     tqdm.write(step, file=sys.stderr)
 
 

@@ -86,12 +86,13 @@ def _ask(arguments: argparse.Namespace) -> str:
 def _teach(arguments: argparse.Namespace) -> str:
     for module in ("torch", "safetensors"):
         require(module, "train")
+    from xdecoder_rt.export.download import fetch_checkpoint
     from xdecoder_rt.training.distillation.teaching import teach
 
     loss = teach(
         arguments.teacher,
         arguments.out,
-        arguments.init,
+        None if arguments.init is None else fetch_checkpoint(arguments.init),
         arguments.steps,
         arguments.lesson_size,
         arguments.lr,
