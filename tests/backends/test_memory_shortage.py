@@ -131,8 +131,10 @@ with Engine(sys.argv[1], "onnxruntime", threads=1, cache_dir=sys.argv[2]) as eng
     limit = pages * os.sysconf("SC_PAGE_SIZE") + (1 << 19)
     unlimited = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit, unlimited[1]))
-    try:
-        engine.embed_text([f"{number} things on a long, long table" for number in range(1000)])
+    try:  # with longer and longer texts: some memory is free from before
+        for length in range(2, 14, 2):
+            end = "on a" + " long," * length + " table"
+            engine.embed_text([f"{number} things {end}" for number in range(1000)])
     except XDecoderError as error:
         print(error)
     resource.setrlimit(resource.RLIMIT_AS, unlimited)

@@ -55,8 +55,17 @@ class Oracle:
         return len(self.calls)
 
     def segment(
-        self, state: Any, vocabulary: Any, /, *, task: str = "panoptic", stuff: Any = ()
+        self,
+        state: Any,
+        vocabulary: Any,
+        /,
+        *,
+        task: str = "panoptic",
+        stuff: Any = (),
+        object_threshold: float | None = None,
+        overlap_threshold: float | None = None,
     ) -> Answer:
+        assert object_threshold is None and overlap_threshold is None, "the plan's own"
         self.calls.append((task, state, tuple(vocabulary), tuple(stuff)))
         if task == "semantic":
             return Answer(np.vectorize(lambda i: self.classes.get(i, -1))(self.ids), [])

@@ -24,6 +24,7 @@ from xdecoder_rt.errors import ArgumentError, DatasetError
 from xdecoder_rt.evaluation.protocols import PROTOCOLS, protocol_named
 from xdecoder_rt.evaluation.published import evaluate_published, vocabulary_of
 from xdecoder_rt.evaluation.report import EvaluationReport
+from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.masks.rle import decode_mask
 from xdecoder_rt.words.files import read_words
 from xdecoder_rt.words.vocabulary import Vocabulary
@@ -52,6 +53,9 @@ class Part:
     piece_share: float = 0.0
     instance_topk: int = 100
     max_phrases: int = 8
+
+    def place(self, source: tuple[int, int]) -> Letterbox:
+        return ResizeRule("letterbox").place(source, self.sizes)
 
 
 @dataclass

@@ -73,7 +73,18 @@ class Engine:
         self.calls["encode"] += 1
         return int(image[0, 0, 0])
 
-    def segment(self, state: int, vocabulary: Any, /, *, task: str = "panoptic", stuff: Any = ()):
+    def segment(
+        self,
+        state: int,
+        vocabulary: Any,
+        /,
+        *,
+        task: str = "panoptic",
+        stuff: Any = (),
+        object_threshold: float | None = None,
+        overlap_threshold: float | None = None,
+    ):
+        assert object_threshold is None and overlap_threshold is None, "the plan's own"
         self.calls[task] += 1
         if task == "semantic":
             return Result(segmentation=np.array([-1, 0, 1, 0])[MAP])
