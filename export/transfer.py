@@ -23,6 +23,7 @@ from xdecoder_rt import __version__
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError, quoted
 from xdecoder_rt.export.address import BY_HAND, check_url, is_loopback, shown_url
+from xdecoder_rt.files.formats import beginning
 
 try:
     import fcntl
@@ -465,18 +466,14 @@ def _content(head: bytes) -> str:
         return "a pointer of Git LFS"
     if re.match(rb"<(!doctype html|html|head|body|script|meta|title|!--)", text):
         title = re.search(rb"<title[^>]*>\s*([^<]{1,80})", head, re.IGNORECASE)
-        return "a web page" + (f" titled {_beginning(title[1])}" if title else "")
+        return "a web page" + (f" titled {beginning(title[1])}" if title else "")
     if text.startswith(b"<"):
-        return f"an answer in XML ({_beginning(head)})"
+        return f"an answer in XML ({beginning(head)})"
     if text[:1] in (b"{", b"["):
-        return f"JSON ({_beginning(head)})"
+        return f"JSON ({beginning(head)})"
     words = head.decode("utf-8", "replace")
     is_text = all(letter.isprintable() or letter.isspace() for letter in words.rstrip("\ufffd"))
-    return f"text ({_beginning(head)})" if is_text else f"something that begins {head[:8]!r}"
-
-
-def _beginning(text: bytes) -> str:
-    return quoted(" ".join(text[:80].decode("utf-8", "replace").split()), 50)
+    return f"text ({beginning(head)})" if is_text else f"something that begins {head[:8]!r}"
 
 
 def _reason(error: object) -> str:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["DECODED_FORMATS", "HEAD_SIZE", "IMAGE_SUFFIXES", "describe", "image_format"]
+from xdecoder_rt.errors import quoted
+
+__all__ = [
+    "DECODED_FORMATS",
+    "HEAD_SIZE",
+    "IMAGE_SUFFIXES",
+    "beginning",
+    "describe",
+    "image_format",
+]
 
 HEAD_SIZE = 64
 """How many bytes of a file tell its format."""
@@ -90,3 +99,8 @@ def describe(head: bytes) -> tuple[str, str | None]:
         if head.startswith(start) or (start[:1] == b"<" and text.startswith(start)):
             return f"is {words}", _CONVERT if "image" in words or "draw" in words else None
     return "is not an image of a known format", None
+
+
+def beginning(text: bytes) -> str:
+    """Quote the beginning of a text that came instead of a file, in one line, whatever it holds."""
+    return quoted(" ".join(text[:80].decode("utf-8", "replace").split()), 50)

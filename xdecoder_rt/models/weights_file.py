@@ -17,7 +17,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from xdecoder_rt.errors import CheckpointError, printable, quoted, require
-from xdecoder_rt.files.formats import describe
+from xdecoder_rt.files.formats import beginning, describe
 from xdecoder_rt.files.regular import open_regular
 from xdecoder_rt.models.checkpoint import file_label, read_header, read_tensors
 from xdecoder_rt.models.pt_file import LEGACY_START, ZIP_START, open_pt, unreadable
@@ -243,7 +243,7 @@ def _format_of(head: bytes) -> tuple[str, str]:
     if text.startswith(b"<"):
         return _markup(text), _AGAIN
     if text[:1] in (b"{", b"["):
-        return f"it is JSON that begins {_beginning(text)}", _AGAIN
+        return f"it is JSON that begins {beginning(text)}", _AGAIN
     for start, words in _SIGNATURES:
         if head.startswith(start):
             return words, _AGAIN
@@ -263,7 +263,7 @@ def _format_of(head: bytes) -> tuple[str, str]:
     if "not an image" not in words:
         return f"it {words}", _AGAIN
     if _is_text(head):
-        return f"it is text that begins {_beginning(text)}", _AGAIN
+        return f"it is text that begins {beginning(text)}", _AGAIN
     return "it is of no known format", _AGAIN
 
 
@@ -280,9 +280,5 @@ def _markup(text: bytes) -> str:
     lower = text.lower()
     is_page = re.match(rb"<(!doctype|html|head|body|script|meta|title|!--)", lower) is not None
     found = re.search(rb"<(title|code|message)[^>]*>\s*([^<]{1,80})", text, re.IGNORECASE)
-    saying = f" that says {_beginning(found.group(2))}" if found else ""
+    saying = f" that says {beginning(found.group(2))}" if found else ""
     return f"it is {'a web page' if is_page else 'an XML answer'}{saying}"
-
-
-def _beginning(text: bytes) -> str:
-    return quoted(" ".join(text[:80].decode("utf-8", "replace").split()), 50)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.words.checks import is_share
 
 __all__ = ["MIN_SCORES", "check_min_score", "check_thresholds", "is_sure", "least_score"]
 
@@ -45,7 +46,7 @@ def check_min_score(min_score: object) -> float:
     Raises:
         ArgumentError: it is no number from 0 to 1.
     """
-    if not _is_share(min_score):
+    if not is_share(min_score):
         raise ArgumentError(
             f"min_score is {quoted(min_score)}",
             expected="a number from 0 (everything that the plan's rules give) to 1, or None",
@@ -65,7 +66,7 @@ def check_thresholds(kind: str, **thresholds: object) -> dict[str, float]:
     """
     given = {name: value for name, value in thresholds.items() if value is not None}
     for name, value in given.items():
-        if not _is_share(value):
+        if not is_share(value):
             raise ArgumentError(
                 f"{name} is {quoted(value)}",
                 expected="a number from 0 to 1, or None for the plan's",
@@ -77,11 +78,6 @@ def check_thresholds(kind: str, **thresholds: object) -> dict[str, float]:
                 fix="leave it out, or ask for min_score",
             )
     return {name: float(value) for name, value in given.items()}  # type: ignore[arg-type]
-
-
-def _is_share(value: object) -> bool:
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    return is_number and not isinstance(value, bool) and bool(0 <= value <= 1)  # type: ignore[operator]
 
 
 def is_sure(scores: Any, min_score: float) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "checked_words",
     "distinct_keys",
     "is_empty",
+    "is_share",
     "refuse_unknown",
     "stuff_words",
 ]
@@ -77,15 +78,17 @@ def checked_threshold(value: object, label: str) -> float | None:
     """Return a threshold, NumPy's numbers included."""
     if value is None:
         return None
-    if (
-        not isinstance(value, int | float | np.integer | np.floating)
-        or isinstance(value, bool)
-        or not 0 <= value <= 1
-    ):
+    if not is_share(value):
         raise VocabularyError(
             f"The threshold of {quoted(label)} is {quoted(value)}", expected="a number from 0 to 1"
         )
-    return float(value)
+    return float(value)  # type: ignore[arg-type]
+
+
+def is_share(value: object) -> bool:
+    """Return whether a value is a number from 0 to 1, NumPy's numbers included."""
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    return is_number and not isinstance(value, bool) and bool(0 <= value <= 1)  # type: ignore[operator]
 
 
 def checked_labels(subject: str, labels: object) -> dict[str, str]:
