@@ -10,7 +10,7 @@ import pytest
 
 from xdecoder_rt import cores
 from xdecoder_rt.backends import open_backend
-from xdecoder_rt.masks import threads
+from xdecoder_rt.pixels import bands
 from xdecoder_rt.plan.file import Plan
 
 V2 = "30 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
@@ -161,10 +161,10 @@ def test_post_processing_makes_no_more_threads_than_the_quota_allows(
     from xdecoder_rt import Engine
 
     monkeypatch.setattr(cores, "_quotas", lambda root: iter((3.0,)))
-    threads._pool.cache_clear()
+    bands._pool.cache_clear()
     try:
         with Engine(tiny_plan, "onnxruntime", cache_dir=tmp_path) as engine:
             assert engine._runtime.threads == 3
-        assert threads._pool()._max_workers == 3
+        assert bands._pool()._max_workers == 3
     finally:
-        threads._pool.cache_clear()
+        bands._pool.cache_clear()

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xdecoder_rt.errors import ArgumentError, ImageError
-from xdecoder_rt.image import Letterbox, choose_size, letterbox, load_image, resize_shorter_side
+from xdecoder_rt.image import (
+    Letterbox,
+    choose_size,
+    lay_image,
+    letterbox,
+    load_image,
+    load_pixels,
+    resize_shorter_side,
+)
 
 FIXTURE = Path(__file__).parent / "data" / "focal_tiny_a"
 
@@ -67,12 +75,40 @@ def test_bgr_arrays_become_rgb_and_what_knows_its_own_order_stays(rgb, tmp_path)
         np.testing.assert_array_equal(load_image(source, "bgr"), rgb)
 
 
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_pixels_and_their_order_are_together_what_load_image_gives(rgb, tmp_path, channels):
+    rgba = np.dstack([rgb, np.random.default_rng(1).integers(0, 256, rgb.shape[:2], np.uint8)])
+    Image.fromarray(rgb).save(tmp_path / "image.png")
+    arrays = [rgb, rgb[:, :, ::-1], rgb[:, ::-1], rgb[::2, 3:20], np.asfortranarray(rgb)]
+    arrays += [rgba, rgba[:, :, ::-1], rgb[:, :, 0], rgb[:, :, :1], rgb[:1, :1], rgb[:1, :1, ::-1]]
+    for source in (*arrays, Image.fromarray(rgb), tmp_path / "image.png"):
+        wanted = load_image(source, channels)
+        pixels, order = load_pixels(source, channels)
+        assert pixels.flags.c_contiguous and pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels if order == "rgb" else pixels[:, :, ::-1], wanted)
+        for target in ((64, 96), wanted.shape[:2]):
+            box = Letterbox.fit(wanted.shape[:2], target)
+            np.testing.assert_array_equal(
+                lay_image(pixels, box, "bilinear", channels=order),
+                lay_image(wanted, box, "bilinear"),
+            )
+
+
+def test_an_array_that_was_turned_round_by_a_view_is_not_copied(rgb):
+    pixels, order = load_pixels(rgb[:, :, ::-1])
+    assert np.shares_memory(pixels, rgb) and order == "bgr"
+    pixels, order = load_pixels(rgb, "bgr")
+    assert np.shares_memory(pixels, rgb) and order == "bgr"
+
+
 @pytest.mark.parametrize("channels", ["BGR", "rgba", "", "b" * 10_000, None, 3, ["bgr"], b"bgr"])
 def test_other_orders_of_channels_are_refused_for_every_source(rgb, channels):
     for source in (rgb, rgb[:, :, 0], Image.fromarray(rgb)):
         with pytest.raises(ArgumentError, match="channels is .* Expected 'rgb', or 'bgr'") as error:
             load_image(source, channels)
         assert len(str(error.value)) < 200
+    with pytest.raises(ArgumentError, match="channels is"):
+        lay_image(rgb, Letterbox.fit((30, 40), (8, 8)), "bilinear", channels=channels)
 
 
 def test_strided_and_read_only_arrays_work_and_stay_as_they_were(rgb):

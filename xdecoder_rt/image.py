@@ -1,6 +1,7 @@
 """Images in: reading, and the letterbox that fits them into a network input.
 
-Everything here is 8-bit RGB and Pillow's resampling; normalisation is part of the vision graph.
+Everything here is 8-bit RGB, and scaled to the bytes that Pillow gives; normalisation is part of
+the vision graph.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 
 from xdecoder_rt.errors import ArgumentError, ImageError, quoted
 from xdecoder_rt.files.image_file import EncodedImage, over_black, read_image, to_rgb
+from xdecoder_rt.pixels.scaling import scale_into, turned_round
 
 __all__ = [
     "ImageSource",
@@ -28,6 +30,7 @@ __all__ = [
     "lay_image",
     "letterbox",
     "load_image",
+    "load_pixels",
     "resize_shorter_side",
     "unscaled_letterbox",
 ]
@@ -59,7 +62,6 @@ ImageSource: TypeAlias = (
 """An image; arrays on a GPU are taken by the backends that run there."""
 
 CHANNELS = ("rgb", "bgr")
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def check_channels(channels: object) -> None:
@@ -103,13 +105,23 @@ def load_image(source: ImageSource, channels: str = "rgb") -> npt.NDArray[np.uin
             for arrays of other types how to convert them.
         ArgumentError: `channels` is another order.
     """
+    pixels, order = load_pixels(source, channels)
+    return pixels if order == "rgb" else turned_round(pixels)
+
+
+def load_pixels(source: ImageSource, channels: str = "rgb") -> tuple[npt.NDArray[np.uint8], str]:
+    """Read an image as :func:`load_image` does, but leave the colours of an array in their order.
+
+    Returns:
+        uint8 ``[H, W, 3]``, contiguous; and the order that :func:`lay_image` is to know.
+    """
     check_channels(channels)
     if isinstance(source, np.ndarray):
-        return _from_array(np.asarray(source), is_bgr=channels == "bgr")
+        return _from_array(np.asarray(source), channels)
     if isinstance(source, Image.Image):
-        return to_rgb(source, "The Pillow image")
+        return to_rgb(source, "The Pillow image"), "rgb"
     if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | io.BytesIO):
-        return read_image(source)
+        return read_image(source), "rgb"
     if source is None:
         raise ImageError(
             "None was given instead of an image",
@@ -124,7 +136,7 @@ def load_image(source: ImageSource, channels: str = "rgb") -> npt.NDArray[np.uin
     )
 
 
-def _from_array(array: npt.NDArray[np.generic], is_bgr: bool) -> npt.NDArray[np.uint8]:
+def _from_array(array: npt.NDArray[np.generic], channels: str) -> tuple[npt.NDArray[np.uint8], str]:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -146,21 +158,17 @@ def _from_array(array: npt.NDArray[np.generic], is_bgr: bool) -> npt.NDArray[np.
         )
     pixels = array.astype(np.uint8, copy=False)
     if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    if is_bgr:
-        pixels = _turned_round(pixels)
+        return np.repeat(pixels, 3, axis=2), "rgb"
     if pixels.shape[2] == 4:
-        return over_black(pixels)
-    return np.ascontiguousarray(pixels)
-
-
-def _turned_round(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return BGR or BGRA as RGB or RGBA."""
-    # Channel by channel: 1 ms at 720p, where a reversed view takes 33 ms to become contiguous.
-    turned = np.empty_like(pixels, order="C")
-    for channel, source in enumerate((2, 1, 0, 3)[: pixels.shape[2]]):
-        turned[:, :, channel] = pixels[:, :, source]
-    return turned
+        return over_black(pixels), channels
+    if pixels.flags.c_contiguous:
+        return pixels, channels
+    if channels == "bgr":
+        return turned_round(pixels), "rgb"
+    backwards = pixels[:, :, ::-1]
+    if backwards.flags.c_contiguous:  # the usual way to turn a picture round: nothing is copied
+        return backwards, "bgr"
+    return np.ascontiguousarray(pixels), channels
 
 
 def _shape_advice(array: npt.NDArray[np.generic]) -> str | None:
@@ -419,7 +427,12 @@ def letterbox(
 
 
 def lay_image(
-    image: npt.NDArray[np.uint8], box: Letterbox, interpolation: str
+    image: npt.NDArray[np.uint8],
+    box: Letterbox,
+    interpolation: str,
+    *,
+    channels: str = "rgb",
+    threads: int = 1,
 ) -> npt.NDArray[np.uint8]:
     """Scale an image into its place in a network input.
 
@@ -428,20 +441,20 @@ def lay_image(
         box: its place.
         interpolation: ``"bilinear"`` or ``"bicubic"``, as Pillow does them: antialiased, the
             filter's support growing with the down-scaling.
+        channels: the order of the image's colours, ``"rgb"`` or ``"bgr"``.
+        threads: at most so many work on it.
 
     Returns:
-        uint8 ``[height, width, 3]``, new, with zeros beyond the valid area.
+        uint8 ``[height, width, 3]``, RGB, new, with zeros beyond the valid area.
 
     Raises:
-        ArgumentError: the interpolation is unknown.
+        ArgumentError: the interpolation or the order of channels is unknown.
     """
-    scaled = _resize(image, box.valid, interpolation)
-    if box.valid == box.target:
-        # Pillow's buffer is read-only, and the caller's own image must not be handed out.
-        return np.array(scaled)
-    padded = np.zeros((*box.target, 3), dtype=np.uint8)
-    padded[: box.valid[0], : box.valid[1]] = scaled
-    return padded
+    check_channels(channels)
+    frame = np.zeros((*box.target, 3), dtype=np.uint8)
+    turns = channels == "bgr"
+    scale_into(frame, image, box.valid, interpolation, turns=turns, threads=threads)
+    return frame
 
 
 def resize_shorter_side(image: npt.NDArray[np.uint8], short: int) -> npt.NDArray[np.uint8]:
@@ -465,21 +478,6 @@ def resize_shorter_side(image: npt.NDArray[np.uint8], short: int) -> npt.NDArray
         size = (short, int(short * width / height))
     else:
         size = (int(short * height / width), short)
-    return np.array(_resize(image, size, "bicubic"))
-
-
-def _resize(
-    image: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: str
-) -> npt.NDArray[np.uint8]:
-    if interpolation not in _RESAMPLING:
-        raise ArgumentError(
-            f"The interpolation {quoted(interpolation)} is unknown",
-            expected="one of " + ", ".join(map(repr, _RESAMPLING)),
-        )
-    if image.shape[:2] == size:
-        return image
-    # The width, then the height, each rounded to bytes: what Pillow before 13 does in one call, and
-    # later versions sometimes the other way round. The same pixels come out everywhere.
-    filter_ = _RESAMPLING[interpolation]
-    resized = Image.fromarray(image).resize((size[1], image.shape[0]), filter_)
-    return np.asarray(resized.resize((size[1], size[0]), filter_))
+    resized = np.empty((*size, 3), dtype=np.uint8)
+    scale_into(resized, image, size, "bicubic")
+    return resized

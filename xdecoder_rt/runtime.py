@@ -14,7 +14,14 @@ import numpy.typing as npt
 from xdecoder_rt.backends import Backend, DeviceBackend, Graph, Value, open_backend
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import ArgumentError, ImageError
-from xdecoder_rt.image import ImageSource, Letterbox, check_channels, lay_image, load_image
+from xdecoder_rt.image import (
+    ImageSource,
+    Letterbox,
+    check_channels,
+    lay_image,
+    load_image,
+    load_pixels,
+)
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.pieces import clean_map
@@ -56,7 +63,7 @@ class Runtime:
     Attributes:
         manifest: the plan's.
         backend: what runs the graphs.
-        threads: for post-processing.
+        threads: for pre- and post-processing.
         words: the vocabularies that the plan carries.
         text: embeds words.
         text_graph: encodes tokens.
@@ -186,11 +193,15 @@ class Runtime:
             shape = (picture.shape[0], picture.shape[1])
             box = rules.place(shape, for_text, device.scales_frames)
             return device.frame(picture, box, rules.interpolation), box
-        pixels = load_image(image, channels)
+        if device is not None and device.scales_frames:
+            pixels, order = load_image(image, channels), "rgb"
+        else:
+            pixels, order = load_pixels(image, channels)
         box = rules.place((pixels.shape[0], pixels.shape[1]), for_text)
         if device is not None and device.scales_frames and box.source != box.target:
             return device.frame(pixels, box, rules.interpolation), box
-        return lay_image(pixels, box, rules.interpolation)[None], box
+        frame = lay_image(pixels, box, rules.interpolation, channels=order, threads=self.threads)
+        return frame[None], box
 
     def panoptic(
         self,

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.kernels.frame_resize.axes import FixedAxis, fixed_axis
 from xdecoder_rt.kernels.masked_attention.schedule import Problem
 from xdecoder_rt.masks.resample import Axis, bicubic_axis
+from xdecoder_rt.pixels.axes import FixedAxis, fixed_axis
 
 Array: TypeAlias = npt.NDArray[Any]
 FOLDERS = {"machine code": "aot-cubin", "PTX": "aot-ptx"}

@@ -8,8 +8,8 @@ from torch import Tensor
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.frame_resize import schedule
-from xdecoder_rt.kernels.frame_resize.axes import fixed_axis
 from xdecoder_rt.kernels.launch import launch
+from xdecoder_rt.pixels.axes import fixed_axis
 
 
 def letterbox(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xdecoder_rt.kernels.frame_resize.axes import PRECISION, FixedAxis
+from xdecoder_rt.pixels.axes import PRECISION, FixedAxis
 
 
 def letterboxed(

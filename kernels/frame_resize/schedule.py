@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.kernels.frame_resize.axes import PRECISION, FixedAxis
 from xdecoder_rt.kernels.spec import BlockCount, Call, Constant, Grid
+from xdecoder_rt.pixels.axes import PRECISION, FixedAxis
 
 MODULE = "xdecoder_rt.kernels.frame_resize.triton"
 ELEMENT = "u8"

@@ -16,8 +16,9 @@ pytest.importorskip("triton")
 
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import letterbox
-from xdecoder_rt.kernels.frame_resize import axes, launch, reference
-from xdecoder_rt.kernels.frame_resize.axes import fixed_axis
+from xdecoder_rt.kernels.frame_resize import launch, reference
+from xdecoder_rt.pixels import axes
+from xdecoder_rt.pixels.axes import fixed_axis
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 SIDES = st.integers(1, 40)

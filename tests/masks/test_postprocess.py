@@ -21,11 +21,13 @@ from xdecoder_rt.masks import grid as mask_grid
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import Selection, top_instances
 
+VARIANTS = list(variants("xdecoder_rt.masks._postprocess"))
 
-@pytest.fixture(params=list(variants()), scope="module", autouse=True)
+
+@pytest.fixture(params=VARIANTS, scope="module", autouse=True)
 def _variant(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run every test of this module on every variant."""
-    module = import_module(f"xdecoder_rt.masks.{request.param}")
+    module = import_module(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mask_grid, "kernels", module)
         patch.setattr(postprocess, "kernels", module)

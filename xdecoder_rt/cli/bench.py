@@ -201,6 +201,7 @@ class Subject:
             task: kind of output.
             number: the round; words of another number are new to the cache.
         """
+        from xdecoder_rt.cores import usable_cores
         from xdecoder_rt.image import lay_image
         from xdecoder_rt.streams import synthetic
 
@@ -210,9 +211,10 @@ class Subject:
             engine.segment(image, vocabulary, task=task)
             self._first_ms = 1000 * (time.perf_counter() - start)
         shape = (image.shape[0], image.shape[1])
+        threads = self._arguments["threads"] or usable_cores()
         self._timed(
             "preprocess",
-            lambda: lay_image(image, info.place(shape), info.interpolation),
+            lambda: lay_image(image, info.place(shape), info.interpolation, threads=threads),
         )
         state = self._timed("encode", lambda: engine.encode(image))
         # Encoding is pre-processing and vision; the first was just measured alone.

@@ -23,15 +23,6 @@ cdef extern from * nogil:
     #include <stdint.h>
     #include <string.h>
 
-    static int xd_runs_avx2(void) {
-    #if defined(__x86_64__) && defined(__GNUC__)
-        __builtin_cpu_init();
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    #else
-        return 0;
-    #endif
-    }
-
     static inline float xd_min(float a, float b) { return a < b ? a : b; }
     static inline float xd_max(float a, float b) { return a > b ? a : b; }
 
@@ -62,7 +53,6 @@ cdef extern from * nogil:
 
     static inline float xd_sigmoid(float x) { return 1.0f / (1.0f + xd_exp(-x)); }
     """
-    bint xd_runs_avx2()
     float xd_exp(float x)
     float xd_sigmoid(float x)
     float xd_min(float a, float b)
@@ -787,8 +777,3 @@ def upsample_rows(
                 x += TILE_WIDTH
             y += TILE_HEIGHT
         free(grid.memory)
-
-
-def runs_avx2():
-    """Whether this processor runs `xdecoder_rt.masks._postprocess_avx2`."""
-    return xd_runs_avx2()

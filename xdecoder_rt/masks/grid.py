@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +12,7 @@ import numpy.typing as npt
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.resample import Axis, mask_axis
+from xdecoder_rt.pixels.variants import fastest
 
 __all__ = ["TILE_HEIGHT", "MaskGrid", "kernels", "place_logits"]
 
@@ -22,16 +20,7 @@ TILE_HEIGHT = 16
 """Output rows that the compiled loops work on at once; a band of rows starts at a multiple."""
 
 
-def _best_kernels() -> ModuleType:
-    baseline = import_module("xdecoder_rt.masks._postprocess")
-    if baseline.runs_avx2():
-        # Absent where the compiler that built the package does not know the instructions.
-        with suppress(ImportError):
-            return import_module("xdecoder_rt.masks._postprocess_avx2")
-    return baseline
-
-
-kernels = _best_kernels()
+kernels = fastest("xdecoder_rt.masks._postprocess")
 """The compiled loops (``_postprocess.pyx``), in the variant for this processor."""
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.masks.panoptic_rule import MapSegment
-from xdecoder_rt.masks.threads import in_bands
+from xdecoder_rt.pixels.bands import in_bands
 
 __all__ = ["clean_map", "clean_masks"]
 

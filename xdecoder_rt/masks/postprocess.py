@@ -32,7 +32,7 @@ from xdecoder_rt.masks.classification import (
 from xdecoder_rt.masks.grid import TILE_HEIGHT, kernels, place_logits
 from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.pieces import clean_masks
-from xdecoder_rt.masks.threads import in_bands
+from xdecoder_rt.pixels.bands import in_bands
 
 __all__ = [
     "BinaryMasks",

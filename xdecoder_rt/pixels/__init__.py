@@ -1,0 +1,1 @@
+"""Work on single pixels: the resize, compiled loops for this processor, bands over threads."""
