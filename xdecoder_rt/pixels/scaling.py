@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,7 +12,7 @@ from xdecoder_rt.pixels.axes import check_interpolation, fixed_axis
 from xdecoder_rt.pixels.bands import in_bands
 from xdecoder_rt.pixels.variants import fastest
 
-__all__ = ["scale_into", "turned_round"]
+__all__ = ["scale_into", "stacked", "turned_round"]
 
 _loops = fastest("xdecoder_rt.pixels._scale")
 _BAND_MULTIPLE = 8
@@ -71,8 +73,13 @@ def scale_into(
 
 def turned_round(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return BGR as RGB: uint8 ``[h, w, 3]``, new and C-contiguous."""
-    # Channel by channel: 1 ms at 720p, where a reversed view takes 33 ms to become contiguous.
-    turned = np.empty_like(pixels, order="C")
-    for channel in range(3):
-        turned[:, :, channel] = pixels[:, :, 2 - channel]
-    return turned
+    return stacked([pixels[:, :, channel] for channel in (2, 1, 0)])
+
+
+def stacked(planes: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Return planes ``[h, w]`` as the channels of pixels: uint8 ``[h, w, channels]``, new."""
+    # Plane by plane: 1 ms at 720p, where NumPy, going by pixels, takes 5 to 33.
+    pixels = np.empty((*planes[0].shape, len(planes)), np.uint8)
+    for channel, plane in enumerate(planes):
+        pixels[:, :, channel] = plane
+    return pixels
