@@ -83,6 +83,37 @@ def test_the_manifest_says_how_it_was_made(int8_plan: Path, images: Path) -> Non
     assert {"metric", "fp32", "int8", "times_faster_than_fp32"} <= set(manifest.accuracy)
 
 
+def test_int8_of_several_sizes_and_a_size_for_texts(images: Path, tmp_path: Path) -> None:
+    import onnx
+    from old_plan import SIZES, TEXT_SIZE, version_1_bytes
+
+    source = tmp_path / "version_1.plan"
+    source.write_bytes(version_1_bytes())
+    made = convert_plan(source, tmp_path / "int8.plan", int8(images))
+    assert made.manifest.format_version == 2
+    assert (made.manifest.input.sizes, made.manifest.input.text_size) == (SIZES, TEXT_SIZE)
+    with Plan.open(made.path, verify=True) as plan:
+        for members in (plan.manifest.graphs.vision, plan.manifest.graphs.decode):
+            graphs = [onnx.load_from_string(plan.graph(name)).graph for name in members.values()]
+            kinds = [[node.op_type for node in graph.node] for graph in graphs]
+            # Images were square: the other sizes have the ranges of theirs.
+            assert [each.count("QuantizeLinear") for each in kinds[1:]] == [
+                kinds[0].count("QuantizeLinear")
+            ] * (len(kinds) - 1)
+            assert "QuantizeLinear" in kinds[0]
+            used = [set(plan.manifest.weights[name]) for name in members.values()]
+            assert set.intersection(*used)
+        weights = sum(len(plan.read(n)) for n in plan.names if n.startswith("weights/"))
+        wholes = sum(len(plan.graph(name)) for name in plan.manifest.graphs.vision.values())
+        assert weights < wholes
+    with Engine(made.path, backend="onnxruntime", cache_dir=tmp_path) as engine:
+        for size in SIZES:
+            state = engine.encode(synthetic.image(size, 7))
+            assert state.letterbox.target == size
+            assert engine.segment(state, ["mug"]).segmentation.shape == size
+        assert np.isfinite(engine.embed_image(synthetic.image(SIZE, 7))).all()
+
+
 def test_the_report_has_every_block(int8_plan: Path) -> None:
     folder = int8_plan.parent / "report"
     document = json.loads((folder / "quantization.json").read_text())

@@ -46,7 +46,9 @@ _FETCH = "fetch or build the plan again"
 # The field after ir_version in an ONNX ModelProto: producer, domain, graph or opset_import.
 _ONNX_SECOND_FIELD = (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")
 Result = TypeVar("Result")
-Source: TypeAlias = "bytes | bytearray | memoryview | Path | Callable[[], Iterable[bytes]]"
+Source: TypeAlias = (
+    "bytes | bytearray | memoryview | Path | Callable[[], Iterable[bytes | memoryview]]"
+)
 
 
 class Plan:

@@ -451,7 +451,7 @@ def _check_weights(manifest: Manifest) -> None:
         if manifest.weights:
             _fail("weights", "is there in format version 1", "weights in the graphs")
         return
-    used = set()
+    used: set[str] = set()
     for graph, names in manifest.weights.items():
         if graph not in manifest.graphs.members():
             _fail("weights", f"has {quoted(graph)}", "members that hold graphs")
