@@ -31,6 +31,9 @@ from xdecoder_rt.plan.sharing import share_weights
 from xdecoder_rt.words.carried import carry
 from xdecoder_rt.words.vocabulary import Vocabulary
 
+onnx = pytest.importorskip("onnx", reason="graphs are changed with the package onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
 SAMPLE = Path(__file__).parents[1] / "data" / "manifest.json"
 MANIFEST = Manifest.from_json(SAMPLE.read_bytes())
 WIDTH = MANIFEST.text.width
@@ -154,6 +157,23 @@ def test_the_same_plan_comes_out_of_whole_graphs_and_of_files(new: Path, tmp_pat
     for number, sources in enumerate((members, files)):
         write_plan(tmp_path / f"{number}.plan", *share_weights(manifest, sources))
         assert (tmp_path / f"{number}.plan").read_bytes() == new.read_bytes()
+
+
+def test_a_graph_may_have_a_large_tensor_in_it_all_the_same(new: Path, tmp_path: Path) -> None:
+    with Plan.open(new) as plan:
+        member = plan.manifest.graphs.vision["32x32"]
+        skeleton = apart(plan, member)
+        inside = numpy_helper.from_array(np.arange(999, dtype=np.float32), "inside")
+        data = b"\x2a" + _varint(inside.ByteSize()) + inside.SerializeToString()
+        added = dataclasses.replace(skeleton, graph=(data, *skeleton.graph))
+        members = {name: partial(plan.chunks, name) for name in plan.names}
+        places = [t.data for t in skeleton.tensors if isinstance(t.data, Place)]
+        members[member] = lambda: [added.apart(places)]
+        write_plan(tmp_path / "inside.plan", plan.manifest, members)
+        before = onnx.load_from_string(plan.graph(member)).graph.initializer
+    with Plan.open(tmp_path / "inside.plan") as plan:
+        after = onnx.load_from_string(plan.graph(member)).graph.initializer
+    assert list(after)[1:] == list(before) and after[0] == inside
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -294,9 +314,6 @@ def test_whatever_two_graphs_have_in_common_they_get_back(ones: list[int], twos:
 
 
 # --- graphs that refer to what they should not ----------------------------------------------------
-
-onnx = pytest.importorskip("onnx", reason="graphs are changed with the package onnx")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 Change = Callable[[Any], object]
 FIRST, SECOND = (np.full((WIDTH, 32), n, np.float32) for n in (1, 2))

@@ -226,6 +226,8 @@ class Plan:
                     view[position : position + size] = part
                 elif isinstance(part.data, Place):
                     places.append((part.data, position))
+                else:  # a large initializer that is in the graph all the same
+                    view[position : position + size] = data[slice(*part.data)]
                 position += size
             for member in members:
                 digest, end = hashlib.sha256(), 0
