@@ -215,9 +215,7 @@ class Plan:
         """Return a graph with its weights in it, each read into its place: there is one copy."""
         parts = read_skeleton(data).joined()
         sizes = [part.length if isinstance(part, Tensor) else len(part) for part in parts]
-        whole = BytesIO()
-        whole.seek(sum(sizes) - 1)
-        whole.write(b"\0")
+        whole = BytesIO(bytes(sum(sizes)))  # which it takes over, and gives back, as it is
         places: list[tuple[Place, int]] = []
         with whole.getbuffer() as view:
             position = 0
