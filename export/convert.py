@@ -37,6 +37,7 @@ from xdecoder_rt.export.repack import portable_members
 from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.file import Source, write_plan
 from xdecoder_rt.plan.manifest import Manifest
+from xdecoder_rt.plan.sharing import share_weights
 
 _ROUNDS = 7
 _TOOLS = ("xdecoder_rt", "onnx", "onnxruntime", "numpy")
@@ -95,7 +96,7 @@ def convert_plan(
             )
         # What is tried runs on the sizes that were asked for, from a file of its own.
         fp32 = Path(folder) / "fp32.plan"
-        write_plan(fp32, manifest, members)
+        write_plan(fp32, *share_weights(manifest, members))
         converted = _convert(fp32, manifest, members, options, images, progress)
         if options.profile == "cpu" and options.precision != "fp32":
             progress("Timing it against fp32")
@@ -124,7 +125,7 @@ def convert_plan(
     )
     progress(f"Writing {output}")
     contents: dict[str, Source] = {**members, **converted.graphs}
-    written = write_plan(output, updated, contents)
+    written = write_plan(output, *share_weights(updated, contents))
     return ConvertSummary(output, written, converted.report, tuple(converted.complaints))
 
 

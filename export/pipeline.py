@@ -25,7 +25,7 @@ from xdecoder_rt.export.repack import repack_portable
 from xdecoder_rt.export.sources import is_plan, load_model
 from xdecoder_rt.export.summary import BuildSummary, EngineGraphSummary, GraphSummary
 from xdecoder_rt.export.tensorrt.layers import precisions
-from xdecoder_rt.plan.contents import graph_members, member_errors
+from xdecoder_rt.plan.contents import graph_members, graph_size, member_errors
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.words import carried
@@ -276,7 +276,7 @@ def _graph_summaries(
             member,
             nodes=before[member].nodes if member in before else None,
             macs=before[member].macs if member in before else None,
-            size=manifest.members[member].size,
+            size=graph_size(manifest, member),
             error=errors.get(member),
         )
         for graph, _, member in graph_members(manifest.graphs)

@@ -34,6 +34,7 @@ from xdecoder_rt.plan.manifest import (
     TextInfo,
     size_key,
 )
+from xdecoder_rt.plan.sharing import share_weights
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.words.templates import BACKGROUND, NAME_SUFFIXES, TEMPLATES
 from xdecoder_rt.words.tokenizer import ClipTokenizer
@@ -175,7 +176,8 @@ def build_portable(
         hashlib.sha256(members["text.onnx"]).hexdigest(),
     )
     progress(f"Writing {output}")
-    return PortableSummary(output, write_plan(output, manifest, members), tuple(summaries))
+    written = write_plan(output, *share_weights(manifest, members))
+    return PortableSummary(output, written, tuple(summaries))
 
 
 def _given(value: float | None, default: float) -> float:

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.plan.external import WEIGHTS
 from xdecoder_rt.plan.file import Plan, write_plan
 from xdecoder_rt.plan.manifest import Manifest, size_key
+from xdecoder_rt.plan.sharing import in_current_form
 
 
 def repack_portable(
@@ -31,14 +33,17 @@ def repack_portable(
     with Plan.open(source) as plan:
         manifest, kept = _kept_members(plan, sizes)
         for name in manifest.graphs.members():
-            plan.graph(name)  # walked, and read again when it is written
-        return write_plan(output, manifest, {name: partial(plan.chunks, name) for name in kept})
+            plan.walk(name)  # read again when it is written
+        members = {name: partial(plan.chunks, name) for name in kept}
+        return write_plan(output, *in_current_form(manifest, members))
 
 
 def portable_members(
     source: Path, sizes: Sequence[tuple[int, int]] | None = None
 ) -> tuple[dict[str, bytes], Manifest]:
     """Return the members of a portable plan that some of its input sizes need, and a manifest.
+
+    Graphs have their weights in them.
 
     Args:
         source: a portable plan; its file may be replaced while the members are in use.
@@ -51,8 +56,9 @@ def portable_members(
     with Plan.open(source) as plan:
         manifest, kept = _kept_members(plan, sizes)
         graphs = manifest.graphs.members()
-        members = {name: plan.graph(name) if name in graphs else plan.read(name) for name in kept}
-        return members, manifest
+        others = [name for name in kept if name not in graphs and not name.startswith(WEIGHTS)]
+        members = {name: plan.graph(name) for name in graphs}
+        return {**members, **{name: plan.read(name) for name in others}}, manifest
 
 
 def _kept_members(
@@ -87,6 +93,10 @@ def _kept_members(
         decode=with_kept_sizes(graphs.decode),
         mask=with_kept_sizes(graphs.mask),
     )
-    dropped = set(graphs.members()) - set(slimmer.members())
-    updated = replace(manifest, graphs=slimmer, input=inputs)
+    kept_graphs = set(slimmer.members())
+    weights = {name: used for name, used in manifest.weights.items() if name in kept_graphs}
+    every_weight = {name for used in manifest.weights.values() for name in used}
+    dropped = set(graphs.members()) - kept_graphs
+    dropped |= every_weight.difference(*weights.values())
+    updated = replace(manifest, graphs=slimmer, input=inputs, weights=weights)
     return updated, [name for name in plan.names if name not in dropped]

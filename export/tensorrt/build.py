@@ -27,6 +27,7 @@ from xdecoder_rt.export.tensorrt.plugins import Plugins
 from xdecoder_rt.export.tensorrt.profiles import profiles_of
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain, open_toolchain
 from xdecoder_rt.kernels.compiled import KERNELS
+from xdecoder_rt.plan.external import WEIGHTS
 from xdecoder_rt.plan.file import Plan, write_plan
 from xdecoder_rt.plan.manifest import Graphs, InputInfo, Manifest, size_key
 
@@ -106,7 +107,7 @@ def build_engines(
         other_members = {
             name: plan.read(name)
             for name in plan.names
-            if name not in graphs.members() and not name.startswith(KERNELS)
+            if name not in graphs.members() and not name.startswith((KERNELS, WEIGHTS))
         }
         members = {
             **{name: engine.data for name, engine in engines.items()},
@@ -181,6 +182,8 @@ def _manifest(
         backend_version=library.version,
         targets=toolchain.capabilities,
         graphs=graphs,
+        weights={},
+        text=replace(portable.text, graph_sha256=None),
         input=replace(inputs, batch=(1, options.batch)),
         decoder=replace(portable.decoder, max_rows=options.max_rows),
         build={**portable.build, library.backend: library.version},

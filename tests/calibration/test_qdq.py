@@ -32,7 +32,7 @@ Model = onnx.ModelProto
 @pytest.fixture(scope="module")
 def graph(tiny_plan: Path) -> Callable[[str], Model]:
     with Plan.open(tiny_plan) as plan:
-        data = {member: plan.read(member) for member in GRAPHS}
+        data = {member: plan.graph(member) for member in GRAPHS}
     return lambda member: onnx.load_from_string(data[member])
 
 

@@ -22,7 +22,7 @@ HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 def graph(plan: Path, member: str) -> onnx.ModelProto:
     with Plan.open(plan) as opened:
-        return onnx.load_from_string(opened.read(member))
+        return onnx.load_from_string(opened.graph(member))
 
 
 @pytest.mark.parametrize("member", GRAPHS)

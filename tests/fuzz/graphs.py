@@ -201,11 +201,35 @@ def _dimension_of_constant(rng: Random, model: Any) -> None:
 
 def _external(rng: Random, model: Any) -> None:
     tensor = rng.choice(model.graph.initializer)
+    if tensor.external_data and rng.random() < 0.8:
+        _place(rng, tensor)
+        return
     tensor.ClearField("raw_data")
     if rng.random() < 0.8:
         tensor.data_location = onnx.TensorProto.EXTERNAL
     entry = tensor.external_data.add()
     entry.key, entry.value = "location", rng.choice((CANARY, f"./{CANARY}", f"../{CANARY}"))
+
+
+def _place(rng: Random, tensor: Any) -> None:
+    """Change an entry of a tensor that is elsewhere, and at times its dimensions with it."""
+    pairs = tensor.external_data
+    pair = rng.choice(pairs)
+    kind = rng.randrange(6)
+    if kind == 0:
+        pairs.remove(pair)
+    elif kind == 1:
+        pairs.add(key=rng.choice((pair.key, "checksum", "basepath", "")), value=pair.value)
+    elif kind == 2:
+        pairs.sort(key=lambda each: rng.random())
+    elif pair.key == "location":
+        above = (f"../{pair.value}", f"./{pair.value}", pair.value.replace(".bin", "-2.bin"))
+        pair.value = rng.choice((CANARY, "*/_ORT_MEM_ADDR_/*", *above))
+    else:
+        number = _number(rng, int(pair.value))
+        pair.value = rng.choice((str(number), str(number), f" {number}", hex(number), "٣"))
+        if pair.key == "length" and rng.random() < 0.5:
+            tensor.dims[:] = [number // 4]
 
 
 CANARY = "canary"

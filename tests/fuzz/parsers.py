@@ -119,6 +119,52 @@ def _graph(folder: Path) -> Read:
     return lambda data: check_graph(manifest, "token", None, data)
 
 
+_WEIGHTS_SIZE = 128 * 32 * 4  # of the one large tensor of each small graph
+
+
+def _weights_name() -> str:
+    from xdecoder_rt.plan.external import weights_member
+
+    return weights_member("a7" * 32, ())
+
+
+def _graphs_apart() -> list[bytes]:
+    """The small graphs with their weights in a member."""
+    from xdecoder_rt.plan.external import Place, read_skeleton
+
+    places = [Place(_weights_name(), 0, _WEIGHTS_SIZE)]
+    return [read_skeleton(data).apart(places) for data in _graph_files()]
+
+
+def _graph_apart(folder: Path) -> Read:
+    """Walk a graph, and where it passes, also what comes of it with its weights in it."""
+    from xdecoder_rt.errors import PlanError
+    from xdecoder_rt.plan.external import read_skeleton
+    from xdecoder_rt.plan.graph_check import check_graph
+    from xdecoder_rt.plan.manifest import Manifest
+
+    manifest = Manifest.from_json(corpus.manifests()[0])
+    weights = bytes(_WEIGHTS_SIZE)
+
+    def run(data: bytes) -> object:
+        check_graph(manifest, "token", None, data, {_weights_name(): _WEIGHTS_SIZE})
+        parts = []
+        for part in read_skeleton(data).joined():
+            if isinstance(part, bytes):
+                parts.append(part)
+            elif isinstance(part.data, tuple):
+                parts.append(data[slice(*part.data)])
+            else:
+                parts.append(weights[part.data.offset : part.data.offset + part.data.length])
+        joined = b"".join(parts)
+        try:
+            return check_graph(manifest, "token", None, joined)
+        except PlanError as error:
+            raise AssertionError(f"with its weights it is refused: {error}") from error
+
+    return run
+
+
 def _tokenizers() -> list[bytes]:
     merges = ["a b", "c d</w>", "ab cd</w>", "e f"]
     pairs = [["a", "b"], ["c", "d</w>"]]
@@ -618,6 +664,15 @@ TARGETS = (
     Target("plan", "plan file, right digests", corpus.plans, mutators.mutate_plan, _plan, 150),
     Target("manifest", "manifest.json", corpus.manifests, mutators.mutate_json, _manifest, 500),
     Target("graph", "ONNX graph, the walk", _graph_files, _graph_change, _graph, 300, ("onnx",)),
+    Target(
+        "weights",
+        "ONNX graph, its weights in a member",
+        _graphs_apart,
+        _graph_change,
+        _graph_apart,
+        300,
+        ("onnx",),
+    ),
     Target("tokenizer", "tokenizer of a plan", _tokenizers, mutators.mutate_json, _tokenizer, 200),
     Target(
         "kernels",

@@ -37,7 +37,9 @@ def manifest() -> Manifest:
 @pytest.fixture(scope="module")
 def members(manifest) -> dict[str, bytes]:
     return {
-        name: bytes((position * 7 + index) % 251 for position in range(info.size))
+        name: bytes(info.size)  # the digest is in the name
+        if name.startswith("weights/")
+        else bytes((position * 7 + index) % 251 for position in range(info.size))
         for index, (name, info) in enumerate(manifest.members.items())
     }
 
@@ -192,7 +194,8 @@ def test_no_file_descriptor_is_left(plan_path, tmp_path):
 @settings(max_examples=60, deadline=None)
 def test_any_members_round_trip(contents, tmp_path_factory):
     manifest = Manifest.from_json(SAMPLE.read_bytes())
-    needed = dict.fromkeys(manifest.members, b"graph")
+    needed = {name: b"graph" for name in manifest.members if not name.startswith("weights/")}
+    manifest = dataclasses.replace(manifest, weights={})
     path = tmp_path_factory.mktemp("plan") / "any.plan"
     write_plan(path, manifest, needed | contents)
     with Plan.open(path, verify=True) as plan:

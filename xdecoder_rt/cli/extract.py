@@ -8,15 +8,15 @@ from pathlib import Path
 from xdecoder_rt.cli.options import add_json, add_plan, size
 from xdecoder_rt.cli.output import CommandReport, check_writable, writer
 from xdecoder_rt.errors import ArgumentError, printable, quoted
-from xdecoder_rt.plan.contents import graph_members
+from xdecoder_rt.plan.contents import graph_members, graph_size
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest, size_key
 
 SUMMARY = "take an engine or an ONNX graph out of a plan, for other tools"
 DESCRIPTION = """\
 Write one graph of a plan to a file, after checking its digest: of a TensorRT plan a serialized
-engine, as trtexec --loadEngine takes it; of a portable plan an ONNX model, as trtexec --onnx,
-polygraphy or Netron take it. Without --graph it lists what there is.
+engine, as trtexec --loadEngine takes it; of a portable plan an ONNX model with its weights in it,
+as trtexec --onnx, polygraphy or Netron take it. Without --graph it lists what there is.
 """
 EXAMPLES = """\
   xdecoder-rt extract orin.plan                                   what there is
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _list_graphs(report: CommandReport, plan: Plan) -> int:
     entries = [
-        {"graph": graph, "for": key, "member": member, "size": plan.manifest.members[member].size}
+        {"graph": graph, "for": key, "member": member, "size": graph_size(plan.manifest, member)}
         for graph, key, member in graph_members(plan.manifest.graphs)
     ]
     for entry in entries:

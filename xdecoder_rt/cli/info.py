@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.cli.engine_layers import layer_tables, precision_table
+from xdecoder_rt.cli.images import quantity
 from xdecoder_rt.cli.options import add_cache, add_json, add_offline, add_plan
 from xdecoder_rt.cli.output import CommandReport, format_count, format_table, note
 from xdecoder_rt.errors import ArgumentError, printable, quoted, require
 from xdecoder_rt.export.download import fetch_checkpoint, is_address
 from xdecoder_rt.export.sources import WEIGHTS_SUFFIXES, is_plan
 from xdecoder_rt.export.tensorrt.layers import LAYERS, layers_from_json, precisions
-from xdecoder_rt.plan.contents import graph_members, member_errors
+from xdecoder_rt.plan.contents import graph_members, graph_size, member_errors
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import InputInfo, Manifest, size_key
 
@@ -202,8 +203,18 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.build:
         tools = (f"{printable(k)} {printable(v)}" for k, v in sorted(manifest.build.items()))
         facts.append(("made with", ", ".join(tools)))
-    facts.append(("format", f"version {manifest.format_version}"))
+    facts.append(("format", _format_text(manifest)))
     return facts
+
+
+def _format_text(manifest: Manifest) -> str:
+    """Return the format version, and what of the plan its graphs share."""
+    names = {name for used in manifest.weights.values() for name in used}
+    version = f"version {manifest.format_version}"
+    if not names:
+        return version
+    size = sum(manifest.members[name].size for name in names)
+    return f"{version}, {size / 1e6:.1f} MB of weights in {quantity(len(names), 'member')}"
 
 
 def _resize_text(image: InputInfo) -> str:
@@ -227,7 +238,7 @@ def _graph_table(manifest: Manifest) -> str:
                 graph,
                 printable(key),
                 printable(member, 60),
-                f"{manifest.members[member].size / 1e6:.2f} MB",
+                f"{graph_size(manifest, member) / 1e6:.2f} MB",
                 "-" if error is None else f"{error:.1e}",
             )
         )

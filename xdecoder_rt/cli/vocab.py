@@ -207,8 +207,7 @@ def _export(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
                 "The cache has no words of this plan",
                 fix="name some with --words, or embed them before: xdecoder-rt vocab embed",
             )
-    graph = manifest.members[manifest.graphs.text].sha256
-    EmbeddingFile(graph, templates_digest(manifest), vectors).write(args.file)
+    EmbeddingFile(manifest.text_graph_sha256, templates_digest(manifest), vectors).write(args.file)
     size = args.file.stat().st_size
     number = quantity(len(vectors), "embedding")
     report.text(f"{printable(str(args.file), 200)}  {number}, {size / 1e6:.2f} MB")
@@ -241,7 +240,7 @@ def _refuse_another(file: Any, manifest: Manifest, path: Path) -> None:
     """Refuse embeddings that this plan's text graph, or the one it comes from, did not make."""
     from xdecoder_rt.words.carried import templates_digest
 
-    text_graph = manifest.members[manifest.graphs.text].sha256
+    text_graph = manifest.text_graph_sha256
     if file.text_graph not in (text_graph, manifest.text.origin_sha256):
         raise VocabularyError(
             f"{printable(str(path), 200)} was made by the text graph {file.text_graph[:16]}…",

@@ -1,4 +1,4 @@
-"""The graphs of a plan as a list: which member is which graph, and how exact it is."""
+"""The graphs of a plan as a list: which member is which graph, how large and exact it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from xdecoder_rt.plan.manifest import Graphs, Manifest
 
-__all__ = ["graph_members", "member_errors"]
+__all__ = ["graph_members", "graph_size", "member_errors"]
 
 
 def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
@@ -19,6 +19,12 @@ def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
         "token": {"any": graphs.token} if graphs.token is not None else {},
     }
     return [(name, key, member) for name, group in groups.items() for key, member in group.items()]
+
+
+def graph_size(manifest: Manifest, member: str) -> int:
+    """Return the bytes of a graph and of the weights that it shares with others or has alone."""
+    names = (member, *manifest.weights.get(member, ()))
+    return sum(manifest.members[name].size for name in names)
 
 
 def member_errors(manifest: Manifest) -> dict[str, float]:

@@ -16,26 +16,39 @@ import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, TypeVar
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import BuildError, PlanError, quoted
 from xdecoder_rt.plan.archive import ArchiveWriter, Member, check_member_name, read_directory
 from xdecoder_rt.plan.contents import graph_members
+from xdecoder_rt.plan.external import Place, Tensor, read_skeleton
 from xdecoder_rt.plan.graph_check import check_graph
-from xdecoder_rt.plan.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, MemberInfo, size_key
+from xdecoder_rt.plan.manifest import (
+    FIRST_VERSION,
+    FORMAT_VERSION,
+    MANIFEST_LIMIT,
+    MANIFEST_NAME,
+    Manifest,
+    MemberInfo,
+    size_key,
+)
 
-__all__ = ["Plan", "write_plan"]
+__all__ = ["Plan", "Source", "source_chunks", "write_plan"]
 
 _CHUNK = 1 << 20
 _FETCH = "fetch or build the plan again"
 # The field after ir_version in an ONNX ModelProto: producer, domain, graph or opset_import.
 _ONNX_SECOND_FIELD = (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")
-Source: TypeAlias = "bytes | bytearray | memoryview | Path | Callable[[], Iterable[bytes]]"
+Result = TypeVar("Result")
+Source: TypeAlias = (
+    "bytes | bytearray | memoryview | Path | Callable[[], Iterable[bytes | memoryview]]"
+)
 
 
 class Plan:
@@ -51,11 +64,11 @@ class Plan:
     """
 
     def __init__(
-        self, path: Path, file: BinaryIO, manifest: Manifest, members: dict[str, Member]
+        self, path: Path, file: BufferedReader, manifest: Manifest, members: dict[str, Member]
     ) -> None:
         self.path = path
         self.manifest = manifest
-        self._file: BinaryIO | None = file
+        self._file: BufferedReader | None = file
         self._members = members
         self._walked: set[str] = set()
         self._lock = threading.Lock()
@@ -141,7 +154,7 @@ class Plan:
         self._check_digest(name, digest.hexdigest())
 
     def graph(self, name: str) -> bytes:
-        """Return a graph's bytes, as `read` does, fit to be given to a runtime.
+        """Return a graph's bytes with its weights in them, fit to be given to a runtime.
 
         A portable graph is walked once, before its first use, and refused where it has what no
         plan needs (`xdecoder_rt.plan.graph_check`). What TensorRT reads is not: an engine is code.
@@ -150,8 +163,29 @@ class Plan:
             name: a member that the manifest has as a graph.
 
         Raises:
-            PlanError: as for `read`, or the graph is refused.
+            PlanError: as for `read`, of the graph or of its weights, or the graph is refused.
         """
+        data = self._walked_graph(name)
+        text = self.manifest.text.graph_sha256 if name == self.manifest.graphs.text else None
+        if self.manifest.backend == "portable" and name in self.manifest.weights:
+            data = self._joined(data, self.manifest.weights[name])
+        if text not in (None, hashlib.sha256(data).hexdigest()):
+            raise PlanError(
+                f"{quoted(str(self.path), 200)}: the text graph {name!r} is damaged: its SHA-256 "
+                "with its weights is not the one in the manifest",
+                fix=_FETCH,
+            )
+        return data
+
+    def walk(self, name: str) -> None:
+        """Refuse a portable graph that `graph` would refuse, without reading its weights.
+
+        Raises:
+            PlanError: as for `graph`.
+        """
+        self._walked_graph(name)
+
+    def _walked_graph(self, name: str) -> bytes:
         data = self.read(name)
         if self.manifest.backend != "portable" or name in self._walked:
             return data
@@ -159,9 +193,13 @@ class Plan:
         uses = [use for use in graph_members(self.manifest.graphs) if use[2] == name]
         if not uses:
             raise PlanError(f"{quoted(str(self.path), 200)}: {quoted(name)} is no graph")
+        weights = None
+        if self.manifest.format_version > FIRST_VERSION:
+            members = self.manifest.weights.get(name, ())
+            weights = {member: self._members[member].size for member in members}
         for graph, key, _ in uses:
             try:
-                check_graph(self.manifest, graph, sizes.get(key), data)
+                check_graph(self.manifest, graph, sizes.get(key), data, weights)
             except PlanError as error:
                 raise PlanError(
                     f"{quoted(str(self.path), 200)}: the {graph} graph {quoted(name)} is refused: "
@@ -172,6 +210,35 @@ class Plan:
         # What is read again has the digest of what was walked.
         self._walked.add(name)
         return data
+
+    def _joined(self, data: bytes, members: Sequence[str]) -> bytes:
+        """Return a graph with its weights in it, each read into its place: there is one copy."""
+        parts = read_skeleton(data).joined()
+        sizes = [part.length if isinstance(part, Tensor) else len(part) for part in parts]
+        whole = BytesIO(bytes(sum(sizes)))  # which it takes over, and gives back, as it is
+        places: list[tuple[Place, int]] = []
+        with whole.getbuffer() as view:
+            position = 0
+            for part, size in zip(parts, sizes, strict=True):
+                if isinstance(part, bytes):
+                    view[position : position + size] = part
+                elif isinstance(part.data, Place):
+                    places.append((part.data, position))
+                else:  # a large initializer that is in the graph all the same
+                    view[position : position + size] = data[slice(*part.data)]
+                position += size
+            for member in members:
+                digest, end = hashlib.sha256(), 0
+                of_member = [each for each in places if each[0].member == member]
+                for place, target in sorted(of_member, key=lambda each: each[0].offset):
+                    if place.offset > end:
+                        digest.update(self._read(member, end, place.offset - end))
+                    with view[target : target + place.length] as hole:
+                        self._read_into(member, place.offset, hole)
+                        digest.update(hole)
+                    end = place.offset + place.length
+                self._check_digest(member, digest.hexdigest())
+        return whole.getvalue()
 
     def verify(self) -> None:
         """Check the digest of every member.
@@ -214,26 +281,38 @@ class Plan:
 
     def _read(self, name: str, start: int, size: int) -> bytes:
         """Read a part of a member from the file as it is now."""
+        # One allocation, filled by the file itself.
+        data = self._at(name, start, lambda file: file.read(size))
+        self._check_end(name, len(data), size)
+        return data
+
+    def _read_into(self, name: str, start: int, target: memoryview) -> None:
+        """Read a part of a member into memory that is there already."""
+        # A buffered file fills it in one call, or ends.
+        count = self._at(name, start, lambda file: file.readinto(target))
+        self._check_end(name, count, len(target))
+
+    def _at(self, name: str, start: int, read: Callable[[BufferedReader], Result]) -> Result:
         member = self._members[name]
         with self._lock:
             if self._file is None:
                 raise PlanError(f"{quoted(str(self.path), 200)} is closed", fix="open it again")
             try:
-                # One allocation, filled by the file itself.
                 self._file.seek(member.offset + start)
-                data = self._file.read(size)
+                return read(self._file)
             except OSError as error:
                 raise PlanError(
                     f"{quoted(str(self.path), 200)}: the member {name!r} cannot be read: "
                     f"{error.strerror or error}"
                 ) from error
-        if len(data) != size:
+
+    def _check_end(self, name: str, count: int, size: int) -> None:
+        if count != size:
             raise PlanError(
                 f"{quoted(str(self.path), 200)} ends inside the member {name!r}: the file was cut "
                 "off after it was opened",
                 fix=_FETCH,
             )
-        return data
 
     def _check_digest(self, name: str, digest: str) -> None:
         if digest != self.manifest.members[name].sha256:
@@ -244,7 +323,7 @@ class Plan:
             )
 
 
-def _open_file(path: Path) -> BinaryIO:
+def _open_file(path: Path) -> BufferedReader:
     name = quoted(str(path), 200)
     try:
         # O_NONBLOCK: a named pipe would otherwise block here for ever.
@@ -349,11 +428,12 @@ def write_plan(
 
     The bytes go to a temporary file in the same directory, which replaces `path` at the end; if
     anything fails, a full disk included, nothing is left behind and an older plan stays. The same
-    arguments give the same bytes.
+    arguments give the same bytes. Large weights are given as members already
+    (:func:`xdecoder_rt.plan.sharing.share_weights`).
 
     Args:
         path: the file to write.
-        manifest: what the plan says about itself; its `members` are replaced.
+        manifest: what the plan says about itself; its `members` and its version are replaced.
         members: the members by name: bytes, the file that holds them, or what yields them in parts
             (`Plan.chunks`), the same every time.
 
@@ -372,7 +452,9 @@ def write_plan(
             check_member_name(name): _summed_member(source) for name, source in members.items()
         }
         written = replace(
-            manifest, members={name: member.info for name, member in summed_members.items()}
+            manifest,
+            members={name: member.info for name, member in summed_members.items()},
+            format_version=FORMAT_VERSION,
         )
         data = written.to_json()
         Manifest.from_json(data)  # what is written can be read
@@ -380,7 +462,7 @@ def write_plan(
             archive = ArchiveWriter(file)
             archive.add(MANIFEST_NAME, [data], len(data), zlib.crc32(data))
             for name, member in summed_members.items():
-                archive.add(name, _source_chunks(member.source), member.info.size, member.crc32)
+                archive.add(name, source_chunks(member.source), member.info.size, member.crc32)
             archive.close()
     except OSError as error:
         raise BuildError(
@@ -390,7 +472,8 @@ def write_plan(
     return written
 
 
-def _source_chunks(source: Source) -> Iterator[memoryview | bytes]:
+def source_chunks(source: Source) -> Iterator[memoryview | bytes]:
+    """Yield the bytes of a source in parts."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -403,7 +486,7 @@ def _source_chunks(source: Source) -> Iterator[memoryview | bytes]:
 
 def _summed_member(source: Source) -> _SummedMember:
     digest, crc32, size = hashlib.sha256(), 0, 0
-    for chunk in _source_chunks(source):
+    for chunk in source_chunks(source):
         digest.update(chunk)
         crc32 = zlib.crc32(chunk, crc32)
         size += len(chunk)

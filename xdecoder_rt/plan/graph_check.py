@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xdecoder_rt.errors import PlanError
@@ -50,7 +51,11 @@ _BOUNDS = {
 
 
 def check_graph(
-    manifest: Manifest, graph: str, size: tuple[int, int] | None, data: Buffer
+    manifest: Manifest,
+    graph: str,
+    size: tuple[int, int] | None,
+    data: Buffer,
+    weights: Mapping[str, int] | None = None,
 ) -> OnnxGraph:
     """Read a portable graph, and refuse what no plan needs.
 
@@ -64,11 +69,12 @@ def check_graph(
         graph: ``vision``, ``decode``, ``mask``, ``text`` or ``token``.
         size: height and width of the input; None where the graph is for any.
         data: the serialized model, from an untrusted source.
+        weights: sizes of the members that hold its weights, by name; None where it holds all.
 
     Raises:
         PlanError: the graph is refused.
     """
-    model = read_onnx(data, OPERATORS)
+    model = read_onnx(data, OPERATORS, weights)
     ports = graph_ports(manifest, graph, size)
     check_ports(model, ports)
     taken = {port.name for port in model.inputs}

@@ -1,8 +1,9 @@
 """``manifest.json``: what a plan says about itself, as typed values.
 
 Three keys are the same in every format version: ``format_version``, ``backend`` and ``members``.
-Everything else belongs to version 1. Keys that this release does not know are ignored, so that a
-version can grow; a version that it does not know is refused.
+Everything else belongs to versions 1 and 2, which differ in ``weights`` alone: a plan of version 1
+has all weights in its graphs. Keys that this release does not know are ignored, so that a version
+can grow; a version that it does not know is refused.
 """
 
 # Without postponed annotations: evaluating them from text would take longer than all the reading.
@@ -17,6 +18,7 @@ from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.plan.archive import check_member_name
+from xdecoder_rt.plan.external import WEIGHTS, weights_digest
 from xdecoder_rt.tasks import TASKS
 
 __all__ = [
@@ -36,7 +38,8 @@ __all__ = [
     "size_key",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+FIRST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 4 << 20
 BACKENDS = ("portable", "tensorrt", "tensorrt_rtx")
@@ -235,6 +238,8 @@ class TextInfo:
         answers: what a question without choices is answered from.
         origin_sha256: SHA-256 of the fp32 text graph that this plan's was made from; embeddings
             made by that one are welcome here.
+        graph_sha256: SHA-256 of the text graph joined with its weights, by which its embeddings
+            are known; None where its member has all of it.
     """
 
     context_length: Annotated[int, Rule(low=3, high=4096)]
@@ -252,6 +257,7 @@ class TextInfo:
     no_repeat_ngram: Annotated[int, Rule(low=0, high=64)] = 0
     answers: tuple[str, ...] = ()
     origin_sha256: Digest | None = None
+    graph_sha256: Digest | None = None
 
 
 @dataclass(frozen=True)
@@ -311,6 +317,8 @@ class Manifest:
         calibration: how the ranges of an INT8 plan were found, or None.
         accuracy: metric name to value, measured against fp32 at the build.
         build: name to version of the tools that made the plan.
+        weights: graph member to the members that hold its large initializers; a graph that is
+            absent has all of them (:mod:`xdecoder_rt.plan.external`).
         members: every member but the manifest itself; filled in by `plan.write_plan`.
     """
 
@@ -331,10 +339,16 @@ class Manifest:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     build: Mapping[str, str] = field(default_factory=dict)
     vocabularies: tuple[VocabularyInfo, ...] = ()
+    weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     members: Annotated[Mapping[str, MemberInfo], Rule(stated=True)] = field(default_factory=dict)
-    format_version: Annotated[int, Rule(low=FORMAT_VERSION, high=FORMAT_VERSION, stated=True)] = (
+    format_version: Annotated[int, Rule(low=FIRST_VERSION, high=FORMAT_VERSION, stated=True)] = (
         FORMAT_VERSION
     )
+
+    @property
+    def text_graph_sha256(self) -> str:
+        """The digest that embeddings of the text graph are known by."""
+        return self.text.graph_sha256 or self.members[self.graphs.text].sha256
 
     def to_json(self) -> bytes:
         """Return the manifest as UTF-8 JSON, the same bytes for equal manifests."""
@@ -354,15 +368,15 @@ class Manifest:
             The manifest; every member that it refers to is in its `members`.
 
         Raises:
-            PlanVersionError: the format version is not 1.
+            PlanVersionError: the format version is neither 1 nor 2.
             PlanError: a key is missing or a value is of the wrong type or out of range.
         """
         document = parse_json(data, MANIFEST_NAME, MANIFEST_LIMIT)
         version = read_object(document, _Versioned, MANIFEST_NAME).format_version
-        if version != FORMAT_VERSION:
+        if not FIRST_VERSION <= version <= FORMAT_VERSION:
             raise PlanVersionError(
                 f"The plan has format version {version}",
-                expected=f"version {FORMAT_VERSION}, the one that this release reads",
+                expected=f"version {FIRST_VERSION} or {FORMAT_VERSION}, which this release reads",
                 fix="build the plan again, or use the release of xdecoder_rt that it was made for",
             )
         manifest = read_object(document, cls, MANIFEST_NAME, null_is_absent=True)
@@ -424,6 +438,31 @@ def _check_agreement(manifest: Manifest) -> None:
     referred = [*manifest.graphs.members(), manifest.text.tokenizer]
     referred += [KERNELS + KERNEL_INDEX] if manifest.plugins else []
     referred += [name for info in manifest.vocabularies for name in (info.texts, info.embeddings)]
+    referred += [name for names in manifest.weights.values() for name in names]
     for name in referred:
         if name not in manifest.members:
             _fail("members", f"does not list {name[:80]!r}, which the manifest refers to")
+    _check_weights(manifest)
+
+
+def _check_weights(manifest: Manifest) -> None:
+    """Check that graphs and their weights agree, and that no weights are without a graph."""
+    if manifest.format_version == FIRST_VERSION:
+        if manifest.weights:
+            _fail("weights", "is there in format version 1", "weights in the graphs")
+        return
+    used: set[str] = set()
+    for graph, names in manifest.weights.items():
+        if graph not in manifest.graphs.members():
+            _fail("weights", f"has {quoted(graph)}", "members that hold graphs")
+        for name in names:
+            if weights_digest(name) != manifest.members[name].sha256:
+                _fail("weights", f"has {quoted(name)}", f"{WEIGHTS}<SHA-256 of the member>.bin")
+        if len(set(names)) != len(names):
+            _fail("weights", f"has a member of {quoted(graph)} twice", "each once")
+        used.update(names)
+    for name in manifest.members:
+        if name.startswith(WEIGHTS) and name not in used:
+            _fail("weights", f"has no graph that uses {quoted(name)}", "no such member")
+    if manifest.graphs.text in manifest.weights and manifest.text.graph_sha256 is None:
+        _fail("text.graph_sha256", "is missing", "the digest of the text graph with its weights")

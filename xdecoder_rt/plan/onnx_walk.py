@@ -3,7 +3,8 @@
 A plan may come from anyone, and ONNX can say a great deal that a graph of ours never does: read its
 weights from files of this machine, loop for ever, call operators of other libraries. So a model is
 read here field by field, and every field, operator, type and count that no plan needs is refused.
-Weights are stepped over, not read.
+Weights are stepped over, not read, where they stand in the model; where they stand in a member of
+the plan (:mod:`xdecoder_rt.plan.external`) their place is checked.
 
 Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
@@ -11,11 +12,12 @@ Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/o
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
 from xdecoder_rt.errors import PlanError, quoted
+from xdecoder_rt.plan.external import Place, check_places, read_place
 from xdecoder_rt.plan.protobuf import LENGTH, VARINT, Buffer, packed_integers, read_fields
 
 __all__ = ["ELEMENT_BYTES", "Attribute", "Constant", "Node", "OnnxGraph", "Port", "read_onnx"]
@@ -51,17 +53,19 @@ def _key(number: int, wire: int = LENGTH) -> int:
 
 @dataclass(frozen=True)
 class Constant:
-    """A tensor that the model holds.
+    """A tensor that the model holds, or that a member of the plan holds for it.
 
     Attributes:
         kind: TensorProto.DataType.
         shape: its dimensions.
         values: its elements where they are few and of a type that shapes are made of, else None.
+        place: where its elements are if the model does not hold them.
     """
 
     kind: int
     shape: tuple[int, ...]
     values: tuple[float, ...] | None = None
+    place: Place | None = None
 
 
 Attribute: TypeAlias = "int | float | str | Constant | tuple[int, ...] | tuple[float, ...] | None"
@@ -104,12 +108,18 @@ def _unknown(message: str, key: int) -> NoReturn:
     _refuse(f"{message} has the field {key >> 3} of wire type {key & 7}", "fields that plans use")
 
 
-def read_onnx(data: Buffer, operators: frozenset[str] | None = None) -> OnnxGraph:
+def read_onnx(
+    data: Buffer,
+    operators: frozenset[str] | None = None,
+    weights: Mapping[str, int] | None = None,
+) -> OnnxGraph:
     """Read a serialized ONNX model and refuse what no plan needs.
 
     Args:
         data: the model, from an untrusted source.
         operators: those that it may have.
+        weights: sizes of the members that hold its large initializers, by name; all of them must
+            be used. None where it has to hold all of itself.
 
     Raises:
         PlanError: the model is malformed, keeps data in other files, has an operator, domain,
@@ -122,7 +132,7 @@ def read_onnx(data: Buffer, operators: frozenset[str] | None = None) -> OnnxGrap
         if key == _key(7):
             if graph is not None:
                 _refuse("The model has two graphs")
-            graph = _read_graph(data, a, b, operators)
+            graph = _read_graph(data, a, b, operators, weights is not None)
         elif key == _key(8):
             if opset is not None:
                 _refuse("The model imports two sets of operators", "those of the standard")
@@ -139,6 +149,8 @@ def read_onnx(data: Buffer, operators: frozenset[str] | None = None) -> OnnxGrap
         _refuse(f"The model has the IR version {version}", f"8 to {_IR_VERSIONS[-1]}")
     if opset is None or graph is None:
         _refuse("The model lacks its graph or its opset")
+    places = {name: each.place for name, each in graph.constants.items() if each.place is not None}
+    check_places(places, weights or {})
     return graph
 
 
@@ -162,14 +174,16 @@ def _read_opset(data: Buffer, start: int, stop: int) -> int:
     return version
 
 
-def _read_graph(data: Buffer, start: int, stop: int, operators: frozenset[str] | None) -> OnnxGraph:
+def _read_graph(
+    data: Buffer, start: int, stop: int, operators: frozenset[str] | None, may_refer: bool
+) -> OnnxGraph:
     graph = OnnxGraph()
     for key, a, b in read_fields(data, start, stop, _FIELDS_LIMIT):
         if key == _NODE:
             graph.nodes.append(_read_node(data, a, b, operators))
             _count(graph.nodes, _NODES_LIMIT, "nodes")
         elif key == _INITIALIZER:
-            name, constant = _read_tensor(data, a, b)
+            name, constant = _read_tensor(data, a, b, may_refer)
             if name in graph.constants:
                 _refuse(f"The constant {quoted(name)} is there twice")
             graph.constants[name] = constant
@@ -305,8 +319,11 @@ def _floats(data: Buffer, start: int, stop: int) -> tuple[float, ...]:
     return struct.unpack(f"<{(stop - start) // 4}f", data[start:stop])
 
 
-def _read_tensor(data: Buffer, start: int, stop: int) -> tuple[str, Constant]:
-    name, kind = "", 0
+def _read_tensor(
+    data: Buffer, start: int, stop: int, may_refer: bool = False
+) -> tuple[str, Constant]:
+    name, kind, location = "", 0, 0
+    entries: list[tuple[Buffer, int, int]] = []
     dimensions: list[int] = []
     content: tuple[int, int, int] | None = None
     for key, a, b in read_fields(data, start, stop):
@@ -322,8 +339,10 @@ def _read_tensor(data: Buffer, start: int, stop: int) -> tuple[str, Constant]:
             if content is not None:
                 _refuse(f"The constant {quoted(name)} has its data twice", "once, packed")
             content = (key >> 3, a, b)
-        elif key == _EXTERNAL_DATA or (key == _DATA_LOCATION and a != 0):
-            _refuse(f"The constant {quoted(name)} is kept in another file", "it in the model")
+        elif key == _EXTERNAL_DATA:
+            entries.append((data, a, b))
+        elif key == _DATA_LOCATION:
+            location = a
         elif key not in _TENSOR_NOTES:
             _unknown("A constant", key)
     if kind not in ELEMENT_BYTES:
@@ -333,6 +352,16 @@ def _read_tensor(data: Buffer, start: int, stop: int) -> tuple[str, Constant]:
     count = 1
     for dimension in dimensions:
         count *= dimension
+    if entries or location:
+        if not may_refer or location != _EXTERNAL:
+            _refuse(f"The constant {quoted(name)} is kept in another file", "it in the model")
+        place = read_place(entries, name)
+        if content is not None or place.length != count * ELEMENT_BYTES[kind]:
+            _refuse(
+                f"The constant {quoted(name)} has {place.length:,} bytes elsewhere",
+                f"the {count * ELEMENT_BYTES[kind]:,} of its dimensions, and none in the model",
+            )
+        return name, Constant(kind, tuple(dimensions), None, place)
     number, a, b = content or (9, 0, 0)
     _check_content(data, name, kind, count, number, a, b)
     return name, Constant(kind, tuple(dimensions), _values(data, kind, count, number, a, b))
@@ -342,8 +371,8 @@ _DIMS_PACKED, _DIMS, _DATA_TYPE, _TENSOR_NAME = _key(1), _key(1, VARINT), _key(2
 _EXTERNAL_DATA, _DATA_LOCATION = _key(13), _key(14, VARINT)
 # float_data, int32_data, int64_data, raw_data, double_data and uint64_data.
 _TENSOR_CONTENTS = tuple(_key(number) for number in (4, 5, 7, 9, 10))
-# Description and notes; and the place of the data where it says "here".
-_TENSOR_NOTES = (_key(12), _key(16), _key(14, VARINT))
+_TENSOR_NOTES = (_key(12), _key(16))  # description and notes
+_EXTERNAL = 1  # TensorProto.DataLocation
 _CONTENT_OF_KIND = {1: 4, 11: 10, 7: 7}
 
 

@@ -1,4 +1,4 @@
-"""The wire format of Protocol Buffers, read field by field within given bounds.
+"""The wire format of Protocol Buffers, read field by field within given bounds, and written.
 
 Strict where a parser of the full format is lenient, since what a runtime makes of an odd file
 cannot be known: groups, numbers of more than 64 bits and anything that ends outside its message are
@@ -12,7 +12,17 @@ from typing import TypeAlias
 
 from xdecoder_rt.errors import PlanError
 
-__all__ = ["FIXED32", "FIXED64", "LENGTH", "VARINT", "Buffer", "packed_integers", "read_fields"]
+__all__ = [
+    "FIXED32",
+    "FIXED64",
+    "LENGTH",
+    "VARINT",
+    "Buffer",
+    "length_header",
+    "packed_integers",
+    "read_fields",
+    "written_field",
+]
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 Buffer: TypeAlias = "bytes | memoryview"
@@ -84,6 +94,28 @@ def packed_integers(data: Buffer, start: int, stop: int) -> list[int]:
         value, position = _varint(data, position, stop)
         numbers.append(value)
     return numbers
+
+
+def written_field(data: Buffer, key: int, a: int, b: int) -> bytes:
+    """Return a field as :func:`read_fields` gave it, serialized in the shortest form."""
+    if key & 7 == LENGTH:
+        return length_header(key, b - a) + data[a:b]
+    return _written_varint(key) + (_written_varint(a) if key & 7 == VARINT else bytes(data[a:b]))
+
+
+def length_header(key: int, size: int) -> bytes:
+    """Return what stands before the `size` bytes of a field that has a length."""
+    return _written_varint(key) + _written_varint(size)
+
+
+def _written_varint(value: int) -> bytes:
+    value %= _WORD
+    written = bytearray()
+    while value > 127:
+        written.append(value & 127 | 128)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
 
 
 def _varint(data: Buffer, position: int, stop: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from xdecoder_rt.errors import PlanError, VocabularyError, quoted
 from xdecoder_rt.plan.file import Plan, Source, write_plan
 from xdecoder_rt.plan.manifest import Manifest, VocabularyInfo
+from xdecoder_rt.plan.sharing import in_current_form
 from xdecoder_rt.words.cache import TextCache
 from xdecoder_rt.words.encoder import class_key, is_embedding
 from xdecoder_rt.words.files import words_from_json, words_to_json
@@ -97,9 +98,9 @@ def cache_of(plan: Plan, words: PlanWords, directory: str | os.PathLike[str] | N
     Embeddings are the text graph's, so they outlive a plan that keeps it.
     """
     manifest = plan.manifest
-    info, graph = manifest.text, manifest.members[manifest.graphs.text]
+    info = manifest.text
     templates = "\n".join((*info.templates, *info.strip_suffixes))
-    namespace = f"{graph.sha256}\n{templates}"
+    namespace = f"{manifest.text_graph_sha256}\n{templates}"
     return TextCache(
         directory, namespace=namespace, carried=words.vectors, accepts=partial(is_embedding, info)
     )
@@ -165,4 +166,5 @@ def carry(
         members[info.texts] = words_to_json(vocabulary.words, vocabulary.other, vocabulary.next_id)
         members[info.embeddings] = np.ascontiguousarray(table, "<f4").tobytes()
         other_infos = tuple(other for other in manifest.vocabularies if other.name != name)
-        return write_plan(output, replace(manifest, vocabularies=(*other_infos, info)), members)
+        updated = replace(manifest, vocabularies=(*other_infos, info))
+        return write_plan(output, *in_current_form(updated, members))

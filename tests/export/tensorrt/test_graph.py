@@ -47,7 +47,7 @@ def decode_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 def test_frames_are_cast_before_anything_else_and_nothing_changes(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
-        data = plan.read("vision_64x64.onnx")
+        data = plan.graph("vision_64x64.onnx")
     plain, changed = read_graph("vision", data), read_graph("vision", data)
     cast_frames_first(changed)
     (reader,) = (node for node in changed.graph.node if "frame" in node.input)
@@ -62,7 +62,7 @@ def test_frames_are_cast_before_anything_else_and_nothing_changes(tiny_plan: Pat
 def test_other_graphs_are_left_alone(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
         for member in ("decode_64x64.onnx", "mask_64x64.onnx", "text.onnx", "token.onnx"):
-            graph = read_graph(member, plan.read(member))
+            graph = read_graph(member, plan.graph(member))
             before = graph.SerializeToString()
             cast_frames_first(graph)
             assert graph.SerializeToString() == before
@@ -70,7 +70,7 @@ def test_other_graphs_are_left_alone(tiny_plan: Path) -> None:
 
 def test_floors_under_masked_scores_go_and_nothing_changes(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
-        data = plan.read("decode_64x64.onnx")
+        data = plan.graph("decode_64x64.onnx")
         layers = plan.manifest.decoder.layers
     plain, changed = read_graph("decode", data), read_graph("decode", data)
     drop_softmax_floors(changed)

@@ -131,10 +131,10 @@ def test_two_nodes_compute_what_the_operators_do(
 def test_every_layer_of_a_plan_s_decoder_is_found(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
         member = plan.manifest.graphs.decode["64x64"]
-        plain, replaced = (read_graph(member, plan.read(member)) for _ in range(2))
+        plain, replaced = (read_graph(member, plan.graph(member)) for _ in range(2))
         layers = plan.manifest.decoder.layers
         others = [
-            read_graph(name, plan.read(name))
+            read_graph(name, plan.graph(name))
             for name in plan.manifest.graphs.members()
             if not name.startswith("decode")
         ]

@@ -29,7 +29,7 @@ def profiles(tiny_plan: Path) -> dict[str, list[OptimizationProfile]]:
         return {
             member: profiles_of(
                 member.split("_")[0].removesuffix(".onnx"),
-                read_graph(member, plan.read(member)),
+                read_graph(member, plan.graph(member)),
                 plan.manifest,
                 batch=1,
                 max_rows=MAX_ROWS,
@@ -122,7 +122,7 @@ def test_the_usual_shape_lies_in_every_range(
 def test_batches_widen_the_frames(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
         member = plan.manifest.graphs.vision["64x64"]
-        graph = read_graph(member, plan.read(member))
+        graph = read_graph(member, plan.graph(member))
         first, second = profiles_of("vision", graph, plan.manifest, batch=4, max_rows=MAX_ROWS)
     assert first["frame"].most == (1, 64, 64, 3)
     assert (second["frame"].least[0], second["frame"].most[0]) == (1, 4)
@@ -130,7 +130,7 @@ def test_batches_widen_the_frames(tiny_plan: Path) -> None:
 
 def test_an_unknown_symbolic_size_is_named(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
-        graph = read_graph("token.onnx", plan.read("token.onnx"))
+        graph = read_graph("token.onnx", plan.graph("token.onnx"))
         graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "whatever"
         with pytest.raises(BuildError, match="whatever"):
             profiles_of("token", graph, plan.manifest, batch=1, max_rows=MAX_ROWS)
@@ -138,7 +138,7 @@ def test_an_unknown_symbolic_size_is_named(tiny_plan: Path) -> None:
 
 def test_fewer_rows_than_latents_are_refused(tiny_plan: Path) -> None:
     with Plan.open(tiny_plan) as plan:
-        graph = read_graph("decode", plan.read("decode_64x64.onnx"))
+        graph = read_graph("decode", plan.graph("decode_64x64.onnx"))
         manifest = replace(plan.manifest)
         with pytest.raises(BuildError, match="at least 9"):
             profiles_of("decode", graph, manifest, batch=1, max_rows=8)

@@ -139,7 +139,9 @@ def tensorrt_plan(
         queries = manifest.decoder.num_queries
         members = dict(more or {})
         for name in plan.names:
-            data = plan.read(name)
+            if name.startswith("weights/"):
+                continue
+            data = plan.graph(name) if name.endswith(".onnx") else plan.read(name)
             if name.endswith(".onnx"):
                 profiles = [ranges(data, *dims) for dims in _dimensions(name, queries)]
                 engine_plugins = plugins if name.startswith("decode") else ()
@@ -158,6 +160,8 @@ def tensorrt_plan(
         backend_version=version,
         targets=(capability,),
         plugins=tuple(f"{namespace}::{plugin}" for namespace, plugin, _ in plugins),
+        weights={},
+        text=replace(manifest.text, graph_sha256=None),
         graphs=replace(
             graphs,
             vision=renamed(graphs.vision),
