@@ -537,6 +537,24 @@ def test_a_graph_that_is_no_graph_is_named(tiny_plan: Path, tmp_path: Path) -> N
         engine.segment(picture(64, 64), WORDS)
 
 
+def test_known_words_need_no_tokenizer_and_new_ones_say_that_it_is_broken(
+    tiny_plan: Path, tmp_path: Path
+) -> None:
+    from xdecoder_rt.plan.file import write_plan
+
+    with Engine(tiny_plan, cache_dir=tmp_path) as engine:
+        before = engine.segment(picture(), WORDS)
+    with Plan.open(tiny_plan) as plan:
+        members = {name: plan.read(name) for name in plan.names}
+        members[plan.manifest.text.tokenizer] = b"[]"
+        write_plan(tmp_path / "broken.plan", plan.manifest, members)
+    with Engine(tmp_path / "broken.plan", cache_dir=tmp_path) as engine:
+        assert same(engine.segment(picture(), WORDS), before)
+        for words in (["a word of which no cache knows"], ["é"]):
+            with pytest.raises(PlanError, match="tokenizer"):
+                engine.segment(picture(), words)
+
+
 def test_the_runtime_needs_no_pytorch(tiny_plan: Path, tmp_path: Path) -> None:
     code = (
         "import sys, numpy, xdecoder_rt\n"

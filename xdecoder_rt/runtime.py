@@ -68,7 +68,6 @@ class Runtime:
         text: embeds words.
         text_graph: encodes tokens.
         rows: decodes rows.
-        tokenizer: the plan's.
     """
 
     def __init__(
@@ -84,20 +83,18 @@ class Runtime:
         self.threads = threads or usable_cores()
         self._lock = threading.Lock()
         self._graphs: dict[str, Graph] = {}
+        self._tokenizer: ClipTokenizer | None = None
         self._closed = False
         self._origin = object()
         try:
             self.backend = open_backend(self.manifest, backend, device, threads, directory)
             info = self.manifest.text
-            self.tokenizer = ClipTokenizer.from_json(
-                self._plan.read(info.tokenizer), info.context_length
-            )
             self.text_graph = TextGraph(
                 info, lambda feeds: self._graph(self.manifest.graphs.text)(feeds), self.backend
             )
             self.words = PlanWords(self._plan)
             cache = cache_of(self._plan, self.words, directory)
-            self.text = TextEmbedder(info, self.tokenizer, self.text_graph, cache)
+            self.text = TextEmbedder(info, lambda: self.tokenizer, self.text_graph, cache)
             self._device = self.backend if isinstance(self.backend, DeviceBackend) else None
             if self._device is not None and KERNELS + KERNEL_INDEX in self._plan.names:
                 self._device.take_kernels(lambda name: self._plan.read(KERNELS + name))
@@ -117,6 +114,22 @@ class Runtime:
             lambda state: self._graph(self._members[state.letterbox.target].decode, is_steady=True),
             self.backend,
         )
+
+    @property
+    def tokenizer(self) -> ClipTokenizer:
+        """The plan's, read on first need: it takes longer than a frame, and known words need none.
+
+        Raises:
+            PlanError: the plan's tokenizer is unusable.
+            ArgumentError: this is closed.
+        """
+        with self._lock:
+            if self._tokenizer is None:
+                self.require()
+                info = self.manifest.text
+                data = self._plan.read(info.tokenizer)
+                self._tokenizer = ClipTokenizer.from_json(data, info.context_length)
+            return self._tokenizer
 
     def require(self, task: str | None = None) -> None:
         """Refuse to work after `close`, or on a task that the plan lacks.

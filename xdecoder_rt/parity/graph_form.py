@@ -94,7 +94,7 @@ class GraphNetwork:
         info = _text_info(config, background)
         self._text_graph = TextGraph(info, graphs.text, graphs.backend)
         cache = TextCache(None, namespace="parity")
-        self._text = TextEmbedder(info, tokenizer, self._text_graph, cache)
+        self._text = TextEmbedder(info, lambda: tokenizer, self._text_graph, cache)
         self._rows = RowDecoder(
             _decoder_info(config, logit_scale),
             config.proj_dim,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +40,17 @@ class TextEmbedder:
 
     Args:
         info: the plan's text section.
-        tokenizer: the plan's.
+        tokenizer: gives the plan's, which is asked for only when something is encoded.
         graph: encodes tokens.
         cache: where embeddings are kept.
     """
 
     def __init__(
-        self, info: TextInfo, tokenizer: ClipTokenizer, graph: TextGraph, cache: TextCache
+        self,
+        info: TextInfo,
+        tokenizer: Callable[[], ClipTokenizer],
+        graph: TextGraph,
+        cache: TextCache,
     ) -> None:
         self._info = info
         self._tokenizer = tokenizer
@@ -107,10 +111,11 @@ class TextEmbedder:
         Raises:
             VocabularyError: a text is too long and `strict` is set.
         """
+        room = self._info.context_length - 2
         for text in texts:
-            if self._tokenizer.fits(text):
+            # A token is a letter or more: most texts fit, and need no tokenizer to tell.
+            if text.isascii() and len(text) <= room or self._tokenizer().fits(text):
                 continue
-            room = self._tokenizer.context_length - 2
             if strict:
                 raise VocabularyError(
                     f"{quoted(text)} is too long",
@@ -196,7 +201,8 @@ class TextEmbedder:
         return unit(rows.reshape(len(names), len(info.templates), info.proj_dim).mean(axis=1))
 
     def _tokens(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        return [self._tokenizer.tokens(text) for text in texts]
+        tokenizer = self._tokenizer()
+        return [tokenizer.tokens(text) for text in texts]
 
 
 def class_key(text: str) -> str:
