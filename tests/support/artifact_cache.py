@@ -35,6 +35,7 @@ from pathlib import Path
 
 VARIABLE = "XDECODER_RT_TEST_CACHE"
 PACKAGE = "xdecoder_rt"
+NAME = re.compile(rf"{PACKAGE}(\.\w+)+")
 SUPPORT = Path(__file__).parent
 VERSIONS = (
     *("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "onnxsim", "torch", "triton"),
@@ -202,6 +203,10 @@ def _imports(path: Path, package: str) -> Iterator[str]:
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # Compiled loops are imported by name, and maybe their variant for the processor.
+            if NAME.fullmatch(node.value):
+                yield from (node.value, f"{node.value}_avx2")
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
