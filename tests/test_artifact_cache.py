@@ -235,10 +235,17 @@ def test_what_a_type_checker_alone_imports_is_not_followed(root: Path) -> None:
     assert imported_modules("recipe", root) == {"recipe"}
 
 
+def test_a_module_that_is_imported_by_its_name_is_followed(root: Path) -> None:
+    code = "from importlib import import_module\nimport_module('xdecoder_rt.atomic')\n"
+    (root / "recipe.py").write_text(code)
+    assert "xdecoder_rt.atomic" in imported_modules("recipe", root)
+
+
 def test_a_recipe_whose_imports_cannot_be_followed_is_refused(
     root: Path, provide: Callable[..., str]
 ) -> None:
-    hidden = "from importlib import import_module\nimport_module('xdecoder_rt.atomic')\nTEXT = ''\n"
+    hidden = "from importlib import import_module\n"
+    hidden += "import_module('xdecoder_rt.' + 'atomic')\nTEXT = ''\n"
     (root / "helper.py").write_text(hidden)
     with pytest.raises(RuntimeError, match=r"does not follow xdecoder_rt, xdecoder_rt\.atomic"):
         provide()
