@@ -28,7 +28,7 @@ SAMPLE = Path(__file__).parents[1] / "data" / "manifest.json"
 DOCUMENT = json.loads(SAMPLE.read_text())
 
 
-def content(name: str) -> bytes:
+def filling(name: str) -> bytes:
     """What stands in a member of a plan here; the digest of weights is in their name."""
     return bytes(3000) if name.startswith("weights/") else name.encode() * 3
 
@@ -38,7 +38,7 @@ def good(tmp_path_factory) -> bytes:
     """A sound plan of a few kilobytes."""
     path = tmp_path_factory.mktemp("good") / "model.plan"
     manifest = Manifest.from_json(SAMPLE.read_bytes())
-    write_plan(path, manifest, {name: content(name) for name in manifest.members})
+    write_plan(path, manifest, {name: filling(name) for name in manifest.members})
     return path.read_bytes()
 
 
@@ -191,7 +191,7 @@ def packed(
 ) -> Path:
     """A plan written by the standard library's zipfile, with one thing changed."""
     document = copy.deepcopy(DOCUMENT if document is None else document)
-    data = {name: content(name) for name in DOCUMENT["members"]}
+    data = {name: filling(name) for name in DOCUMENT["members"]}
     if isinstance(document, dict) and isinstance(document.get("members"), dict):
         for name, info in document["members"].items():
             if isinstance(info, dict) and name in data and name in DOCUMENT["members"]:
