@@ -223,7 +223,7 @@ def test_a_graph_with_other_inputs_is_a_plan_of_another_version(
     pytest.importorskip(backend)
     with Plan.open(tiny_plan) as plan:
         member = plan.manifest.graphs.text
-        graph = open_backend(plan.manifest, backend).load("text", partial(plan.read, member))
+        graph = open_backend(plan.manifest, backend).load("text", partial(plan.graph, member))
     feeds = {name: np.zeros(1) for name in graph.inputs if name != "visible"}
     with pytest.raises(PlanError, match=r"text graph .* takes .*visible.*build the plan again"):
         graph(feeds)
