@@ -30,7 +30,7 @@ def test_arithmetic_is_what_the_plan_says(
     )
     backend = OpenVINOBackend(1, precision)
     with Plan.open(tiny_plan) as plan:
-        backend.load("token", partial(plan.read, "token.onnx"))
+        backend.load("token", partial(plan.graph, "token.onnx"))
     wanted = {"fp32": "f32", "bf16": "bf16", "int8": "bf16" if native else "f32"}
     assert compiled[0].settings["INFERENCE_PRECISION_HINT"] == wanted[precision]
 
@@ -51,7 +51,7 @@ def test_several_beams_are_scored_at_once(tiny_plan: Path) -> None:
     # Its shapes change from call to call, so they stay open.
     backend = OpenVINOBackend(1)
     with Plan.open(tiny_plan) as plan:
-        token = backend.load("token.onnx", partial(plan.read, "token.onnx"))
+        token = backend.load("token.onnx", partial(plan.graph, "token.onnx"))
     (name,) = token.inputs
     rows = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
     (together,) = token({name: rows}).values()
@@ -93,7 +93,7 @@ def test_attention_of_fixed_shapes_is_not_fused_for_one_thread(
     compiled = compilations(monkeypatch)
     backend = OpenVINOBackend(threads)
     with Plan.open(tiny_plan) as plan:
-        token = backend.load("token.onnx", partial(plan.read, "token.onnx"), is_steady=True)
+        token = backend.load("token.onnx", partial(plan.graph, "token.onnx"), is_steady=True)
         width = plan.manifest.text.width
     (name,) = token.inputs
     token({name: np.zeros((1, width), np.float32)})
