@@ -203,10 +203,9 @@ def _imports(path: Path, package: str) -> Iterator[str]:
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # Compiled loops are imported by name, and maybe their variant for the processor.
-            if NAME.fullmatch(node.value):
-                yield from (node.value, f"{node.value}_avx2")
+        # Compiled loops are imported by name, and maybe their variant for the processor.
+        elif isinstance(node, ast.Constant) and NAME.fullmatch(str(node.value)):
+            yield from (str(node.value), f"{node.value}_avx2")
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
