@@ -128,8 +128,15 @@ def _sound() -> tuple[Any, dict[str, bytes]]:
         names = [name for name in plan.names if not name.startswith("weights/")]
         # Changes are made to graphs that hold their weights; those elsewhere have a target.
         text = replace(plan.manifest.text, graph_sha256=None)
-        manifest = replace(plan.manifest, weights={}, text=text)
-        return manifest, {n: plan.graph(n) if n in graphs else plan.read(n) for n in names}
+        members = {n: plan.graph(n) if n in graphs else plan.read(n) for n in names}
+        infos = {n: _info(data) for n, data in members.items()}
+        return replace(plan.manifest, weights={}, text=text, members=infos), members
+
+
+def _info(data: bytes) -> Any:
+    from xdecoder_rt.plan.manifest import MemberInfo
+
+    return MemberInfo(hashlib.sha256(data).hexdigest(), len(data))
 
 
 @functools.cache
@@ -169,10 +176,9 @@ def _checksums() -> dict[str, int]:
 def _write(path: Path, member: str, data: bytes) -> None:
     """Write the plan with another graph; only of this one are digests made."""
     from xdecoder_rt.plan.archive import ArchiveWriter
-    from xdecoder_rt.plan.manifest import MemberInfo
 
     manifest, members = _sound()
-    infos = {**manifest.members, member: MemberInfo(hashlib.sha256(data).hexdigest(), len(data))}
+    infos = {**manifest.members, member: _info(data)}
     text = replace(manifest, members=infos).to_json()
     with path.open("wb") as file:
         archive = ArchiveWriter(file)

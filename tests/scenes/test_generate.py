@@ -203,8 +203,8 @@ def test_an_unwritable_cache_is_warned_of_once_and_done_without(tmp_path: Path) 
     for number, drawing in enumerate(lexicon()[:3]):
         draw_svg(tmp_path / "svg" / drawing.path, number)
     (tmp_path / "file").touch()
-    cache = SpriteCache(tmp_path / "svg", tmp_path / "file" / "cache")
     with pytest.warns(RuntimeWarning, match="cannot be kept") as caught:
+        cache = SpriteCache(tmp_path / "svg", tmp_path / "file" / "cache")
         sprites = [cache.load(drawing) for drawing in cache.drawings]
     assert len(caught) == 1
     assert all(sprite is not None for sprite in sprites)

@@ -95,12 +95,12 @@ def test_a_photograph_that_cannot_be_read_is_named(
     material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "photographs").mkdir()
-    noise, grey = io.BytesIO(), io.BytesIO()
+    noise, depths = io.BytesIO(), io.BytesIO()
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8)).save(noise, "PNG")
-    Image.fromarray(np.full((90, 120), 40_000, np.uint16)).save(grey, "PNG")
+    Image.fromarray(np.full((90, 120), 0.5, np.float32)).save(depths, "TIFF")
     start, _, rest = noise.getvalue().rpartition(b"IDAT")  # in its second block of data
-    for broken in (b"no picture", start + b"\xff\xfe\xfd\xfc" + rest, grey.getvalue()):
+    for broken in (b"no picture", start + b"\xff\xfe\xfd\xfc" + rest, depths.getvalue()):
         (tmp_path / "photographs" / "broken.png").write_bytes(broken)
         given = arguments(material, tmp_path / "bank")
         given[given.index("--photographs") + 1] = str(tmp_path / "photographs")
