@@ -5,10 +5,11 @@
     xdecoder-rt build --plan focal.plan --precision int8 --calibration IMAGES -o focal-int8.plan
     python benchmarks/published.py --checkpoint focal.safetensors --fp32 focal.plan \
         --int8 focal-int8.plan [--rounds 10] [--threads 2]
-    python benchmarks/published.py --table tiny large --calibration IMAGES [-o table.json]
+    python benchmarks/published.py --table tiny large --calibration IMAGES \
+        -o benchmarks/results/published.json
 
-The last stands alone: a table of file, build, memory and time of both published models at the
-input sizes of the published protocols, printed anew after every row..
+The last stands alone: a table of file, build, memory and time of both published models at an input
+of each preset, printed anew after every row. Rows of a file stay that are not measured again.
 
 The network is X-Decoder Focal-T at its full size with random weights: its time is that of the
 trained one, its answers mean nothing. They are drawn so that queries stay apart and many of them
@@ -33,8 +34,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from eager import EXAMPLE, FORMATS, STUFF, WORDS, EagerPath, EnginePath, compare, failures, markdown
-from published_table import MODELS, PROTOCOLS, Row, measure_model, write_json
-from published_table import markdown as table_markdown
+from published_table import MODELS, PRESETS, Row, Table, measure_model
 from torch import Tensor
 
 from xdecoder_rt import Engine
@@ -188,27 +188,19 @@ def run(options: argparse.Namespace) -> int:
 
 def write_table(options: argparse.Namespace) -> None:
     """Measure the published sizes, and print the table anew after every row."""
-    rows: list[Row] = []
+    table = Table.begin(options.output, options.rounds, options.threads)
 
     def done(row: Row) -> None:
-        rows.append(row)
-        print(table_markdown(rows, options.rounds, options.threads), flush=True)
+        table.add(row)
+        print(table.markdown(), flush=True)
         if options.output:
-            write_json(options.output, rows)
+            table.write(options.output)
 
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
         for model in options.table:
             checkpoint = Path(folder, f"{model}.safetensors")
             draw(checkpoint, options.seed, model)
-            measure_model(
-                model,
-                checkpoint,
-                options.protocols,
-                options.calibration,
-                options.rounds,
-                options.threads,
-                done,
-            )
+            measure_model(model, checkpoint, options.presets, options.calibration, table, done)
 
 
 def main() -> int:
@@ -222,7 +214,7 @@ def main() -> int:
     )
     parser.add_argument("--table", choices=MODELS, nargs="+", help="write the table of these")
     parser.add_argument(
-        "--protocols", choices=PROTOCOLS, nargs="+", default=list(PROTOCOLS), help="of the table"
+        "--presets", choices=PRESETS, nargs="+", default=list(PRESETS), help="of the table"
     )
     parser.add_argument(
         "--calibration", type=Path, metavar="IMAGES", help="for INT8 in the table; left out without"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx
 import onnxsim
@@ -53,15 +56,19 @@ class ExportedGraph:
     typical: dict[str, Tensor]
 
 
-def export_image_graphs(model: XDecoder, size: tuple[int, int]) -> list[ExportedGraph]:
+def export_image_graphs(model: XDecoder, size: tuple[int, int]) -> Iterator[ExportedGraph]:
     """Export the vision, decode and mask graphs for one image size, with a symbolic batch.
 
     Args:
         model: in eval mode.
         size: height and width of the padded image, multiples of 32.
 
+    Yields:
+        One graph at a time, made when it is asked for: a reader that keeps none has one in memory.
+        The vision graph, which takes most, is the last.
+
     Raises:
-        BuildError: the size is not usable, or a graph cannot be exported.
+        BuildError: the size is not usable, now; or a graph cannot be exported, when it is its turn.
     """
     height, width = size
     if height % 32 or width % 32 or min(size) < 32:
@@ -70,24 +77,29 @@ def export_image_graphs(model: XDecoder, size: tuple[int, int]) -> list[Exported
             expected="a height and a width that are multiples of 32",
             fix=f"Use {max(32, round(height / 32) * 32)}x{max(32, round(width / 32) * 32)}",
         )
+    return _image_graphs(model, height, width)
+
+
+def _image_graphs(model: XDecoder, height: int, width: int) -> Iterator[ExportedGraph]:
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     kept_queries = torch.export.Dim("kept", min=1, max=4096)
     vision, decode, mask = VisionGraph(model), DecodeGraph(model), MaskGraph()
     generator = torch.Generator().manual_seed(0)
     frame = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8, generator=generator)
     valid = torch.tensor([[height, width], [max(1, height // 2), width]])
+    frames = {"frame": frame, "valid": valid}
+    # The vision graph comes last, when its outputs, examples of the others' inputs, are forgotten.
     with torch.no_grad():
         memory = dict(zip(vision.outputs, vision(frame, valid), strict=True))
         rows, dimensions = _example_rows(model, memory, batch, generator)
-        latents = _latents_of(rows, model.config.num_queries)
-        decoded = decode(*(rows[name] for name in decode.inputs))
-    frames = {"frame": frame, "valid": valid}
-    masks = {"mask_embedding": decoded[1], "mask_map": memory["mask_map"]}
-    return [
-        export_graph("vision", vision, frames, ({0: batch}, {0: batch})),
-        export_graph("decode", decode, rows, (dimensions,), latents),
-        export_graph("mask", mask, masks, ({0: batch, 1: kept_queries}, {0: batch})),
-    ]
+        mask_embedding = decode(*(rows[name] for name in decode.inputs))[1]
+    masks = {"mask_embedding": mask_embedding, "mask_map": memory["mask_map"]}
+    latents = _latents_of(rows, model.config.num_queries)
+    yield export_graph("decode", decode, rows, (dimensions,), latents)
+    del memory, rows, latents
+    yield export_graph("mask", mask, masks, ({0: batch, 1: kept_queries}, {0: batch}))
+    del masks
+    yield export_graph("vision", vision, frames, ({0: batch}, {0: batch}))
 
 
 def _example_rows(
@@ -216,7 +228,14 @@ def export_graph(
             verbose=False,
         )
     assert program is not None  # returned whenever dynamo=True
-    simplified, agrees = onnxsim.simplify(program.model_proto)
+    # By way of files: handed over in memory, the weights would be there six times.
+    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
+        traced = Path(folder, "traced.onnx")
+        program.save(traced, external_data=True)
+        # What traced the module holds itself in circles.
+        del program
+        gc.collect()
+        simplified, agrees = onnxsim.simplify(str(traced))
     if not agrees:
         raise BuildError(
             f"onnxsim changed what the {name} graph computes",

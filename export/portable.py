@@ -134,6 +134,7 @@ def build_portable(
         for graph in export_image_graphs(model, size):
             names[graph.name][key] = f"{graph.name}_{key}.onnx"
             add(graph, names[graph.name][key])
+            del graph  # before the next is made
     progress("Exporting the text graph")
     add(export_text_graph(model), "text.onnx")
     token = None

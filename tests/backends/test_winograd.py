@@ -72,6 +72,34 @@ def test_it_is_the_convolution_up_to_rounding(size: tuple[int, int], follow: boo
     assert "Convolution" not in {node.get_type_name() for node in changed.get_ops()}
 
 
+def followed(size: tuple[int, int], readers: str) -> Any:
+    """A convolution as exporters leave it: a bias of its shape, and channels moved to the end."""
+    model = network(size, follow=False)
+    made = model.outputs[0].get_node().input_value(0)
+    draw = np.random.default_rng(2)
+    values = ops.constant(draw.standard_normal(WIDE[1]).astype(np.float32))
+    axes = [ops.constant(np.array([place], np.int64)) for place in (0, 1, 3)]
+    width = ops.slice(ops.shape_of(made), axes[1], ops.constant(np.array([2])), axes[1], axes[0])
+    one = ops.constant(np.array([1], np.int64))
+    biased = ops.add(made, ops.reshape(values, ops.concat([one, width, one, one], 0), False))
+    moved = ops.transpose(biased, ops.constant(np.array([0, 2, 3, 1])))
+    outputs = {"last": [moved], "both": [moved, ops.relu(biased)], "first": [biased]}[readers]
+    for number, output in enumerate(outputs):
+        output.output(0).set_names({"features" if not number else "rectified"})
+    return openvino.Model(outputs, model.get_parameters())
+
+
+@pytest.mark.parametrize("readers", ["last", "both", "first"])
+def test_a_bias_and_a_move_of_channels_to_the_end_go_along(readers: str) -> None:
+    expected, changed = computed(followed((8, 12), readers)), followed((8, 12), readers)
+    assert use_winograd(openvino, changed) == 1
+    assert changed.outputs[0].get_any_name() == "features"
+    np.testing.assert_allclose(computed(changed), expected, rtol=1e-4, atol=1e-4)
+    sums = [node for node in changed.get_ordered_ops() if node.get_type_name() == "Add"]
+    last = [node for node in sums if list(node.get_output_shape(0)) == [1, 8, 12, WIDE[1]]]
+    assert len(last) == 1  # with channels last, where the convolution leaves them
+
+
 @pytest.mark.parametrize("tiles", [1, 5, 9, 1000])
 def test_a_map_in_strips_is_the_map_in_one(tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = network((20, 12))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -308,6 +309,27 @@ def test_a_plan_carries_the_graphs_of_its_tasks(
             held[asked[0]] = {name for name in plan.names if name.endswith(".onnx")}
         assert held[asked[0]] == {graph.member for graph in summary.graphs}
     assert held["caption"] - held["segment"] == {"token.onnx"}
+
+
+def test_a_graph_is_forgotten_before_the_next_is_made(
+    graphs: dict[str, ExportedGraph],
+    model: XDecoder,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    made: list[weakref.ref[ExportedGraph]] = []
+
+    def one_at_a_time(*_: object) -> Iterator[ExportedGraph]:
+        for name in ("decode", "mask", "vision"):
+            assert not any(graph() for graph in made)
+            copies = [replace(graphs[name])]
+            made.append(weakref.ref(copies[0]))
+            yield copies.pop()
+
+    monkeypatch.setattr(build, "export_image_graphs", one_at_a_time)
+    monkeypatch.setattr(build, "export_text_graph", lambda _: graphs["text"])
+    build_portable(model, tmp_path / "new.plan", sizes=[(HEIGHT, WIDTH)], tasks=["segment"])
+    assert len(made) == 3
 
 
 def test_the_digest_tells_weights_apart(tiny: ModelConfig, model: XDecoder) -> None:

@@ -19,7 +19,8 @@ from xdecoder_rt.streams import synthetic
 torch = pytest.importorskip("torch", reason="building a plan needs the extra export")
 pytest.importorskip("onnxscript", reason="building a plan needs the extra export")
 
-pytestmark = pytest.mark.slow
+# Tracing takes minutes of one core, on a busy machine many.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 DATA = Path(__file__).parents[1] / "data"
 SIZE = (224, 224)

@@ -320,6 +320,11 @@ def test_the_published_text_encoder_may_take_its_large_call() -> None:
     assert 2 * products < _BOUNDS["published"].least_products
 
 
+def test_the_published_text_encoder_may_make_what_it_makes_in_int8() -> None:
+    """Of its large call, counted on a plan: pairs of quantization more than in fp32."""
+    assert _BOUNDS["published"].least_run_elements > 2 * 2_361_174_339
+
+
 def test_the_largest_input_size_buys_no_more_work_than_its_family_needs() -> None:
     """Twenty products of 4096 by 4096, 2^40.3: some seconds a core each."""
     nodes = [helper.make_node("Expand", ["one", "shape"], ["x0"])]

@@ -16,6 +16,7 @@ import numpy as np
 
 from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value, feeds_error, is_shortage
 from xdecoder_rt.backends.blobs import ModelBlobs
+from xdecoder_rt.backends.unquantized import multiplies_bytes_slowly, unquantize
 from xdecoder_rt.backends.winograd import use_winograd
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import BackendError, MemoryShortageError, require
@@ -196,7 +197,8 @@ class OpenVINOBackend:
     Args:
         threads: threads of one call; None leaves the choice to OpenVINO.
         precision: the plan's precision; arithmetic is pinned to it. What an INT8 plan leaves
-            unquantized is computed in bf16 where the processor does that itself, else in fp32.
+            unquantized is computed in bf16 where the processor does that itself, else in fp32;
+            so are layers that the processor computes sooner that way.
         cache_dir: where compiled models are kept, or None. Where that fails, they are not.
 
     Raises:
@@ -215,6 +217,7 @@ class OpenVINOBackend:
         self.version = str(openvino.__version__)
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         precisions = _PRECISIONS_WITH_BF16 if has_bf16 else _PRECISIONS
+        self._unquantizes = precision == "int8" and multiplies_bytes_slowly()
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precisions[precision],
@@ -262,6 +265,9 @@ class OpenVINOBackend:
         settings = dict(self._settings)
         if shapes is not None:
             network.reshape(shapes)
+        if self._unquantizes:
+            unquantize(self._library, network)
+        if shapes is not None:
             if settings["INFERENCE_PRECISION_HINT"] == "f32":
                 use_winograd(self._library, network)
             cores = usable_cores()

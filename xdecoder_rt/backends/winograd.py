@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.backends.constants import constant_values
+
 # The transforms move memory whatever the width, and transformed kernels are four times as large. On
 # two cores a convolution of 512 channels takes half the time on a map of 128x128 and 0.6 of it at
 # 32x32, which is 64 tiles, as long at 16x16; one of 256 channels 0.8 to 1.3 of it, of 128 more.
@@ -26,6 +28,8 @@ LEAST_TILES = 64
 TILES_AT_ONCE = 1024
 
 _TILE, _STEP, _KERNEL = 6, 4, 3
+# Orders of axes that move channels to the end, and back.
+_TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 # Of pixels into the domain of products, of a kernel, and back.
 _PIXELS = (
     (4, 0, -5, 0, 1, 0),
@@ -55,28 +59,27 @@ def use_winograd(openvino: ModuleType, network: Any) -> int:
     """
     replaced = 0
     for node in network.get_ordered_ops():
-        if node.get_type_name() == "Convolution" and _gains(node):
-            made = _Convolution(openvino.opset13, node).built()
-            made.set_friendly_name(node.get_friendly_name())
-            # A graph's output is told by the name of its tensor.
-            made.output(0).set_names(node.output(0).get_names())
-            for reader in node.output(0).get_target_inputs():
-                reader.replace_source_output(made.output(0))
+        if node.get_type_name() == "Convolution" and _has_float_kernel(node) and gains(node):
+            _Convolution(openvino.opset13, node).replace()
             replaced += 1
     return replaced
 
 
-def _gains(node: Any) -> bool:
+def gains(node: Any) -> bool:
+    """Return whether Winograd's algorithm takes a convolution, in fp32, sooner than OpenVINO.
+
+    Args:
+        node: a ``Convolution`` of an ``openvino.Model``.
+    """
     attributes = node.get_attributes()
-    kernel = node.input_value(1).get_node()
     image = node.input_value(0).get_partial_shape()
-    if kernel.get_type_name() != "Constant" or image.is_dynamic:
+    kernel = node.input_value(1).get_partial_shape()
+    if image.is_dynamic or kernel.is_dynamic:
         return False
     sides = list(image.to_shape())[2:]
-    width, depth, *size = kernel.get_output_shape(0)
-    return (
-        kernel.get_output_element_type(0).get_type_name() == "f32"
-        and size == [_KERNEL, _KERNEL]
+    width, depth, *size = kernel.to_shape()
+    return bool(
+        size == [_KERNEL, _KERNEL]
         and min(width, depth) >= LEAST_CHANNELS
         and image.to_shape()[0] == 1
         and not any(side % _STEP for side in sides)
@@ -89,8 +92,19 @@ def _gains(node: Any) -> bool:
     )
 
 
+def _has_float_kernel(node: Any) -> bool:
+    kernel = node.input_value(1)
+    is_constant = kernel.get_node().get_type_name() == "Constant"
+    return is_constant and kernel.get_element_type().get_type_name() == "f32"
+
+
+def _moves_channels_last(node: Any) -> bool:
+    order = constant_values(node.input_value(1)) if node.get_type_name() == "Transpose" else None
+    return order is not None and tuple(order) == _TO_LAST
+
+
 class _Convolution:
-    """The nodes that take the place of one convolution.
+    """The nodes that take the place of one convolution and of what follows it at once.
 
     Args:
         ops: OpenVINO's operators.
@@ -99,15 +113,51 @@ class _Convolution:
 
     def __init__(self, ops: Any, node: Any) -> None:
         self._ops = ops
+        self._node = node
         self._image = node.input_value(0)
         self._kernel: npt.NDArray[np.float32] = node.input_value(1).get_node().data
         _, self._depth, self._height, self._width = node.input(0).get_shape()
 
-    def built(self) -> Any:
-        """Return the last node: ``[1, C, H, W] -> [1, C', H, W]``."""
+    def replace(self) -> None:
+        """Replace the convolution, the sum with its bias, and moves of channels to the end."""
+        ops, made, last = self._ops, self._built(), self._node
+        bias = self._bias()
+        if bias is not None:
+            last, values = bias
+            made = ops.add(made, ops.constant(values))
+        first = ops.transpose(made, self._axes(*_TO_FIRST))
+        for reader in list(last.output(0).get_target_inputs()):
+            node = reader.get_node()
+            if _moves_channels_last(node):
+                self._put(made, node)
+            else:
+                reader.replace_source_output(first.output(0))
+        # A graph's output is told by the name of its tensor.
+        first.output(0).add_names(last.output(0).get_names())
+
+    def _bias(self) -> tuple[Any, npt.NDArray[np.float32]] | None:
+        """Return the sum that alone reads the values, and what it adds to each channel."""
+        readers = [reader.get_node() for reader in self._node.output(0).get_target_inputs()]
+        readers = [node for node in readers if node.get_type_name() != "ShapeOf"]
+        if len(readers) != 1 or readers[0].get_type_name() != "Add":
+            return None
+        for number in range(2):
+            values = constant_values(readers[0].input_value(number))
+            if values is not None and values.shape == (1, len(self._kernel), 1, 1):
+                return readers[0], values.reshape(-1)
+        return None
+
+    def _put(self, made: Any, node: Any) -> None:
+        """Let what reads a node read another one."""
+        for reader in list(node.output(0).get_target_inputs()):
+            reader.replace_source_output(made.output(0))
+        made.output(0).add_names(node.output(0).get_names())
+
+    def _built(self) -> Any:
+        """Return the last node: ``[1, C, H, W] -> [1, H, W, C']``."""
         ops, rows, columns = self._ops, self._height // _STEP, self._width // _STEP
         # Channels last: tiles are then runs of memory.
-        moved = ops.transpose(self._image, self._axes(0, 2, 3, 1))
+        moved = ops.transpose(self._image, self._axes(*_TO_LAST))
         zeros = ops.constant(np.float32(0))
         padded = ops.pad(moved, self._axes(0, 1, 1, 0), self._axes(0, 3, 3, 0), "constant", zeros)
         shape = self._axes(rows + 1, _STEP, columns + 1, _STEP, self._depth)
@@ -118,8 +168,7 @@ class _Convolution:
             self._strip(steps, kernels, start, min(start + at_once, rows), columns)
             for start in range(0, rows, at_once)
         ]
-        joined = ops.concat(strips, 1) if len(strips) > 1 else strips[0]
-        return ops.transpose(joined, self._axes(0, 3, 1, 2))
+        return ops.concat(strips, 1) if len(strips) > 1 else strips[0]
 
     def _strip(self, steps: Any, kernels: Any, start: int, stop: int, columns: int) -> Any:
         """Convolve the rows of tiles from ``start`` to ``stop``: ``[1, rows * 4, W, C']``."""

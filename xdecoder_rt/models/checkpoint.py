@@ -106,10 +106,14 @@ def load_checkpoint(path: str | Path) -> XDecoder:
             f"{config.blocks:,} blocks",
             expected="several tensors of each block of the configured network",
         )
-    # What a file claims to hold takes no memory before its tensors agree.
-    check_fit(meta_model(config), tensors, str(path))
-    model = XDecoder(config)
-    load_exactly(model, tensors, str(path))
+    # What a file claims to hold takes no memory before its tensors agree, and drawing random
+    # numbers first would take longer than reading.
+    model = meta_model(config)
+    check_fit(model, tensors, str(path))
+    model = model.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            value.copy_(tensors.pop(name))
     return model.eval()
 
 
