@@ -65,7 +65,8 @@ def exports_are_kept() -> Iterator[None]:
 
         def take(model: object, *size: object) -> Any:
             if size not in exported:
-                exported[size] = export(model, *size)
+                made = export(model, *size)
+                exported[size] = tuple(made) if isinstance(made, Iterator) else made
             return exported[size]
 
         return take
