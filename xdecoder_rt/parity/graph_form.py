@@ -14,7 +14,7 @@ from xdecoder_rt.image import Letterbox
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.parity.fixture import FixtureImage
 from xdecoder_rt.parity.forms import BACKBONE_EMBEDDING, Embeddings, GroundedPhrases, WrittenCaption
-from xdecoder_rt.plan.manifest import DecoderInfo, TextInfo
+from xdecoder_rt.plan.manifest import LEVEL_STRIDES, DecoderInfo, TextInfo
 from xdecoder_rt.questions.caption import CaptionWriter
 from xdecoder_rt.questions.refer import MAX_SCALE, phrase_groups, read_references
 from xdecoder_rt.questions.regions import region_levels
@@ -177,7 +177,9 @@ class GraphNetwork:
         if region is not None:
             # The fixture's region is in pixels of the network's input.
             box = image.letterbox
-            levels = region_levels(region, Letterbox(box.valid, box.target, box.valid))
+            levels = region_levels(
+                region, Letterbox(box.valid, box.target, box.valid), LEVEL_STRIDES
+            )
         opening = writer.open(None)
         (decoded,) = self._rows.decode(state, [writer.group(opening, levels)])
         *_, draft = writer.drafts(state, opening, decoded, max_tokens=steps)
