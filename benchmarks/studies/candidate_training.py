@@ -29,7 +29,6 @@ from xdecoder_rt.training.validation import validate
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
 CPU = torch.device("cpu")
-TASKS = ("segment", "refer")
 BATCH_OF_VALIDATION = 10
 
 Scores = dict[str, dict[str, float]]
@@ -68,6 +67,7 @@ class Course:
         size: side of the square images.
         limit: images of each labelled folder.
         lr: peak learning rate.
+        tasks: what is trained and measured.
     """
 
     data: Path
@@ -79,6 +79,7 @@ class Course:
     size: int
     limit: int
     lr: float
+    tasks: Sequence[str]
     _batches: dict[int, tuple[Batch, int]] = field(default_factory=dict)
     _images: Recall = field(default_factory=Recall)
     _texts: Recall = field(default_factory=Recall)
@@ -106,7 +107,7 @@ class Course:
             warmup_steps=self.steps // 15,
             ema_decay=0.99,
             vocabulary_size=256,
-            tasks=TASKS,
+            tasks=tuple(self.tasks),
             points=320,
             matching_points=512,
             freeze_backbone=True,
@@ -155,7 +156,7 @@ class Course:
                 self.size,
                 BATCH_OF_VALIDATION,
                 CPU,
-                TASKS,
+                self.tasks,
             )
             for folder in self.validation
         }

@@ -154,9 +154,7 @@ class Studio:
     ) -> Iterator[Draft]:
         levels = None
         if region is not None:
-            levels = region_levels(
-                region[0].numpy(), self.state.letterbox, self.rows.level_strides
-            )
+            levels = region_levels(region[0].numpy(), self.state.letterbox, self.rows.level_strides)
         (decoded,) = self.rows.decode(self.state, [self.writer.group(opening, levels)])
         return self.writer.drafts(self.state, opening, decoded, beams, max_tokens)
 

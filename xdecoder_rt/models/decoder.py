@@ -359,7 +359,12 @@ class Decoder(nn.Module):
             if rows.region_weight is not None:
                 embedding = torch.cat((embedding, rows.region_weight), -1)
             crossed = cross(
-                x, position, memory.keys[i], memory.values[i], embedding, features[i % len(features)]
+                x,
+                position,
+                memory.keys[i],
+                memory.values[i],
+                embedding,
+                features[i % len(features)],
             )
             x = torch.where(attends, crossed, x)
             before = None if past is None else (past.keys[i], past.values[i])

@@ -133,9 +133,7 @@ class PixelDecoder(nn.Module):
         )
         self.output = nn.ModuleList(
             _output(form, width, norm) if is_computed else nn.Identity()
-            for form, width, is_computed in zip(
-                config.output_convs, widths, computed, strict=True
-            )
+            for form, width, is_computed in zip(config.output_convs, widths, computed, strict=True)
         )
         # Narrower maps need the coarser one narrowed, before it is upsampled: there it is cheap.
         self.narrow = (

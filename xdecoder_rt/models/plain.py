@@ -179,7 +179,9 @@ def _cross_attention(
 ) -> Tensor:
     """One cross-attention, its keys and values projected on the spot."""
     cross = decoder.cross_layers[layer]
-    tokens = level.flatten(2).transpose(1, 2) + decoder.level_embed[layer % len(decoder.level_embed)]
+    tokens = (
+        level.flatten(2).transpose(1, 2) + decoder.level_embed[layer % len(decoder.level_embed)]
+    )
     key = cross.attn.keys(tokens + position_of(level))
     value = cross.attn.values(tokens)
     query = cross.attn.queries(x + position)
