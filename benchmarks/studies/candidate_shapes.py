@@ -9,6 +9,10 @@ from typing import Any
 from xdecoder_rt.models import ModelConfig, compact_config
 
 REFERENCE = "first starter"
+CHOSEN = "4, light"
+"""What :func:`~xdecoder_rt.models.compact_config` returns."""
+FIRST_PIXEL = {"output_convs": ("full",) * 4, "narrow_stride": 4, "mask_stride": 4}
+FIRST_DECODER = {"layers": 6, "level_strides": (32, 16, 8)}
 LIGHT = {"output_convs": ("none", "separable", "full", "full"), "narrow_stride": 8}
 
 
@@ -16,10 +20,10 @@ def shape(
     pixel: Mapping[str, Any] | None = None, decoder: Mapping[str, Any] | None = None
 ) -> ModelConfig:
     """Return the first starter's shape with changes to its pixel decoder and its decoder."""
-    first = compact_config()
+    default = compact_config()
     return compact_config(
-        pixel_decoder=replace(first.pixel_decoder, **(pixel or {})),
-        decoder=replace(first.decoder, **(decoder or {})),
+        pixel_decoder=replace(default.pixel_decoder, **{**FIRST_PIXEL, **(pixel or {})}),
+        decoder=replace(default.decoder, **{**FIRST_DECODER, **(decoder or {})}),
     )
 
 

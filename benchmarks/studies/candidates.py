@@ -3,9 +3,8 @@
     python benchmarks/studies/candidates.py time runs/candidates
     python benchmarks/studies/candidates.py train runs/candidates data/bank \\
         --words export/starter/starter.safetensors --validation data/workcell_val data/clipart_val
-    python benchmarks/studies/candidates.py page runs/candidates --chosen "4, light" \\
-        -o docs/candidates.md --json benchmarks/results/candidates.json \\
-        --picture docs/images/candidates.png
+    python benchmarks/studies/candidates.py page runs/candidates -o docs/candidates.md \\
+        --json benchmarks/results/candidates.json --picture docs/images/candidates.png
 
 `time` exports every candidate with random weights and measures its graphs in each form that a plan
 may have, in turns. `train` trains every candidate on the same scenes, from ImageNet's backbone and
@@ -27,7 +26,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from candidate_shapes import REFERENCE, candidates
+from candidate_shapes import CHOSEN, REFERENCE, candidates
 from candidate_times import (
     FORMS,
     GRAPHS,
@@ -358,7 +357,7 @@ def parser() -> argparse.ArgumentParser:
     training.set_defaults(run=train_candidates)
     page = stages.add_parser("page", help="write table and picture")
     page.add_argument("folder", type=Path, help="of graphs, runs and times")
-    page.add_argument("--chosen", choices=list(candidates()), default=REFERENCE, metavar="NAME")
+    page.add_argument("--chosen", choices=list(candidates()), default=CHOSEN, metavar="NAME")
     page.add_argument("--json", type=Path, metavar="FILE")
     page.add_argument("--picture", type=Path, required=True, metavar="PNG")
     page.add_argument("-o", "--output", type=Path, required=True, metavar="MARKDOWN")

@@ -16,12 +16,12 @@ pytest.importorskip("openvino", reason="the study measures OpenVINO")
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "studies"))
 
 import candidates as study
-from candidate_shapes import REFERENCE
+from candidate_shapes import CHOSEN, REFERENCE
 from candidate_times import FORMS, GRAPHS, fastest
 from candidate_training import Recall
 
 from xdecoder_rt.errors import XDecoderError
-from xdecoder_rt.models import ModelConfig, XDecoder
+from xdecoder_rt.models import ModelConfig, XDecoder, compact_config
 
 
 def test_candidates_are_shapes_that_a_checkpoint_can_have_and_all_differ() -> None:
@@ -31,6 +31,10 @@ def test_candidates_are_shapes_that_a_checkpoint_can_have_and_all_differ() -> No
     assert len(texts) == len(configurations) >= 10
     for config in configurations.values():
         assert ModelConfig.from_json(config.to_json()) == config
+
+
+def test_the_chosen_candidate_is_what_new_trainings_begin_with() -> None:
+    assert study.candidates()[CHOSEN] == compact_config()
 
 
 def test_the_reference_is_the_shape_of_the_checkpoint_that_comes_with_the_package() -> None:

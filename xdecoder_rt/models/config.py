@@ -327,9 +327,10 @@ def check_agreement(config: ModelConfig) -> None:
 
 
 def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
-    """Return the compact family's default: EfficientNet-Lite0 and a narrow decoder.
+    """Return the compact family's default: EfficientNet-Lite0 and a narrow, shallow decoder.
 
-    Widths and depths were chosen by measured INT8 time; ``docs/candidates.md`` has the table.
+    The shape was chosen by the time of a frame and by short trainings; ``docs/candidates.md`` has
+    the table. The checkpoint that comes with the package has the shape before it.
 
     Args:
         name: the model's name.
@@ -346,14 +347,17 @@ def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
             transformer_layers=2,
             heads=3,
             feedforward_dim=384,
+            narrow_stride=8,
+            output_convs=("none", "separable", "full", "full"),
         ),
         "decoder": DecoderConfig(
             num_queries=65,
             hidden_dim=192,
             heads=3,
             feedforward_dim=768,
-            layers=6,
+            layers=4,
             class_token_is_mask=False,
+            level_strides=(32, 16),
         ),
         "text": TextConfig(width=256, heads=8, layers=3, context_length=77, token_rank=48),
         "postprocess": PostprocessConfig(object_mask_threshold=0.5, overlap_threshold=0.6),
