@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +59,7 @@ Result = dict[str, Any]
 
 
 def time_candidates(args: argparse.Namespace) -> None:
-    """Export and measure candidates; results of others in the folder stay."""
+    """Export and measure candidates; results of others, and of other forms, stay."""
     configurations = candidates()
     size = (args.size, args.size)
     places = {}
@@ -68,7 +67,7 @@ def time_candidates(args: argparse.Namespace) -> None:
         print(f"exporting: {name}", file=sys.stderr, flush=True)
         places[name] = export(configurations[name], size, args.folder / GRAPHS_FOLDER)
     places[BACKBONE] = export_backbone(configurations[REFERENCE], size, args.folder / GRAPHS_FOLDER)
-    measured = measure(places, FORMS, args.threads, args.rounds)
+    measured = measure(places, args.forms, args.threads, args.rounds)
     path = args.folder / TIMES
     results = json.loads(path.read_text()) if path.exists() else {}
     for name, times in measured.items():
@@ -77,13 +76,14 @@ def time_candidates(args: argparse.Namespace) -> None:
             for graph in GRAPHS
             if graph in places[name]
         }
+        before = results.get(name, {"milliseconds": {}, "rounds": {}})
         results[name] = {
-            "milliseconds": medians(times),
+            "milliseconds": {**before["milliseconds"], **medians(times)},
+            "rounds": {**before["rounds"], **dict.fromkeys(args.forms, args.rounds)},
             "costs": costs,
             **json.loads(places[name]["model"].read_text()),
             "size": args.size,
             "threads": args.threads,
-            "rounds": args.rounds,
             "machine": machine_summary(describe_machine(LIBRARIES_USED)),
         }
     write_json(path, results)
@@ -148,7 +148,6 @@ def write_page(args: argparse.Namespace) -> None:
     names = [name for name in candidates() if name in times]
     scores = {name: averages(runs, SCREENING, name) for name in names}
     draw(times, scores, args.chosen, args.picture)
-    command = shlex.join(["python", *sys.argv])
     page = table(times, scores, names, args.chosen)
     for course in sorted({run["course"] for run in runs} - {SCREENING}):
         page += f"\n\nCourse *{course}*:\n\n" + course_table(runs, course, names, args.chosen)
@@ -158,7 +157,7 @@ def write_page(args: argparse.Namespace) -> None:
     with atomic_writer(args.output) as file:
         file.write(f"{before}{BEGIN}\n{page}\n{END}{after}".encode())
     if args.json:
-        write_json(args.json, {"command": command, "times": times, "training": runs})
+        write_json(args.json, {"times": times, "training": runs})
     print(page)
 
 
@@ -234,6 +233,7 @@ def draw(
         axes.set_xlabel("vision + decode + masks, ms (fastest form)")
         axes.set_ylabel(f"{MEASURES[measure_name]}, %")
         axes.grid(alpha=0.3)
+        axes.margins(x=0.2)
     with atomic_writer(path) as file:
         figure.savefig(file, format="png", dpi=80)
 
@@ -332,6 +332,9 @@ def parser() -> argparse.ArgumentParser:
     timing.add_argument("--size", type=positive, default=448, help="default: %(default)s")
     timing.add_argument("--rounds", type=positive, default=20, help="default: %(default)s")
     timing.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
+    timing.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=FORMS, metavar="FORM", help=", ".join(FORMS)
+    )
     timing.add_argument("--only", nargs="+", choices=list(candidates()), metavar="NAME")
     timing.set_defaults(run=time_candidates)
     training = stages.add_parser("train", help="train candidates shortly")
