@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
-from xdecoder_rt.plan.manifest import LEVEL_STRIDES, LevelStrides
+from xdecoder_rt.masks.resample import LEVEL_STRIDES
 from xdecoder_rt.tasks import TASKS
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -31,6 +31,9 @@ Stages: TypeAlias = Annotated[tuple[Count, ...], Rule(least=4, most=4)]
 """A value for each of FocalNet's stages."""
 PYRAMID = (4, 8, 16, 32)
 """Strides of the backbone's maps and of the pixel decoder's: pixels of the input a position."""
+LevelStrides: TypeAlias = Annotated[
+    tuple[Annotated[int, Rule(low=8, high=32)], ...], Rule(least=1, most=len(LEVEL_STRIDES))
+]
 OUTPUT_CONVS = ("full", "separable", "pointwise", "none")
 """Forms of the convolution after a sum of the pyramid."""
 OutputConvs: TypeAlias = Annotated[

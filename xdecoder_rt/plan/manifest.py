@@ -16,6 +16,7 @@ from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
 from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
+from xdecoder_rt.masks.resample import LEVEL_STRIDES
 from xdecoder_rt.plan.archive import check_member_name
 from xdecoder_rt.tasks import TASKS
 
@@ -68,8 +69,6 @@ Capability: TypeAlias = Annotated[
     str,
     Rule(form=_CAPABILITY, wording=('a capability such as "8.7"', 'capabilities such as "8.7"')),
 ]
-LEVEL_STRIDES = (32, 16, 8)
-"""Strides that published decoders attend to, in the order of their layers."""
 LevelStrides: TypeAlias = Annotated[
     tuple[Annotated[int, Rule(low=8, high=32)], ...], Rule(least=1, most=len(LEVEL_STRIDES))
 ]
