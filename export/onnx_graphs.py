@@ -20,7 +20,7 @@ from xdecoder_rt import tasks
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.masked_attention import translation_table
 from xdecoder_rt.models import XDecoder
-from xdecoder_rt.models.decoder import LEVELS, Rows
+from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.models.graphs import (
     DecodeGraph,
     MaskGraph,
@@ -122,8 +122,9 @@ def _example_rows(
     region_weight = torch.zeros(2, length, regions)
     region_weight[:, torch.from_numpy(layout.kind) == tasks.Row.CAPTION, 1] = 1.0
     heads = shape.heads
-    inputs = {name: memory[name] for name in memory_names(shape.layers)}
-    for level in range(LEVELS):
+    inputs = {name: memory[name] for name in memory_names(shape)}
+    levels = range(len(shape.level_strides))
+    for level in levels:
         positions = memory[f"mask_features_{level}"].shape[1]
         inside = torch.rand(2, regions, positions, generator=generator) < 0.5
         inputs[f"regions_{level}"] = inside * 2.0 - 1.0
@@ -148,7 +149,7 @@ def _example_rows(
         "text": {1: rows_axis},
         "visible": {1: rows_axis, 2: seen_axis},
         "region_weight": {1: rows_axis, 2: region_axis},
-        **{f"regions_{level}": {1: region_axis} for level in range(LEVELS)},
+        **{f"regions_{level}": {1: region_axis} for level in levels},
         **{name: {2: past_axis} for name in state_names("past", shape.layers)},
     }
     return inputs, tuple({0: batch, **axes.get(name, {})} for name in inputs)

@@ -39,7 +39,6 @@ from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.words.templates import BACKGROUND, NAME_SUFFIXES, TEMPLATES
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
-MASK_STRIDE = 4
 MAX_PHRASES = 64
 NO_REPEAT_NGRAM = 3
 """Tokens in a row that a caption of a compact model never has twice; published ones are exact."""
@@ -215,7 +214,8 @@ def _manifest(
             layers=config.decoder.layers,
             heads=config.decoder.heads,
             mask_dim=config.mask_dim,
-            mask_stride=MASK_STRIDE,
+            mask_stride=config.mask_stride,
+            level_strides=config.decoder.level_strides,
             class_token_is_mask=config.decoder.class_token_is_mask,
             logit_scale=float(model.text_encoder.logit_scale.exp()),
             max_phrases=max_phrases,

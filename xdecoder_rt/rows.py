@@ -15,13 +15,12 @@ import numpy.typing as npt
 from xdecoder_rt import tasks
 from xdecoder_rt.backends.base import Array, Backend, Graph
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.plan.graph_ports import LEVEL_STRIDES
 from xdecoder_rt.plan.manifest import DecoderInfo
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.tasks import RowLayout
 
 PAST_MULTIPLE = 32
-RegionLevels = tuple[Floats, Floats, Floats]
+RegionLevels = tuple[Floats, ...]
 """1 inside and -1 outside, float32 ``[N]`` for each level that the decoder attends to."""
 
 
@@ -51,6 +50,9 @@ class RowDecoder:
         width: of a row, as of a text embedding.
         graph: the decode graph for a state.
         backend: what runs it.
+
+    Attributes:
+        level_strides: of the decoder's levels, in pixels of the network's input.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class RowDecoder:
         graph: Callable[[ImageState], Graph],
         backend: Backend,
     ) -> None:
+        self.level_strides = info.level_strides
         self._info = info
         self._width = width
         self._graph = graph
@@ -137,7 +140,7 @@ class RowDecoder:
         feeds = {
             **{name: value for name, value in state.values.items() if name in graph.inputs},
             **rows,
-            **_regions(layout, groups, state),
+            **_regions(layout, groups, state, self._info.level_strides),
             **(self._no_past if past is None else self._past(past)),
         }
         arrays = self._backend.to_numpy_all(graph(feeds))
@@ -229,7 +232,9 @@ def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
     )
 
 
-def _regions(layout: RowLayout, groups: Sequence[RowGroup], state: ImageState) -> dict[str, Array]:
+def _regions(
+    layout: RowLayout, groups: Sequence[RowGroup], state: ImageState, strides: Sequence[int]
+) -> dict[str, Array]:
     """Return every group's region as a channel of its own; one of zeros where there is none."""
     regions = [group.region for group in groups if group.region is not None]
     weight = np.zeros((1, len(layout.kind), max(1, len(regions))), np.float32)
@@ -241,7 +246,7 @@ def _regions(layout: RowLayout, groups: Sequence[RowGroup], state: ImageState) -
                 channel += 1
     feeds: dict[str, Array] = {"region_weight": weight}
     height, width = state.letterbox.target
-    for level, stride in enumerate(LEVEL_STRIDES):
+    for level, stride in enumerate(strides):
         positions = (height // stride) * (width // stride)
         feeds[f"regions_{level}"] = (
             np.stack([region[level] for region in regions])

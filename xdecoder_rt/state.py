@@ -37,7 +37,7 @@ class DecodedRows:
     caption_embedding: Floats
     keys: tuple[Floats, ...]
     values: tuple[Floats, ...]
-    region: tuple[Floats, Floats, Floats] | None = None
+    region: tuple[Floats, ...] | None = None
 
     def answer(self, task: str) -> list[Floats]:
         """Return what a task reads of these rows, by the task table.

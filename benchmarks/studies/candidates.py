@@ -1,337 +1,382 @@
-"""Measures the INT8 time of compact models that were never trained, to choose widths and depths.
+"""Chooses the compact model's shape by the time of a frame and by short trainings.
 
-python benchmarks/studies/candidates.py [--iterations 40] [--threads 2] [-o docs/candidates.md]
+    python benchmarks/studies/candidates.py time runs/candidates
+    python benchmarks/studies/candidates.py train runs/candidates data/bank \\
+        --words export/starter/starter.safetensors --validation data/workcell_val data/clipart_val
+    python benchmarks/studies/candidates.py page runs/candidates -o docs/candidates.md \\
+        --json benchmarks/results/candidates.json --picture docs/images/candidates.png
 
-Every candidate differs from the default in one respect. Its vision and decode graphs for 512x512
-are exported, quantised as an INT8 plan is (symmetric QDQ: int8 weights per output channel, int8
-activations per tensor, biases in fp32; dense convolutions and products with constant weights, while
-depthwise convolutions and everything else stay fp32) and run by OpenVINO. Speed does not depend on
-the values of the weights, so random ones do. The candidates take turns within each round.
+`time` exports every candidate with random weights and measures its graphs in each form that a plan
+may have, in turns. `train` trains every candidate on the same scenes, from ImageNet's backbone and
+the words of a checkpoint, both frozen, and measures masks, names and phrases on held-out scenes. An
+arm is a candidate and a seed, `NAME@SEED`; one whose result is in the folder is not run again.
+`page` writes table and picture. Candidates are in ``candidate_shapes.py``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
-import shlex
-import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime as ort
-import openvino
 import torch
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_static,
+from candidate_shapes import CHOSEN, REFERENCE, candidates
+from candidate_times import (
+    FORMS,
+    GRAPHS,
+    KEPT,
+    export,
+    export_backbone,
+    fastest,
+    measure,
+    medians,
 )
-from torch import Tensor, nn
 
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
-from xdecoder_rt.export.costs import macs, parameters
-from xdecoder_rt.export.onnx_graphs import (
-    MAX_BATCH,
-    ExportedGraph,
-    export_graph,
-    export_image_graphs,
-)
-from xdecoder_rt.models import ModelConfig, XDecoder, compact_config
-from xdecoder_rt.models.graphs import Normalise
+from xdecoder_rt.errors import XDecoderError, require
+from xdecoder_rt.models import ModelConfig
 
-SIZE = (512, 512)
-TARGET_MS = 25.0
-TARGET_GMACS, CEILING_GMACS = 3.5, 6.0
+MEASURES = {
+    "miou": "IoU of the best masks",
+    "accuracy": "names right",
+    "name_rank": "names outranked",
+    "p_at_50": "phrases P@0.5",
+}
 LIBRARIES_USED = (*LIBRARIES, "torch", "onnx")
 BACKBONE = "backbone alone"
-WARMUP = 3
+SCREENING = "screening"
+"""The course of the table and the picture."""
+TIMES, RUNS, GRAPHS_FOLDER = "times.json", "runs", "graphs"
 
-Feeds = dict[str, np.ndarray]
-
-
-def candidates() -> dict[str, ModelConfig]:
-    """The default and its neighbours, by what distinguishes them."""
-    default = compact_config()
-    pixel, decoder = default.pixel_decoder, default.decoder
-
-    def width(hidden: int) -> dict[str, Any]:
-        heads = hidden // 64
-        narrow = replace(decoder, hidden_dim=hidden, heads=heads, feedforward_dim=4 * hidden)
-        return {"decoder": narrow, "proj_dim": hidden}
-
-    def pyramid(dim: int) -> dict[str, Any]:
-        return {"pixel_decoder": replace(pixel, dim=dim, heads=dim // 32, feedforward_dim=4 * dim)}
-
-    return {
-        "default": default,
-        "pixel decoder 64": compact_config(**pyramid(64)),
-        "pixel decoder 128": compact_config(**pyramid(128)),
-        "masks 48": compact_config(
-            pixel_decoder=replace(pixel, mask_level_dim=48, mask_dim=48),
-        ),
-        "decoder 128": compact_config(**width(128)),
-        "decoder 256": compact_config(**width(256)),
-        "9 layers": compact_config(decoder=replace(decoder, layers=9)),
-        "6 heads": compact_config(
-            pixel_decoder=replace(pixel, heads=6), decoder=replace(decoder, heads=6)
-        ),
-        "101 queries": compact_config(decoder=replace(decoder, num_queries=101)),
-    }
+Result = dict[str, Any]
 
 
-class BackboneGraph(nn.Module):
-    """Normalisation and backbone, the part that no candidate changes."""
+def time_candidates(args: argparse.Namespace) -> None:
+    """Export and measure candidates; results of others, and of other forms, stay."""
+    configurations = candidates()
+    size = (args.size, args.size)
+    places = {}
+    for name in args.only or configurations:
+        print(f"exporting: {name}", file=sys.stderr, flush=True)
+        places[name] = export(configurations[name], size, args.folder / GRAPHS_FOLDER)
+    places[BACKBONE] = export_backbone(configurations[REFERENCE], size, args.folder / GRAPHS_FOLDER)
+    measured = measure(places, args.forms, args.threads, args.rounds)
+    path = args.folder / TIMES
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name, times in measured.items():
+        costs = {
+            graph: json.loads((places[name][graph] / "costs.json").read_text())
+            for graph in GRAPHS
+            if graph in places[name]
+        }
+        before = results.get(name, {"milliseconds": {}, "rounds": {}})
+        results[name] = {
+            "milliseconds": {**before["milliseconds"], **medians(times)},
+            "rounds": {**before["rounds"], **dict.fromkeys(args.forms, args.rounds)},
+            "costs": costs,
+            **json.loads(places[name]["model"].read_text()),
+            "size": args.size,
+            "threads": args.threads,
+            "machine": machine_summary(describe_machine(LIBRARIES_USED)),
+        }
+    write_json(path, results)
 
-    outputs = ("stride_4", "stride_8", "stride_16", "stride_32")
 
-    def __init__(self, model: XDecoder) -> None:
-        super().__init__()
-        self.backbone = model.backbone
-        self.normalise = Normalise(model.config.pixel_mean, model.config.pixel_std)
+def train_candidates(args: argparse.Namespace) -> None:
+    """Train and measure the arms that have no result yet."""
+    from candidate_training import Course
 
-    def forward(self, frame: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.backbone(self.normalise(frame, valid)))
+    torch.set_num_threads(1)
+    configurations = candidates()
+    runs = args.folder / RUNS / args.course
+    runs.mkdir(parents=True, exist_ok=True)
+    course = Course(
+        args.data,
+        args.words,
+        args.validation,
+        runs,
+        args.steps,
+        args.batch_size,
+        args.size,
+        args.limit,
+        args.lr,
+        args.tasks,
+    )
+    for arm in args.arms or configurations:
+        name, seed = parse_arm(arm)
+        path = runs / f"{name}@{seed}.json"
+        if path.exists():
+            continue
+        checkpoint, scores, seconds = course.train(configurations[name], f"{name}@{seed}", seed)
+        result = {
+            "candidate": name,
+            "course": args.course,
+            "seed": seed,
+            "scores": scores,
+            "processor_seconds": round(seconds),
+            "recipe": course.settings(checkpoint.parent, seed).recipe(),
+        }
+        write_json(path, result)
+        print(arm, f"{seconds:.0f} s", json.dumps(scores), flush=True)
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A quantised candidate, ready to run.
+def parse_arm(text: str) -> tuple[str, int]:
+    """Return the candidate and the seed of ``NAME`` or ``NAME@SEED``.
 
-    Attributes:
-        name: what distinguishes it.
-        config: None for the backbone alone.
-        gmacs: of its graphs, for one image.
-        parameters: outside the text encoder.
-        quantised: nodes in INT8.
-        runs: graph name to a call that runs it once.
+    Raises:
+        XDecoderError: there is no such candidate.
     """
-
-    name: str
-    config: ModelConfig | None
-    gmacs: float
-    parameters: int
-    quantised: int
-    runs: dict[str, Callable[[], object]]
-
-
-def build(name: str, config: ModelConfig, threads: int, folder: Path) -> Candidate:
-    """Export, quantise and compile one model."""
-    torch.manual_seed(0)
-    model = XDecoder(config).eval().requires_grad_(False)
-    graphs = [graph for graph in export_image_graphs(model, SIZE) if graph.name != "mask"]
-    outside_text = parameters(model) - parameters(model.text_encoder)
-    return _candidate(name, config, graphs, outside_text, threads, folder)
-
-
-def build_backbone(config: ModelConfig, threads: int, folder: Path) -> Candidate:
-    """The backbone alone, the same way."""
-    torch.manual_seed(0)
-    model = XDecoder(config).eval().requires_grad_(False)
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    generator = torch.Generator().manual_seed(0)
-    frame = torch.randint(0, 256, (2, *SIZE, 3), dtype=torch.uint8, generator=generator)
-    example = {"frame": frame, "valid": torch.tensor([SIZE, SIZE])}
-    graph = export_graph("vision", BackboneGraph(model), example, ({0: batch}, {0: batch}))
-    return _candidate(BACKBONE, None, [graph], parameters(model.backbone), threads, folder)
-
-
-def _candidate(
-    name: str,
-    config: ModelConfig | None,
-    graphs: list[ExportedGraph],
-    outside_text: int,
-    threads: int,
-    folder: Path,
-) -> Candidate:
-    quantised, runs = 0, {}
-    for graph in graphs:
-        feeds = {key: value.numpy() for key, value in graph.typical.items()}
-        path = folder / "quantised.onnx"
-        quantised += quantise(graph.model, feeds, path)
-        runs[graph.name] = compile_int8(path, feeds, threads)
-    gmacs = sum(macs(graph) for graph in graphs) / 1e9
-    return Candidate(name, config, gmacs, outside_text, quantised, runs)
-
-
-class _OneBatch(CalibrationDataReader):  # type: ignore[misc]
-    """Calibration data: the graph's own example."""
-
-    def __init__(self, feeds: Feeds) -> None:
-        self._feeds: Iterator[Feeds] = iter([feeds])
-
-    def get_next(self) -> Feeds | None:
-        return next(self._feeds, None)
-
-
-def quantise(model: onnx.ModelProto, feeds: Feeds, path: Path) -> int:
-    """Write a graph in symmetric INT8; how many nodes that are."""
-    model = onnx.ModelProto.FromString(model.SerializeToString())
-    for number, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}_{number}"
-    chosen = dense_nodes(model)
-    quantize_static(
-        model,
-        path,
-        _OneBatch(feeds),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        nodes_to_quantize=chosen,
-        extra_options={
-            "ActivationSymmetric": True,
-            "WeightSymmetric": True,
-            "QuantizeBias": False,
-        },
-    )
-    return len(chosen)
-
-
-def dense_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the dense convolutions and of the products with constant weights."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-
-    def is_dense(node: onnx.NodeProto) -> bool:
-        if node.op_type not in ("Conv", "MatMul", "Gemm") or node.input[1] not in constants:
-            return False
-        return all(a.i == 1 for a in node.attribute if a.name == "group")
-
-    return [node.name for node in model.graph.node if is_dense(node)]
-
-
-def compile_int8(path: Path, feeds: Feeds, threads: int) -> Callable[[], object]:
-    """Compile a quantised graph with OpenVINO; a call that runs it once."""
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
-        # What is not INT8 stays fp32, as in a plan.
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda: request.infer(feeds, share_inputs=True, share_outputs=True)
-
-
-def measure(subjects: list[Candidate], iterations: int) -> dict[tuple[str, str], list[float]]:
-    """Return milliseconds of each graph of each candidate in interleaved rounds."""
-    times: dict[tuple[str, str], list[float]] = {}
-    for number in range(WARMUP + iterations):
-        # To and fro, so that none always comes after the same other.
-        for subject in subjects[:: 1 if number % 2 else -1]:
-            for graph, run in subject.runs.items():
-                start = time.perf_counter()
-                run()
-                spent = 1e3 * (time.perf_counter() - start)
-                if number >= WARMUP:
-                    times.setdefault((subject.name, graph), []).append(spent)
-    return times
-
-
-def markdown(
-    subjects: list[Candidate],
-    times: dict[tuple[str, str], list[float]],
-    options: argparse.Namespace,
-    command: str,
-) -> str:
-    """Return the page with the table."""
-    rows = []
-    for subject in subjects:
-        medians = {graph: statistics.median(times[subject.name, graph]) for graph in subject.runs}
-        fastest = sum(min(times[subject.name, graph]) for graph in subject.runs)
-        decode = f"{medians['decode']:.1f}" if "decode" in medians else ""
-        rows.append(
-            f"| {subject.name} | {_dimensions(subject.config)} | {subject.gmacs:.2f} "
-            f"| {subject.parameters / 1e6:.2f} | {subject.quantised} | {medians['vision']:.1f} "
-            f"| {decode} | {sum(medians.values()):.1f} | {fastest:.1f} |"
+    name, _, seed = text.partition("@")
+    if name not in candidates() or not (seed or "0").isdigit():
+        raise XDecoderError(
+            f"There is no arm {text!r}", expected="a name of candidate_shapes.py, or NAME@SEED"
         )
-    machine = "  \n".join(machine_summary(describe_machine(LIBRARIES_USED)).splitlines())
-    return f"""# Choice of the compact model's size
-
-How wide and deep the compact model is was decided by time, before training: randomly initialised
-candidates, each different from the default in one respect, in INT8 at {SIZE[0]}x{SIZE[1]} on
-{options.threads} threads. The aim was {TARGET_MS:g} ms a frame, about {TARGET_GMACS:g} GMAC;
-{CEILING_GMACS:g} GMAC was the limit.
-
-- Graphs: vision and decode, as a plan holds them; masks and post-processing depend on what is found
-  and are not in these times.
-- INT8: symmetric QDQ, weights per output channel, activations per tensor, biases fp32. Dense
-  convolutions and products with constant weights are quantised; depthwise convolutions, softmax and
-  products of two activations are not.
-- Runtime: OpenVINO, everything else pinned to fp32; {options.iterations} interleaved rounds.
-- *Size* is pixel decoder width / mask channels / decoder width x layers, decoder heads, queries.
-  MAC and parameters are those of the graphs and of the model, without the text encoder.
-
-{machine}
-
-```
-{command}
-```
-
-| candidate | size | GMAC | M parameters | INT8 nodes | vision ms | decode ms | sum ms | least ms |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-{chr(10).join(rows)}
-
-Times are medians of single calls; *least* is the sum of each graph's fastest call, which other load
-on the machine disturbs least.
-"""
+    return name, int(seed or 0)
 
 
-def _dimensions(config: ModelConfig | None) -> str:
-    if config is None:
-        return ""
+def write_page(args: argparse.Namespace) -> None:
+    """Write table, picture and results."""
+    times = json.loads((args.folder / TIMES).read_text())
+    runs = [json.loads(path.read_text()) for path in sorted((args.folder / RUNS).glob("*/*.json"))]
+    names = [name for name in candidates() if name in times]
+    scores = {name: averages(runs, SCREENING, name) for name in names}
+    draw(times, scores, args.chosen, args.picture)
+    page = table(times, scores, names, args.chosen)
+    for course in sorted({run["course"] for run in runs} - {SCREENING}):
+        page += f"\n\nCourse *{course}*:\n\n" + course_table(runs, course, names, args.chosen)
+    text = args.output.read_text() if args.output.exists() else ""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    with atomic_writer(args.output) as file:
+        file.write(f"{before}{BEGIN}\n{page}\n{END}{after}".encode())
+    if args.json:
+        write_json(args.json, {"times": times, "training": runs})
+    print(page)
+
+
+BEGIN, END = "<!-- table of candidates.py -->", "<!-- end of the table -->"
+
+
+def averages(runs: Sequence[Result], course: str, name: str) -> dict[str, list[float]]:
+    """Return each measure of a candidate, a mean over the folders for each seed, in percent."""
+    own = [run["scores"] for run in runs if (run["candidate"], run["course"]) == (name, course)]
+    return {
+        key: [
+            100 * fmean(folder[key] for folder in scores.values())
+            for scores in own
+            if all(key in folder for folder in scores.values())
+        ]
+        for key in MEASURES
+    }
+
+
+def course_table(runs: Sequence[Result], course: str, names: Sequence[str], chosen: str) -> str:
+    """Return the Markdown table of the candidates that took a course."""
+    lines = [row(["candidate", *MEASURES.values()]), row(["---", *["---:"] * len(MEASURES)])]
+    for name in names:
+        scores = averages(runs, course, name)
+        if scores["miou"]:
+            title = f"**{name}**" if name == chosen else name
+            lines.append(row([title, *(spread(values) for values in scores.values())]))
+    return "\n".join(lines)
+
+
+def frame(times: Mapping[str, Any], name: str) -> float:
+    """Return milliseconds of vision, decode and masks in the fastest plan."""
+    plan = fastest(times[name]["milliseconds"])
+    return sum(spent for _, spent in plan.values())
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return the names that no other beats in both, fastest first: least time, most accuracy."""
+    best: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if not best or points[name][1] > points[best[-1]][1]:
+            best.append(name)
+    return best
+
+
+def draw(
+    times: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    chosen: str,
+    path: Path,
+) -> None:
+    """Draw accuracy over the time of a frame, a panel a measure, with the Pareto front."""
+    figure = require("matplotlib.figure", "train").Figure(figsize=(20, 7), layout="constrained")
+    shown = [name for name in scores if scores[name]["miou"]]
+    drawn = [name for name in MEASURES if any(scores[candidate][name] for candidate in shown)]
+    for place, measure_name in enumerate(drawn, start=1):
+        axes = figure.add_subplot(1, len(drawn), place)
+        points = {n: (frame(times, n), fmean(scores[n][measure_name])) for n in shown}
+        axes.plot(*zip(*(points[name] for name in front(points)), strict=True), "--", color="grey")
+        for number, name in enumerate(shown):
+            x, y = points[name]
+            seeds = scores[name][measure_name]
+            axes.errorbar(
+                x,
+                y,
+                yerr=[[y - min(seeds)], [max(seeds) - y]],
+                fmt="*" if name == chosen else "o",
+                markersize=16 if name == chosen else 7,
+                color=f"C{number % 10}" if name != chosen else "black",
+                capsize=3,
+            )
+            axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.set_xlabel("vision + decode + masks, ms (fastest form)")
+        axes.set_ylabel(f"{MEASURES[measure_name]}, %")
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.2)
+    with atomic_writer(path) as file:
+        figure.savefig(file, format="png", dpi=80)
+
+
+def table(
+    times: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    names: Sequence[str],
+    chosen: str,
+) -> str:
+    """Return the Markdown table of all candidates."""
+    configurations = candidates()
+    drawn = [key for key in MEASURES if any(own[key] for own in scores.values())]
+    head = [
+        "candidate",
+        "shape",
+        "GMAC",
+        "M parameters",
+        "decode nodes",
+        "vision",
+        "decode",
+        f"masks of {KEPT}",
+        "frame",
+        "frame, fp32",
+        *(title for key, title in MEASURES.items() if key in drawn),
+    ]
+    lines = [row(head), row(["---", "---", *["---:"] * (len(head) - 2)])]
+    for name in (*names, *(BACKBONE,) * (BACKBONE in times)):
+        own = times[name]
+        plan = fastest(own["milliseconds"])
+        fp32 = min(
+            sum(graphs.values())
+            for form, graphs in own["milliseconds"].items()
+            if form.endswith("fp32")
+        )
+        cells = [
+            f"**{name}**" if name == chosen else name,
+            dimensions(configurations[name]) if name in configurations else "",
+            f"{sum(costs['macs'] for costs in own['costs'].values()) / 1e9:.2f}",
+            f"{own['parameters'] / 1e6:.2f}",
+            str(own["costs"]["decode"]["nodes"]) if "decode" in own["costs"] else "",
+            *(f"{plan[graph][1]:.1f}" if graph in plan else "" for graph in GRAPHS),
+            f"{frame(times, name):.1f}",
+            f"{fp32:.1f}",
+            *(spread(scores.get(name, {}).get(key, ())) for key in drawn),
+        ]
+        lines.append(row(cells))
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return a mean, and after it every seed's value where there are several."""
+    if not values:
+        return "–"
+    mean = f"{fmean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ({', '.join(f'{v:.1f}' for v in values)})"
+
+
+def dimensions(config: ModelConfig) -> str:
+    """Return what a candidate is made of, in short."""
     pixel, decoder = config.pixel_decoder, config.decoder
-    return (
-        f"{pixel.dim} / {pixel.mask_dim} / {decoder.hidden_dim} x {decoder.layers}, "
-        f"{decoder.heads} heads, {decoder.num_queries} queries"
+    convs = ", ".join(
+        f"{stride} {form}"
+        for stride, form in zip((4, 8, 16, 32), pixel.output_convs, strict=True)
+        if stride >= pixel.mask_stride
     )
+    if len(set(pixel.output_convs)) == 1:
+        convs = f"all {pixel.output_convs[0]}"
+    return (
+        f"{decoder.layers} layers on {', '.join(map(str, decoder.level_strides))}; {convs}; "
+        f"narrow from {pixel.narrow_stride}; masks at {pixel.mask_stride}; "
+        f"encoder {pixel.transformer_layers}; feed-forward {decoder.feedforward_dim}; "
+        f"{decoder.num_queries - 1} queries"
+    )
+
+
+def row(cells: Sequence[str]) -> str:
+    """Return a line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value, whole or not at all."""
+    with atomic_writer(path) as file:
+        file.write(json.dumps(value, indent=1).encode() + b"\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    stages = result.add_subparsers(dest="stage", required=True)
+    timing = stages.add_parser("time", help="measure the time of candidates")
+    timing.add_argument("folder", type=Path, help="of graphs, runs and times")
+    timing.add_argument("--size", type=positive, default=448, help="default: %(default)s")
+    timing.add_argument("--rounds", type=positive, default=20, help="default: %(default)s")
+    timing.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
+    timing.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=FORMS, metavar="FORM", help=", ".join(FORMS)
+    )
+    timing.add_argument("--only", nargs="+", choices=list(candidates()), metavar="NAME")
+    timing.set_defaults(run=time_candidates)
+    training = stages.add_parser("train", help="train candidates shortly")
+    training.add_argument("folder", type=Path, help="of graphs, runs and times")
+    training.add_argument("data", type=Path, help="a bank of pictures")
+    training.add_argument("--words", type=Path, required=True, help="checkpoint of the words")
+    training.add_argument("--validation", type=Path, nargs="+", required=True, metavar="DIR")
+    training.add_argument(
+        "--course",
+        default=SCREENING,
+        metavar="NAME",
+        help="results of a course stand in a table of their own (default: %(default)s)",
+    )
+    training.add_argument(
+        "--tasks", nargs="+", default=["segment"], metavar="TASK", help="default: %(default)s"
+    )
+    training.add_argument("--arms", nargs="+", metavar="NAME[@SEED]")
+    training.add_argument("--steps", type=positive, default=160, help="default: %(default)s")
+    training.add_argument("--batch-size", type=positive, default=6, help="default: %(default)s")
+    training.add_argument("--size", type=positive, default=192, help="default: %(default)s")
+    training.add_argument("--limit", type=positive, default=40, help="images of each folder")
+    training.add_argument("--lr", type=float, default=1e-3, help="default: %(default)s")
+    training.set_defaults(run=train_candidates)
+    page = stages.add_parser("page", help="write table and picture")
+    page.add_argument("folder", type=Path, help="of graphs, runs and times")
+    page.add_argument("--chosen", choices=list(candidates()), default=CHOSEN, metavar="NAME")
+    page.add_argument("--json", type=Path, metavar="FILE")
+    page.add_argument("--picture", type=Path, required=True, metavar="PNG")
+    page.add_argument("-o", "--output", type=Path, required=True, metavar="MARKDOWN")
+    page.set_defaults(run=write_page)
+    return result
 
 
 def main() -> int:
-    """Read the command line, measure, write the page."""
-    configurations = candidates()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--iterations", type=positive, default=40, help="default: %(default)s")
-    parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=list(configurations),
-        metavar="NAME",
-        help=", ".join(configurations),
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("docs/candidates.md"), help="default: %(default)s"
-    )
-    options = parser.parse_args()
-    ort.set_default_logger_severity(3)
+    """Read the command line and run its stage."""
+    args = parser().parse_args()
     logging.getLogger().setLevel(logging.ERROR)
-    subjects = []
-    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
-        names = options.only or list(configurations)
-        for name in names:
-            print(f"Building: {name}", file=sys.stderr, flush=True)
-            subjects.append(build(name, configurations[name], options.threads, Path(folder)))
-        print(f"Building: {BACKBONE}", file=sys.stderr, flush=True)
-        subjects.append(build_backbone(configurations[names[0]], options.threads, Path(folder)))
-        print(f"Measuring {options.iterations} rounds", file=sys.stderr, flush=True)
-        times = measure(subjects, options.iterations)
-    command = shlex.join(["python", "benchmarks/studies/candidates.py", *sys.argv[1:]])
-    page = markdown(subjects, times, options, command)
-    with atomic_writer(options.output) as file:
-        file.write(page.encode())
-    print(page)
+    try:
+        args.run(args)
+    except XDecoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

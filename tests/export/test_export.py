@@ -34,7 +34,7 @@ from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.export.repack import repack_portable
 from xdecoder_rt.export.verify import check_against_torch
 from xdecoder_rt.models import ModelConfig, XDecoder
-from xdecoder_rt.models.decoder import LEVELS, Rows
+from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.models.graphs import memory_names, state_names
 from xdecoder_rt.plan.file import Plan
 
@@ -83,8 +83,9 @@ def inputs(
         visible = torch.arange(past + other) <= places[..., None]
         return {"token_ids": token_ids, "places": places, "visible": visible, **earlier}
     if name == "decode":
-        given = {key: drawn(key) for key in memory_names(graphs[name].module.layers)}
-        given |= {f"regions_{i}": drawn(f"regions_{i}", axis_1=1) for i in range(LEVELS)}
+        memory = ("keys_", "values_", "mask_features_")
+        given = {key: drawn(key) for key in example if key.startswith(memory)}
+        given |= {key: drawn(key, axis_1=1) for key in example if key.startswith("regions_")}
         queries = graphs[name].module.decoder.num_queries
         groups = [tasks.latents(queries)]
         groups += [tasks.group(task, queries, other) for task in tasks.TASKS if other]
@@ -158,11 +159,12 @@ def symbolic(graph: ExportedGraph) -> dict[str, list[int]]:
 def test_axes_that_vary_are_symbolic_and_no_others(
     model: XDecoder, graphs: dict[str, ExportedGraph]
 ) -> None:
-    layers = model.config.decoder.layers
+    shape = model.config.decoder
+    layers = shape.layers
     assert symbolic(graphs["vision"]) == {"frame": [0], "valid": [0]}
     assert symbolic(graphs["decode"]) == {
-        **dict.fromkeys(memory_names(layers), [0]),
-        **{f"regions_{level}": [0, 1] for level in range(LEVELS)},
+        **dict.fromkeys(memory_names(shape), [0]),
+        **{f"regions_{level}": [0, 1] for level in range(len(shape.level_strides))},
         **dict.fromkeys(("kind", "content", "position", "text"), [0, 1]),
         **dict.fromkeys(("visible", "region_weight"), [0, 1, 2]),
         **dict.fromkeys(state_names("past", layers), [0, 2]),
@@ -181,7 +183,7 @@ def ports(values: Sequence[onnx.ValueInfoProto], without: str = "") -> list[str]
 
 
 def test_graphs_fit_together(model: XDecoder, graphs: dict[str, ExportedGraph]) -> None:
-    memory = list(memory_names(model.config.decoder.layers))
+    memory = list(memory_names(model.config.decoder))
     vision = ports(graphs["vision"].model.graph.output)
     decode = graphs["decode"].model.graph
     assert ports(decode.input)[: len(memory)] == memory

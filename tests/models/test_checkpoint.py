@@ -202,6 +202,26 @@ def test_rows_and_texts_must_be_of_one_width(path: Path) -> None:
         load_checkpoint(with_config(path, hidden_dim=24))
 
 
+def test_a_configuration_of_before_there_were_shapes_to_choose_is_read(
+    path: Path, tiny_model: XDecoder
+) -> None:
+    document = json.loads(read_header(path)["config"])
+    for part, names in (
+        ("decoder", ("level_strides",)),
+        ("pixel_decoder", ("narrow_stride", "mask_stride", "output_convs")),
+    ):
+        for name in names:
+            del document[part][name]
+    loaded = load_checkpoint(rewritten(path, load_file(path), config=json.dumps(document)))
+    assert loaded.config == tiny_model.config
+
+
+@pytest.mark.parametrize("strides", [(16, 16), (24,), (8, 9)])
+def test_levels_that_there_are_not_are_refused(strides: tuple[int, ...], path: Path) -> None:
+    with pytest.raises(CheckpointError, match="level_strides"):
+        load_checkpoint(with_config(path, level_strides=strides))
+
+
 @pytest.mark.parametrize("heads", [3, 5, 1000])
 def test_heads_that_do_not_divide_the_width_are_refused(heads: int, path: Path) -> None:
     with pytest.raises(CheckpointError, match="heads"):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from xdecoder_rt import tasks
 from xdecoder_rt.models import ModelConfig, XDecoder, load_published
-from xdecoder_rt.models.decoder import LEVELS, Rows
+from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, TextGraph, VisionGraph, state_names
 from xdecoder_rt.models.plain import PlainOutput, plain_forward
 from xdecoder_rt.models.resample import shrink
@@ -119,10 +119,40 @@ def changed(config: ModelConfig, variant: str) -> ModelConfig:
     if variant == "projected levels":
         wider = replace(decoder, hidden_dim=24, input_projection=True)
         return replace(config, decoder=wider, proj_dim=24)
+    if variant in LEVELS:
+        return replace(config, decoder=replace(decoder, level_strides=LEVELS[variant]))
+    if variant in FORMS:
+        return replace(config, pixel_decoder=replace(pixel, output_convs=FORMS[variant]))
+    if variant == "narrow from stride 8":
+        narrow = replace(pixel, mask_level_dim=8, mask_dim=8, narrow_stride=8)
+        return replace(
+            config, pixel_decoder=narrow, decoder=replace(decoder, level_strides=(32, 16))
+        )
+    if variant == "masks at stride 8":
+        return replace(config, pixel_decoder=replace(pixel, mask_stride=8))
+    if variant == "narrow masks at stride 8":
+        narrow = replace(pixel, mask_level_dim=8, mask_dim=8, mask_stride=8)
+        return replace(config, pixel_decoder=narrow)
     return config
 
 
-VARIANTS = ["tiny", "mask convolution", "narrow mask map", "other widths", "projected levels"]
+LEVELS = {"two levels": (32, 16), "one level": (16,), "levels from fine to coarse": (8, 16, 32)}
+FORMS = {
+    "separable outputs": ("separable",) * 4,
+    "a form a stride": ("none", "pointwise", "separable", "full"),
+}
+VARIANTS = [
+    "tiny",
+    "mask convolution",
+    "narrow mask map",
+    "other widths",
+    "projected levels",
+    *LEVELS,
+    *FORMS,
+    "narrow from stride 8",
+    "masks at stride 8",
+    "narrow masks at stride 8",
+]
 
 
 def assert_same_predictions(model: XDecoder, images: Tensor) -> PlainOutput:
@@ -240,14 +270,17 @@ def asked_of_the_latents(config: ModelConfig, values: dict[str, Tensor]) -> dict
         "region_weight": torch.zeros(2, config.num_queries, 1, dtype=torch.float64),
         **dict.fromkeys(state_names("past", shape.layers), nothing),
     }
-    for level in range(LEVELS):
+    for level in range(len(shape.level_strides)):
         positions = values[f"mask_features_{level}"].shape[1]
         given[f"regions_{level}"] = torch.zeros(2, 1, positions, dtype=torch.float64)
     return given
 
 
-def test_the_graphs_in_a_row_are_the_network(tiny_model: XDecoder) -> None:
-    model = tiny_model.double()
+@pytest.mark.parametrize("variant", ["tiny", *LEVELS, "masks at stride 8"])
+def test_the_graphs_in_a_row_are_the_network(
+    variant: str, tiny: ModelConfig, redraw: Callable[[XDecoder], XDecoder]
+) -> None:
+    model = redraw(XDecoder(changed(tiny, variant))).double()
     # The graph normalises in float32, as a runtime does.
     model.backbone.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     generator = torch.Generator().manual_seed(6)
@@ -265,7 +298,8 @@ def test_the_graphs_in_a_row_are_the_network(tiny_model: XDecoder) -> None:
     with torch.no_grad():
         plain = plain_forward(model, images)
         values = dict(zip(vision.outputs, vision(frame, valid), strict=True))
-        assert len(values) == 2 * config.decoder.layers + LEVELS + 2
+        levels = len(config.decoder.level_strides)
+        assert len(values) == 2 * config.decoder.layers + levels + 2
         values |= asked_of_the_latents(config, values)
         outputs = decode(*(values[name] for name in decode.inputs))
         decoded = dict(zip(decode.outputs, outputs, strict=True))

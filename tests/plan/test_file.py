@@ -229,6 +229,13 @@ def test_keys_of_a_later_release_are_ignored(manifest):
     assert Manifest.from_json(json.dumps(document).encode()) == manifest
 
 
+def test_a_plan_that_says_nothing_of_its_levels_has_the_three_of_before(manifest):
+    assert manifest.decoder.level_strides == (32, 16)
+    document = json.loads(SAMPLE.read_text())
+    del document["decoder"]["level_strides"]
+    assert Manifest.from_json(json.dumps(document).encode()).decoder.level_strides == (32, 16, 8)
+
+
 def test_a_plan_that_says_nothing_of_pieces_keeps_every_mask_as_it_is(manifest):
     assert manifest.postprocess.piece_share == 0.2
     document = json.loads(SAMPLE.read_text())

@@ -500,6 +500,8 @@ def test_deep_free_form_values(tmp_path):
         (("text", "background"), "\ud800", "background"),
         (("text", "heads"), 5, "a divisor"),
         (("decoder", "heads"), 5, "a divisor"),
+        (("decoder", "level_strides"), [16, 16], "each once"),
+        (("decoder", "level_strides"), [24], "some of 32, 16 and 8"),
         (("graphs", "token"), None, "'token', which the task caption needs"),
         (("targets",), ["sm_87"], "capabilities"),
         (("plugins",), ["xdecoder_rt::MaskBits"], "does not list 'kernels/kernels.json'"),

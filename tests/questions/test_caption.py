@@ -137,7 +137,7 @@ class Studio:
             memory = model.remember(features.pixels, features.mask_features)
         size = (images.shape[2], images.shape[3])
         values = (*memory.keys, *memory.values, *memory.mask_features)
-        named = dict(zip(memory_names(config.decoder.layers), values, strict=True))
+        named = dict(zip(memory_names(config.decoder), values, strict=True))
         state = ImageState(Letterbox(size, size, size), named)
         writer = CaptionWriter(text, rows, tokenizer, scores, config.num_queries, stops)
         return cls(model, images, features, state, writer, rows, tokenizer)
@@ -154,7 +154,7 @@ class Studio:
     ) -> Iterator[Draft]:
         levels = None
         if region is not None:
-            levels = region_levels(region[0].numpy(), self.state.letterbox)
+            levels = region_levels(region[0].numpy(), self.state.letterbox, self.rows.level_strides)
         (decoded,) = self.rows.decode(self.state, [self.writer.group(opening, levels)])
         return self.writer.drafts(self.state, opening, decoded, beams, max_tokens)
 

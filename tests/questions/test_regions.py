@@ -13,6 +13,7 @@ from xdecoder_rt.questions.regions import read_region, region_levels
 from xdecoder_rt.results import Reference
 
 SIZE = (30, 40)
+STRIDES = (32, 16, 8)
 
 
 def rectangle(left: int, top: int, right: int, bottom: int) -> np.ndarray:
@@ -95,8 +96,8 @@ def test_a_level_takes_the_nearest_pixel_as_the_original_does(
     torch = pytest.importorskip("torch", reason="compares with PyTorch, which is in extra export")
     mask = blocks(size, seed)
     mask[0, 0] = True
-    levels = region_levels(mask, Letterbox(size, size, size))
-    for stride, level in zip((32, 16, 8), levels, strict=True):
+    levels = region_levels(mask, Letterbox(size, size, size), STRIDES)
+    for stride, level in zip(STRIDES, levels, strict=True):
         shape = (size[0] // stride, size[1] // stride)
         nearest = torch.nn.functional.interpolate(
             torch.from_numpy(mask)[None, None].float(), shape, mode="nearest"
@@ -109,7 +110,7 @@ def test_a_level_takes_the_nearest_pixel_as_the_original_does(
 def test_an_image_of_half_the_size_is_looked_at_where_it_is_enlarged() -> None:
     mask = np.zeros((32, 32), np.bool_)
     mask[:16] = True
-    _, _, fine = region_levels(mask, Letterbox.fit((32, 32), (64, 64)))
+    _, _, fine = region_levels(mask, Letterbox.fit((32, 32), (64, 64)), STRIDES)
     expected = np.repeat([1, -1], 4)[:, None] * np.ones((1, 8))
     np.testing.assert_array_equal(fine.reshape(8, 8), expected)
 
@@ -117,7 +118,8 @@ def test_an_image_of_half_the_size_is_looked_at_where_it_is_enlarged() -> None:
 def test_the_padding_is_outside() -> None:
     box = Letterbox.fit((32, 64), (64, 64))
     assert box.valid == (32, 64)
-    for level, size in zip(region_levels(np.ones((32, 64), np.bool_), box), (2, 4, 8), strict=True):
+    levels = region_levels(np.ones((32, 64), np.bool_), box, STRIDES)
+    for level, size in zip(levels, (2, 4, 8), strict=True):
         grid = level.reshape(size, size)
         assert (grid[: size // 2] == 1).all()
         assert (grid[size // 2 :] == -1).all()
@@ -140,7 +142,7 @@ def test_no_region_vanishes(
     top, left = int(corner[0] * source[0]), int(corner[1] * source[1])
     mask[top : top + extent, left : left + extent] = True
     box = Letterbox.fit(source, target)
-    for stride, level in zip((32, 16, 8), region_levels(mask, box), strict=True):
+    for stride, level in zip(STRIDES, region_levels(mask, box, STRIDES), strict=True):
         height, width = target[0] // stride, target[1] // stride
         assert level.shape == (height * width,)
         rows, columns = np.nonzero(level.reshape(height, width) == 1)

@@ -70,6 +70,33 @@ def test_each_form_trains_its_part(
     assert trained
 
 
+@pytest.mark.parametrize("train_only", ["all", "prompts"])
+def test_a_frozen_backbone_is_left_out_of_what_is_trained(
+    tiny_model: Callable[..., XDecoder], train_only: str
+) -> None:
+    model = tiny_model()
+    freeze(model, train_only)
+    without = {name for name, p in model.named_parameters() if p.requires_grad}
+    freeze(model, train_only, freeze_backbone=True)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {name for name in without if not name.startswith("backbone.")}
+    assert "backbone_proj" in trained or train_only != "all"
+
+
+def test_a_frozen_backbone_keeps_weights_and_statistics_whatever_it_sees() -> None:
+    model = XDecoder(compact_config())
+    freeze(model, "all", freeze_backbone=True)
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    # As if its statistics were to be learnt: frozen parts learn none.
+    set_training_mode(model, freeze_norm=False)
+    assert model.pixel_decoder.training
+    images = 100 + torch.randn(2, 3, 64, 64)
+    (maps,) = model.backbone(images)[3:]
+    assert not maps.requires_grad
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_frozen_parts_and_batch_statistics_are_in_evaluation_mode() -> None:
     model = XDecoder(compact_config())
     set_training_mode(model, freeze_norm=False)

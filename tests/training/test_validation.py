@@ -20,6 +20,7 @@ from xdecoder_rt.datasets.items import AnsweredQuestion, Phrase, Segment
 from xdecoder_rt.models import LayerPrediction, Prediction, XDecoder
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.tasks import TASKS, Row
+from xdecoder_rt.training.text_validation import fitted
 from xdecoder_rt.training.validation import validate
 
 GREYS = (0, 60, 120, 180)
@@ -219,3 +220,15 @@ def test_the_items_measured_are_spread_over_the_set(dataset: Any) -> None:
     for item in dataset.items[1:2] + dataset.items[3:]:
         item.pixels[:] = 255
     assert measure(Oracle(), dataset, items=2)["miou"] == 1.0
+
+
+@pytest.mark.parametrize("leading", [(2, 3), (5,)])
+def test_coarser_masks_are_measured_on_the_same_cells(leading: tuple[int, ...]) -> None:
+    logits, cells = torch.randn(*leading, 4, 6), torch.zeros(2, 8, 12)
+    resized = fitted(logits, cells)
+    assert resized.shape == (*leading, 8, 12)
+    expected = F.interpolate(
+        logits.view(-1, 1, 4, 6), (8, 12), mode="bilinear", align_corners=False
+    )
+    torch.testing.assert_close(resized.view(-1, 8, 12), expected[:, 0])
+    assert fitted(resized, cells) is resized

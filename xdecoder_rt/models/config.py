@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeAlias
 
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
+from xdecoder_rt.masks.resample import LEVEL_STRIDES
 from xdecoder_rt.tasks import TASKS
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -28,6 +29,17 @@ Size: TypeAlias = Annotated[int, Rule(low=1, high=_LARGEST)]
 SizeOrZero: TypeAlias = Annotated[int, Rule(low=0, high=_LARGEST)]
 Stages: TypeAlias = Annotated[tuple[Count, ...], Rule(least=4, most=4)]
 """A value for each of FocalNet's stages."""
+PYRAMID = (4, 8, 16, 32)
+"""Strides of the backbone's maps and of the pixel decoder's: pixels of the input a position."""
+LevelStrides: TypeAlias = Annotated[
+    tuple[Annotated[int, Rule(low=8, high=32)], ...], Rule(least=1, most=len(LEVEL_STRIDES))
+]
+OUTPUT_CONVS = ("full", "separable", "pointwise", "none")
+"""Forms of the convolution after a sum of the pyramid."""
+OutputConvs: TypeAlias = Annotated[
+    tuple[Annotated[str, Rule(one_of=OUTPUT_CONVS)], ...],
+    Rule(least=len(PYRAMID), most=len(PYRAMID)),
+]
 TaskNames: TypeAlias = Annotated[
     tuple[Annotated[str, Rule(one_of=tuple(TASKS))], ...], Rule(least=1, most=len(TASKS))
 ]
@@ -69,9 +81,14 @@ class PixelDecoderConfig:
 
     Attributes:
         dim: width of the maps at strides 32, 16 and 8.
-        mask_level_dim: width of the stride-4 map (the published models use ``dim``).
+        mask_level_dim: width of the finest maps (the published models use ``dim``).
+        narrow_stride: coarsest stride of the maps that are ``mask_level_dim`` wide, 4 or 8.
+        mask_stride: stride of the mask features, 4 or 8: what is finer is not computed.
+        output_convs: what follows the sum at strides 4, 8, 16 and 32: ``full`` (3x3),
+            ``separable`` (3x3 of each channel, then 1x1), ``pointwise`` (1x1), each with
+            normalisation and ReLU, or ``none``.
         mask_dim: channels of the mask features.
-        mask_kernel: kernel of the last, linear mask convolution; 0 when the stride-4 map itself is
+        mask_kernel: kernel of the last, linear mask convolution; 0 when the finest map itself is
             the mask features (then ``mask_dim == mask_level_dim``).
         norm: ``group`` (GroupNorm of 32 groups) or ``batch`` (folds into the convolution).
         transformer_layers: encoder layers on the stride-32 map.
@@ -87,6 +104,9 @@ class PixelDecoderConfig:
     transformer_layers: CountOrZero = 6
     heads: Size = 8
     feedforward_dim: Size = 2048
+    narrow_stride: Annotated[int, Rule(low=4, high=8)] = 4
+    mask_stride: Annotated[int, Rule(low=4, high=8)] = 4
+    output_convs: OutputConvs = ("full",) * len(PYRAMID)
 
 
 @dataclass(frozen=True)
@@ -98,12 +118,14 @@ class DecoderConfig:
         hidden_dim: query width.
         heads: attention heads.
         feedforward_dim: hidden width of the feed-forward blocks.
-        layers: decoder layers; layer ``i`` attends to level ``i % 3``.
+        layers: decoder layers; layer ``i`` attends to the level ``i % len(level_strides)``.
         class_token_is_mask: whether the class token takes part in masks and classes
             (the published models count it; compact ones need not).
         input_projection: whether levels are projected to ``hidden_dim`` before the layers read
             them (the original does so where the widths differ); without it keys and values are
             made from the levels' own width.
+        level_strides: strides of the pixel decoder's maps that the layers attend to in turn: some
+            of 32, 16 and 8, each once.
     """
 
     num_queries: Size = 101
@@ -113,6 +135,7 @@ class DecoderConfig:
     layers: Count = 9
     class_token_is_mask: bool = True
     input_projection: bool = False
+    level_strides: LevelStrides = LEVEL_STRIDES
 
 
 @dataclass(frozen=True)
@@ -210,6 +233,11 @@ class ModelConfig:
         return self.pixel_decoder.mask_dim
 
     @property
+    def mask_stride(self) -> int:
+        """Pixels of the input a position of the mask features, along each axis."""
+        return self.pixel_decoder.mask_stride
+
+    @property
     def context_length(self) -> int:
         """Token positions of the text encoder."""
         return self.text.context_length
@@ -273,6 +301,19 @@ def check_agreement(config: ModelConfig) -> None:
         raise CheckpointError(
             f"{_NAME}: the widths of pixel_decoder are no multiples of the 32 groups"
         )
+    strides = config.decoder.level_strides
+    if len(set(strides)) < len(strides) or not set(strides) <= set(LEVEL_STRIDES):
+        raise CheckpointError(
+            f"{_NAME}: level_strides is {list(strides)}",
+            expected="some of 32, 16 and 8, each once",
+        )
+    if not {pixel.narrow_stride, pixel.mask_stride} <= set(PYRAMID):
+        raise CheckpointError(f"{_NAME}: narrow_stride and mask_stride must be 4 or 8")
+    if pixel.dim != pixel.mask_level_dim and min(strides) <= pixel.narrow_stride:
+        raise CheckpointError(
+            f"{_NAME}: decoder attends to stride {min(strides)}, whose map is narrower than others",
+            expected="level_strides above narrow_stride",
+        )
     if config.num_queries < 2:
         raise CheckpointError(f"{_NAME}: num_queries is 1, the class token and no object")
     if config.context_length < 3:
@@ -289,9 +330,10 @@ def check_agreement(config: ModelConfig) -> None:
 
 
 def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
-    """Return the compact family's default: EfficientNet-Lite0 and a narrow decoder.
+    """Return the compact family's default: EfficientNet-Lite0 and a narrow, shallow decoder.
 
-    Widths and depths were chosen by measured INT8 time; ``docs/candidates.md`` has the table.
+    The shape was chosen by the time of a frame and by short trainings; ``docs/candidates.md`` has
+    the table. The checkpoint that comes with the package has the shape before it.
 
     Args:
         name: the model's name.
@@ -308,14 +350,17 @@ def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
             transformer_layers=2,
             heads=3,
             feedforward_dim=384,
+            narrow_stride=8,
+            output_convs=("none", "separable", "full", "full"),
         ),
         "decoder": DecoderConfig(
             num_queries=65,
             hidden_dim=192,
             heads=3,
             feedforward_dim=768,
-            layers=6,
+            layers=4,
             class_token_is_mask=False,
+            level_strides=(32, 16),
         ),
         "text": TextConfig(width=256, heads=8, layers=3, context_length=77, token_rank=48),
         "postprocess": PostprocessConfig(object_mask_threshold=0.5, overlap_threshold=0.6),

@@ -26,7 +26,6 @@ from xdecoder_rt.models.attention import BLOCKED, Attention, attend
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.pixel_decoder import position_of
 
-LEVELS = 3
 _UNIT_EPS = 1e-7
 
 
@@ -218,15 +217,16 @@ class Decoder(nn.Module):
         shape = config.decoder
         dim, memory_dim = shape.hidden_dim, config.pixel_decoder.dim
         self.num_queries = shape.num_queries
+        self.level_strides = shape.level_strides
         self.input_proj = nn.ModuleList(
             nn.Conv2d(memory_dim, dim, 1) if shape.input_projection else nn.Identity()
-            for _ in range(LEVELS)
+            for _ in shape.level_strides
         )
         if shape.input_projection:
             memory_dim = dim
         self.query_feat = nn.Parameter(torch.randn(shape.num_queries, dim))
         self.query_embed = nn.Parameter(torch.randn(shape.num_queries, dim))
-        self.level_embed = nn.Parameter(torch.randn(LEVELS, memory_dim))
+        self.level_embed = nn.Parameter(torch.randn(len(shape.level_strides), memory_dim))
         self.cross = nn.ModuleList(
             CrossAttentionLayer(dim, shape.heads, memory_dim) for _ in range(shape.layers)
         )
@@ -258,7 +258,7 @@ class Decoder(nn.Module):
         """Project keys and values of every layer.
 
         Args:
-            levels: ``[B, C, h, w]`` at strides 32, 16 and 8, as the pixel decoder makes them.
+            levels: ``[B, C, h, w]`` at the strides of `level_strides`, from the pixel decoder.
             mask_features: ``[B, mask_dim, h, w]``, shrunk to the same sizes.
         """
         levels = self.project(levels)
@@ -266,7 +266,7 @@ class Decoder(nn.Module):
         positions = [position_of(level) for level in levels]
         keys, values = [], []
         for i, cross in enumerate(self.cross_layers):
-            level, attention = i % LEVELS, cross.attn
+            level, attention = i % len(levels), cross.attn
             _, key_weight, value_weight = attention.weights()
             _, key_bias, value_bias = attention.biases()
             embed = self.level_embed[level]
@@ -359,7 +359,12 @@ class Decoder(nn.Module):
             if rows.region_weight is not None:
                 embedding = torch.cat((embedding, rows.region_weight), -1)
             crossed = cross(
-                x, position, memory.keys[i], memory.values[i], embedding, features[i % LEVELS]
+                x,
+                position,
+                memory.keys[i],
+                memory.values[i],
+                embedding,
+                features[i % len(features)],
             )
             x = torch.where(attends, crossed, x)
             before = None if past is None else (past.keys[i], past.values[i])

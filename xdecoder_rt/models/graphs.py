@@ -10,16 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xdecoder_rt.models.decoder import LEVELS, ImageMemory, Past, Rows
+from xdecoder_rt.models.config import DecoderConfig
+from xdecoder_rt.models.decoder import ImageMemory, Past, Rows
 from xdecoder_rt.models.xdecoder import XDecoder
 
 
-def memory_names(layers: int) -> tuple[str, ...]:
+def memory_names(shape: DecoderConfig) -> tuple[str, ...]:
     """Return names of an :class:`ImageMemory` as graph values: keys, values, then mask features."""
     return (
-        *(f"keys_{i}" for i in range(layers)),
-        *(f"values_{i}" for i in range(layers)),
-        *(f"mask_features_{i}" for i in range(LEVELS)),
+        *(f"keys_{i}" for i in range(shape.layers)),
+        *(f"values_{i}" for i in range(shape.layers)),
+        *(f"mask_features_{i}" for i in range(len(shape.level_strides))),
     )
 
 
@@ -67,7 +68,7 @@ class VisionGraph(nn.Module):
         super().__init__()
         self.model = model
         self.outputs = (
-            *memory_names(model.config.decoder.layers),
+            *memory_names(model.config.decoder),
             "mask_map",
             "backbone_embedding",
         )
@@ -82,7 +83,7 @@ class VisionGraph(nn.Module):
 
         Returns:
             The image memory (:class:`ImageMemory`, in the order of :func:`memory_names`); the map
-            that the mask graph reads, ``[B, H/4, W/4, mask_dim]``; and the backbone's image
+            that the mask graph reads, ``[B, h, w, mask_dim]``; and the backbone's image
             embedding, ``[B, proj_dim]``.
         """
         maps = self.model.backbone(self.normalise(frame, valid))
@@ -116,10 +117,11 @@ class DecodeGraph(nn.Module):
     def __init__(self, model: XDecoder) -> None:
         super().__init__()
         self.decoder = model.decoder
-        self.layers = model.config.decoder.layers
+        shape = model.config.decoder
+        self.layers, self.levels = shape.layers, len(shape.level_strides)
         self.inputs = (
-            *memory_names(self.layers),
-            *(f"regions_{i}" for i in range(LEVELS)),
+            *memory_names(shape),
+            *(f"regions_{i}" for i in range(self.levels)),
             "kind",
             "content",
             "position",
@@ -150,11 +152,11 @@ class DecodeGraph(nn.Module):
             values ``[B, heads, R, head_dim]``, a pair a layer.
         """
         feeds = dict(zip(self.inputs, values, strict=True))
-        layers = range(self.layers)
+        layers, levels = range(self.layers), range(self.levels)
         memory = ImageMemory(
             [feeds[f"keys_{i}"] for i in layers],
             [feeds[f"values_{i}"] for i in layers],
-            [feeds[f"mask_features_{i}"] for i in range(LEVELS)],
+            [feeds[f"mask_features_{i}"] for i in levels],
         )
         rows = Rows(
             feeds["kind"],
@@ -163,7 +165,7 @@ class DecodeGraph(nn.Module):
             feeds["visible"],
             feeds["text"],
             feeds["region_weight"],
-            [feeds[f"regions_{i}"] for i in range(LEVELS)],
+            [feeds[f"regions_{i}"] for i in levels],
         )
         past = Past(
             [feeds[f"past_keys_{i}"] for i in layers],

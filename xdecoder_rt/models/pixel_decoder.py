@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xdecoder_rt.models.attention import Attention, attend, sine_position
-from xdecoder_rt.models.config import PixelDecoderConfig
+from xdecoder_rt.models.config import PYRAMID, PixelDecoderConfig
 
 GROUPS = 32
 
@@ -22,12 +22,13 @@ class PixelFeatures:
 
     Attributes:
         encoded: ``[B, dim, H/32, W/32]``, the coarsest map after the transformer.
-        levels: maps for the decoder, strides 32, 16, 8 in this order, ``[B, dim, h, w]``.
-        mask_map: ``[B, mask_level_dim, H/4, W/4]``, the map before the mask convolution.
+        levels: maps for the decoder by their strides, 32, 16 and 8, ``[B, dim, h, w]``.
+        mask_map: ``[B, mask_level_dim, H/s, W/s]``, the map before the mask convolution, ``s`` the
+            stride of the mask features.
     """
 
     encoded: Tensor
-    levels: list[Tensor]
+    levels: dict[int, Tensor]
     mask_map: Tensor
 
 
@@ -80,8 +81,32 @@ class ConvNorm(nn.Module):
         return F.relu(y) if self.activate else y
 
 
+class SeparableConvNorm(nn.Module):
+    """A 3x3 convolution of each channel, then 1x1 across them, normalisation and ReLU."""
+
+    def __init__(self, dim: int, norm: str) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
+        self.pointwise = ConvNorm(dim, dim, 1, norm, activate=True)
+        nn.init.kaiming_uniform_(self.depthwise.weight, a=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W] -> [B, C, H, W]``."""
+        y: Tensor = self.pointwise(self.depthwise(x))
+        return y
+
+
+def _output(form: str, dim: int, norm: str) -> nn.Module:
+    """Return what follows a sum of the pyramid; see :class:`PixelDecoderConfig`."""
+    if form == "none":
+        return nn.Identity()
+    if form == "separable":
+        return SeparableConvNorm(dim, norm)
+    return ConvNorm(dim, dim, 3 if form == "full" else 1, norm, activate=True)
+
+
 class PixelDecoder(nn.Module):
-    """Four backbone maps in, three decoder levels and the mask map out.
+    """Four backbone maps in, the decoder's levels and the mask map out.
 
     Args:
         config: widths and depths.
@@ -98,15 +123,19 @@ class PixelDecoder(nn.Module):
             for _ in range(config.transformer_layers)
         )
         # Index i is the level of the backbone's map i: 0 is stride 4, 3 is stride 32.
+        widths = [mask_level_dim if s <= config.narrow_stride else dim for s in PYRAMID]
+        computed = [stride >= config.mask_stride for stride in PYRAMID]
         self.lateral = nn.ModuleList(
-            ConvNorm(channels, mask_level_dim if i == 0 else dim, 1, norm, activate=False)
-            for i, channels in enumerate(in_channels[:3])
+            ConvNorm(channels, width, 1, norm, activate=False) if is_computed else nn.Identity()
+            for channels, width, is_computed in zip(
+                in_channels[:3], widths[:3], computed[:3], strict=True
+            )
         )
         self.output = nn.ModuleList(
-            ConvNorm(width, width, 3, norm, activate=True)
-            for width in (mask_level_dim, dim, dim, dim)
+            _output(form, width, norm) if is_computed else nn.Identity()
+            for form, width, is_computed in zip(config.output_convs, widths, computed, strict=True)
         )
-        # A narrower stride-4 map needs its input narrowed, at stride 8 where that is cheap.
+        # Narrower maps need the coarser one narrowed, before it is upsampled: there it is cheap.
         self.narrow = (
             ConvNorm(dim, mask_level_dim, 1, norm, activate=False)
             if mask_level_dim != dim
@@ -126,16 +155,20 @@ class PixelDecoder(nn.Module):
             tokens = layer(tokens, position.to(tokens.dtype))
         encoded = tokens.transpose(1, 2).unflatten(2, (height, width))
         y = self.output[3](encoded)
-        levels = [y]
+        levels, is_narrow = {PYRAMID[3]: y}, False
         for i in (2, 1, 0):
-            coarse = self.narrow(y) if i == 0 else y
-            upsampled = F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+            if PYRAMID[i] < self.config.mask_stride:
+                break
+            if PYRAMID[i] <= self.config.narrow_stride and not is_narrow:
+                y, is_narrow = self.narrow(y), True
+            upsampled = F.interpolate(y, scale_factor=2.0, mode="nearest")
             y = self.output[i](self.lateral[i](maps[i]) + upsampled)
-            levels.append(y)
-        return PixelFeatures(encoded, levels[:3], levels[3])
+            levels[PYRAMID[i]] = y
+        # Mask features as coarse as the finest wide map are that map, narrowed.
+        return PixelFeatures(encoded, levels, y if is_narrow else self.narrow(y))
 
     def mask_features(self, mask_map: Tensor) -> Tensor:
-        """``[B, mask_level_dim, H/4, W/4] -> [B, mask_dim, H/4, W/4]``, linear."""
+        """``[B, mask_level_dim, h, w] -> [B, mask_dim, h, w]``, linear."""
         features: Tensor = self.mask_conv(mask_map)
         return features
 

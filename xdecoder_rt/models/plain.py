@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xdecoder_rt import tasks
-from xdecoder_rt.models.decoder import LEVELS, Decoder, LayerPrediction, Rows
+from xdecoder_rt.models.decoder import Decoder, LayerPrediction, Rows
 from xdecoder_rt.models.pixel_decoder import PixelFeatures, position_of
 from xdecoder_rt.models.xdecoder import XDecoder
 
@@ -26,7 +26,7 @@ class PlainFeatures:
     Attributes:
         backbone: four maps, finest first.
         pixels: the pixel decoder's output.
-        mask_features: ``[B, mask_dim, H/4, W/4]``.
+        mask_features: ``[B, mask_dim, H/s, W/s]``, ``s`` the model's ``mask_stride``.
     """
 
     backbone: list[Tensor]
@@ -41,9 +41,9 @@ class PlainOutput:
     Attributes:
         backbone: four maps, finest first.
         features: the pixel decoder's output.
-        mask_features: ``[B, mask_dim, H/4, W/4]``.
+        mask_features: ``[B, mask_dim, H/s, W/s]``, ``s`` the model's ``mask_stride``.
         layers: predictions before the first layer and after each.
-        mask_logits: one ``[B, R, H/4, W/4]`` per prediction.
+        mask_logits: one ``[B, R, H/s, W/s]`` per prediction.
         blocked: one ``[B, R, N]`` bool per layer, before the rule for all-blocked rows.
         decoder_output: ``[B, R, dim]``, states after the last layer.
         caption_embedding: ``[B, R, text width]``.
@@ -90,7 +90,7 @@ def plain_decode(
 ) -> PlainOutput:
     """The original's decoder over an image's features; see :func:`plain_forward`."""
     decoder, mask_features = model.decoder, seen.mask_features
-    levels = decoder.project(seen.pixels.levels)
+    levels = decoder.project([seen.pixels.levels[stride] for stride in decoder.level_strides])
     rows = decoder.latent_rows(mask_features.shape[0]) if rows is None else rows
     x, position = decoder.start(rows)
     self_mask = torch.zeros(rows.visible.shape, dtype=x.dtype)
@@ -101,7 +101,7 @@ def plain_decode(
     mask_logits = [_mask_logits(layers[-1], mask_features)]
     blocked = []
     for i in range(len(decoder.cross)):
-        level = levels[i % LEVELS]
+        level = levels[i % len(levels)]
         shrunk = F.interpolate(
             mask_logits[-1], level.shape[-2:], mode="bicubic", antialias=True, align_corners=False
         )
@@ -179,7 +179,9 @@ def _cross_attention(
 ) -> Tensor:
     """One cross-attention, its keys and values projected on the spot."""
     cross = decoder.cross_layers[layer]
-    tokens = level.flatten(2).transpose(1, 2) + decoder.level_embed[layer % LEVELS]
+    tokens = (
+        level.flatten(2).transpose(1, 2) + decoder.level_embed[layer % len(decoder.level_embed)]
+    )
     key = cross.attn.keys(tokens + position_of(level))
     value = cross.attn.values(tokens)
     query = cross.attn.queries(x + position)

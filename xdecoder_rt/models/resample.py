@@ -25,8 +25,10 @@ def shrink(x: Tensor, stride: int) -> Tensor:
 
     Args:
         x: its sides are multiples of the stride.
-        stride: an even number.
+        stride: an even number, or 1 for `x` as it is.
     """
+    if stride == 1:
+        return x
     channels, height, width = x.shape[1:]
     taps = _taps(stride).to(device=x.device, dtype=x.dtype)
     # Taps on both sides of an output's centre, less the half stride from there to the border.

@@ -21,7 +21,7 @@ class Prediction:
     """The model's output for a batch of images.
 
     Attributes:
-        mask_features: ``[B, mask_dim, H/4, W/4]``.
+        mask_features: ``[B, mask_dim, H/s, W/s]``, ``s`` the configuration's ``mask_stride``.
         layers: one prediction before the first decoder layer and one after each, of all rows.
         caption_embedding: ``[B, R, text width]``; see :meth:`XDecoder.token_logits`.
         backbone_embedding: ``[B, proj_dim]``, the second image embedding of retrieval.
@@ -60,10 +60,10 @@ class XDecoder(nn.Module):
         return self.text_encoder.pooled(token_ids)
 
     def remember(self, features: PixelFeatures, mask_features: Tensor) -> ImageMemory:
-        """Keys and values of every layer, and mask features shrunk to the three levels."""
-        height = mask_features.shape[-2]
-        shrunk = [shrink(mask_features, height // level.shape[-2]) for level in features.levels]
-        return self.decoder.remember(features.levels, shrunk)
+        """Keys and values of every layer, and mask features shrunk to the decoder's levels."""
+        strides = self.decoder.level_strides
+        shrunk = [shrink(mask_features, stride // self.config.mask_stride) for stride in strides]
+        return self.decoder.remember([features.levels[stride] for stride in strides], shrunk)
 
     def backbone_embedding(self, maps: list[Tensor]) -> Tensor:
         """Return the mean of the coarsest backbone map in the space of texts: ``[B, proj_dim]``."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.base import Array, Backend, Graph
 from xdecoder_rt.image import Letterbox
+from xdecoder_rt.masks.resample import LEVEL_STRIDES
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.parity.fixture import FixtureImage
 from xdecoder_rt.parity.forms import BACKBONE_EMBEDDING, Embeddings, GroundedPhrases, WrittenCaption
@@ -177,7 +178,9 @@ class GraphNetwork:
         if region is not None:
             # The fixture's region is in pixels of the network's input.
             box = image.letterbox
-            levels = region_levels(region, Letterbox(box.valid, box.target, box.valid))
+            levels = region_levels(
+                region, Letterbox(box.valid, box.target, box.valid), LEVEL_STRIDES
+            )
         opening = writer.open(None)
         (decoded,) = self._rows.decode(state, [writer.group(opening, levels)])
         *_, draft = writer.drafts(state, opening, decoded, max_tokens=steps)

@@ -112,7 +112,7 @@ class TorchNetwork:
             "pixel_values": pixels,
             **{f"res{i + 2}": level for i, level in enumerate(plain.backbone)},
             "transformer_encoder_features": plain.features.encoded,
-            **{f"multi_scale_{i}": level for i, level in enumerate(plain.features.levels)},
+            **{f"multi_scale_{i}": level for i, level in enumerate(plain.features.levels.values())},
             **{f"pred_masks_layer{i}": logits for i, logits in enumerate(plain.mask_logits)},
             **{f"attn_mask_layer{i}": blocked for i, blocked in enumerate(plain.blocked)},
             "decoder_output": plain.decoder_output,

@@ -10,10 +10,7 @@ from xdecoder_rt.errors import PlanError, quoted
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.plan.onnx_walk import OnnxGraph, Port
 
-__all__ = ["LEVEL_STRIDES", "GraphPorts", "check_ports", "graph_ports"]
-
-LEVEL_STRIDES = (32, 16, 8)
-"""Pixels of the input per position of each level that the decoder attends to, along each axis."""
+__all__ = ["GraphPorts", "check_ports", "graph_ports"]
 
 FLOAT32, UINT8, INT64, BOOL = (1,), (2,), (7,), (9,)
 # What passes between graphs and never visits the host may be in a half type.
@@ -86,7 +83,7 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
         )
     width = text.proj_dim // decoder.heads
     row = ("batch", "rows")
-    positions = _positions(size)
+    positions = _positions(decoder.level_strides, size)
     return GraphPorts(
         {
             **memory,
@@ -110,13 +107,14 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
     )
 
 
-def _positions(size: tuple[int, int]) -> tuple[int, ...]:
-    return tuple((size[0] // stride) * (size[1] // stride) for stride in LEVEL_STRIDES)
+def _positions(strides: Sequence[int], size: tuple[int, int]) -> tuple[int, ...]:
+    return tuple((size[0] // stride) * (size[1] // stride) for stride in strides)
 
 
 def _memory(manifest: Manifest, size: tuple[int, int]) -> dict[str, _Expected]:
     """What the decode graph takes of the vision graph's."""
-    decoder, positions = manifest.decoder, _positions(size)
+    decoder = manifest.decoder
+    positions = _positions(decoder.level_strides, size)
     heads, width = decoder.heads, manifest.text.proj_dim // decoder.heads
     ports: dict[str, _Expected] = {}
     for layer in range(decoder.layers):

@@ -17,6 +17,7 @@ from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
 from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
+from xdecoder_rt.masks.resample import LEVEL_STRIDES
 from xdecoder_rt.plan.archive import check_member_name
 from xdecoder_rt.plan.external import WEIGHTS, weights_digest
 from xdecoder_rt.tasks import TASKS
@@ -70,6 +71,9 @@ Width: TypeAlias = Annotated[int, Rule(low=1, high=8192)]
 Capability: TypeAlias = Annotated[
     str,
     Rule(form=_CAPABILITY, wording=('a capability such as "8.7"', 'capabilities such as "8.7"')),
+]
+LevelStrides: TypeAlias = Annotated[
+    tuple[Annotated[int, Rule(low=8, high=32)], ...], Rule(least=1, most=len(LEVEL_STRIDES))
 ]
 GraphOfSize: TypeAlias = Mapping[
     Annotated[str, Rule(form=_SIZE_KEY, wording=('input sizes such as "512x288"', ""))], str
@@ -202,6 +206,8 @@ class DecoderInfo:
             backbone's, or the class token's alone.
         max_rows: most rows of one run of the decode graph; what is more is divided. None: any
             number.
+        level_strides: pixels of the input per position of each level that the layers attend to in
+            turn, along each axis; plans of older versions have the default.
     """
 
     num_queries: Annotated[int, Rule(low=2, high=4096)]
@@ -214,6 +220,7 @@ class DecoderInfo:
     max_phrases: Annotated[int, Rule(low=1, high=1024)]
     retrieval_ensemble: bool
     max_rows: Count | None = None
+    level_strides: LevelStrides = LEVEL_STRIDES
 
 
 @dataclass(frozen=True)
@@ -429,6 +436,9 @@ def _check_agreement(manifest: Manifest) -> None:
     rows = manifest.decoder.max_rows
     if rows is not None and rows < manifest.decoder.num_queries:
         _fail("decoder", f"takes {rows} rows at a time", "at least its latent queries")
+    strides = manifest.decoder.level_strides
+    if len(set(strides)) < len(strides) or not set(strides) <= set(LEVEL_STRIDES):
+        _fail("decoder.level_strides", f"is {list(strides)}", "some of 32, 16 and 8, each once")
     for part, width, heads in (
         ("decoder", manifest.text.proj_dim, manifest.decoder.heads),
         ("text", manifest.text.width, manifest.text.heads),

@@ -97,7 +97,8 @@ class CaptionQuestion:
         if self.region is None:
             return (self.writer.group(self.opening),)
         mask = read_region(self.region, state.letterbox.source)
-        return (self.writer.group(self.opening, region_levels(mask, state.letterbox)),)
+        region = region_levels(mask, state.letterbox, self.writer.level_strides)
+        return (self.writer.group(self.opening, region),)
 
     def read(self, runtime: Runtime, state: ImageState, rows: Sequence[DecodedRows]) -> Caption:
         """Write on from the beginning, token by token.
@@ -177,6 +178,9 @@ class CaptionWriter:
             multiplied by where they are negative (Keskar et al., CTRL, section 4.1); 1 for none.
         no_repeat_ngram: so many tokens in a row are never written twice, those of the opening
             counted; 0 for no such rule. The end is always free to come.
+
+    Attributes:
+        level_strides: of the grids that a region is brought to.
     """
 
     def __init__(
@@ -190,6 +194,7 @@ class CaptionWriter:
         repetition_penalty: float = 1.0,
         no_repeat_ngram: int = 0,
     ) -> None:
+        self.level_strides = rows.level_strides
         self._text = text
         self._rows = rows
         self._tokenizer = tokenizer

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
-from xdecoder_rt.plan.graph_ports import LEVEL_STRIDES
 from xdecoder_rt.results import Reference
 from xdecoder_rt.rows import RegionLevels
 
@@ -76,7 +75,9 @@ def _box_mask(source: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def region_levels(mask: npt.NDArray[np.bool_], letterbox: Letterbox) -> RegionLevels:
+def region_levels(
+    mask: npt.NDArray[np.bool_], letterbox: Letterbox, strides: Sequence[int]
+) -> RegionLevels:
     """Return a mask on the grids that the decoder attends to.
 
     As the original does, a position of a level takes the mask's pixel at its own top left corner
@@ -86,10 +87,11 @@ def region_levels(mask: npt.NDArray[np.bool_], letterbox: Letterbox) -> RegionLe
     Args:
         mask: bool ``[H, W]``, in the image's pixels.
         letterbox: where the image lies in the network's input.
+        strides: of the grids, in pixels of the network's input.
     """
     (height, width), (scale_y, scale_x) = letterbox.target, letterbox.scale
     levels = []
-    for stride in LEVEL_STRIDES:
+    for stride in strides:
         # The centre of the input pixel at each position's corner, in the image's pixels.
         y = (np.arange(0, height, stride) + 0.5) / scale_y
         x = (np.arange(0, width, stride) + 0.5) / scale_x
@@ -103,5 +105,4 @@ def region_levels(mask: npt.NDArray[np.bool_], letterbox: Letterbox) -> RegionLe
             touched_x = ((columns + 0.5) * scale_x / stride).astype(int)
             inside[touched_y.clip(max=len(y) - 1), touched_x.clip(max=len(x) - 1)] = True
         levels.append(np.where(inside, np.float32(1), np.float32(-1)).ravel())
-    coarse, middle, fine = levels
-    return coarse, middle, fine
+    return tuple(levels)

@@ -123,6 +123,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="update the backbone's batch normalisation statistics",
     )
 
+    optimiser.add_argument(
+        "--freeze-backbone",
+        action="store_true",
+        help="leave the backbone as it is, weights and statistics: what it knows from the "
+        "checkpoint, or from ImageNet, stays, and a step costs less",
+    )
+
     words = parser.add_argument_group("words")
     words.add_argument(
         "--teacher",

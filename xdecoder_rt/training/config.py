@@ -123,6 +123,8 @@ class TrainConfig:
         teacher: a teacher's words, learnt beside the tasks; None for none.
         lesson_size: words of the teacher a step.
         freeze_norm: keep the backbone's batch normalisation statistics as they were loaded.
+        freeze_backbone: keep all of the backbone as it was loaded, its statistics too; nothing is
+            differentiated there, so that a step costs less.
         seed: decides data order, augmentation, vocabulary and initialisation.
         workers: data loading processes; 0 loads in the training process.
         threads: threads of the training process; 0 leaves PyTorch's choice, within
@@ -165,6 +167,7 @@ class TrainConfig:
     teacher: Path | None = None
     lesson_size: PositiveCount = 256
     freeze_norm: bool = True
+    freeze_backbone: bool = False
     seed: CountOrZero = 0
     workers: CountOrZero = 1
     threads: CountOrZero = 0

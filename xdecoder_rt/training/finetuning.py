@@ -31,15 +31,17 @@ def build_model(config: TrainConfig) -> XDecoder:
     return model
 
 
-def freeze(model: XDecoder, train_only: str) -> None:
+def freeze(model: XDecoder, train_only: str, freeze_backbone: bool = False) -> None:
     """Take all but one part of a model out of training.
 
     Args:
         model: what to fine-tune.
         train_only: one of :data:`~xdecoder_rt.training.config.TRAIN_ONLY`.
+        freeze_backbone: whether the backbone is left out of that part.
     """
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(_TRAINED[train_only]))
+        is_left_out = freeze_backbone and name.startswith("backbone.")
+        parameter.requires_grad_(name.startswith(_TRAINED[train_only]) and not is_left_out)
 
 
 def set_training_mode(model: XDecoder, freeze_norm: bool) -> None:

@@ -131,7 +131,7 @@ class TextScores:
                 last.mask_embedding[image, copies][best],
                 prediction.mask_features[image],
             )
-            predicted_masks = masks > 0
+            predicted_masks = fitted(masks, cells) > 0
             overlap = (predicted_masks & true_masks).flatten(1).sum(dim=1)
             union = (predicted_masks | true_masks).flatten(1).sum(dim=1)
             self._phrase_ious += (overlap / union.clamp(min=1)).tolist()
@@ -140,3 +140,15 @@ class TextScores:
 def at_stride(ids: Tensor) -> Tensor:
     """Return the pixel next to each cell's centre: ``[B, S, S] -> [B, S/4, S/4]``."""
     return ids[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+
+
+def fitted(logits: Tensor, cells: Tensor) -> Tensor:
+    """Return mask logits ``[..., h, w]`` at the size of cells ``[B, S/4, S/4]``.
+
+    Models of coarser mask features are measured on the same cells as others.
+    """
+    if logits.shape[-2:] == cells.shape[-2:]:
+        return logits
+    batch = logits.flatten(0, -3)[None]
+    resized = F.interpolate(batch, cells.shape[-2:], mode="bilinear", align_corners=False)
+    return resized[0].view(*logits.shape[:-2], *cells.shape[-2:])

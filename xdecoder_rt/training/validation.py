@@ -20,7 +20,7 @@ from xdecoder_rt.models import Prediction, XDecoder
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.dataset import Batch, collate, plain_example
 from xdecoder_rt.training.step_text import StepWriter
-from xdecoder_rt.training.text_validation import TextScores, at_stride
+from xdecoder_rt.training.text_validation import TextScores, at_stride, fitted
 from xdecoder_rt.training.vocabulary import (
     BatchVocabulary,
     Tokenizer,
@@ -146,6 +146,7 @@ def _scores(
     )
     classes = model.class_logits(last.class_embedding[:, :objects], table)
     cells = at_stride(batch.ids)
+    masks = fitted(masks, cells)
     scores: list[tuple[float, ...]] = []
     for image, labels in enumerate(batch.labels):
         flat = cells[image].reshape(-1).long()
