@@ -95,7 +95,7 @@ def gains(node: Any) -> bool:
 def _has_float_kernel(node: Any) -> bool:
     kernel = node.input_value(1)
     is_constant = kernel.get_node().get_type_name() == "Constant"
-    return is_constant and kernel.get_element_type().get_type_name() == "f32"
+    return bool(is_constant and kernel.get_element_type().get_type_name() == "f32")
 
 
 def _moves_channels_last(node: Any) -> bool:
