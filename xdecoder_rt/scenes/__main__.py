@@ -11,6 +11,8 @@ from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.scenes.bank.build import BankPlan, build_bank
 from xdecoder_rt.scenes.describe import describe_folder
 from xdecoder_rt.scenes.generate import DOMAINS, SPLITS, default_cache, generate
+from xdecoder_rt.scenes.photographs.grounds import DEFAULT_GROUNDS_DIR
+from xdecoder_rt.scenes.photographs.stamps import DEFAULT_STAMPS_DIR
 
 __all__ = ["main"]
 
@@ -18,12 +20,15 @@ _DESCRIPTION = """\
 Draw labelled scenes and write them as a labelled folder: images, maps of segment ids and
 annotations.json, as `xdecoder-rt train` and `xdecoder-rt eval` read them.
 
-Three domains:
+Four domains:
   clipart   Open Clip Art drawings over procedural textures: hundreds of everyday nouns.
             Needs the drawings: sudo apt-get install openclipart-svg
   workcell  rendered rooms with robot arms, tables, tools, groceries and furniture.
   mujoco    such rooms by another renderer, with other robots: to measure with, never to train on
             (splits val and novel). Needs OpenGL without a screen: sudo apt-get install libosmesa6
+  photographs  things cut out of photographs on photographed grounds, with shadows and noise: to
+            choose by (splits val and novel). Needs: sudo apt-get install tuxpaint-stamps-default
+            tuxpaint-data mate-backgrounds lxqt-themes stellarium-data
 
 Three splits:
   train     what to train on
@@ -43,6 +48,7 @@ examples:
   python -m xdecoder_rt.scenes clipart data/clipart_train --count 12000
   python -m xdecoder_rt.scenes workcell data/workcell_val --count 150 --split val
   python -m xdecoder_rt.scenes mujoco data/mujoco_val --count 100 --split val
+  python -m xdecoder_rt.scenes photographs data/photo_val --count 160 --split val
   python -m xdecoder_rt.scenes workcell data/more --count 2000 --seed 1 --workers 8
   python -m xdecoder_rt.scenes describe data/workcell_val --seed 2
   python -m xdecoder_rt.scenes bank data/bank --scenes data/more --photographs wallpapers
@@ -103,7 +109,19 @@ def _add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where rendered drawings are kept (default: the user's cache folder)",
     )
+    _add_photograph_arguments(parser, DEFAULT_STAMPS_DIR, DEFAULT_GROUNDS_DIR)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_photograph_arguments(
+    parser: argparse.ArgumentParser, stamps: Path | None, grounds: Path | None
+) -> None:
+    for option, about, default in (
+        ("--stamps-dir", "folder of Tux Paint's stamps", stamps),
+        ("--grounds-dir", "`share` folder of the packages with grounds", grounds),
+    ):
+        about = f"{about} (default: {default or 'none go in'})"
+        parser.add_argument(option, type=Path, default=default, metavar="DIR", help=about)
 
 
 def _add_describe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +210,8 @@ def _generate(arguments: argparse.Namespace) -> str:
         workers=arguments.workers,
         clipart_dir=arguments.clipart_dir,
         cache_dir=arguments.cache_dir,
+        stamps_dir=arguments.stamps_dir,
+        grounds_dir=arguments.grounds_dir,
         progress=not arguments.quiet,
     )
     return (
