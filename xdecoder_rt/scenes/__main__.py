@@ -38,8 +38,10 @@ Three splits:
 `describe` writes the phrases, captions and questions of a labelled folder anew.
 
 `bank` collects what training composes scenes of while it runs: the drawings and many views of the
-rendered things as cut-outs, whole scenes of labelled folders, and photographs. `xdecoder-rt train`
-takes a bank like any data set; every sample is another scene. `python -m
+rendered things as cut-outs, whole scenes of labelled folders, and photographs; with --stamps-dir,
+--furniture-dir and --grounds-dir also things cut out of photographs, views of furniture (sudo
+apt-get install sweethome3d-furniture) and photographed grounds. `xdecoder-rt train` takes a bank
+like any data set; every sample is another scene. `python -m
 xdecoder_rt.training.sheet` draws the first of them side by side, to look at.
 """
 
@@ -52,6 +54,9 @@ examples:
   python -m xdecoder_rt.scenes workcell data/more --count 2000 --seed 1 --workers 8
   python -m xdecoder_rt.scenes describe data/workcell_val --seed 2
   python -m xdecoder_rt.scenes bank data/bank --scenes data/more --photographs wallpapers
+  python -m xdecoder_rt.scenes bank data/larger --banks data/bank --no-drawings --views 0 \
+      --backdrops 0 --stamps-dir /usr/share/tuxpaint/stamps --grounds-dir /usr/share \
+      --furniture-dir /usr/share/sweethome3d/furniture
 
 Scene i of a seed is the same on every run, whatever the number of workers. The folder appears when
 it is complete; after an interruption, run the same command again.
@@ -158,9 +163,29 @@ def _add_bank_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folders of pictures to paste on that show nothing of the vocabulary",
     )
+    parser.add_argument(
+        "--banks",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="banks whose pictures go in as they are",
+    )
+    _add_photograph_arguments(parser, plan.stamps_dir, plan.grounds_dir)
+    parser.add_argument(
+        "--furniture-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of Sweet Home 3D's furniture libraries (default: none go in)",
+    )
+    parser.add_argument(
+        "--no-drawings", action="store_true", help="leave Open Clip Art's drawings out"
+    )
     for name, about in (
         ("views", "renderings of each name"),
         ("backdrops", "scenes of stuff alone"),
+        ("ground_parts", "parts of each photographed ground"),
+        ("furniture_views", "renderings of each model of furniture"),
         ("side", "longest side of a cut-out, pixels"),
         ("scene_side", "longest side of a scene, pixels"),
         ("quality", "of the pictures, 1 to 100"),
@@ -188,6 +213,13 @@ def _bank(arguments: argparse.Namespace) -> str:
         backdrops=arguments.backdrops,
         scenes=tuple(arguments.scenes),
         photographs=tuple(arguments.photographs),
+        banks=tuple(arguments.banks),
+        drawings=not arguments.no_drawings,
+        stamps_dir=arguments.stamps_dir,
+        grounds_dir=arguments.grounds_dir,
+        ground_parts=arguments.ground_parts,
+        furniture_dir=arguments.furniture_dir,
+        furniture_views=arguments.furniture_views,
         side=arguments.side,
         scene_side=arguments.scene_side,
         quality=arguments.quality,

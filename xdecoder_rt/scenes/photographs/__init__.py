@@ -1,1 +1,1 @@
-"""Photographed things and grounds: cut-outs with their names, what a ground shows, scenes of both."""
+"""Photographed things and grounds: what they show, and scenes of both."""

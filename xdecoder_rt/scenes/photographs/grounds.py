@@ -24,7 +24,15 @@ from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.scenes.scene import Rng, Scene
 from xdecoder_rt.scenes.textures import texture
 
-__all__ = ["DEFAULT_GROUNDS_DIR", "GROUND_STUFF", "Ground", "Grounds", "Region", "grounds_of", "part_of"]
+__all__ = [
+    "DEFAULT_GROUNDS_DIR",
+    "GROUND_STUFF",
+    "Ground",
+    "Grounds",
+    "Region",
+    "grounds_of",
+    "part_of",
+]
 
 DEFAULT_GROUNDS_DIR = Path("/usr/share")
 """Where Debian and Ubuntu install what the packages share."""
@@ -81,7 +89,7 @@ def _all_grounds() -> tuple[Ground, ...]:
 
 
 def grounds_of(split: str) -> tuple[Ground, ...]:
-    """Return the grounds of a split: those of "train", or the held-out ones of "val" and "novel"."""
+    """Return the grounds of a split; "val" and "novel" share the held-out ones."""
     wanted = "train" if split == "train" else "val"
     return tuple(ground for ground in _all_grounds() if ground.split == wanted)
 

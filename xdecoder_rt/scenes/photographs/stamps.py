@@ -88,9 +88,9 @@ class Stamps:
             raise DatasetError(
                 f"{self.root} has none of the named stamps",
                 expected="the stamps of Tux Paint",
-                fix='install Debian\'s package with "sudo apt-get install tuxpaint-stamps-default", '
-                'or unpack it without root ("dpkg-deb -x tuxpaint-stamps-default*.deb DIR") and '
-                "give DIR/usr/share/tuxpaint/stamps",
+                fix='install them with "sudo apt-get install tuxpaint-stamps-default", or unpack '
+                'them without root ("dpkg-deb -x tuxpaint-stamps-default*.deb DIR") and give '
+                "DIR/usr/share/tuxpaint/stamps",
             )
 
     def load(self, stamp: Stamp) -> NDArray[np.uint8]:
