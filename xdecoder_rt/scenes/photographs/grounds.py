@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from xdecoder_rt.errors import DatasetError, ImageError
@@ -40,7 +41,7 @@ DEFAULT_GROUNDS_DIR = Path("/usr/share")
 _LIST = "grounds.json"
 _LIST_LIMIT = 1 << 20
 _LARGEST_FILE = 64 << 20
-_LONGEST = 1600  # pixels; the wallpapers have up to 3840
+_LONGEST = 1024  # pixels; the wallpapers have up to 3840
 _LEAST_PART = 0.5  # of a side of what of a ground has the proportions of its part
 
 
@@ -130,7 +131,7 @@ class Grounds:
             )
 
     def load(self, ground: Ground, rng: Rng) -> Scene:
-        """Return a ground as a scene of stuff, longest side at most 1600.
+        """Return a ground as a scene of stuff, longest side at most 1024.
 
         Args:
             ground: Which.
@@ -139,14 +140,7 @@ class Grounds:
         Raises:
             DatasetError: the file cannot be read.
         """
-        path = self.root / ground.path
-        try:
-            with open_image(read_regular(path, _LARGEST_FILE)) as (image, _):
-                image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-                picture = image.convert("RGBA")
-        except (OSError, ImageError) as error:
-            raise DatasetError(f"{path} cannot be read: {error}", fix="install it again") from error
-        pixels = np.array(picture, np.uint8)
+        pixels = _pixels(self.root / ground.path)
         height, width = pixels.shape[:2]
         opacity = pixels[..., 3]
         colours = pixels[..., :3]
@@ -168,6 +162,19 @@ class Grounds:
                 ids[:] = number
             labels[number] = region.label
         return Scene(np.ascontiguousarray(colours), ids, labels)
+
+
+@lru_cache(maxsize=16)
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    """Return a ground's pixels, uint8 RGBA [h, w, 4]; those of a split are asked for in turn."""
+    try:
+        with open_image(read_regular(path, _LARGEST_FILE)) as (image, _):
+            image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+            pixels = np.array(image.convert("RGBA"), np.uint8)
+    except (OSError, ImageError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}", fix="install it again") from error
+    pixels.setflags(write=False)
+    return pixels
 
 
 def part_of(scene: Scene, size: tuple[int, int], rng: Rng) -> Scene:

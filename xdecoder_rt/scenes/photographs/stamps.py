@@ -15,7 +15,6 @@ from xdecoder_rt.files.image_file import open_image
 from xdecoder_rt.files.regular import read_regular
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
 from xdecoder_rt.scenes.clipart import drawn_names
-from xdecoder_rt.scenes.interiors.lexicon import furniture_lexicon
 from xdecoder_rt.scenes.photographs.lexicon import Stamp, stamp_lexicon
 from xdecoder_rt.scenes.scene import unit_hash
 from xdecoder_rt.scenes.splits import novel_names
@@ -141,7 +140,7 @@ def stamps_of(split: str) -> tuple[Stamp, ...]:
     novel = novel_names()
     if split == "novel":
         return tuple(s for s in stamp_lexicon() if s.name in novel)
-    known = drawn_names() | set(WORKCELL_NAMES) | {f.name for f in furniture_lexicon()}
+    known = drawn_names() | set(WORKCELL_NAMES)
     by_name: dict[str, list[Stamp]] = {}
     for stamp in stamp_lexicon():
         if stamp.name not in novel:
