@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from xdecoder_rt.errors import DatasetError
-from xdecoder_rt.scenes.interiors.lexicon import furniture_lexicon
 from xdecoder_rt.scenes.interiors.library import FurnitureLibrary
 from xdecoder_rt.scenes.interiors.wavefront import read_model
+from xdecoder_rt.scenes.lexicons.furniture import furniture_lexicon
 from xdecoder_rt.scenes.names import canonical
 
 MODEL = next(model for model in furniture_lexicon() if model.name == "chair")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF as CLIPART_STUFF
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
-from xdecoder_rt.scenes.interiors.lexicon import furniture_lexicon
 from xdecoder_rt.scenes.language import indefinite, plural_name
+from xdecoder_rt.scenes.lexicons.furniture import furniture_lexicon
+from xdecoder_rt.scenes.lexicons.stamps import stamp_lexicon
 from xdecoder_rt.scenes.names import SYNONYMS, canonical, held_out, synonyms
-from xdecoder_rt.scenes.photographs.lexicon import stamp_lexicon
 from xdecoder_rt.scenes.room import ROOM_STUFF as WORKCELL_STUFF
 from xdecoder_rt.scenes.scene import Scene
 from xdecoder_rt.scenes.splits import novel_names

@@ -22,7 +22,7 @@ from xdecoder_rt.scenes.bank.composed import ComposedScenes
 from xdecoder_rt.scenes.bank.renders import renderings
 from xdecoder_rt.scenes.bank.store import BANK_INDEX, Bank
 from xdecoder_rt.scenes.clipart import training_drawings
-from xdecoder_rt.scenes.interiors.lexicon import furniture_lexicon
+from xdecoder_rt.scenes.lexicons.furniture import furniture_lexicon
 from xdecoder_rt.scenes.photographs.grounds import grounds_of
 from xdecoder_rt.scenes.photographs.stamps import stamps_of
 from xdecoder_rt.scenes.splits import novel_names

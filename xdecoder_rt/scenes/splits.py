@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
-from xdecoder_rt.scenes.interiors.lexicon import furniture_lexicon
+from xdecoder_rt.scenes.lexicons.furniture import furniture_lexicon
+from xdecoder_rt.scenes.lexicons.stamps import stamp_lexicon
 from xdecoder_rt.scenes.names import canonical, held_out
-from xdecoder_rt.scenes.photographs.lexicon import stamp_lexicon
 from xdecoder_rt.scenes.sprites import lexicon
 
 __all__ = ["novel_names"]

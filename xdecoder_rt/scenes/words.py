@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
-from xdecoder_rt.scenes.interiors.lexicon import furniture_lexicon
+from xdecoder_rt.scenes.lexicons.furniture import furniture_lexicon
+from xdecoder_rt.scenes.lexicons.stamps import stamp_lexicon
 from xdecoder_rt.scenes.names import synonyms
 from xdecoder_rt.scenes.photographs.grounds import GROUND_STUFF
-from xdecoder_rt.scenes.photographs.lexicon import stamp_lexicon
 from xdecoder_rt.scenes.sprites import lexicon
 
 __all__ = ["scene_words"]

@@ -19,11 +19,11 @@ from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF, backdrop
 from xdecoder_rt.scenes.bank.renders import THINGS, furniture_views, renderings
 from xdecoder_rt.scenes.bank.store import Bank, BankWriter
 from xdecoder_rt.scenes.clipart import training_drawings
-from xdecoder_rt.scenes.interiors.lexicon import Furniture
 from xdecoder_rt.scenes.interiors.library import FurnitureLibrary
+from xdecoder_rt.scenes.lexicons.furniture import Furniture
+from xdecoder_rt.scenes.lexicons.stamps import Stamp
 from xdecoder_rt.scenes.names import canonical
 from xdecoder_rt.scenes.photographs.grounds import Grounds, part_of
-from xdecoder_rt.scenes.photographs.lexicon import Stamp
 from xdecoder_rt.scenes.photographs.stamps import Stamps, stamps_of
 from xdecoder_rt.scenes.scene import scene_generator
 from xdecoder_rt.scenes.splits import novel_names

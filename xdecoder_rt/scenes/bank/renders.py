@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xdecoder_rt.scenes.interiors.lexicon import Furniture
 from xdecoder_rt.scenes.interiors.library import FurnitureLibrary
+from xdecoder_rt.scenes.lexicons.furniture import Furniture
 from xdecoder_rt.scenes.meshes.objects import LIE_DOWN, MADE, SOLIDS
 from xdecoder_rt.scenes.meshes.paint import any_colour, named_colour
 from xdecoder_rt.scenes.meshes.shapes import Part, Rng, between, bounds

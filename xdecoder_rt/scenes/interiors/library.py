@@ -13,8 +13,8 @@ import numpy as np
 
 from xdecoder_rt.errors import DatasetError, quoted
 from xdecoder_rt.files.regular import open_regular
-from xdecoder_rt.scenes.interiors.lexicon import Furniture, furniture_lexicon
 from xdecoder_rt.scenes.interiors.wavefront import read_model
+from xdecoder_rt.scenes.lexicons.furniture import Furniture, furniture_lexicon
 from xdecoder_rt.scenes.meshes.shapes import Floats64, Part, turned
 
 __all__ = ["DEFAULT_FURNITURE_DIR", "FurnitureLibrary"]

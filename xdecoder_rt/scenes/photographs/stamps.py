@@ -15,7 +15,7 @@ from xdecoder_rt.files.image_file import open_image
 from xdecoder_rt.files.regular import read_regular
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
 from xdecoder_rt.scenes.clipart import drawn_names
-from xdecoder_rt.scenes.photographs.lexicon import Stamp, stamp_lexicon
+from xdecoder_rt.scenes.lexicons.stamps import Stamp, stamp_lexicon
 from xdecoder_rt.scenes.scene import unit_hash
 from xdecoder_rt.scenes.splits import novel_names
 

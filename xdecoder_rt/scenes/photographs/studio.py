@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from xdecoder_rt.errors import require
+from xdecoder_rt.scenes.lexicons.stamps import Stamp
 from xdecoder_rt.scenes.pasting import random_placement
 from xdecoder_rt.scenes.photographs.grounds import (
     DEFAULT_GROUNDS_DIR,
@@ -19,7 +20,6 @@ from xdecoder_rt.scenes.photographs.grounds import (
     Grounds,
     part_of,
 )
-from xdecoder_rt.scenes.photographs.lexicon import Stamp
 from xdecoder_rt.scenes.photographs.stamps import (
     DEFAULT_STAMPS_DIR,
     Stamps,
