@@ -99,6 +99,12 @@ def test_a_model_is_parts_by_material_with_z_up_and_no_glass(tmp_path: Path) -> 
     assert np.allclose(plain.normals, [0, -1, 0])  # from its corners
 
 
+def test_a_model_that_is_all_of_glass_is_shown_as_if_it_were_not(tmp_path: Path) -> None:
+    glass = QUAD.replace("usemtl wood", "usemtl glass").replace("usemtl plain", "usemtl glass")
+    (part,) = FurnitureLibrary(library(tmp_path, files(glass))).load(MODEL)
+    assert len(part.faces) == 4
+
+
 def test_a_rotation_of_the_catalogue_turns_the_model(tmp_path: Path) -> None:
     given = "modelRotation#7=0 0 1 0 1 0 -1 0 0\n"  # a quarter turn about what is up
     (wood, _) = FurnitureLibrary(library(tmp_path, files(), given)).load(MODEL)

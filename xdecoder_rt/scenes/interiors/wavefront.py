@@ -17,7 +17,7 @@ from xdecoder_rt.scenes.meshes.shapes import Colour, Floats64, Part
 __all__ = ["read_model"]
 
 _MOST_LINES = 2_000_000
-_CLEAR = 0.25  # what is more transparent than this is left out: the renderer has no glass
+_CLEAR = 0.25  # of a model that is not all of glass, which the renderer does not have
 _LONGEST_TEXTURE = 256
 _GREY: Colour = (0.7, 0.7, 0.7)
 
@@ -37,7 +37,7 @@ class _Mesh:
 
 
 def read_model(name: str, member: Callable[[str], bytes]) -> list[Part]:
-    """Return a model's parts, one a material, z up, with what is transparent left out.
+    """Return a model's parts, one a material, z up; panes are left out of what is not all glass.
 
     Args:
         name: The OBJ file.
@@ -54,10 +54,11 @@ def read_model(name: str, member: Callable[[str], bytes]) -> list[Part]:
         materials: dict[str, _Material] = {}
         for library in libraries:
             materials.update(_materials(library, folder, member))
+        shown = [(m, materials.get(key, _Material())) for key, m in meshes.items() if m.corners]
+        solid = [(mesh, material) for mesh, material in shown if material.opacity >= _CLEAR]
         parts = [
             _part(np.asarray(mesh.corners, np.int64), points, uvs, normals, material, member)
-            for key, mesh in meshes.items()
-            if mesh.corners and (material := materials.get(key, _Material())).opacity >= _CLEAR
+            for mesh, material in solid or shown
         ]
     except (ValueError, IndexError) as error:
         raise DatasetError(
