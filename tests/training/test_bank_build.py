@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from xdecoder_rt.scenes.bank.composed import ComposedScenes
 from xdecoder_rt.scenes.bank.renders import renderings
 from xdecoder_rt.scenes.bank.store import BANK_INDEX, Bank
 from xdecoder_rt.scenes.clipart import training_drawings
+from xdecoder_rt.scenes.lexicons.furniture import furniture_lexicon
+from xdecoder_rt.scenes.photographs.grounds import grounds_of
+from xdecoder_rt.scenes.photographs.stamps import stamps_of
 from xdecoder_rt.scenes.splits import novel_names
 from xdecoder_rt.scenes.sprites import SpriteCache, lexicon
 
@@ -170,3 +174,59 @@ def test_a_label_that_is_stuff_here_and_a_thing_there_is_named(
     assert main(given) == 1
     assert "['floor'] would be stuff in one" in capsys.readouterr().err
     assert not (tmp_path / "bank" / BANK_INDEX).exists()
+
+
+def photographic(root: Path) -> list[str]:
+    """Make stamps, grounds and a furniture library under a folder; the options that add them."""
+    stamps = [*stamps_of("train")[:3], stamps_of("val")[0], stamps_of("novel")[0]]
+    for stamp in stamps:
+        pixels = np.zeros((40, 30, 4), np.uint8)
+        pixels[5:35, 5:25] = (90, 160, 20, 255)
+        (root / "stamps" / stamp.path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / "stamps" / stamp.path)
+    for ground in grounds_of("train")[:2]:
+        (root / "share" / ground.path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (120, 90), (40, 160, 90)).save(root / "share" / ground.path)
+    novel = next(m for m in furniture_lexicon() if m.name in novel_names())
+    chair = next(m for m in furniture_lexicon() if m.name == "chair")
+    catalogue = "".join(
+        f"id#{number}={model.identity}\nmodel#{number}=/box.obj\n"
+        for number, model in enumerate((novel, chair), start=1)
+    )
+    (root / "libraries").mkdir()
+    with zipfile.ZipFile(root / "libraries" / "made.sh3f", "w") as archive:
+        archive.writestr("PluginFurnitureCatalog.properties", catalogue)
+        archive.writestr("box.obj", "v 0 0 0\nv 2 0 0\nv 2 4 0\nv 0 4 0\nf 1 2 3 4\n")
+    return [
+        "--stamps-dir", str(root / "stamps"), "--grounds-dir", str(root / "share"),
+        "--furniture-dir", str(root / "libraries"), "--furniture-views", "2", "--ground-parts", "3",
+    ]  # fmt: skip
+
+
+def test_photographed_things_and_furniture_go_in_beside_another_bank(
+    material: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pybullet", reason="rendering needs pybullet")
+    assert main(arguments(material, tmp_path / "bank")) == 0
+    added = [
+        "bank", str(tmp_path / "larger"), "--banks", str(tmp_path / "bank"), "--no-drawings",
+        "--views", "0", "--backdrops", "0", "--side", "48", "--scene-side", "96", "--quiet",
+    ]  # fmt: skip
+    assert main([*added, *photographic(tmp_path)]) == 0
+    first, larger = Bank(tmp_path / "bank"), Bank(tmp_path / "larger")
+    names = {stamp.name for stamp in stamps_of("train")[:3]}
+    assert set(larger.by_name) == {*first.by_name, *names, "chair"}
+    assert not set(larger.by_name) & novel_names()
+    for kind in ("cut_outs", "scenes"):
+        for one, other in zip(getattr(first, kind), getattr(larger, kind), strict=False):
+            assert first.file(one.picture) == larger.file(other.picture)
+    assert len(larger.scenes) == len(first.scenes) + 2 * 3
+    assert len(larger.photographs) == len(first.photographs)
+    stamps = [cut_out for cut_out in larger.cut_outs if cut_out.name in names]
+    shapes = [larger.pixels(cut_out.picture, 4).shape for cut_out in stamps[-3:]]
+    assert shapes == [(30, 20, 4)] * 3  # small stamps are not enlarged
+    shown = {region.label for ground in grounds_of("train")[:2] for region in ground.regions}
+    assert shown <= larger.stuff
+    for number in range(10):
+        item = ComposedScenes(tmp_path / "larger").items[number]
+        assert not {segment.label for segment in item.segments} & novel_names()

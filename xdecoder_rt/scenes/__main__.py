@@ -11,6 +11,8 @@ from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.scenes.bank.build import BankPlan, build_bank
 from xdecoder_rt.scenes.describe import describe_folder
 from xdecoder_rt.scenes.generate import DOMAINS, SPLITS, default_cache, generate
+from xdecoder_rt.scenes.photographs.grounds import DEFAULT_GROUNDS_DIR
+from xdecoder_rt.scenes.photographs.stamps import DEFAULT_STAMPS_DIR
 
 __all__ = ["main"]
 
@@ -18,12 +20,15 @@ _DESCRIPTION = """\
 Draw labelled scenes and write them as a labelled folder: images, maps of segment ids and
 annotations.json, as `xdecoder-rt train` and `xdecoder-rt eval` read them.
 
-Three domains:
+Four domains:
   clipart   Open Clip Art drawings over procedural textures: hundreds of everyday nouns.
             Needs the drawings: sudo apt-get install openclipart-svg
   workcell  rendered rooms with robot arms, tables, tools, groceries and furniture.
   mujoco    such rooms by another renderer, with other robots: to measure with, never to train on
             (splits val and novel). Needs OpenGL without a screen: sudo apt-get install libosmesa6
+  photographs  things cut out of photographs on photographed grounds, with shadows and noise: to
+            choose by (splits val and novel). Needs: sudo apt-get install tuxpaint-stamps-default
+            tuxpaint-data mate-backgrounds lxqt-themes stellarium-data
 
 Three splits:
   train     what to train on
@@ -33,8 +38,10 @@ Three splits:
 `describe` writes the phrases, captions and questions of a labelled folder anew.
 
 `bank` collects what training composes scenes of while it runs: the drawings and many views of the
-rendered things as cut-outs, whole scenes of labelled folders, and photographs. `xdecoder-rt train`
-takes a bank like any data set; every sample is another scene. `python -m
+rendered things as cut-outs, whole scenes of labelled folders, and photographs; with --stamps-dir,
+--furniture-dir and --grounds-dir also things cut out of photographs, views of furniture (sudo
+apt-get install sweethome3d-furniture) and photographed grounds. `xdecoder-rt train` takes a bank
+like any data set; every sample is another scene. `python -m
 xdecoder_rt.training.sheet` draws the first of them side by side, to look at.
 """
 
@@ -43,9 +50,13 @@ examples:
   python -m xdecoder_rt.scenes clipart data/clipart_train --count 12000
   python -m xdecoder_rt.scenes workcell data/workcell_val --count 150 --split val
   python -m xdecoder_rt.scenes mujoco data/mujoco_val --count 100 --split val
+  python -m xdecoder_rt.scenes photographs data/photo_val --count 160 --split val
   python -m xdecoder_rt.scenes workcell data/more --count 2000 --seed 1 --workers 8
   python -m xdecoder_rt.scenes describe data/workcell_val --seed 2
   python -m xdecoder_rt.scenes bank data/bank --scenes data/more --photographs wallpapers
+  python -m xdecoder_rt.scenes bank data/larger --banks data/bank --no-drawings --views 0 \
+      --backdrops 0 --stamps-dir /usr/share/tuxpaint/stamps --grounds-dir /usr/share \
+      --furniture-dir /usr/share/sweethome3d/furniture
 
 Scene i of a seed is the same on every run, whatever the number of workers. The folder appears when
 it is complete; after an interruption, run the same command again.
@@ -103,7 +114,19 @@ def _add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where rendered drawings are kept (default: the user's cache folder)",
     )
+    _add_photograph_arguments(parser, DEFAULT_STAMPS_DIR, DEFAULT_GROUNDS_DIR)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_photograph_arguments(
+    parser: argparse.ArgumentParser, stamps: Path | None, grounds: Path | None
+) -> None:
+    for option, about, default in (
+        ("--stamps-dir", "folder of Tux Paint's stamps", stamps),
+        ("--grounds-dir", "`share` folder of the packages with grounds", grounds),
+    ):
+        about = f"{about} (default: {default or 'none go in'})"
+        parser.add_argument(option, type=Path, default=default, metavar="DIR", help=about)
 
 
 def _add_describe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,9 +163,29 @@ def _add_bank_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folders of pictures to paste on that show nothing of the vocabulary",
     )
+    parser.add_argument(
+        "--banks",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="banks whose pictures go in as they are",
+    )
+    _add_photograph_arguments(parser, plan.stamps_dir, plan.grounds_dir)
+    parser.add_argument(
+        "--furniture-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of Sweet Home 3D's furniture libraries (default: none go in)",
+    )
+    parser.add_argument(
+        "--no-drawings", action="store_true", help="leave Open Clip Art's drawings out"
+    )
     for name, about in (
         ("views", "renderings of each name"),
         ("backdrops", "scenes of stuff alone"),
+        ("ground_parts", "parts of each photographed ground"),
+        ("furniture_views", "renderings of each model of furniture"),
         ("side", "longest side of a cut-out, pixels"),
         ("scene_side", "longest side of a scene, pixels"),
         ("quality", "of the pictures, 1 to 100"),
@@ -170,6 +213,13 @@ def _bank(arguments: argparse.Namespace) -> str:
         backdrops=arguments.backdrops,
         scenes=tuple(arguments.scenes),
         photographs=tuple(arguments.photographs),
+        banks=tuple(arguments.banks),
+        drawings=not arguments.no_drawings,
+        stamps_dir=arguments.stamps_dir,
+        grounds_dir=arguments.grounds_dir,
+        ground_parts=arguments.ground_parts,
+        furniture_dir=arguments.furniture_dir,
+        furniture_views=arguments.furniture_views,
         side=arguments.side,
         scene_side=arguments.scene_side,
         quality=arguments.quality,
@@ -192,6 +242,8 @@ def _generate(arguments: argparse.Namespace) -> str:
         workers=arguments.workers,
         clipart_dir=arguments.clipart_dir,
         cache_dir=arguments.cache_dir,
+        stamps_dir=arguments.stamps_dir,
+        grounds_dir=arguments.grounds_dir,
         progress=not arguments.quiet,
     )
     return (

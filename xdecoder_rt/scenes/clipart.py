@@ -20,7 +20,7 @@ from xdecoder_rt.scenes.sensor import photograph
 from xdecoder_rt.scenes.splits import novel_names
 from xdecoder_rt.scenes.sprites import DEFAULT_CLIPART_DIR, Drawing, SpriteCache, lexicon
 
-__all__ = ["ClipartStudio", "clipart_studio", "training_drawings"]
+__all__ = ["ClipartStudio", "clipart_studio", "drawn_names", "training_drawings"]
 
 _MOST_THINGS = 8
 _VAL_NAMES = 115
@@ -224,6 +224,12 @@ def training_drawings(sprites: SpriteCache) -> list[Drawing]:
     """Return the drawings that training may use."""
     reserved, novel = _val_drawings(), novel_names()
     return [d for d in sprites.drawings if d.name not in novel and d not in reserved]
+
+
+@lru_cache(maxsize=1)
+def drawn_names() -> frozenset[str]:
+    """Return the names that training sees drawn, wherever all drawings are."""
+    return frozenset(d.name for d in lexicon() if d not in _val_drawings()) - novel_names()
 
 
 def clipart_studio(split: str, clipart_dir: Path | None, cache_dir: Path) -> ClipartStudio:

@@ -20,9 +20,9 @@ from xdecoder_rt.scenes.scene import Scene, scene_generator
 
 __all__ = ["DOMAINS", "SPLITS", "Domain", "Split", "generate"]
 
-Domain = Literal["clipart", "workcell", "mujoco"]
+Domain = Literal["clipart", "workcell", "mujoco", "photographs"]
 Split = Literal["train", "val", "novel"]
-DOMAINS: tuple[Domain, ...] = ("clipart", "workcell", "mujoco")
+DOMAINS: tuple[Domain, ...] = ("clipart", "workcell", "mujoco", "photographs")
 SPLITS: tuple[Split, ...] = ("train", "val", "novel")
 
 _SCENES_A_TASK = 4
@@ -55,6 +55,8 @@ class _Order:
     size: tuple[int, int] | None
     clipart_dir: Path | None
     cache_dir: Path
+    stamps_dir: Path | None
+    grounds_dir: Path | None
 
     def studio(self) -> Studio:
         if self.domain == "clipart":
@@ -65,6 +67,10 @@ class _Order:
             from xdecoder_rt.scenes.mujoco_cell import mujoco_studio
 
             return mujoco_studio(self.split)
+        if self.domain == "photographs":
+            from xdecoder_rt.scenes.photographs.studio import photograph_studio
+
+            return photograph_studio(self.split, self.stamps_dir, self.grounds_dir)
         from xdecoder_rt.scenes.workcell import workcell_studio
 
         return workcell_studio(self.split)
@@ -108,6 +114,8 @@ def generate(
     workers: int | None = None,
     clipart_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    stamps_dir: str | Path | None = None,
+    grounds_dir: str | Path | None = None,
     progress: bool = True,
 ) -> LabelledFolder:
     """Draw labelled scenes into a new labelled folder.
@@ -117,8 +125,9 @@ def generate(
     interrupted run left there is removed by the next run for the same folder.
 
     Args:
-        domain: "clipart" (drawings over textures), "workcell" (rendered robot scenes) or "mujoco"
-            (such scenes of another renderer and other robots, to measure with only).
+        domain: "clipart" (drawings over textures), "workcell" (rendered robot scenes), "mujoco"
+            (such scenes of another renderer and other robots, to measure with only) or
+            "photographs" (things cut out of photographs on photographed grounds).
         out: The folder; new, or empty.
         count: How many scenes.
         split: "train"; "val", the names of training with unseen drawings and arrangements; or
@@ -129,6 +138,8 @@ def generate(
         clipart_dir: Folder of the `openclipart-svg` drawings; None takes where Debian puts them.
         cache_dir: Where rendered drawings are kept; None takes `xdecoder_rt/sprites` in the
             user's cache folder.
+        stamps_dir: Folder of Tux Paint's stamps; None takes where Debian puts them.
+        grounds_dir: The `share` folder of the packages with grounds; None takes `/usr/share`.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -136,7 +147,8 @@ def generate(
 
     Raises:
         ArgumentError: an argument is outside its range.
-        DatasetError: the folder cannot be written or has been written, or there are no drawings.
+        DatasetError: the folder cannot be written or has been written, or what it is made of is
+            not there.
         MissingExtraError: pybullet, mujoco or resvg_py is not installed.
         BackendError: MuJoCo finds no OpenGL.
     """
@@ -164,6 +176,8 @@ def generate(
         size,
         None if clipart_dir is None else Path(clipart_dir),
         default_cache() if cache_dir is None else Path(cache_dir),
+        None if stamps_dir is None else Path(stamps_dir),
+        None if grounds_dir is None else Path(grounds_dir),
     )
     worker = _Worker(order)  # fails here, not in a child, when something is missing
     studio = worker.studio

@@ -1,4 +1,4 @@
-"""Makes a bank: drawings and renderings as cut-outs, whole scenes, photographs."""
+"""Makes a bank: drawings, renderings, stamps and furniture as cut-outs, scenes, photographs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from xdecoder_rt.datasets.image_files import read_rgb
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.errors import ArgumentError, DatasetError, quoted, require
 from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF, backdrop
-from xdecoder_rt.scenes.bank.renders import THINGS, renderings
-from xdecoder_rt.scenes.bank.store import BankWriter
+from xdecoder_rt.scenes.bank.renders import THINGS, furniture_views, renderings
+from xdecoder_rt.scenes.bank.store import Bank, BankWriter
 from xdecoder_rt.scenes.clipart import training_drawings
+from xdecoder_rt.scenes.interiors.library import FurnitureLibrary
+from xdecoder_rt.scenes.lexicons.furniture import Furniture
+from xdecoder_rt.scenes.lexicons.stamps import Stamp
 from xdecoder_rt.scenes.names import canonical
+from xdecoder_rt.scenes.photographs.grounds import Grounds, part_of
+from xdecoder_rt.scenes.photographs.stamps import Stamps, stamps_of
 from xdecoder_rt.scenes.scene import scene_generator
 from xdecoder_rt.scenes.splits import novel_names
 from xdecoder_rt.scenes.sprites import DEFAULT_CLIPART_DIR, SpriteCache
@@ -39,6 +44,12 @@ class BankPlan:
         backdrops: scenes of stuff alone.
         scenes: labelled folders whose images go in as whole scenes.
         photographs: folders of pictures that show nothing of the vocabulary.
+        banks: banks whose pictures go in as they are.
+        stamps_dir: Tux Paint's stamps, those of training; None for none.
+        grounds_dir: the `share` folder of packages with photographed grounds; None for none.
+        ground_parts: parts of each ground.
+        furniture_dir: Sweet Home 3D's furniture libraries; None for none.
+        furniture_views: renderings of each model.
         side: longest side of a cut-out, pixels.
         scene_side: longest side of a scene or photograph, pixels.
         quality: of WebP, 1 to 100.
@@ -51,6 +62,12 @@ class BankPlan:
     backdrops: int = 300
     scenes: tuple[Path, ...] = ()
     photographs: tuple[Path, ...] = ()
+    banks: tuple[Path, ...] = ()
+    stamps_dir: Path | None = None
+    grounds_dir: Path | None = None
+    ground_parts: int = 4
+    furniture_dir: Path | None = None
+    furniture_views: int = 3
     side: int = 160
     scene_side: int = 416
     quality: int = 80
@@ -66,6 +83,8 @@ class BankPlan:
         for name, low, high in (
             ("views", 0, 10_000),
             ("backdrops", 0, 100_000),
+            ("ground_parts", 1, 1000),
+            ("furniture_views", 1, 1000),
             ("side", 32, 1024),
             ("scene_side", 64, 512),
             ("quality", 1, 100),
@@ -96,12 +115,29 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
     names = [name for name in THINGS if name not in novel_names()] if plan.views else []
     sprites = SpriteCache(plan.clipart_dir, cache_dir) if plan.drawings else None
     drawings = training_drawings(sprites) if sprites else []
-    writer = BankWriter(_stuff(folders, {*names, *(drawing.name for drawing in drawings)}))
+    stamps = Stamps(plan.stamps_dir) if plan.stamps_dir else None
+    chosen = [s for s in stamps_of("train") if s in stamps.stamps] if stamps else []
+    grounds = Grounds(plan.grounds_dir, "train") if plan.grounds_dir else None
+    library = FurnitureLibrary(plan.furniture_dir) if plan.furniture_dir else None
+    models = [m for m in library.models if m.name not in novel_names()] if library else []
+    banks = [Bank(folder) for folder in plan.banks]
+    things = {*names, *(entry.name for entry in (*drawings, *chosen, *models))}
+    shown = {r.label for g in grounds.grounds for r in g.regions} if grounds else set()
+    writer = BankWriter(_stuff(folders, banks, things, shown))
     steps: list[tuple[str, int, Iterator[None]]] = []
+    for bank in banks:
+        total = len(bank.cut_outs) + len(bank.scenes) + len(bank.photographs)
+        steps.append((bank.folder.name, total, writer.bank(bank)))
     if sprites:
         steps.append(("drawings", len(drawings), _add_drawings(plan, sprites, drawings, writer)))
     steps.append(("renderings", len(names), _rendered(plan, names, writer)))
+    if stamps:
+        steps.append(("stamps", len(chosen), _add_stamps(plan, stamps, chosen, writer)))
+    if library:
+        steps.append(("furniture", len(models), _add_furniture(plan, library, models, writer)))
     steps.append(("backdrops", plan.backdrops, _backdrops(plan, writer)))
+    if grounds:
+        steps.append(("grounds", len(grounds.grounds), _add_grounds(plan, grounds, writer)))
     for labelled in folders:
         steps.append((labelled.root.name, len(labelled.items), _scenes(plan, labelled, writer)))
     for folder in plan.photographs:
@@ -117,17 +153,25 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
     return writer.summary()
 
 
-def _stuff(folders: Sequence[LabelledFolder], things: set[str]) -> frozenset[str]:
-    """Return the canonical labels that are stuff: the backdrops' and the folders' own.
+def _stuff(
+    folders: Sequence[LabelledFolder], banks: Sequence[Bank], things: set[str], shown: set[str]
+) -> frozenset[str]:
+    """Return the canonical labels that are stuff: of backdrops, grounds, folders and banks.
 
     Args:
         folders: whose images go in as whole scenes.
+        banks: whose pictures go in.
         things: names of the cut-outs.
+        shown: labels of the photographed grounds.
 
     Raises:
         DatasetError: one of them is a thing elsewhere in the bank.
     """
-    stuff, things = set(BACKDROP_STUFF), set(things)
+    stuff, things = {*BACKDROP_STUFF, *shown}, set(things)
+    for bank in banks:
+        stuff.update(bank.stuff)
+        labels = {label for scene in bank.scenes for label in scene.labels.values()}
+        things.update({*bank.by_name, *labels} - bank.stuff)
     for folder in folders:
         stuff.update(map(canonical, folder.stuff))
         things.update(canonical(label) for label in folder.vocabulary if label not in folder.stuff)
@@ -158,6 +202,40 @@ def _rendered(plan: BankPlan, names: Sequence[str], writer: BankWriter) -> Itera
         count = plan.views * (5 if name == "robot arm" else 1)
         for pixels in renderings(name, count, plan.side, rng):
             writer.cut_out(name, False, _webp(Image.fromarray(pixels), plan.quality))
+        yield
+
+
+def _add_stamps(
+    plan: BankPlan, stamps: Stamps, chosen: Sequence[Stamp], writer: BankWriter
+) -> Iterator[None]:
+    for stamp in chosen:
+        picture = Image.fromarray(stamps.load(stamp))
+        # What is smaller than a cut-out's side stays as it is: enlarging adds nothing but bytes.
+        side = min(plan.side, max(picture.size))
+        writer.cut_out(stamp.name, False, _webp(_fitted(np.asarray(picture), side), plan.quality))
+        yield
+
+
+def _add_furniture(
+    plan: BankPlan, library: FurnitureLibrary, models: Sequence[Furniture], writer: BankWriter
+) -> Iterator[None]:
+    for model in models:
+        key = f"{model.identity}/{model.name}"
+        rng = scene_generator("furniture", key, plan.seed, 0)
+        for pixels in furniture_views(library, model, plan.furniture_views, plan.side, rng):
+            writer.cut_out(model.name, False, _webp(Image.fromarray(pixels), plan.quality))
+        yield
+
+
+def _add_grounds(plan: BankPlan, grounds: Grounds, writer: BankWriter) -> Iterator[None]:
+    for ground in grounds.grounds:
+        rng = scene_generator("grounds", ground.path, plan.seed, 0)
+        whole = grounds.load(ground, rng)
+        height, width = _size(whole.ids.shape, plan.scene_side)
+        for _ in range(plan.ground_parts):
+            part = part_of(whole, (height, width), rng)
+            picture = _webp(Image.fromarray(part.image), plan.quality - 5)
+            writer.scene(part.labels, picture, _png(part.ids))
         yield
 
 
@@ -201,7 +279,7 @@ def _fitted(pixels: NDArray[np.uint8], side: int) -> Image.Image:
     return picture.resize(_size(picture.size, side), Image.Resampling.LANCZOS).convert("RGBA")
 
 
-def _size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+def _size(size: tuple[int, ...], longest: int) -> tuple[int, int]:
     scale = longest / max(size)
     return max(2, round(size[0] * scale)), max(2, round(size[1] * scale))
 

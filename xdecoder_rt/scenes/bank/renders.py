@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xdecoder_rt.scenes.interiors.library import FurnitureLibrary
+from xdecoder_rt.scenes.lexicons.furniture import Furniture
 from xdecoder_rt.scenes.meshes.objects import LIE_DOWN, MADE, SOLIDS
 from xdecoder_rt.scenes.meshes.paint import any_colour, named_colour
-from xdecoder_rt.scenes.meshes.shapes import Rng, between, bounds
+from xdecoder_rt.scenes.meshes.shapes import Part, Rng, between, bounds
 from xdecoder_rt.scenes.models import ARMS, FLOOR_MODELS, TABLE_MODELS, Model
 from xdecoder_rt.scenes.room import yaw
-from xdecoder_rt.scenes.simulator import Camera, Light, Simulator
+from xdecoder_rt.scenes.simulator import Camera, Light, Simulator, merged
 
-__all__ = ["THINGS", "renderings"]
+__all__ = ["THINGS", "furniture_views", "renderings"]
 
 THINGS = tuple(sorted({"robot arm", *MADE, *TABLE_MODELS, *FLOOR_MODELS}))
 """The names of what can be rendered."""
@@ -24,6 +26,9 @@ THINGS = tuple(sorted({"robot arm", *MADE, *TABLE_MODELS, *FLOOR_MODELS}))
 _SUPERSAMPLING = 2  # the renderer does not smooth edges
 _LEAST_SHARE = 0.02
 _MARGIN = 1.15
+_ALL_ROUND = (0.0, 2 * np.pi)
+_IN_FRONT = (-np.pi / 2 - 1.3, -np.pi / 2 + 1.3)  # backs of cupboards say little
+_MOST_FACES = 43_000  # of a body: the renderer takes 131,072 vertices of one
 _ON_ITS_SIDE = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 
 
@@ -54,6 +59,40 @@ def renderings(name: str, count: int, side: int, rng: Rng) -> Iterator[NDArray[n
         world.close()
 
 
+def furniture_views(
+    library: FurnitureLibrary, model: Furniture, count: int, side: int, rng: Rng
+) -> Iterator[NDArray[np.uint8]]:
+    """Views of a model from the front and its sides, each in another light.
+
+    Args:
+        library: Has the model.
+        model: Which.
+        count: how many views are tried; one that shows next to nothing is left out, and so is a
+            model of more faces of one material than the renderer takes.
+        side: longest side of a cut-out, pixels.
+        rng: source of all randomness.
+
+    Yields:
+        uint8 RGBA ``[h, w, 4]``, cropped.
+
+    Raises:
+        DatasetError: the model is damaged.
+        MissingExtraError: pybullet is not installed.
+    """
+    parts = library.load(model)
+    if max(len(part.faces) for part in merged(parts)) > _MOST_FACES:
+        return
+    world = Simulator()
+    try:
+        low, high = _add(world, parts)
+        for _ in range(count):
+            cut_out = _view(world, low, high, side, rng, _IN_FRONT)
+            if cut_out is not None:
+                yield cut_out
+    finally:
+        world.close()
+
+
 def _put(world: Simulator, name: str, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Put one thing at the origin; its lowest and highest corner."""
     if name == "robot arm":
@@ -68,12 +107,16 @@ def _put(world: Simulator, name: str, rng: Rng) -> tuple[NDArray[np.float64], ND
     rotation = yaw(between(rng, 0, 2 * np.pi))
     if name in LIE_DOWN and rng.random() < 0.35:
         rotation = rotation @ _ON_ITS_SIDE @ yaw(between(rng, 0, 2 * np.pi))
-    # Metres are nothing here: small things would fall before the near plane.
     parts = [replace(part, vertices=part.vertices @ rotation.T) for part in parts]
+    parts = [replace(part, normals=part.normals @ rotation.T) for part in parts]
+    return _add(world, parts)
+
+
+def _add(world: Simulator, parts: list[Part]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Add parts at half a metre; small things would fall before the near plane."""
     low, high = bounds(parts)
     factor = 0.5 / float((high - low).max())
     parts = [replace(part, vertices=part.vertices * factor) for part in parts]
-    parts = [replace(part, normals=part.normals @ rotation.T) for part in parts]
     world.add_parts(parts, 1, (0.0, 0.0, 0.0), np.eye(3))
     return low * factor, high * factor
 
@@ -115,11 +158,12 @@ def _view(
     high: NDArray[np.float64],
     side: int,
     rng: Rng,
+    turns: tuple[float, float] = _ALL_ROUND,
 ) -> NDArray[np.uint8] | None:
     middle, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
     field_of_view = between(rng, 20, 55)
     distance = _MARGIN * radius / float(np.sin(np.radians(field_of_view / 2)))
-    turn, rise = between(rng, 0, 2 * np.pi), np.radians(between(rng, 5, 60))
+    turn, rise = between(rng, *turns), np.radians(between(rng, 5, 60))
     direction = (np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise))
     eye = middle + distance * np.asarray(direction)
     camera = Camera(_triple(eye), _triple(middle), field_of_view)

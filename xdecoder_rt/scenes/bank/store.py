@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -127,6 +127,22 @@ class BankWriter:
     def photograph(self, file: bytes) -> None:
         """Add a picture that shows nothing of the vocabulary."""
         self._photographs.append(self._add(file))
+
+    def bank(self, bank: Bank) -> Iterator[None]:
+        """Add everything of another bank, as its files are; yields after each picture.
+
+        Raises:
+            DatasetError: it has changed since it was opened.
+        """
+        for cut_out in bank.cut_outs:
+            self.cut_out(cut_out.name, cut_out.drawn, bank.file(cut_out.picture))
+            yield
+        for scene in bank.scenes:
+            self.scene(scene.labels, bank.file(scene.picture), bank.file(scene.ids))
+            yield
+        for photograph in bank.photographs:
+            self.photograph(bank.file(photograph))
+            yield
 
     def summary(self) -> str:
         """Summarise what was added, for people."""
@@ -268,7 +284,7 @@ class Bank:
             DatasetError: it is no such picture.
         """
         cv2 = require("cv2", "train")
-        data = self._file(span)
+        data = self.file(span)
         # OpenCV decodes whatever a header claims, up to gigabytes.
         pixels = None
         if _is_small(data):
@@ -287,11 +303,14 @@ class Bank:
         code = cv2.COLOR_BGRA2RGBA if channels == 4 else cv2.COLOR_BGR2RGB
         return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
 
-    def _file(self, span: Span) -> bytes:
-        """Read a picture's file.
+    def file(self, span: Span) -> bytes:
+        """Return a picture's file as it is stored.
 
         It is read and not mapped: of a mapped file that is cut, a byte that is gone ends the
         process. It is opened each time, so that a bank goes to workers as it is.
+
+        Raises:
+            DatasetError: the bank cannot be read, or has changed since it was opened.
         """
         path = self.folder / PICTURES
         try:

@@ -1,0 +1,1 @@
+"""Three-dimensional models of what stands in homes, offices, streets and gardens."""

@@ -1,0 +1,1 @@
+"""Photographed things and grounds: what they show, and scenes of both."""
