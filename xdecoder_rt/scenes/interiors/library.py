@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 
@@ -75,9 +75,9 @@ class FurnitureLibrary:
         return [turned(part, rotation) for part in parts]
 
 
-def _archive(path: Path, file: object) -> zipfile.ZipFile:
+def _archive(path: Path, file: BinaryIO) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(file)  # type: ignore[arg-type]  # a file opened for reading bytes
+        return zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise DatasetError(f"{path} is no library: {error}", fix="install it again") from error
 

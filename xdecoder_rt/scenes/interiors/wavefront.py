@@ -169,9 +169,9 @@ def _part(
     picture = None
     if placed.all() and material.picture is not None:
         picture = _picture(material.picture, member)
-        uv = uvs[corners[:, 1]].reshape(-1, 3, 2)
+        of_faces = uvs[corners[:, 1]].reshape(-1, 3, 2)
         # The renderer repeats a picture to the right and upwards, not below zero.
-        uv = (uv - np.floor(uv.min(axis=1, keepdims=True))).reshape(-1, 2)
+        uv = (of_faces - np.floor(of_faces.min(axis=1, keepdims=True))).reshape(-1, 2)
     faces = np.arange(len(corners)).reshape(-1, 3)
     return Part(vertices, normal, uv, faces, material.colour, picture)
 

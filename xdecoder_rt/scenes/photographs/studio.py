@@ -137,7 +137,7 @@ class PhotographStudio:
         turned = small.rotate(float(rng.normal(0, 4)), Image.Resampling.BICUBIC, expand=True)
         soft = turned.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.2, 0.7))))
         pixels = np.asarray(soft, np.float32)
-        opacity = pixels[..., 3] / 255
+        opacity = pixels[..., 3] / np.float32(255)
         colour = pixels[..., :3] / np.maximum(opacity, 1 / 255)[..., None]
         # The light of the ground: a part of the way to its brightness and its tint.
         mean = canvas.mean((0, 1))
