@@ -25,6 +25,7 @@ from xdecoder_rt.models.graphs import (
     TokenGraph,
     VisionGraph,
     memory_names,
+    region_names,
     state_names,
 )
 
@@ -110,7 +111,7 @@ def _example_rows(
     region_weight = torch.zeros(2, length, regions)
     region_weight[:, torch.from_numpy(layout.kind) == tasks.Row.CAPTION, 1] = 1.0
     heads = shape.heads
-    inputs = {name: memory[name] for name in memory_names(shape.layers)}
+    inputs = {name: memory[name] for name in (*memory_names(shape.layers), *region_names(model))}
     for level in range(LEVELS):
         positions = memory[f"mask_features_{level}"].shape[1]
         inside = torch.rand(2, regions, positions, generator=generator) < 0.5

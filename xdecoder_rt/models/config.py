@@ -138,6 +138,33 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class RegionConfig:
+    """A classifier that is asked for every query's region; see :mod:`xdecoder_rt.models.region`.
+
+    Attributes:
+        features: channels that the classifier averages.
+        width: channels that the features are narrowed to before they are averaged, which makes
+            the checkpoint smaller and the classifier worse; 0 for the features as they are.
+        names: what the classifier tells apart.
+        weight: share of its scores in those of classes where it is sure, 0 to 1.
+        scale: factor of the products of its names' vectors and texts.
+        void: the product of each of its names with the void class.
+    """
+
+    features: Size = 1280
+    width: SizeOrZero = 0
+    names: Size = 1000
+    weight: Annotated[float, Rule(low=0, high=1)] = 0.65
+    scale: Annotated[float, Rule(low=0, high=1000)] = 28.0
+    void: Annotated[float, Rule(low=-1000, high=1000)] = 0.2
+
+    @property
+    def map_width(self) -> int:
+        """Channels of the map that regions are averaged of."""
+        return self.width or self.features
+
+
+@dataclass(frozen=True)
 class PostprocessConfig:
     """Thresholds of the output rules; see :mod:`xdecoder_rt.masks.postprocess`.
 
@@ -175,6 +202,7 @@ class ModelConfig:
         answers: what a question without choices is answered from.
         tasks: what the weights are trained for, of :data:`~xdecoder_rt.tasks.TASKS`; tensors that
             belong to no task of these are zero.
+        region: the classifier of regions, or None for a model without.
     """
 
     name: str
@@ -198,6 +226,7 @@ class ModelConfig:
     caption_beams: Size = 1
     answers: NonEmptyTexts = ()
     tasks: TaskNames = tuple(TASKS)
+    region: RegionConfig | None = None
 
     @property
     def num_queries(self) -> int:

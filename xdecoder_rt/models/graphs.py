@@ -23,6 +23,11 @@ def memory_names(layers: int) -> tuple[str, ...]:
     )
 
 
+def region_names(model: XDecoder) -> tuple[str, ...]:
+    """Return the name of the map that regions are averaged of, if the model names regions."""
+    return () if model.region is None else ("region_map",)
+
+
 class Normalise(nn.Module):
     """8-bit frames to what the backbone reads.
 
@@ -70,6 +75,7 @@ class VisionGraph(nn.Module):
             *memory_names(model.config.decoder.layers),
             "mask_map",
             "backbone_embedding",
+            *region_names(model),
         )
         self.normalise = Normalise(model.config.pixel_mean, model.config.pixel_std)
 
@@ -82,8 +88,9 @@ class VisionGraph(nn.Module):
 
         Returns:
             The image memory (:class:`ImageMemory`, in the order of :func:`memory_names`); the map
-            that the mask graph reads, ``[B, H/4, W/4, mask_dim]``; and the backbone's image
-            embedding, ``[B, proj_dim]``.
+            that the mask graph reads, ``[B, H/4, W/4, mask_dim]``; the backbone's image
+            embedding, ``[B, proj_dim]``; and the map that regions are averaged of, if the model
+            names regions, ``[B, N, width]``.
         """
         maps = self.model.backbone(self.normalise(frame, valid))
         features = self.model.pixel_decoder(maps)
@@ -95,6 +102,7 @@ class VisionGraph(nn.Module):
             *memory.mask_features,
             mask_features.permute(0, 2, 3, 1),
             self.model.backbone_embedding(maps),
+            *([] if self.model.region is None else [self.model.region.map(maps[3])]),
         )
 
 
@@ -116,9 +124,11 @@ class DecodeGraph(nn.Module):
     def __init__(self, model: XDecoder) -> None:
         super().__init__()
         self.decoder = model.decoder
+        self.region = model.region
         self.layers = model.config.decoder.layers
         self.inputs = (
             *memory_names(self.layers),
+            *region_names(model),
             *(f"regions_{i}" for i in range(LEVELS)),
             "kind",
             "content",
@@ -132,22 +142,25 @@ class DecodeGraph(nn.Module):
             "class_embedding",
             "mask_embedding",
             "caption_embedding",
+            *([] if model.region is None else ["region_scores"]),
             *state_names("row", self.layers),
         )
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Decode; the arguments are named by :attr:`inputs`.
 
-        They are the image memory; regions ``[B, E, N]`` a level, 1 inside and -1 outside; of each
-        row its kind, content and position ``[B, R]`` int64 (see
-        :class:`~xdecoder_rt.tasks.RowLayout`), text feature ``[B, R, dim]`` (zero for none), what
-        it sees ``[B, R, P + R]`` bool and the region it is confined to ``[B, R, E]``; and keys and
-        values ``[B, heads, P, head_dim]`` of rows decoded before, a pair a layer.
+        They are the image memory, with the map of regions if the model has a classifier of them;
+        regions ``[B, E, N]`` a level, 1 inside and -1 outside; of each row its kind, content and
+        position ``[B, R]`` int64 (see :class:`~xdecoder_rt.tasks.RowLayout`), text feature
+        ``[B, R, dim]`` (zero for none), what it sees ``[B, R, P + R]`` bool and the region it is
+        confined to ``[B, R, E]``; and keys and values ``[B, heads, P, head_dim]`` of rows decoded
+        before, a pair a layer.
 
         Returns:
             ``[B, R, proj_dim]`` class embeddings, unnormalised; ``[B, R, mask_dim]`` mask
-            embeddings; ``[B, R, text width]`` caption embeddings; and the rows' own keys and
-            values ``[B, heads, R, head_dim]``, a pair a layer.
+            embeddings; ``[B, R, text width]`` caption embeddings; what their regions are by the
+            names of the model's classifier, if it has one, ``[B, R, names]``; and the rows' own
+            keys and values ``[B, heads, R, head_dim]``, a pair a layer.
         """
         feeds = dict(zip(self.inputs, values, strict=True))
         layers = range(self.layers)
@@ -171,10 +184,18 @@ class DecodeGraph(nn.Module):
         )
         decoded = self.decoder(memory, rows, past)
         last = decoded.layers[-1]
+        regions = []
+        if self.region is not None:
+            regions = [
+                self.region(
+                    feeds["region_map"], rows.kind, last.mask_embedding, memory.mask_features[0]
+                )
+            ]
         return (
             last.class_embedding,
             last.mask_embedding,
             decoded.caption_embedding,
+            *regions,
             *decoded.rows.keys,
             *decoded.rows.values,
         )

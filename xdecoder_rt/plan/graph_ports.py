@@ -87,6 +87,9 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
     width = text.proj_dim // decoder.heads
     row = ("batch", "rows")
     positions = _positions(size)
+    named_regions: dict[str, _Expected] = {}
+    if manifest.region is not None:
+        named_regions["region_scores"] = FLOAT32, (*row, manifest.region.names)
     return GraphPorts(
         {
             **memory,
@@ -104,6 +107,7 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
             "class_embedding": (FLOAT32, (*row, text.proj_dim)),
             "mask_embedding": (FLOAT32, (*row, decoder.mask_dim)),
             "caption_embedding": (FLOAT32, (*row, text.width)),
+            **named_regions,
             **_states("row", decoder.layers, ("batch", decoder.heads, "rows", width)),
         },
         frozenset(memory),
@@ -125,6 +129,8 @@ def _memory(manifest: Manifest, size: tuple[int, int]) -> dict[str, _Expected]:
         ports[f"values_{layer}"] = STATE, ("batch", heads, count, width)
     for level, count in enumerate(positions):
         ports[f"mask_features_{level}"] = STATE, ("batch", count, decoder.mask_dim)
+    if manifest.region is not None:
+        ports["region_map"] = STATE, ("batch", positions[0], manifest.region.width)
     return ports
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "MemberInfo",
     "ModelInfo",
     "PostprocessInfo",
+    "RegionInfo",
     "TextInfo",
     "VocabularyInfo",
     "size_key",
@@ -214,6 +215,28 @@ class DecoderInfo:
 
 
 @dataclass(frozen=True)
+class RegionInfo:
+    """A classifier that is asked for every query's region, and how its scores join the decoder's.
+
+    Attributes:
+        width: channels of the map that regions are averaged of.
+        names: what the classifier tells apart.
+        vectors: the member that holds a vector of each name in the space of texts, float32
+            little-endian ``[names, proj_dim]``.
+        weight: share of its scores in those of classes, where it is sure of one.
+        scale: factor of the products of those vectors and texts.
+        void: the product of every name with the void class.
+    """
+
+    width: Width
+    names: Width
+    vectors: str
+    weight: Share
+    scale: Annotated[float, Rule(low=0.0, high=1000.0)]
+    void: Annotated[float, Rule(low=-1000.0, high=1000.0)]
+
+
+@dataclass(frozen=True)
 class TextInfo:
     """How words become embeddings.
 
@@ -311,6 +334,7 @@ class Manifest:
         calibration: how the ranges of an INT8 plan were found, or None.
         accuracy: metric name to value, measured against fp32 at the build.
         build: name to version of the tools that made the plan.
+        region: how regions are named; None where the decoder alone names what it finds.
         members: every member but the manifest itself; filled in by `plan.write_plan`.
     """
 
@@ -331,6 +355,7 @@ class Manifest:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     build: Mapping[str, str] = field(default_factory=dict)
     vocabularies: tuple[VocabularyInfo, ...] = ()
+    region: RegionInfo | None = None
     members: Annotated[Mapping[str, MemberInfo], Rule(stated=True)] = field(default_factory=dict)
     format_version: Annotated[int, Rule(low=FORMAT_VERSION, high=FORMAT_VERSION, stated=True)] = (
         FORMAT_VERSION
@@ -423,6 +448,7 @@ def _check_agreement(manifest: Manifest) -> None:
             _fail(part, f"has {heads} heads over a width of {width}", "a divisor of it")
     referred = [*manifest.graphs.members(), manifest.text.tokenizer]
     referred += [KERNELS + KERNEL_INDEX] if manifest.plugins else []
+    referred += [manifest.region.vectors] if manifest.region is not None else []
     referred += [name for info in manifest.vocabularies for name in (info.texts, info.embeddings)]
     for name in referred:
         if name not in manifest.members:

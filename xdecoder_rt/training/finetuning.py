@@ -39,7 +39,9 @@ def freeze(model: XDecoder, train_only: str) -> None:
         train_only: one of :data:`~xdecoder_rt.training.config.TRAIN_ONLY`.
     """
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(_TRAINED[train_only]))
+        # The classifier of regions is made of the frozen trunk's, not trained.
+        is_fitted = name.startswith("region.")
+        parameter.requires_grad_(name.startswith(_TRAINED[train_only]) and not is_fitted)
 
 
 def set_training_mode(model: XDecoder, freeze_norm: bool) -> None:
