@@ -83,7 +83,7 @@ class Divergence:
         self._reference = self._outputs({})
 
     def __call__(self, graphs: Mapping[str, bytes]) -> float:
-        """Return the largest relative RMS error of classes, mask logits, words and tokens."""
+        """Return the largest relative RMS error of classes, masks, words, tokens and regions."""
         outputs = self._outputs(graphs)
         return max(
             float(np.mean([relative_rms(a, b) for a, b in zip(actual, expected, strict=True)]))
@@ -94,19 +94,21 @@ class Divergence:
     def _outputs(self, graphs: Mapping[str, bytes]) -> list[list[Floats]]:
         backend = SubstitutingBackend(self._backend, graphs, self._loaded)
         runtime = Runtime(self._plan, backend, None, None, None)
-        classes, masks, tokens = [], [], []
+        classes, masks, tokens, regions = [], [], [], []
         try:
             for image in self._images:
                 state = runtime.encode(image)
                 rows = runtime.rows.latents(state)
                 classes.append(unit(rows.class_embedding))
+                if rows.region_scores is not None:
+                    regions.append(rows.region_scores)
                 masks.append(runtime.masks(state, rows.mask_embedding))
                 if runtime.manifest.graphs.token is not None:
                     tokens.append(runtime.token_logits(rows.caption_embedding[:_CAPTIONS]))
             words = [runtime.text.texts(list(COMMON_WORDS))]
         finally:
             runtime.close()
-        return [classes, masks, words, tokens]
+        return [classes, masks, words, tokens, regions]
 
 
 @dataclass(frozen=True)

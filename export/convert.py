@@ -22,6 +22,7 @@ from xdecoder_rt.calibration.report import SearchReport
 from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.evaluation.agreement import ROW_OUTPUTS
 from xdecoder_rt.evaluation.divergence import cosine
 from xdecoder_rt.export.conversion import (
     LEAST_COSINE,
@@ -201,10 +202,10 @@ def _compare_outputs(base: Engine, changed: Engine, frame: RgbImage, converted: 
     cosines = {}
     base_state, changed_state = base.decode(frame), changed.decode(frame)
     assert base_state.latents is not None and changed_state.latents is not None  # decode left them
-    for name in ("class_embedding", "mask_embedding", "caption_embedding"):
-        cosines[name] = cosine(
-            getattr(changed_state.latents, name), getattr(base_state.latents, name)
-        )
+    for name in ROW_OUTPUTS:
+        value = getattr(base_state.latents, name)
+        if value is not None:
+            cosines[name] = cosine(getattr(changed_state.latents, name), value)
     for name in base_state.values:
         value = changed_state.values[name]
         cosines[name] = cosine(

@@ -28,6 +28,7 @@ from xdecoder_rt.models.graphs import (
     TokenGraph,
     VisionGraph,
     memory_names,
+    region_names,
     state_names,
 )
 
@@ -122,7 +123,7 @@ def _example_rows(
     region_weight = torch.zeros(2, length, regions)
     region_weight[:, torch.from_numpy(layout.kind) == tasks.Row.CAPTION, 1] = 1.0
     heads = shape.heads
-    inputs = {name: memory[name] for name in memory_names(shape)}
+    inputs = {name: memory[name] for name in (*memory_names(shape), *region_names(model))}
     levels = range(len(shape.level_strides))
     for level in levels:
         positions = memory[f"mask_features_{level}"].shape[1]

@@ -31,6 +31,7 @@ from xdecoder_rt.plan.manifest import (
     Manifest,
     ModelInfo,
     PostprocessInfo,
+    RegionInfo,
     TextInfo,
     size_key,
 )
@@ -43,6 +44,7 @@ MAX_PHRASES = 64
 NO_REPEAT_NGRAM = 3
 """Tokens in a row that a caption of a compact model never has twice; published ones are exact."""
 TOKENIZER = "tokenizer.json"
+REGION_VECTORS = "region_names.f32"
 _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
 
@@ -141,6 +143,8 @@ def build_portable(
         progress("Exporting the token graph")
         token = "token.onnx"
         add(export_token_graph(model), token)
+    if model.region is not None:
+        members[REGION_VECTORS] = model.region.vectors.numpy().astype("<f4").tobytes()
     members[TOKENIZER] = ClipTokenizer.default(model.config.context_length).to_json()
     first = size_key(sizes[0])
     family = model.config.family
@@ -240,6 +244,18 @@ def _manifest(
         ),
         tasks=tuple(tasks),
         postprocess=postprocess,
+        region=(
+            None
+            if config.region is None
+            else RegionInfo(
+                width=config.region.map_width,
+                names=config.region.names,
+                vectors=REGION_VECTORS,
+                weight=config.region.weight,
+                scale=config.region.scale,
+                void=config.region.void,
+            )
+        ),
         accuracy={"relative_rms_error_against_pytorch": errors},
         build={**{tool: version(tool) for tool in _TOOLS}, "python": platform.python_version()},
     )

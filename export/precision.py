@@ -28,7 +28,7 @@ from xdecoder_rt.calibration.onnx_edit import (
 
 # The first in which QuantizeLinear, convolutions and all else that these graphs use take the type.
 TYPED_OPSETS = {"fp16": 19, "bf16": 22}
-_STATE = ("keys_", "values_", "mask_features_", "mask_map")
+_STATE = ("keys_", "values_", "mask_features_", "mask_map", "region_map")
 
 
 def is_state(name: str) -> bool:

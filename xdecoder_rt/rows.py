@@ -144,7 +144,7 @@ class RowDecoder:
             **(self._no_past if past is None else self._past(past)),
         }
         arrays = self._backend.to_numpy_all(graph(feeds))
-        layers = range(self._info.layers)
+        layers, region_scores = range(self._info.layers), arrays.get("region_scores")
         decoded = DecodedRows(
             layout,
             arrays["class_embedding"][0],
@@ -153,6 +153,7 @@ class RowDecoder:
             tuple(arrays[f"row_keys_{i}"] for i in layers),
             tuple(arrays[f"row_values_{i}"] for i in layers),
             groups[0].region if len(groups) == 1 else None,
+            None if region_scores is None else region_scores[0],
         )
         if len(groups) == 1:
             return [decoded]

@@ -29,6 +29,8 @@ class DecodedRows:
         values: the same.
         region: what the rows were confined to that would see all of the image, as in
             :class:`xdecoder_rt.rows.RowGroup`, or None.
+        region_scores: float32 ``[R, names]``, how likely each row's region is each name of the
+            plan's classifier; None where it has none.
     """
 
     layout: RowLayout
@@ -38,6 +40,7 @@ class DecodedRows:
     keys: tuple[Floats, ...]
     values: tuple[Floats, ...]
     region: tuple[Floats, ...] | None = None
+    region_scores: Floats | None = None
 
     def answer(self, task: str) -> list[Floats]:
         """Return what a task reads of these rows, by the task table.
@@ -60,6 +63,7 @@ class DecodedRows:
             self.caption_embedding[rows],
             tuple(key[:, :, rows] for key in self.keys),
             tuple(value[:, :, rows] for value in self.values),
+            region_scores=None if self.region_scores is None else self.region_scores[rows],
         )
 
 

@@ -3,7 +3,8 @@
 
     python benchmarks/studies/thresholds.py model.plan data/workcell_val data/clipart_val
 
-The thresholds of a checkpoint are chosen on held-out folders with this table.
+The thresholds of a checkpoint are chosen on held-out folders with this table, and how the scores of
+a classifier of regions join, where the plan has one (--weight, --region-void).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 KEEP = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 OVERLAP = (0.5,)
 NAMES = ("object_mask_threshold", "overlap_threshold", "void_offset")
+REGION_NAMES = ("weight", "void")
 VOID = (0.0, 0.5, 1.0, 2.0, 3.0)
 
 
@@ -34,25 +36,44 @@ def main() -> None:
     parser.add_argument("--keep", type=float, nargs="+", default=KEEP, help="object_mask_threshold")
     parser.add_argument("--overlap", type=float, nargs="+", default=OVERLAP)
     parser.add_argument("--void", type=float, nargs="+", default=VOID, help="void_offset")
+    parser.add_argument("--weight", type=float, nargs="+", help="of regions (default: the plan's)")
+    parser.add_argument(
+        "--region-void", type=float, nargs="+", help="of regions (default: the plan's)"
+    )
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
-    choices = list(product(args.keep, args.overlap, args.void))
     table = {}
     with Engine(args.plan, threads=args.threads) as engine:
         runtime = engine._runtime
         manifest = runtime.manifest
+        regions = [()]
+        if manifest.region is not None:
+            regions = list(
+                product(
+                    args.weight or [manifest.region.weight],
+                    args.region_void or [manifest.region.void],
+                )
+            )
+        choices = [
+            first + last
+            for first in product(args.keep, args.overlap, args.void)
+            for last in regions
+        ]
         for folder in args.folders:
             table[folder.name] = panoptic_qualities(
                 engine, runtime, manifest, folder, choices, args.limit
             )
-    print("| keep | overlap | void | " + " | ".join(table) + " | mean |")
-    print("| --- " * (4 + len(table)) + "|")
+    columns = ["keep", "overlap", "void", *(REGION_NAMES if regions[0] else ())]
+    print("| " + " | ".join((*columns, *table, "mean")) + " |")
+    print("| --- " * (len(columns) + len(table) + 1) + "|")
     for choice in choices:
         values = [scores[choice] for scores in table.values()]
         cells = [f"{value:.1f}" for value in (*values, sum(values) / len(values))]
         print("| " + " | ".join((*map(str, choice), *cells)) + " |")
     winner = max(choices, key=lambda choice: sum(scores[choice] for scores in table.values()))
-    print(json.dumps(dict(zip(NAMES, winner, strict=True))))
+    print(
+        json.dumps(dict(zip((*NAMES, *(REGION_NAMES if regions[0] else ())), winner, strict=True)))
+    )
 
 
 def panoptic_qualities(engine, runtime, manifest, folder, choices, limit):
@@ -65,8 +86,11 @@ def panoptic_qualities(engine, runtime, manifest, folder, choices, limit):
         state, ids = engine.encode(item.load_image()), item.load_panoptic()
         truth = {segment.id: index[segment.label] for segment in item.segments}
         for choice in choices:
-            rules = replace(manifest.postprocess, **dict(zip(NAMES, choice, strict=True)))
+            rules = replace(manifest.postprocess, **dict(zip(NAMES, choice[:3], strict=True)))
             runtime.manifest = replace(manifest, postprocess=rules)
+            if runtime.regions is not None:
+                joining = dict(zip(REGION_NAMES, choice[3:], strict=True))
+                runtime.regions = runtime.regions.joined_by(replace(manifest.region, **joining))
             segmentation = engine.segment(state, data.vocabulary, stuff=data.stuff)
             labels = {info["id"]: info["label_id"] for info in segmentation.segments_info}
             quality[choice].update(ids, truth, segmentation.segmentation, labels)

@@ -103,6 +103,7 @@ def of_help() -> Iterator[Command]:
         ("scenes.__main__", "_EXAMPLES"),
         ("parity.__main__", "EXAMPLES"),
         ("training.distillation.__main__", "_EXAMPLES"),
+        ("training.region.__main__", "_EXAMPLES"),
     ):
         texts[module] = getattr(importlib.import_module(f"xdecoder_rt.{module}"), name)
     for place, text in texts.items():

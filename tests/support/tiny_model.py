@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from xdecoder_rt.models.config import (
     ModelConfig,
     PixelDecoderConfig,
     PostprocessConfig,
+    RegionConfig,
     TextConfig,
 )
 from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, TextGraph, TokenGraph, VisionGraph
@@ -87,6 +89,22 @@ def drawn() -> XDecoder:
     """Return the model of the plan and of the exported graphs, by its seed."""
     torch.manual_seed(0)
     return XDecoder(tiny_config()).eval().requires_grad_(False)
+
+
+def naming_config() -> ModelConfig:
+    """Return the configuration of the tiny model with a classifier of regions."""
+    region = RegionConfig(features=12, width=6, names=7, weight=0.5, scale=30.0, void=0.1)
+    return replace(tiny_config(), region=region)
+
+
+def naming_model() -> XDecoder:
+    """Return the model of `build_naming_plan`, every value drawn at random."""
+    return redrawn(XDecoder(naming_config())).requires_grad_(False)
+
+
+def build_naming_plan(folder: Path) -> None:
+    """Write ``naming.plan``, the portable plan of the model with a classifier of regions."""
+    build_portable(naming_model(), folder / "naming.plan", sizes=SIZES[:1])
 
 
 def build_plan(folder: Path) -> None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.results import Segmentation
 
-_ROW_OUTPUTS = ("class_embedding", "mask_embedding", "caption_embedding")
+ROW_OUTPUTS = ("class_embedding", "mask_embedding", "caption_embedding", "region_scores")
+"""What is compared of decoded rows; the last where regions are named."""
 
 
 @dataclass
@@ -120,9 +121,10 @@ def compare(
                 for engine, state in zip((tried, base), states, strict=True)
             ]
             outputs.setdefault(name, Apart()).add(*arrays)
-        for name in _ROW_OUTPUTS:
+        for name in ROW_OUTPUTS:
             rows = [getattr(state.latents, name) for state in states]
-            outputs.setdefault(name, Apart()).add(*rows)
+            if rows[1] is not None:
+                outputs.setdefault(name, Apart()).add(*rows)
         segmentations = [
             engine.segment(state, list(words))
             for engine, state in zip((tried, base), states, strict=True)

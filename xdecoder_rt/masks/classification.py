@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError
 
-__all__ = ["Selection", "class_probabilities", "classify", "keep_panoptic", "top_instances"]
+__all__ = ["Selection", "class_probabilities", "class_shares", "classify", "join_regions"]
+__all__ += ["keep_panoptic", "top_instances"]
 
 _BLOCK_ROWS = 8
 _BLOCK_MACS = 1 << 19
+_LEAST_PROBABILITY = np.float32(1e-30)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,52 @@ def classify(
         )
     unit = embeddings / (np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-7)
     return np.ascontiguousarray(_products(table, unit * np.float32(scale)).T)
+
+
+def join_regions(
+    class_logits: npt.NDArray[np.float32],
+    region_probabilities: npt.NDArray[np.float32],
+    weight: float,
+) -> npt.NDArray[np.float32]:
+    """Return class logits joined with what a classifier says of the queries' regions.
+
+    A mean of both probabilities, in which the classifier counts as far as it is sure of a class
+    and the decoder is not. So a query that the decoder is sure of keeps its class and outbids what
+    the classifier names beside it, and void gives way only to what somebody is sure of. A geometric
+    mean, as for a decoder that knows photographs, lets queries speak that void silences because
+    another query has their object.
+
+    Args:
+        class_logits: ``[Q, K + 1]``, the last column void.
+        region_probabilities: ``[Q, K + 1]``, the last column none of the classes.
+        weight: share of a classifier that is sure beside a decoder that is not at all, 0 to 1.
+
+    Returns:
+        float32 ``[Q, K + 1]``, logarithms of probabilities.
+    """
+    decoder = class_probabilities(class_logits)
+    doubt = 1 - decoder[:, :-1].max(axis=1, keepdims=True)
+    certainty = region_probabilities[:, :-1].max(axis=1, keepdims=True)
+    shares = np.float32(weight) * doubt * certainty
+    joined = decoder + shares * (region_probabilities - decoder)
+    logits: npt.NDArray[np.float32] = np.log(np.maximum(joined, _LEAST_PROBABILITY))
+    return logits
+
+
+def class_shares(
+    name_probabilities: npt.NDArray[np.floating], relation: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float32]:
+    """Return how likely each class is in each region, by a classifier's own names.
+
+    Args:
+        name_probabilities: ``[Q, names]``.
+        relation: ``[K + 1, names]``, of each class and void, columns summing to 1.
+
+    Returns:
+        float32 ``[Q, K + 1]``.
+    """
+    names = np.asarray(name_probabilities, dtype=np.float32)
+    return np.ascontiguousarray(_products(np.asarray(relation, dtype=np.float32), names).T)
 
 
 def _products(

@@ -20,11 +20,22 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError
 
-__all__ = ["LEVEL_STRIDES", "Axis", "bicubic_axis", "bicubic_matrix", "mask_axis", "resample"]
+__all__ = [
+    "LEVEL_STRIDES",
+    "REGION_STRIDE",
+    "Axis",
+    "bicubic_axis",
+    "bicubic_matrix",
+    "mask_axis",
+    "resample",
+]
 
 LEVEL_STRIDES = (32, 16, 8)
 """Pixels of the input per position of each level that mask features are shrunk to for a decoder,
 along each axis; the published decoders attend to them in this order."""
+
+REGION_STRIDE = 32
+"""The same of the map that a classifier of regions averages, under masks of that level."""
 
 
 @dataclass(frozen=True, eq=False)

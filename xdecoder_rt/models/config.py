@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
-from xdecoder_rt.masks.resample import LEVEL_STRIDES
+from xdecoder_rt.masks.resample import LEVEL_STRIDES, REGION_STRIDE
 from xdecoder_rt.tasks import TASKS
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -161,6 +161,33 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class RegionConfig:
+    """A classifier that is asked for every query's region; see :mod:`xdecoder_rt.models.region`.
+
+    Attributes:
+        features: channels that the classifier averages.
+        width: channels that the features are narrowed to before they are averaged, which makes
+            the checkpoint smaller and the classifier worse; 0 for the features as they are.
+        names: what the classifier tells apart.
+        weight: share of its scores in those of classes where it is sure, 0 to 1.
+        scale: factor of the products of its names' vectors and texts.
+        void: the product of each of its names with the void class.
+    """
+
+    features: Size = 1280
+    width: SizeOrZero = 0
+    names: Size = 1000
+    weight: Annotated[float, Rule(low=0, high=1)] = 0.65
+    scale: Annotated[float, Rule(low=0, high=1000)] = 28.0
+    void: Annotated[float, Rule(low=-1000, high=1000)] = 0.2
+
+    @property
+    def map_width(self) -> int:
+        """Channels of the map that regions are averaged of."""
+        return self.width or self.features
+
+
+@dataclass(frozen=True)
 class PostprocessConfig:
     """Thresholds of the output rules; see :mod:`xdecoder_rt.masks.postprocess`.
 
@@ -198,6 +225,7 @@ class ModelConfig:
         answers: what a question without choices is answered from.
         tasks: what the weights are trained for, of :data:`~xdecoder_rt.tasks.TASKS`; tensors that
             belong to no task of these are zero.
+        region: the classifier of regions, or None for a model without.
     """
 
     name: str
@@ -221,6 +249,7 @@ class ModelConfig:
     caption_beams: Size = 1
     answers: NonEmptyTexts = ()
     tasks: TaskNames = tuple(TASKS)
+    region: RegionConfig | None = None
 
     @property
     def num_queries(self) -> int:
@@ -313,6 +342,11 @@ def check_agreement(config: ModelConfig) -> None:
         raise CheckpointError(
             f"{_NAME}: decoder attends to stride {min(strides)}, whose map is narrower than others",
             expected="level_strides above narrow_stride",
+        )
+    if config.region is not None and REGION_STRIDE not in strides:
+        raise CheckpointError(
+            f"{_NAME}: with region, decoder must attend to stride {REGION_STRIDE}, whose masks "
+            "say what a region is"
         )
     if config.num_queries < 2:
         raise CheckpointError(f"{_NAME}: num_queries is 1, the class token and no object")

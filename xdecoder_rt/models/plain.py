@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from xdecoder_rt import tasks
 from xdecoder_rt.models.decoder import Decoder, LayerPrediction, Rows
 from xdecoder_rt.models.pixel_decoder import PixelFeatures, position_of
+from xdecoder_rt.models.region import RegionClassifier
 from xdecoder_rt.models.xdecoder import XDecoder
 
 
@@ -48,6 +49,7 @@ class PlainOutput:
         decoder_output: ``[B, R, dim]``, states after the last layer.
         caption_embedding: ``[B, R, text width]``.
         backbone_embedding: ``[B, proj_dim]``.
+        region_scores: ``[B, R, names]``, or None for a model without a classifier of regions.
     """
 
     backbone: list[Tensor]
@@ -59,6 +61,7 @@ class PlainOutput:
     decoder_output: Tensor
     caption_embedding: Tensor
     backbone_embedding: Tensor
+    region_scores: Tensor | None
 
 
 def plain_forward(
@@ -125,7 +128,25 @@ def plain_decode(
         x,
         normed @ decoder.caption_embed,
         model.backbone_embedding(seen.backbone),
+        None if model.region is None else _region_scores(model.region, rows, seen, mask_logits),
     )
+
+
+def _region_scores(
+    classifier: RegionClassifier, rows: Rows, seen: PlainFeatures, mask_logits: list[Tensor]
+) -> Tensor:
+    """The classifier's own order: its features averaged under each mask, then its scores."""
+    features = F.relu6(classifier.head(seen.backbone[3]))
+    logits = F.interpolate(
+        mask_logits[-1], features.shape[-2:], mode="bicubic", antialias=True, align_corners=False
+    )
+    is_class = (rows.kind == tasks.Row.CLASS)[..., None, None]
+    weight = torch.where(is_class, torch.ones(()), torch.sigmoid(logits)).flatten(2)
+    average = weight @ features.flatten(2).transpose(1, 2) / weight.sum(-1, keepdim=True)
+    matrix = classifier.names.weight.T
+    if classifier.reduce is not None:
+        matrix = classifier.reduce @ matrix
+    return torch.softmax(average @ matrix + classifier.names.bias, dim=-1)
 
 
 def plain_caption(

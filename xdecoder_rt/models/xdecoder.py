@@ -12,6 +12,7 @@ from xdecoder_rt.models.backbones import build_backbone
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.decoder import Decoder, ImageMemory, LayerPrediction, Rows, unit
 from xdecoder_rt.models.pixel_decoder import PixelDecoder, PixelFeatures
+from xdecoder_rt.models.region import RegionClassifier
 from xdecoder_rt.models.resample import shrink
 from xdecoder_rt.models.text_encoder import TextEncoder
 
@@ -53,6 +54,11 @@ class XDecoder(nn.Module):
         # Projects the mean of the coarsest backbone map into the space of texts (retrieval).
         self.backbone_proj = nn.Parameter(
             torch.randn(channels[3], config.proj_dim) * channels[3] ** -0.5
+        )
+        self.region = (
+            None
+            if config.region is None
+            else RegionClassifier(config.region, channels[3], config.proj_dim)
         )
 
     def encode_text(self, token_ids: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from xdecoder_rt.errors import PlanError, quoted
+from xdecoder_rt.masks.resample import REGION_STRIDE
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.plan.onnx_walk import OnnxGraph, Port
 
@@ -84,6 +85,9 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
     width = text.proj_dim // decoder.heads
     row = ("batch", "rows")
     positions = _positions(decoder.level_strides, size)
+    named_regions: dict[str, _Expected] = {}
+    if manifest.region is not None:
+        named_regions["region_scores"] = FLOAT32, (*row, manifest.region.names)
     return GraphPorts(
         {
             **memory,
@@ -101,6 +105,7 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
             "class_embedding": (FLOAT32, (*row, text.proj_dim)),
             "mask_embedding": (FLOAT32, (*row, decoder.mask_dim)),
             "caption_embedding": (FLOAT32, (*row, text.width)),
+            **named_regions,
             **_states("row", decoder.layers, ("batch", decoder.heads, "rows", width)),
         },
         frozenset(memory),
@@ -123,6 +128,9 @@ def _memory(manifest: Manifest, size: tuple[int, int]) -> dict[str, _Expected]:
         ports[f"values_{layer}"] = STATE, ("batch", heads, count, width)
     for level, count in enumerate(positions):
         ports[f"mask_features_{level}"] = STATE, ("batch", count, decoder.mask_dim)
+    if manifest.region is not None:
+        count = positions[decoder.level_strides.index(REGION_STRIDE)]
+        ports["region_map"] = STATE, ("batch", count, manifest.region.width)
     return ports
 
 

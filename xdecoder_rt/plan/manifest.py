@@ -17,7 +17,7 @@ from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
 from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
-from xdecoder_rt.masks.resample import LEVEL_STRIDES
+from xdecoder_rt.masks.resample import LEVEL_STRIDES, REGION_STRIDE
 from xdecoder_rt.plan.archive import check_member_name
 from xdecoder_rt.plan.external import WEIGHTS, weights_digest
 from xdecoder_rt.tasks import TASKS
@@ -34,6 +34,7 @@ __all__ = [
     "MemberInfo",
     "ModelInfo",
     "PostprocessInfo",
+    "RegionInfo",
     "TextInfo",
     "VocabularyInfo",
     "size_key",
@@ -224,6 +225,28 @@ class DecoderInfo:
 
 
 @dataclass(frozen=True)
+class RegionInfo:
+    """A classifier that is asked for every query's region, and how its scores join the decoder's.
+
+    Attributes:
+        width: channels of the map that regions are averaged of.
+        names: what the classifier tells apart.
+        vectors: the member that holds a vector of each name in the space of texts, float32
+            little-endian ``[names, proj_dim]``.
+        weight: share of its scores in those of classes, where it is sure of one.
+        scale: factor of the products of those vectors and texts.
+        void: the product of every name with the void class.
+    """
+
+    width: Width
+    names: Width
+    vectors: str
+    weight: Share
+    scale: Annotated[float, Rule(low=0.0, high=1000.0)]
+    void: Annotated[float, Rule(low=-1000.0, high=1000.0)]
+
+
+@dataclass(frozen=True)
 class TextInfo:
     """How words become embeddings.
 
@@ -326,6 +349,7 @@ class Manifest:
         build: name to version of the tools that made the plan.
         weights: graph member to the members that hold its large initializers; a graph that is
             absent has all of them (:mod:`xdecoder_rt.plan.external`).
+        region: how regions are named; None where the decoder alone names what it finds.
         members: every member but the manifest itself; filled in by `plan.write_plan`.
     """
 
@@ -347,6 +371,7 @@ class Manifest:
     build: Mapping[str, str] = field(default_factory=dict)
     vocabularies: tuple[VocabularyInfo, ...] = ()
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    region: RegionInfo | None = None
     members: Annotated[Mapping[str, MemberInfo], Rule(stated=True)] = field(default_factory=dict)
     format_version: Annotated[int, Rule(low=FIRST_VERSION, high=FORMAT_VERSION, stated=True)] = (
         FORMAT_VERSION
@@ -439,6 +464,8 @@ def _check_agreement(manifest: Manifest) -> None:
     strides = manifest.decoder.level_strides
     if len(set(strides)) < len(strides) or not set(strides) <= set(LEVEL_STRIDES):
         _fail("decoder.level_strides", f"is {list(strides)}", "some of 32, 16 and 8, each once")
+    if manifest.region is not None and REGION_STRIDE not in strides:
+        _fail("decoder.level_strides", f"is {list(strides)}", f"{REGION_STRIDE}, for `region`")
     for part, width, heads in (
         ("decoder", manifest.text.proj_dim, manifest.decoder.heads),
         ("text", manifest.text.width, manifest.text.heads),
@@ -447,6 +474,7 @@ def _check_agreement(manifest: Manifest) -> None:
             _fail(part, f"has {heads} heads over a width of {width}", "a divisor of it")
     referred = [*manifest.graphs.members(), manifest.text.tokenizer]
     referred += [KERNELS + KERNEL_INDEX] if manifest.plugins else []
+    referred += [manifest.region.vectors] if manifest.region is not None else []
     referred += [name for info in manifest.vocabularies for name in (info.texts, info.embeddings)]
     referred += [name for names in manifest.weights.values() for name in names]
     for name in referred:

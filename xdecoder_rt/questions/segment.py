@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
-from xdecoder_rt.masks.classification import classify
+from xdecoder_rt.masks.classification import class_shares, classify, join_regions
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.manifest import PostprocessInfo
@@ -96,17 +96,26 @@ class SegmentQuestion:
         """Classify the latents, form the masks of those kept, and apply the output rule."""
         vocabulary, rules, box = self.vocabulary, runtime.manifest.postprocess, state.letterbox
         decoder = runtime.manifest.decoder
-        class_embedding, mask_embedding = runtime.rows.latents(state).answer("segment")
-        queries = decoder.num_queries
+        latents = runtime.rows.latents(state)
+        class_embedding, mask_embedding = latents.answer("segment")
+        queries, table = decoder.num_queries, runtime.text.class_table(vocabulary)
         if not decoder.class_token_is_mask:
             queries -= 1
         logits = word_logits(
             class_embedding[:queries],
-            runtime.text.class_table(vocabulary),
+            table,
             decoder.logit_scale,
             vocabulary,
             rules.void_offset,
         )
+        if runtime.regions is not None and latents.region_scores is not None:
+            logits = join_regions(
+                logits,
+                word_shares(
+                    latents.region_scores[:queries], runtime.regions.relation(table), vocabulary
+                ),
+                runtime.regions.info.weight,
+            )
         if self.rule == "panoptic":
             is_thing = vocabulary.is_thing()
             rules = replace(
@@ -165,6 +174,24 @@ def word_logits(
         return logits
     best = np.maximum.reduceat(logits[:, :-1], vocabulary.starts, axis=1)
     return np.concatenate((best, logits[:, -1:]), axis=1)
+
+
+def word_shares(region_scores: Floats, relation: Floats, vocabulary: Vocabulary) -> Floats:
+    """Return how likely each word of a vocabulary is in each region; synonyms add up.
+
+    Args:
+        region_scores: ``[Q, names]`` of the classifier of regions.
+        relation: ``[texts + 1, names]``, how its names are divided among texts and void.
+        vocabulary: which texts belong to which class.
+
+    Returns:
+        float32 ``[Q, classes + 1]``.
+    """
+    shares = class_shares(region_scores, relation)
+    if len(vocabulary.texts) == len(vocabulary.words):
+        return shares
+    words = np.add.reduceat(shares[:, :-1], vocabulary.starts, axis=1)
+    return np.concatenate((words, shares[:, -1:]), axis=1)
 
 
 def panoptic_result(

@@ -40,8 +40,10 @@ def freeze(model: XDecoder, train_only: str, freeze_backbone: bool = False) -> N
         freeze_backbone: whether the backbone is left out of that part.
     """
     for name, parameter in model.named_parameters():
-        is_left_out = freeze_backbone and name.startswith("backbone.")
-        parameter.requires_grad_(name.startswith(_TRAINED[train_only]) and not is_left_out)
+        # The classifier of regions is made of the frozen trunk's, not trained.
+        left_out = ("region.", "backbone.") if freeze_backbone else ("region.",)
+        is_trained = name.startswith(_TRAINED[train_only]) and not name.startswith(left_out)
+        parameter.requires_grad_(is_trained)
 
 
 def set_training_mode(model: XDecoder, freeze_norm: bool) -> None:

@@ -26,23 +26,11 @@ def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
     Raises:
         DatasetError: the files are not there, or are others.
     """
+    words, children = read_synsets(folder)
     try:
-        lines = (folder / "data.noun").read_text(encoding="latin-1").splitlines()
-        counts = (folder / "cntlist.rev").read_text(encoding="latin-1").splitlines()
-    except OSError as error:
-        raise DatasetError(
-            f"WordNet cannot be read ({error})",
-            expected=f"data.noun and cntlist.rev in {folder}",
-            fix='install Debian\'s package with "sudo apt-get install wordnet-base"',
-        ) from error
-    try:
-        words, children = _synsets(lines)
-        tagged = _times_tagged(counts)
-    except (IndexError, ValueError) as error:
-        raise DatasetError(
-            f"{folder} does not hold WordNet's files ({error})",
-            expected="data.noun and cntlist.rev of WordNet 3",
-        ) from error
+        tagged = _times_tagged(_lines(folder, "cntlist.rev"))
+    except ValueError as error:
+        raise _damaged(folder, error) from error
     synsets = {synset for synset, names in words.items() if set(names) & set(_ROOTS)}
     waiting = list(synsets)
     while waiting:
@@ -60,8 +48,40 @@ def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
     return sorted(short_names, key=lambda name: (-tagged[name.replace(" ", "_")], name))
 
 
+def read_synsets(folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the words of each synset of nouns, and the synsets right below it.
+
+    Args:
+        folder: with ``data.noun``; wndb(5) describes its lines.
+
+    Raises:
+        DatasetError: the file is not there, or is another.
+    """
+    try:
+        return _synsets(_lines(folder, "data.noun"))
+    except (IndexError, ValueError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _lines(folder: Path, name: str) -> list[str]:
+    try:
+        return (folder / name).read_text(encoding="latin-1").splitlines()
+    except OSError as error:
+        raise DatasetError(
+            f"WordNet cannot be read ({error})",
+            expected=f"data.noun and cntlist.rev in {folder}",
+            fix='install Debian\'s package with "sudo apt-get install wordnet-base"',
+        ) from error
+
+
+def _damaged(folder: Path, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{folder} does not hold WordNet's files ({error})",
+        expected="data.noun and cntlist.rev of WordNet 3",
+    )
+
+
 def _synsets(lines: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Words of each synset, and the synsets right below it; wndb(5) describes the lines."""
     words: dict[str, list[str]] = {}
     children: dict[str, list[str]] = {}
     for line in lines:

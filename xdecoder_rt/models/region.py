@@ -1,0 +1,84 @@
+"""What an image classifier says of every query's region.
+
+Compact models stand on a trunk that was trained to classify photographs. Its classifier, kept as it
+was, is asked for the part of the image under each query's mask: its features at stride 32 are
+averaged under the mask, and its scores of its own names are made of the average. What its names are
+in the words of a call is settled outside the graphs, by a vector for each name in the space of
+texts (:mod:`xdecoder_rt.words.region_names`). FC-CLIP (Yu et al., 2023) joins a frozen classifier
+and a trained decoder in the same way.
+
+The matrix between features and names may be stored as the product of two narrow ones. The first is
+then applied to the map, as averages and linear maps commute.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xdecoder_rt import tasks
+from xdecoder_rt.models.config import RegionConfig
+
+_LEAST_WEIGHT = 1e-6
+
+
+class RegionClassifier(nn.Module):
+    """The coarsest map of the backbone in, probabilities of the classifier's names out.
+
+    Its weights are not trained with the model: :mod:`xdecoder_rt.training.region` makes them.
+
+    Args:
+        config: sizes.
+        in_channels: channels of the backbone's coarsest map.
+        proj_dim: width of the space of texts.
+    """
+
+    def __init__(self, config: RegionConfig, in_channels: int, proj_dim: int) -> None:
+        super().__init__()
+        # The normalisation after the classifier's convolution is folded into it.
+        self.head = nn.Conv2d(in_channels, config.features, 1)
+        self.reduce = (
+            nn.Parameter(torch.randn(config.features, config.width) * 0.02)
+            if config.width
+            else None
+        )
+        self.names = nn.Linear(config.map_width, config.names)
+        # No graph reads them: they travel in the plan beside the graphs.
+        self.vectors = nn.Parameter(torch.randn(config.names, proj_dim) * proj_dim**-0.5)
+        self.requires_grad_(False)
+
+    def map(self, coarsest: Tensor) -> Tensor:
+        """Return what is averaged over regions: ``[B, C, h, w] -> [B, h * w, width]``."""
+        features = F.relu6(self.head(coarsest))
+        # Channels last before the sides are joined: so it is no work after a convolution.
+        positions = features.permute(0, 2, 3, 1).flatten(1, 2)
+        return positions if self.reduce is None else positions @ self.reduce
+
+    def scores(self, region_map: Tensor, weight: Tensor) -> Tensor:
+        """Return probabilities of the classifier's names in regions.
+
+        Args:
+            region_map: ``[B, N, width]`` of :meth:`map`.
+            weight: ``[B, R, N]``, how far each position belongs to each region, 0 or more.
+
+        Returns:
+            ``[B, R, names]``.
+        """
+        share = weight / weight.sum(dim=-1, keepdim=True).clamp(min=_LEAST_WEIGHT)
+        return torch.softmax(self.names(share @ region_map), dim=-1)
+
+    def forward(
+        self, region_map: Tensor, kind: Tensor, mask_embedding: Tensor, mask_features: Tensor
+    ) -> Tensor:
+        """Return :meth:`scores` of each row's region; the class token's is all of the image.
+
+        Args:
+            region_map: ``[B, N, width]`` of :meth:`map`.
+            kind: ``[B, R]``, a :class:`~xdecoder_rt.tasks.Row` each.
+            mask_embedding: ``[B, R, mask_dim]``.
+            mask_features: ``[B, N, mask_dim]``, of the positions of the map.
+        """
+        has_mask = (kind != tasks.Row.CLASS)[..., None].to(mask_embedding.dtype)
+        logits = (mask_embedding * has_mask) @ mask_features.transpose(1, 2)
+        return self.scores(region_map, torch.sigmoid(logits))

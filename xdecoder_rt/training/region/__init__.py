@@ -1,0 +1,1 @@
+"""Makes the classifier of regions of a compact model: :mod:`xdecoder_rt.models.region`."""

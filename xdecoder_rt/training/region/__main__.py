@@ -1,0 +1,137 @@
+"""``python -m xdecoder_rt.training.region``: the classifier of regions of a compact model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
+from pathlib import Path
+
+from xdecoder_rt.errors import ArgumentError, XDecoderError, require
+from xdecoder_rt.files.folder import list_images
+from xdecoder_rt.image import RgbImage, load_image
+from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET
+
+_DESCRIPTION = """\
+Give a compact checkpoint the ImageNet classifier of its trunk, which then names what the decoder
+finds, photographs of things that no training data shows included. The checkpoint must have been
+trained with a frozen trunk. Nothing is learnt of labels: WordNet says which words are true of
+ImageNet's names. Needs
+
+  sudo apt-get install wordnet-base
+
+Fit again whenever the text encoder was trained further.
+"""
+_MOST_WIDTH = 999
+"""What all of a thousand names share is left out, so their matrix has no higher rank."""
+_EXAMPLES = """\
+examples:
+  python -m xdecoder_rt.training.region fit runs/model.safetensors -o runs/naming.safetensors
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m xdecoder_rt.training.region",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fit = commands.add_parser("fit", help="write a checkpoint with the classifier")
+    fit.add_argument(
+        "checkpoint", help="a compact checkpoint, its address, or starter, with a frozen trunk"
+    )
+    fit.add_argument("-o", "--out", type=Path, required=True, help="the checkpoint to write")
+    fit.add_argument(
+        "--width",
+        type=int,
+        default=0,
+        metavar="N",
+        help="narrow the classifier's features to so many, for a smaller checkpoint that names "
+        "less well; needs --images (default: 0, as they are)",
+    )
+    fit.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders of images to narrow it by, of which nothing need be known",
+    )
+    fit.add_argument(
+        "--limit", type=int, default=300, metavar="N", help="images at most (default: 300)"
+    )
+    fit.add_argument(
+        "--wordnet",
+        type=Path,
+        default=DEFAULT_WORDNET,
+        metavar="DIR",
+        help="folder of data.noun (default: %(default)s)",
+    )
+    fit.add_argument("--steps", type=int, default=150, help="(default: 150)")
+    fit.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    fit.add_argument("--weight", type=float, help="share of the regions' scores, 0 to 1")
+    fit.add_argument("--scale", type=float, help="factor of the regions' scores")
+    fit.add_argument("--void", type=float, help="the regions' score of void")
+    return parser
+
+
+def _images(folders: Sequence[Path], limit: int) -> Iterator[RgbImage]:
+    """Yield images of folders, one of each in turn."""
+    turns = zip_longest(*(list_images(folder).images for folder in folders))
+    paths = (path for turn in turns for path in turn if path is not None)
+    for path in islice(paths, limit):
+        yield load_image(path)
+
+
+def _fit(arguments: argparse.Namespace) -> str:
+    for module in ("torch", "safetensors"):
+        require(module, "train")
+    from dataclasses import replace
+
+    from xdecoder_rt.export.download import fetch_checkpoint
+    from xdecoder_rt.training.region.fitting import FitSettings, fit_region_classifier
+
+    if arguments.limit < 1:
+        raise ArgumentError(f"--limit is {arguments.limit}", expected="1 or more")
+    if not 0 <= arguments.width <= _MOST_WIDTH:
+        raise ArgumentError(f"--width is {arguments.width}", expected=f"0 to {_MOST_WIDTH}")
+    if bool(arguments.width) != bool(arguments.images):
+        raise ArgumentError(
+            "--width and --images go together", expected="both, or neither to keep all features"
+        )
+    settings = FitSettings(steps=arguments.steps, seed=arguments.seed)
+    joining = {
+        name: value
+        for name in ("width", "weight", "scale", "void")
+        if (value := getattr(arguments, name)) is not None
+    }
+    settings = replace(settings, config=replace(settings.config, **joining))
+    report = fit_region_classifier(
+        fetch_checkpoint(arguments.checkpoint),
+        arguments.out,
+        _images(arguments.images, arguments.limit),
+        arguments.wordnet,
+        settings,
+    )
+    said = f"{arguments.out}: {report.texts} texts, loss {report.loss:.3f}"
+    if not arguments.width:
+        return said
+    return f"{said}; {report.same_name:.1%} of the images' positions keep their best name"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    arguments = _parser().parse_args(argv)
+    try:
+        print(_fit(arguments))
+    except XDecoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
