@@ -98,9 +98,9 @@ STAND_INS = {
     "IN.pt": "runs/train/model.safetensors",
     "runs/mine/model.safetensors": "runs/train/model.safetensors",
 }
-PLANS = ("model", "fp32", "int8", "fp16", "bf16", "robot", "kitchen", "clean")
+PLANS = ("model", "fp32", "int8", "fp16", "bf16", "robot", "kitchen", "clean", "standin-int8")
 FOLDERS = ("shots", "frames", "scenes/val/images")
-LABELLED = ("scenes/held_out", "data/workcell_val", "scenes/workcell_train")
+LABELLED = ("scenes/held_out", "data/workcell_val", "scenes/workcell_train", "few_val")
 CHECKPOINT = "runs/train/model.safetensors"
 
 WRITTEN = documented.written()

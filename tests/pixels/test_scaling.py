@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.pixels import axes, scaling
+from xdecoder_rt.pixels import scaling
 from xdecoder_rt.pixels.axes import fixed_axis
 from xdecoder_rt.pixels.scaling import scale_into
 
@@ -28,10 +28,7 @@ def _variant(request: pytest.FixtureRequest) -> Iterator[None]:
     module = import_module(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaling, "_loops", module)
-        patch.setattr(axes, "_loops", module)
-        axes._kept_axis.cache_clear()
         yield
-    axes._kept_axis.cache_clear()
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

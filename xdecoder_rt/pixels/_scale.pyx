@@ -8,7 +8,6 @@ what is read was just written. Both passes round to bytes, as Pillow's do. CMake
 this file once per instruction set, under different module names.
 """
 
-from libc.math cimport fabs
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -190,7 +189,6 @@ cdef extern from * nogil:
     #endif
     """
     enum: XD_LINES
-    enum: XD_PRECISION
     bint xd_runs_avx2()
     void xd_across(
         const uint8_t* const* lines, uint8_t* out, Py_ssize_t out_pitch, const int32_t* first,
@@ -205,49 +203,6 @@ cdef extern from * nogil:
 def runs_avx2():
     """Return whether this processor runs code for AVX2 and FMA."""
     return bool(xd_runs_avx2())
-
-
-def fill_weights(
-    const double[::1] centre,
-    const int32_t[::1] first,
-    const int32_t[::1] stop,
-    double shrink,
-    bint is_bicubic,
-    int32_t[:, ::1] weights,
-):
-    """Fill in the weights of an axis, in fixed point.
-
-    The operations are Pillow's, in their order: the last bit of a sum is part of the result.
-
-    Args:
-        centre: float64 ``[target]``, where each output lies in the source.
-        first: int32 ``[target]``, the first pixel that it reads.
-        stop: int32 ``[target]``, the first that it does not read any more.
-        shrink: distances are multiplied by this, at most 1.
-        is_bicubic: bicubic (a = -0.5) rather than bilinear.
-        weights: int32 ``[target, taps]``, zero; written up to ``stop - first``.
-    """
-    cdef Py_ssize_t i, t
-    cdef double total, fixed
-    with nogil:
-        for i in range(centre.shape[0]):
-            total = 0
-            for t in range(first[i], stop[i]):
-                total += weight_at(t, centre[i], shrink, is_bicubic)
-            for t in range(first[i], stop[i]):
-                fixed = weight_at(t, centre[i], shrink, is_bicubic) / total * (1 << XD_PRECISION)
-                weights[i, t - first[i]] = <int32_t> (fixed - 0.5 if fixed < 0 else fixed + 0.5)
-
-
-cdef inline double weight_at(
-    Py_ssize_t place, double centre, double shrink, bint is_bicubic
-) noexcept nogil:
-    cdef double x = fabs((place - centre + 0.5) * shrink)
-    if not is_bicubic:
-        return 1.0 - x if x < 1 else 0.0
-    if x < 1:
-        return (1.5 * x - 2.5) * x * x + 1
-    return (((x - 5) * x + 8) * x - 4) * -0.5 if x < 2 else 0.0
 
 
 def scale(

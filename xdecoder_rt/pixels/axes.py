@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.pixels.variants import fastest
 
 __all__ = ["PRECISION", "FixedAxis", "check_interpolation", "fixed_axis"]
 
@@ -94,16 +93,31 @@ def _axis(source: int, target: int, interpolation: str) -> FixedAxis:
     stretch = max(scale, 1.0)
     support = _SUPPORT[interpolation] * stretch
     centre = (np.arange(target) + 0.5) * scale
-    first = np.maximum((centre - support + 0.5).astype(np.int64), 0).astype(np.int32)
-    stop = np.minimum((centre + support + 0.5).astype(np.int64), source).astype(np.int32)
+    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+    stop = np.minimum((centre + support + 0.5).astype(np.int64), source)
     taps = int((stop - first).max())
-    rows = np.zeros((target, -(-taps // TAPS_MULTIPLE) * TAPS_MULTIPLE), np.int32)
-    is_bicubic = interpolation == "bicubic"
-    _loops.fill_weights(centre, first, stop, 1.0 / stretch, is_bicubic, rows)
-    for array in (rows, first):
+    index = first + np.arange(-(-taps // TAPS_MULTIPLE) * TAPS_MULTIPLE)[:, None]
+    weights = _filter(np.abs((index - centre + 0.5) * (1.0 / stretch)), interpolation)
+    weights[index >= stop] = 0.0
+    total = np.zeros(target)
+    for row in weights:  # in Pillow's order: the last bit of a sum is part of the result
+        total += row
+    weights *= 1 << PRECISION
+    fixed = weights / total
+    rounded = np.trunc(fixed + np.copysign(0.5, fixed)).astype(np.int32)
+    rows, first32 = np.ascontiguousarray(rounded.T), first.astype(np.int32)
+    for array in (rows, first32):
         array.flags.writeable = False
-    return FixedAxis(source, taps, first, rows)
+    return FixedAxis(source, taps, first32, rows)
+
+
+def _filter(x: npt.NDArray[np.float64], interpolation: str) -> npt.NDArray[np.float64]:
+    """Return a filter's height at distances of 0 and more."""
+    if interpolation == "bilinear":
+        return np.maximum(1.0 - x, 0.0)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * -0.5
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 _kept_axis = lru_cache(maxsize=64)(_axis)
-_loops = fastest("xdecoder_rt.pixels._scale")
