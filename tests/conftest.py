@@ -69,6 +69,16 @@ def tiny_plan(artifacts: ArtifactCache, tmp_path_factory: pytest.TempPathFactory
     return artifacts.provide("tiny_model.build_plan", folder) / "tiny.plan"
 
 
+@pytest.fixture(scope="session")
+def naming_plan(artifacts: ArtifactCache, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portable plan of the tiny model with a classifier of regions, for 64x64; read only."""
+    for package in ("torch", "onnxscript"):
+        if find_spec(package) is None:
+            pytest.skip("building a plan needs the extra export")
+    folder = tmp_path_factory.mktemp("naming") / "plan"
+    return artifacts.provide("tiny_model.build_naming_plan", folder) / "naming.plan"
+
+
 @pytest.fixture
 def altered(tiny_plan: Path, tmp_path: Path) -> Callable[[Callable[[Manifest], Manifest]], Path]:
     """Writes `tiny_plan` anew with another manifest over the same graphs."""

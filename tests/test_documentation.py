@@ -203,6 +203,7 @@ def desk(tiny_plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         Path("kitchen.txt").write_text(words)
         Path("lab.txt").write_text("beaker\nglove\n")
         Path("names.txt").write_text("mug\ntable\n")
+        Path("mine.json").write_text('["mug"]')
         for name in FOLDERS:
             Path(name).mkdir(parents=True)
             for seed in range(2):

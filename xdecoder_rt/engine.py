@@ -19,6 +19,7 @@ from xdecoder_rt.image import ImageSource
 from xdecoder_rt.questions.answer import AnswerQuestion
 from xdecoder_rt.questions.caption import CaptionQuestion
 from xdecoder_rt.questions.embed import EmbedQuestion
+from xdecoder_rt.questions.example import check_examples, learn
 from xdecoder_rt.questions.question import AnyImage, Images, answer_each, image_list
 from xdecoder_rt.questions.refer import ReferQuestion, are_of_one_image
 from xdecoder_rt.questions.regions import RegionSource
@@ -30,6 +31,7 @@ from xdecoder_rt.state import ImageState
 from xdecoder_rt.words.cache import TextCache, default_directory
 from xdecoder_rt.words.text_graph import TextProgress
 from xdecoder_rt.words.vocabulary import Vocabulary
+from xdecoder_rt.words.word import Word
 
 Regions: TypeAlias = "list[RegionSource] | tuple[RegionSource, ...]"
 _Engine = TypeVar("_Engine", bound="Engine")
@@ -471,7 +473,37 @@ class Engine:
             ``texts``, and last the void class's.
         """
         self._runtime.require()
-        return self._runtime.text.class_table(Vocabulary.parse(vocabulary), progress)
+        words = Vocabulary.parse(vocabulary)
+        check_examples(self.manifest, words)
+        return self._runtime.text.class_table(words, progress)
+
+    def example(
+        self,
+        images: AnyImage | Images,
+        regions: RegionSource | Regions,
+        name: str,
+        *,
+        channels: str = "rgb",
+    ) -> Word:
+        """Make a word of what it looks like: of things that are marked in images.
+
+        The word can stand in any vocabulary beside others, be saved in a file of words (JSON) and
+        carried in a plan. It means something to plans of the same weights alone. Several marks are
+        better than one: they are averaged.
+
+        Args:
+            images: one, or a list; an image with several things stands in the list several times
+                (encode it once).
+            regions: one for each image: a bool mask of its size, a box (left, top, right, bottom)
+                in pixels, or a `Reference` of :meth:`refer`.
+            name: its label in results; it is not embedded.
+
+        Raises:
+            ArgumentError: there is not one region for each image, one is none, or the model
+                outlines nothing there.
+            VocabularyError: the name cannot be a word's.
+        """
+        return learn(self._runtime, images, regions, name, channels)
 
     @property
     def vocabularies(self) -> Mapping[str, Vocabulary]:

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from artifact_cache import ArtifactCache
 
 from xdecoder_rt import Engine, tasks
 from xdecoder_rt.errors import CheckpointError, PlanError
@@ -38,12 +37,6 @@ def naming_model() -> XDecoder:
     import tiny_model
 
     return tiny_model.naming_model()
-
-
-@pytest.fixture(scope="module")
-def naming_plan(artifacts: ArtifactCache, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("naming") / "plan"
-    return artifacts.provide("tiny_model.build_naming_plan", folder) / "naming.plan"
 
 
 def frame() -> np.ndarray:

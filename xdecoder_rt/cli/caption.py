@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from xdecoder_rt.cli.options import (
     add_min_score,
     add_plan,
     add_strict,
+    parse_box,
 )
 from xdecoder_rt.cli.output import CommandReport, harmless
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
@@ -59,7 +59,6 @@ EXAMPLES = """\
   xdecoder-rt caption desk.jpg --stream
   xdecoder-rt caption shots/ --json | jq -r '.images[].caption.text'
 """
-_NUMBER = r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     region.add_argument(
         "--box",
-        type=_parse_box,
+        type=parse_box,
         metavar="L,T,R,B",
         help="describe a rectangle: left, top, right, bottom in pixels",
     )
@@ -242,12 +241,3 @@ def _caption_text(entry: dict[str, Any], remark: str) -> str:
 
 def _stream_text(entry: dict[str, Any], remark: str) -> str:
     return headline(entry, "", remark) + "\n"
-
-
-def _parse_box(text: str) -> list[float]:
-    """Return four numbers from ``L,T,R,B``, for argparse."""
-    if not re.fullmatch(rf"{_NUMBER}(?:,{_NUMBER}){{3}}", text.replace(" ", "")):
-        raise argparse.ArgumentTypeError(
-            f"{quoted(text)} is not left,top,right,bottom in pixels, such as 120,80,360,300"
-        )
-    return [float(edge) for edge in text.split(",")]

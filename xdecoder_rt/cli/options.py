@@ -22,6 +22,7 @@ ALSO_AN_OPTION = "also taken as --plan FILE"
 CPU_BACKENDS = ("onnxruntime", "openvino")
 SEGMENT_TASKS = ("panoptic", "semantic", "instance")
 _OTHER = "other"
+_NUMBER = r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
 
 
 def add_plan(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
@@ -363,3 +364,12 @@ def _label(entry: Entry) -> str:
     from xdecoder_rt.words.word import Word
 
     return entry.name if isinstance(entry, Word) else entry if isinstance(entry, str) else entry[0]
+
+
+def parse_box(text: str) -> list[float]:
+    """Return four numbers from ``L,T,R,B``, for argparse."""
+    if not re.fullmatch(rf"{_NUMBER}(?:,{_NUMBER}){{3}}", text.replace(" ", "")):
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is not left,top,right,bottom in pixels, such as 120,80,360,300"
+        )
+    return [float(edge) for edge in text.split(",")]

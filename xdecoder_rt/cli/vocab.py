@@ -6,11 +6,12 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xdecoder_rt.cli.images import quantity
+from xdecoder_rt.cli.images import open_engine, quantity
 from xdecoder_rt.cli.options import (
     add_cache,
     add_engine,
@@ -18,6 +19,7 @@ from xdecoder_rt.cli.options import (
     add_plan,
     add_words,
     has_words,
+    parse_box,
     read_vocabulary,
 )
 from xdecoder_rt.cli.output import (
@@ -31,7 +33,10 @@ from xdecoder_rt.errors import VocabularyError, printable
 if TYPE_CHECKING:
     from xdecoder_rt.plan.file import Plan
     from xdecoder_rt.plan.manifest import Manifest
+    from xdecoder_rt.questions.regions import RegionSource
     from xdecoder_rt.words.cache import TextCache
+    from xdecoder_rt.words.vocabulary import Vocabulary
+    from xdecoder_rt.words.word import Word
 
 SUMMARY = "embed words ahead, and carry them to another machine or in a plan"
 DESCRIPTION = """\
@@ -42,6 +47,10 @@ it where there is time for it, and a robot never runs the text graph.
   list    the vocabularies that a plan carries, and the words that the cache has for it
   export  write embeddings to a file, for the cache of another machine
   import  read such a file into this machine's cache
+  example make a word of things that are marked in images, and add it to a file of words
+
+A word by example is for what has no name, or a name that the model does not know. It belongs to the
+plan's weights: the same weights in another precision or for other hardware take it.
 
 A file of embeddings is data: checked by its SHA-256 and never executed. It belongs to one text
 graph and is refused by plans with another; a plan that was made from that plan takes it.
@@ -53,6 +62,8 @@ EXAMPLES = """\
   xdecoder-rt vocab list --plan robot.plan
   xdecoder-rt vocab export kitchen.words --words-file kitchen.txt       on a workstation
   xdecoder-rt vocab import kitchen.words                                on the robot
+  xdecoder-rt vocab example mine.json --name "my mug" --mark a.jpg 120,80,360,300
+  xdecoder-rt segment desk.jpg --words-file mine.json
 """
 _KINDS = {"class": "class", "text": "text", "tokens": "phrase"}
 
@@ -97,6 +108,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(import_)
     add_cache(import_)
 
+    example = actions.add_parser("example", help="a word of what it looks like")
+    example.add_argument(
+        "file", type=Path, metavar="FILE", help="words in JSON, to which it is added, or a new file"
+    )
+    example.add_argument("--name", required=True, metavar="NAME", help="its label in results")
+    example.add_argument(
+        "--mark",
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("IMAGE", "REGION"),
+        help="an image and where the thing is in it: left,top,right,bottom in pixels, or an image "
+        "of the same size that is not black there; repeated for more: three are better than one",
+    )
+    add_plan(example)
+    add_json(example)
+    add_engine(example)
+
 
 def run(args: argparse.Namespace) -> int:
     """Do the action.
@@ -105,8 +134,14 @@ def run(args: argparse.Namespace) -> int:
         XDecoderError: the plan, the words or a file are not usable.
     """
     report: CommandReport = args.command_report
-    action = {"embed": _embed, "list": _list, "export": _export, "import": _import}[args.action]
-    document = action(args, report)
+    actions = {
+        "embed": _embed,
+        "list": _list,
+        "export": _export,
+        "import": _import,
+        "example": _example,
+    }
+    document = actions[args.action](args, report)
     report.document({"plan": str(args.plan), "action": args.action, **document})
     return 0
 
@@ -186,7 +221,6 @@ def _export(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
             f"{printable(str(args.file), 200)} exists and is no file of embeddings",
             expected="the file to write; the plan is given with --plan",
         )
-    keys: list[str] | None = None
     if has_words(args):
         from xdecoder_rt.engine import Engine
 
@@ -196,8 +230,12 @@ def _export(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
                 rows = engine.class_table(words, progress)
             background = engine.manifest.text.background
             manifest = engine.manifest
-        keys = [class_key(text) for text in (*words.texts, background)]
-        vectors = dict(zip(keys, rows, strict=True))
+        texts = (*words.texts, background)
+        vectors = {
+            class_key(text): row
+            for index, (text, row) in enumerate(zip(texts, rows, strict=True))
+            if index not in words.examples
+        }
     else:
         with _open_plan_and_cache(args) as (plan, cache):
             manifest = plan.manifest
@@ -262,6 +300,52 @@ def _refuse_another(file: Any, manifest: Manifest, path: Path) -> None:
             f"{printable(str(path), 200)} has embeddings of another length",
             expected=f"{manifest.text.proj_dim} values",
         )
+
+
+def _example(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
+    from xdecoder_rt.files.image_file import read_image
+    from xdecoder_rt.words.vocabulary import Vocabulary
+
+    if args.file.suffix.lower() != ".json":
+        raise VocabularyError(
+            f"The file of words {printable(str(args.file), 200)} is no JSON",
+            expected="a name that ends in .json: an example is no line of text",
+        )
+    check_writable(args.file, "the words")
+    words = Vocabulary.load(args.file) if args.file.exists() else None
+    images = [read_image(path) for path, _ in args.mark]
+    regions: list[RegionSource] = []
+    for _, region in args.mark:
+        try:
+            regions.append(parse_box(region))
+        except argparse.ArgumentTypeError:
+            regions.append(read_image(region).any(axis=2))
+    with open_engine(args) as engine:
+        word = engine.example(images, regions, args.name)
+    words = _with_example(words, word)
+    words.save(args.file)
+    report.text(
+        f"{printable(args.name)} in {printable(str(args.file), 200)}, of "
+        f"{quantity(len(regions), 'mark')}; {quantity(len(words.words), 'word')} in all"
+    )
+    return {"file": str(args.file), "name": args.name, "marks": len(regions)}
+
+
+def _with_example(words: Vocabulary | None, word: Word) -> Vocabulary:
+    """Add a word; one of its name stays what it is, and gets the example."""
+    from xdecoder_rt.words.normal_form import name_key
+    from xdecoder_rt.words.vocabulary import Vocabulary
+
+    if words is None:
+        return Vocabulary.parse([word])
+    key = name_key(word.name)
+    if key not in (name_key(old.name) for old in words.words):
+        return words.with_words(word)
+    changed = [
+        replace(old, example=word.example) if name_key(old.name) == key else old
+        for old in words.words
+    ]
+    return Vocabulary.parse(changed, other=words.other).keeping_ids_of(words)
 
 
 @contextmanager

@@ -17,6 +17,12 @@ RegionSource: TypeAlias = "npt.NDArray[np.bool_] | Sequence[float] | Reference"
 """A bool mask of the image's size, a box (left, top, right, bottom), or a `Reference`."""
 
 
+def is_box(source: RegionSource) -> bool:
+    """Whether a region is read as a box: it is neither a mask nor a `Reference`."""
+    is_mask = isinstance(source, np.ndarray) and source.ndim == 2
+    return not (is_mask or isinstance(source, Reference))
+
+
 def read_region(source: RegionSource, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Return a region as a mask.
 
@@ -30,12 +36,10 @@ def read_region(source: RegionSource, size: tuple[int, int]) -> npt.NDArray[np.b
     Raises:
         ArgumentError: it is none of these, not of the image's size, outside the image, or empty.
     """
-    if isinstance(source, Reference):
-        mask = source.mask
-    elif isinstance(source, np.ndarray) and source.ndim == 2:
-        mask = source
-    else:
+    if is_box(source):
         mask = _box_mask(source, size)
+    else:
+        mask = source.mask if isinstance(source, Reference) else np.asarray(source)
     if mask.dtype != np.bool_:
         raise ArgumentError(
             f"The region is an array of {mask.dtype}", expected="bool", fix="compare it: mask > 0"

@@ -16,6 +16,7 @@ from xdecoder_rt.masks.classification import class_shares, classify, join_region
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.manifest import PostprocessInfo
+from xdecoder_rt.questions.example import check_examples
 from xdecoder_rt.questions.least_score import check_thresholds, is_sure, least_score
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
@@ -82,6 +83,7 @@ class SegmentQuestion:
             rule, object_threshold=object_threshold, overlap_threshold=overlap_threshold
         )
         parsed = Vocabulary.parse(vocabulary, stuff)
+        check_examples(runtime.manifest, parsed)
         text = runtime.manifest.text
         words = parsed.without_void(text.background, text.strip_suffixes)
         return cls(words, rule, words is not parsed, least, thresholds)
@@ -112,7 +114,9 @@ class SegmentQuestion:
             logits = join_regions(
                 logits,
                 word_shares(
-                    latents.region_scores[:queries], runtime.regions.relation(table), vocabulary
+                    latents.region_scores[:queries],
+                    runtime.regions.relation(runtime.text.region_table(vocabulary)),
+                    vocabulary,
                 ),
                 runtime.regions.info.weight,
             )

@@ -72,8 +72,10 @@ class PlanWords:
                     f"The vocabulary {quoted(info.name)} of the plan has {rows.size:,} values",
                     expected=f"{info.count} + 1 embeddings of {text.proj_dim}",
                 )
-            keys = [class_key(name) for name in (*words.texts, text.background)]
-            vectors |= dict(zip(keys, rows.reshape(-1, text.proj_dim), strict=True))
+            names = (*words.texts, text.background)
+            for index, row in enumerate(rows.reshape(-1, text.proj_dim)):
+                if index not in words.examples:  # whose row is no text's
+                    vectors[class_key(names[index])] = row
         return vectors
 
     def _vocabulary(self, info: VocabularyInfo) -> Vocabulary:

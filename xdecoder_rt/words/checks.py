@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from xdecoder_rt.errors import VocabularyError, quoted
+from xdecoder_rt.words.example import Example
 from xdecoder_rt.words.files import SYNONYM_MARK
 from xdecoder_rt.words.normal_form import name_key
 from xdecoder_rt.words.word import MAX_ID, Entry, Word, check_text
@@ -44,6 +45,11 @@ def checked_words(entries: Iterable[Entry], where: str) -> list[Word]:
         if isinstance(entry, Word):
             texts, word = entry.texts, entry
             check_flags(word)
+            if word.example is not None and not isinstance(word.example, Example):
+                raise VocabularyError(
+                    f"The example of {place} is a {type(word.example).__name__}",
+                    expected="one that Engine.example made",
+                )
         elif isinstance(entry, str):
             texts, word = (entry,), Word(entry)
         elif isinstance(entry, Sequence):

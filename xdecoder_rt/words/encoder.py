@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -56,14 +56,14 @@ class TextEmbedder:
         self._tokenizer = tokenizer
         self._graph = graph
         self.cache = cache
-        self._tables: OrderedDict[tuple[str, ...], Features] = OrderedDict()
+        self._tables: OrderedDict[tuple[str | bytes, ...], Features] = OrderedDict()
         self._lock = threading.Lock()
 
     def class_table(self, vocabulary: Vocabulary, progress: TextProgress | None = None) -> Features:
         """Return unit embeddings of every word of a vocabulary, then of the void class.
 
         A word's embedding is the mean over the templates, each embedding made unit before and the
-        mean after, as the original's benchmarks do.
+        mean after, as the original's benchmarks do; or that of its example.
 
         Args:
             vocabulary: the words; those that no cache holds are embedded.
@@ -73,7 +73,18 @@ class TextEmbedder:
             float32 ``[texts + 1, proj_dim]``, read-only; the last row is the background's. The
             same array again for the same words, while it is kept.
         """
-        return self._cached_table(_AS_CLASS, (*vocabulary.texts, self._info.background), progress)
+        rows = {index: example.row() for index, example in vocabulary.examples.items()}
+        return self._class_table(vocabulary, rows, progress)
+
+    def region_table(self, vocabulary: Vocabulary) -> Features:
+        """Return what a classifier's names are compared with: :meth:`class_table` for texts.
+
+        An example has an embedding of its own there.
+        """
+        if not vocabulary.examples:
+            return self.class_table(vocabulary)
+        rows = {index: example.row(True) for index, example in vocabulary.examples.items()}
+        return self._class_table(vocabulary, rows)
 
     def background(self) -> Features:
         """Return the unit embedding of the void class's bare name, ``[proj_dim]``, for phrases.
@@ -132,11 +143,34 @@ class TextEmbedder:
         """
         return [row.reshape(-1, self._info.proj_dim) for row in self._vectors(_AS_TOKENS, texts)]
 
-    def _cached_table(
-        self, kind: str, texts: tuple[str, ...], progress: TextProgress | None = None
+    def _class_table(
+        self,
+        vocabulary: Vocabulary,
+        examples: Mapping[int, Features],
+        progress: TextProgress | None = None,
     ) -> Features:
-        """Return a table of embeddings, kept whole for the next call with the same texts."""
-        key = (kind, *texts)
+        texts = (*vocabulary.texts, self._info.background)
+        return self._cached_table(_AS_CLASS, texts, progress, examples)
+
+    def _cached_table(
+        self,
+        kind: str,
+        texts: tuple[str, ...],
+        progress: TextProgress | None = None,
+        given: Mapping[int, Features] | None = None,
+    ) -> Features:
+        """Return a table of embeddings, kept whole for the next call with the same texts.
+
+        Args:
+            kind: what the texts are.
+            texts: of the rows.
+            progress: as in :meth:`class_table`.
+            given: rows that are no texts' embeddings, by index.
+        """
+        given = given or {}
+        key: tuple[str | bytes, ...] = (kind, *texts)
+        for index, row in given.items():
+            key = (*key, str(index), row.tobytes())
         with self._lock:
             table = self._tables.get(key)
             if table is not None:
@@ -144,7 +178,11 @@ class TextEmbedder:
         if table is not None:
             self.cache.count_table()
             return table
-        table = np.stack(self._vectors(kind, texts, progress))
+        names = [text for index, text in enumerate(texts) if index not in given]
+        vectors = iter(self._vectors(kind, names, progress))
+        table = np.stack(
+            [given[index] if index in given else next(vectors) for index in range(len(texts))]
+        )
         table.setflags(write=False)
         with self._lock:
             self._tables[key] = table

@@ -30,6 +30,7 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.files.regular import read_regular
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
+from xdecoder_rt.words.example import Example, ExampleFields
 from xdecoder_rt.words.word import MAX_ID, Entry, Word
 
 __all__ = [
@@ -81,6 +82,7 @@ class _JsonWord:
     negative: bool = False
     threshold: float | None = None
     id: int | None = None
+    example: ExampleFields | None = None
 
 
 @dataclass(frozen=True)
@@ -296,14 +298,22 @@ def _stated_fields(word: Word) -> dict[str, Any]:
     default = Word(word.name)
     values = {name: getattr(word, name) for name in sorted(_FIELDS)}
     return {
-        name: list(value) if isinstance(value, tuple) else value
+        name: _plain(value)
         for name, value in values.items()
         if name == "name" or value != getattr(default, name)
     }
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, Example):
+        return value.to_json()
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _word_from_json(value: Any, name: str) -> Word:
-    return Word(**vars(read_object(value, _JsonWord, name, VocabularyError, refuse_unknown=True)))
+    values = vars(read_object(value, _JsonWord, name, VocabularyError, refuse_unknown=True))
+    example = values["example"]
+    return Word(**(values | {"example": None if example is None else Example.from_json(example)}))
 
 
 def _text_lines(words: Sequence[Word], other: Word | None) -> list[str]:

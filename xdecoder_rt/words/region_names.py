@@ -38,6 +38,18 @@ class RegionNames:
         """Return the same names, joined in another way."""
         return RegionNames(info, self._vectors)
 
+    def embedding(self, scores: Features) -> Features:
+        """Return what the classifier says of a region as a point in the space of texts.
+
+        Args:
+            scores: float32 ``[names]``, probabilities.
+
+        Returns:
+            float32 ``[D]``: the names' vectors in these parts.
+        """
+        point: Features = scores @ self._vectors
+        return point
+
     def relation(self, table: Features) -> Features:
         """Return how likely each word is meant by each name, and none of them.
 

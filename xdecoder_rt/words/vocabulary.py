@@ -25,6 +25,7 @@ from xdecoder_rt.words.checks import (
     refuse_unknown,
     stuff_words,
 )
+from xdecoder_rt.words.example import Example
 from xdecoder_rt.words.files import WordList, read_words, save_words
 from xdecoder_rt.words.normal_form import clean_name, name_key
 from xdecoder_rt.words.templates import clean_class_name
@@ -212,7 +213,15 @@ class Vocabulary:
             names = tuple(text for text in word.texts if not is_void(text))
             if names:
                 is_negative = word.negative or is_void(word.name)
-                words.append(replace(word, name=names[0], synonyms=names[1:], negative=is_negative))
+                words.append(
+                    replace(
+                        word,
+                        name=names[0],
+                        synonyms=names[1:],
+                        negative=is_negative,
+                        example=word.example if names[0] == word.name else None,
+                    )
+                )
         if all(word.negative for word in words):
             raise VocabularyError(
                 f"{quoted(background)} is the name of what is none of the words, and there is no "
@@ -236,6 +245,15 @@ class Vocabulary:
         """Index in ``texts`` of each class's first."""
         sizes = [len(word.texts) for word in self.words]
         return np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+
+    @cached_property
+    def examples(self) -> Mapping[int, Example]:
+        """What words look like that were learnt from images, by the index of their name's text."""
+        return {
+            int(start): word.example
+            for start, word in zip(self.starts, self.words, strict=True)
+            if word.example is not None
+        }
 
     @cached_property
     def ids(self) -> npt.NDArray[np.int64]:
@@ -333,9 +351,9 @@ def _checked_vocabulary(
             raise VocabularyError(f"The other class is {quoted(other_word)}", expected="a label")
         check_plain(check_text(other_word.name, "The other class"), "The other class", other)
         check_flags(other_word)
-        if other_word.synonyms or other_word.negative:
+        if other_word.synonyms or other_word.negative or other_word.example is not None:
             raise VocabularyError(
-                f"The other class {quoted(other_word.name)} is negative or has synonyms",
+                f"The other class {quoted(other_word.name)} is negative or more than one name",
                 expected="a class that is reported, by one name: it is not embedded",
             )
         if name_key(other_word.name) in labels:
@@ -395,7 +413,9 @@ def _numbered_vocabulary(words: list[Word], other: Word | None) -> Vocabulary:
 
 def _with_id(word: Word, id_: int) -> Word:
     # What dataclasses.replace does, in a third of its time: vocabularies may be large.
-    return Word(word.name, word.synonyms, word.stuff, word.negative, word.threshold, id_)
+    return Word(
+        word.name, word.synonyms, word.stuff, word.negative, word.threshold, id_, word.example
+    )
 
 
 def _refuse_beyond(following: int, first: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from xdecoder_rt.errors import VocabularyError, quoted
+from xdecoder_rt.words.example import Example
 from xdecoder_rt.words.normal_form import clean_name
 
 # Words are names, not documents; a megabyte-long "word" is a caller's mistake.
@@ -26,6 +27,8 @@ class Word:
         negative: whether it only competes: it is never reported, nor is what it wins.
         threshold: least score at which it is reported, 0 to 1; None for the plan's rules.
         id: its ``label_id`` in results; None for its place in the vocabulary.
+        example: what it looks like, as :meth:`Engine.example` learnt it, in place of its name's
+            embedding; None for the name's. Synonyms are texts all the same.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Word:
     negative: bool = False
     threshold: float | None = None
     id: int | None = None
+    example: Example | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.synonyms, tuple):
