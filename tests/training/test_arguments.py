@@ -31,7 +31,7 @@ def test_what_is_given_arrives() -> None:
         *("a", "b=2.5", "--minutes", "30", "--validation", "v", "w", "--lr", "1e-3"),
         *("--batch-size", "4", "--train-norm", "--dice-weight", "0", "--void-weight", "0.2"),
         *("--no-progress", "--resume", "--precision", "bf16", "--schedule", "poly"),
-        "--freeze-backbone",
+        *("--freeze-backbone", "--freeze-text"),
     )
     assert config.sources == (SourceSpec(Path("a")), SourceSpec(Path("b"), 2.5))
     assert config.validation == (Path("v"), Path("w"))
@@ -40,6 +40,7 @@ def test_what_is_given_arrives() -> None:
     assert config.losses == LossWeights(dice=0, void=0.2)
     assert not config.freeze_norm
     assert config.freeze_backbone
+    assert config.freeze_text
     assert not config.progress
     assert config.resume
     assert config.schedule == "poly"

@@ -83,6 +83,18 @@ def test_a_frozen_backbone_is_left_out_of_what_is_trained(
     assert "backbone_proj" in trained or train_only != "all"
 
 
+def test_a_frozen_text_encoder_is_left_out_of_what_is_trained_and_is_not_differentiated(
+    tiny_model: Callable[..., XDecoder],
+) -> None:
+    model = tiny_model()
+    freeze(model, "all", freeze_backbone=True, freeze_text=True)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    left_out = {name for name, _ in model.named_parameters()} - trained
+    assert {name.partition(".")[0] for name in left_out} == {"backbone", "text_encoder"}
+    assert not any(name.startswith("text_encoder.") for name in trained)
+    assert not model.encode_text(torch.ones(2, 5, dtype=torch.long)).requires_grad
+
+
 def test_a_frozen_backbone_keeps_weights_and_statistics_whatever_it_sees() -> None:
     model = XDecoder(compact_config())
     freeze(model, "all", freeze_backbone=True)

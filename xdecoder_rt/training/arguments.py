@@ -129,6 +129,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave the backbone as it is, weights and statistics: what it knows from the "
         "checkpoint, or from ImageNet, stays, and a step costs less",
     )
+    optimiser.add_argument(
+        "--freeze-text",
+        action="store_true",
+        help="leave the text encoder as it is: words stay where the checkpoint has them, and a "
+        "step costs half as much",
+    )
 
     words = parser.add_argument_group("words")
     words.add_argument(

@@ -125,6 +125,8 @@ class TrainConfig:
         freeze_norm: keep the backbone's batch normalisation statistics as they were loaded.
         freeze_backbone: keep all of the backbone as it was loaded, its statistics too; nothing is
             differentiated there, so that a step costs less.
+        freeze_text: keep the text encoder as it was loaded: images are taught where words lie, and
+            words stay where a sentence encoder put them. A step costs half as much.
         seed: decides data order, augmentation, vocabulary and initialisation.
         workers: data loading processes; 0 loads in the training process.
         threads: threads of the training process; 0 leaves PyTorch's choice, within
@@ -168,6 +170,7 @@ class TrainConfig:
     lesson_size: PositiveCount = 256
     freeze_norm: bool = True
     freeze_backbone: bool = False
+    freeze_text: bool = False
     seed: CountOrZero = 0
     workers: CountOrZero = 1
     threads: CountOrZero = 0
@@ -204,6 +207,11 @@ class TrainConfig:
         if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise ArgumentError(
                 f"tasks is {quoted(list(self.tasks))}", expected=f"some of {', '.join(TASKS)}"
+            )
+        if self.freeze_text and self.teacher is not None:
+            raise ArgumentError(
+                "A teacher of words was given for a text encoder that is frozen",
+                expected="one of teacher and freeze_text",
             )
         if self.train_only == "class-embedding" and set(self.tasks) == {"caption"}:
             raise ArgumentError(

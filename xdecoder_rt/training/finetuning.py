@@ -31,17 +31,22 @@ def build_model(config: TrainConfig) -> XDecoder:
     return model
 
 
-def freeze(model: XDecoder, train_only: str, freeze_backbone: bool = False) -> None:
+def freeze(
+    model: XDecoder, train_only: str, freeze_backbone: bool = False, freeze_text: bool = False
+) -> None:
     """Take all but one part of a model out of training.
 
     Args:
         model: what to fine-tune.
         train_only: one of :data:`~xdecoder_rt.training.config.TRAIN_ONLY`.
         freeze_backbone: whether the backbone is left out of that part.
+        freeze_text: whether the text encoder is.
     """
+    # The classifier of regions is made of the frozen trunk's, not trained.
+    left_out: tuple[str, ...] = ("region.",)
+    left_out += ("backbone.",) if freeze_backbone else ()
+    left_out += ("text_encoder.",) if freeze_text else ()
     for name, parameter in model.named_parameters():
-        # The classifier of regions is made of the frozen trunk's, not trained.
-        left_out = ("region.", "backbone.") if freeze_backbone else ("region.",)
         is_trained = name.startswith(_TRAINED[train_only]) and not name.startswith(left_out)
         parameter.requires_grad_(is_trained)
 

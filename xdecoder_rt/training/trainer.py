@@ -145,7 +145,7 @@ class Trainer:
         self.world = world
         self.device = device
         self.model = model.to(device)
-        freeze(model, config.train_only, config.freeze_backbone)
+        freeze(model, config.train_only, config.freeze_backbone, config.freeze_text)
         answers = frequent_answers(sources) if "answer" in config.tasks else ()
         model.config = replace(
             model.config,
