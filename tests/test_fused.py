@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from xdecoder_rt import tasks
 from xdecoder_rt.models import ModelConfig, XDecoder
 from xdecoder_rt.models.decoder import Decoded, ImageMemory, Past, Rows
+from xdecoder_rt.models.deployed import DeployedDecoder
 from xdecoder_rt.models.plain import plain_forward
 from xdecoder_rt.tasks import RowLayout
 
@@ -175,6 +176,51 @@ def test_what_is_asked_later_is_as_if_it_were_asked_at_once(
                 everything(later, image, slice(length)),
                 everything(together, image, slice(QUERIES, QUERIES + length)),
             )
+
+
+def deployed(seen: Seen, memory: ImageMemory, rows: Rows, past: Past | None) -> dict[str, Tensor]:
+    """What a plan's decoder leaves, after the names of :func:`everything`."""
+    if past is None:
+        heads = memory.keys[0].shape[1]
+        nothing = torch.zeros(len(rows.kind), heads, 0, 16 // heads, dtype=torch.float64)
+        past = Past([nothing] * len(memory.keys), [nothing] * len(memory.keys))
+    with torch.no_grad():
+        output = DeployedDecoder(seen.model.decoder)(memory, rows, past)
+    return {
+        "class": output.prediction.class_embedding,
+        "mask": output.prediction.mask_embedding,
+        "caption": output.caption_embedding,
+        **{f"key {i}": key for i, key in enumerate(output.rows.keys)},
+        **{f"value {i}": value for i, value in enumerate(output.rows.values)},
+    }
+
+
+def whole(decoded: Decoded) -> dict[str, Tensor]:
+    last = decoded.layers[-1]
+    return {
+        "class": last.class_embedding,
+        "mask": last.mask_embedding,
+        "caption": decoded.caption_embedding,
+        **{f"key {i}": key for i, key in enumerate(decoded.rows.keys)},
+        **{f"value {i}": value for i, value in enumerate(decoded.rows.values)},
+    }
+
+
+@settings(max_examples=20, deadline=None)
+@given(first=MIXTURE, second=MIXTURE)
+def test_a_plans_decoder_gives_what_the_trained_one_gives(
+    seen: Seen, first: list[Asked], second: list[Asked]
+) -> None:
+    rows = rows_of([[LATENTS, *first], [LATENTS, *second]])
+    together = decode(seen, seen.memory, rows)
+    assert_same(deployed(seen, seen.memory, rows, None), whole(together))
+    if not first and not second:
+        return
+    past = decode(seen, seen.memory, rows_of([[LATENTS], [LATENTS]])).rows
+    embed = ask("embed", 0, 0)
+    rows = rows_of([first or [embed], second or [embed]], LATENTS.layout)
+    later = decode(seen, seen.memory, rows, past)
+    assert_same(deployed(seen, seen.memory, rows, past), whole(later))
 
 
 @settings(max_examples=15, deadline=None)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xdecoder_rt.models.decoder import LEVELS, ImageMemory, Past, Rows
+from xdecoder_rt.models.deployed import DeployedDecoder
 from xdecoder_rt.models.xdecoder import XDecoder
 
 
@@ -115,7 +116,7 @@ class DecodeGraph(nn.Module):
 
     def __init__(self, model: XDecoder) -> None:
         super().__init__()
-        self.decoder = model.decoder
+        self.decoder = DeployedDecoder(model.decoder)
         self.layers = model.config.decoder.layers
         self.inputs = (
             *memory_names(self.layers),
@@ -170,10 +171,9 @@ class DecodeGraph(nn.Module):
             [feeds[f"past_values_{i}"] for i in layers],
         )
         decoded = self.decoder(memory, rows, past)
-        last = decoded.layers[-1]
         return (
-            last.class_embedding,
-            last.mask_embedding,
+            decoded.prediction.class_embedding,
+            decoded.prediction.mask_embedding,
             decoded.caption_embedding,
             *decoded.rows.keys,
             *decoded.rows.values,
