@@ -67,7 +67,9 @@ class RowDecoder:
         self._latents = RowGroup(tasks.latents(info.num_queries), np.empty((0, width), np.float32))
         # Most decodes are of the latents alone, whose rows are the same for every image.
         rows = self._rows(self._latents.layout, [self._latents], None)
-        self._latent_rows = {name: array.view(Recurring) for name, array in rows.items()}
+        self._latent_rows: dict[str, Array] = {
+            name: array.view(Recurring) for name, array in rows.items()
+        }
         self._no_past = self._past(None)
 
     def latents(self, state: ImageState) -> DecodedRows:
