@@ -55,13 +55,16 @@ def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
     graph = model.graph
     attentions = find(model)
     attributes = dict(fields or {})
+    joined: dict[tuple[str, ...], str] = {}  # a level's features serve several layers
     for number, attention in enumerate(attentions):
         bits = f"{attention.last.output[0]}_bits"
-        joins: list[NodeProto] = []
-        factors = [
-            _joined(attention.mask_embedding, -1, f"{bits}_embedding", joins),
-            _joined(attention.mask_features, -2, f"{bits}_features", joins),
-        ]
+        joins = []
+        sides = (attention.mask_embedding, -1, "left"), (attention.mask_features, -2, "right")
+        for values, axis, side in sides:
+            if len(values) > 1 and values not in joined:
+                name = joined[values] = f"{bits}_{side}"
+                joins.append(helper.make_node("Concat", values, [name], name=name, axis=axis))
+        factors = [joined.get(values, values[0]) for values, _, _ in sides]
         nodes = [
             *joins,
             _node(BITS, number, factors, bits, attributes),
@@ -92,14 +95,6 @@ def _node(
     attributes = {"plugin_namespace": NAMESPACE, "plugin_version": VERSION, **fields}
     node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
     return node
-
-
-def _joined(values: tuple[str, ...], axis: int, name: str, nodes: list[NodeProto]) -> str:
-    """Return the value that joins others, made by one more node where there are several."""
-    if len(values) == 1:
-        return values[0]
-    nodes.append(helper.make_node("Concat", values, [name], name=name, axis=axis))
-    return name
 
 
 def _match(last: NodeProto, producers: dict[str, NodeProto]) -> MaskedAttention | None:
