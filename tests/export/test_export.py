@@ -84,7 +84,7 @@ def inputs(
     if name == "decode":
         given = {key: drawn(key) for key in memory_names(graphs[name].module.layers)}
         given |= {f"regions_{i}": drawn(f"regions_{i}", axis_1=1) for i in range(LEVELS)}
-        queries = graphs[name].module.decoder.num_queries
+        queries = graphs[name].module.decoder.decoder.num_queries
         groups = [tasks.latents(queries)]
         groups += [tasks.group(task, queries, other) for task in tasks.TASKS if other]
         layout = tasks.side_by_side(groups, tasks.LATENT_GROUP)
