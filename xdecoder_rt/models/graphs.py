@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from xdecoder_rt.masks.resample import REGION_STRIDE
 from xdecoder_rt.models.config import DecoderConfig
 from xdecoder_rt.models.decoder import ImageMemory, Past, Rows
+from xdecoder_rt.models.deployed import DeployedDecoder
 from xdecoder_rt.models.xdecoder import XDecoder
 
 
@@ -125,7 +126,7 @@ class DecodeGraph(nn.Module):
 
     def __init__(self, model: XDecoder) -> None:
         super().__init__()
-        self.decoder = model.decoder
+        self.decoder = DeployedDecoder(model.decoder)
         self.region = model.region
         shape = model.config.decoder
         self.layers, self.levels = shape.layers, len(shape.level_strides)
@@ -187,14 +188,14 @@ class DecodeGraph(nn.Module):
             [feeds[f"past_values_{i}"] for i in layers],
         )
         decoded = self.decoder(memory, rows, past)
-        last = decoded.layers[-1]
         regions = []
         if self.region is not None:
             features = memory.mask_features[self.strides.index(REGION_STRIDE)]
-            regions = [self.region(feeds["region_map"], rows.kind, last.mask_embedding, features)]
+            masks = decoded.prediction.mask_embedding
+            regions = [self.region(feeds["region_map"], rows.kind, masks, features)]
         return (
-            last.class_embedding,
-            last.mask_embedding,
+            decoded.prediction.class_embedding,
+            decoded.prediction.mask_embedding,
             decoded.caption_embedding,
             *regions,
             *decoded.rows.keys,
