@@ -159,7 +159,7 @@ class RowDecoder:
             **(self._no_past if past is None else self._past(past)),
         }
         arrays = self._backend.to_numpy_all(graph(feeds))
-        layers, region_scores = range(self._info.layers), arrays.get("region_scores")
+        layers = range(self._info.layers)
         decoded = DecodedRows(
             layout,
             arrays["class_embedding"][0],
@@ -168,14 +168,17 @@ class RowDecoder:
             tuple(arrays[f"row_keys_{i}"] for i in layers),
             tuple(arrays[f"row_values_{i}"] for i in layers),
             groups[0].region if len(groups) == 1 else None,
-            None if region_scores is None else region_scores[0],
         )
-        if len(groups) == 1:
-            return [decoded]
-        return [
-            replace(decoded.chosen(rows), region=group.region)
-            for rows, group in zip(_group_slices(groups), groups, strict=True)
-        ]
+        decoded_groups = [decoded]
+        if len(groups) > 1:
+            decoded_groups = [
+                replace(decoded.chosen(rows), region=group.region)
+                for rows, group in zip(_group_slices(groups), groups, strict=True)
+            ]
+        if past is None and "region_scores" in arrays:  # the first group are the latents
+            scores = arrays["region_scores"][0]
+            decoded_groups[0] = replace(decoded_groups[0], region_scores=scores)
+        return decoded_groups
 
     def _rows(
         self, layout: RowLayout, groups: Sequence[RowGroup], past: DecodedRows | None
