@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.export.joined_products import part_products
 from xdecoder_rt.export.masked_attention import translation_table
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.decoder import Rows
@@ -243,6 +244,7 @@ def export_graph(
             f"onnxsim changed what the {name} graph computes",
             fix="Report it with the versions of torch, onnx and onnxsim",
         )
+    part_products(simplified)
     simplified.graph.name = name
     del simplified.metadata_props[:]
     for node in simplified.graph.node:

@@ -6,7 +6,7 @@ Models and images are float64, so that rounding cannot move a mask logit across 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -18,7 +18,9 @@ from torch.nn import functional as F
 
 from xdecoder_rt import tasks
 from xdecoder_rt.models import ModelConfig, XDecoder
+from xdecoder_rt.models.config import LEVEL_STRIDES
 from xdecoder_rt.models.decoder import Decoded, ImageMemory, Past, Rows
+from xdecoder_rt.models.deployed import DeployedDecoder
 from xdecoder_rt.models.plain import plain_forward
 from xdecoder_rt.tasks import RowLayout
 
@@ -40,15 +42,27 @@ class Seen:
         return ImageMemory(*([value[index : index + 1] for value in part] for part in parts))
 
 
-@pytest.fixture(scope="module")
-def seen(tiny: ModelConfig, redraw: Callable[[XDecoder], XDecoder]) -> Seen:
-    model = redraw(XDecoder(tiny)).double().requires_grad_(False)
+def encoded(model: XDecoder) -> Seen:
+    model = model.double().requires_grad_(False)
     generator = torch.Generator().manual_seed(3)
     images = torch.randn(2, 3, *SIZE, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         features = model.pixel_decoder(model.backbone(images))
         mask_features = model.pixel_decoder.mask_features(features.mask_map)
         return Seen(model, images, model.remember(features, mask_features))
+
+
+@pytest.fixture(scope="module")
+def seen(tiny: ModelConfig, redraw: Callable[[XDecoder], XDecoder]) -> Seen:
+    return encoded(redraw(XDecoder(tiny)))
+
+
+@pytest.fixture(scope="module", params=[LEVEL_STRIDES, (32, 16), (16,)])
+def seen_at_levels(
+    request: pytest.FixtureRequest, tiny: ModelConfig, redraw: Callable[[XDecoder], XDecoder]
+) -> Seen:
+    decoder = replace(tiny.decoder, level_strides=request.param)
+    return encoded(redraw(XDecoder(replace(tiny, decoder=decoder))))
 
 
 @dataclass
@@ -76,7 +90,11 @@ def ask(task: str, tokens: int, seed: int, confined: bool = False) -> Asked:
 LATENTS = Asked(tasks.latents(QUERIES), torch.zeros(QUERIES, 16, dtype=torch.float64), None)
 
 
-def rows_of(asked: list[list[Asked]], past: RowLayout | None = None) -> Rows:
+def rows_of(
+    asked: list[list[Asked]],
+    past: RowLayout | None = None,
+    strides: tuple[int, ...] = LEVEL_STRIDES,
+) -> Rows:
     """One image's groups a list, padded to the longest; regions each in a channel of its own."""
     first = tasks.LATENT_GROUP if past is None else 1
     layouts = [tasks.side_by_side([one.layout for one in own], first) for own in asked]
@@ -97,7 +115,7 @@ def rows_of(asked: list[list[Asked]], past: RowLayout | None = None) -> Rows:
                 rows.region_weight[image, start:stop, channel] = opened.double()
                 regions[image, channel] = torch.where(one.region, 1.0, -1.0)
             start = stop
-    rows.regions = [regions[..., ::s, ::s].flatten(2) for s in (32, 16, 8)]
+    rows.regions = [regions[..., ::s, ::s].flatten(2) for s in strides]
     return rows
 
 
@@ -175,6 +193,54 @@ def test_what_is_asked_later_is_as_if_it_were_asked_at_once(
                 everything(later, image, slice(length)),
                 everything(together, image, slice(QUERIES, QUERIES + length)),
             )
+
+
+def deployed(seen: Seen, memory: ImageMemory, rows: Rows, past: Past | None) -> dict[str, Tensor]:
+    """What a plan's decoder leaves, after the names of :func:`everything`."""
+    if past is None:
+        heads = memory.keys[0].shape[1]
+        nothing = torch.zeros(len(rows.kind), heads, 0, 16 // heads, dtype=torch.float64)
+        past = Past([nothing] * len(memory.keys), [nothing] * len(memory.keys))
+    with torch.no_grad():
+        output = DeployedDecoder(seen.model.decoder)(memory, rows, past)
+    return {
+        "class": output.prediction.class_embedding,
+        "mask": output.prediction.mask_embedding,
+        "caption": output.caption_embedding,
+        **{f"key {i}": key for i, key in enumerate(output.rows.keys)},
+        **{f"value {i}": value for i, value in enumerate(output.rows.values)},
+    }
+
+
+def whole(decoded: Decoded) -> dict[str, Tensor]:
+    last = decoded.layers[-1]
+    return {
+        "class": last.class_embedding,
+        "mask": last.mask_embedding,
+        "caption": decoded.caption_embedding,
+        **{f"key {i}": key for i, key in enumerate(decoded.rows.keys)},
+        **{f"value {i}": value for i, value in enumerate(decoded.rows.values)},
+    }
+
+
+@settings(max_examples=20, deadline=None)
+@given(first=MIXTURE, second=MIXTURE)
+def test_a_plans_decoder_gives_what_the_trained_one_gives(
+    seen_at_levels: Seen, first: list[Asked], second: list[Asked]
+) -> None:
+    seen = seen_at_levels
+    strides = seen.model.config.decoder.level_strides
+    rows = rows_of([[LATENTS, *first], [LATENTS, *second]], strides=strides)
+    together = decode(seen, seen.memory, rows)
+    assert_same(deployed(seen, seen.memory, rows, None), whole(together))
+    if not first and not second:
+        return
+    latents = rows_of([[LATENTS], [LATENTS]], strides=strides)
+    past = decode(seen, seen.memory, latents).rows
+    embed = ask("embed", 0, 0)
+    rows = rows_of([first or [embed], second or [embed]], LATENTS.layout, strides)
+    later = decode(seen, seen.memory, rows, past)
+    assert_same(deployed(seen, seen.memory, rows, past), whole(later))
 
 
 @settings(max_examples=15, deadline=None)

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt import tasks
-from xdecoder_rt.backends.base import Array, Backend, Graph
+from xdecoder_rt.backends.base import Array, Backend, Graph, Recurring
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.plan.manifest import DecoderInfo
 from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.tasks import RowLayout
 
-PAST_MULTIPLE = 32
+PAST_MULTIPLE = 64
 RegionLevels = tuple[Floats, ...]
 """1 inside and -1 outside, float32 ``[N]`` for each level that the decoder attends to."""
 
@@ -69,7 +69,10 @@ class RowDecoder:
         self._backend = backend
         self._latents = RowGroup(tasks.latents(info.num_queries), np.empty((0, width), np.float32))
         # Most decodes are of the latents alone, whose rows are the same for every image.
-        self._latent_rows = self._rows(self._latents.layout, [self._latents], None)
+        rows = self._rows(self._latents.layout, [self._latents], None)
+        self._latent_rows: dict[str, Array] = {
+            name: array.view(Recurring) for name, array in rows.items()
+        }
         self._no_past = self._past(None)
 
     def latents(self, state: ImageState) -> DecodedRows:
@@ -124,27 +127,39 @@ class RowDecoder:
         return runs
 
     def proceed(self, state: ImageState, past: DecodedRows, group: RowGroup) -> DecodedRows:
-        """Decode rows after others: ``past`` has everything that they may see before them."""
-        return self._run(state, [group], past)[0]
+        """Decode rows after others: ``past`` has everything that they may see before them.
+
+        Such rows come one after another, as those of a caption.
+        """
+        return self._run(state, [group], past, is_recurring=True)[0]
 
     def _run(
-        self, state: ImageState, groups: Sequence[RowGroup], past: DecodedRows | None
+        self,
+        state: ImageState,
+        groups: Sequence[RowGroup],
+        past: DecodedRows | None,
+        is_recurring: bool = False,
     ) -> list[DecodedRows]:
         if past is None and len(groups) == 1:
-            layout, rows = self._latents.layout, self._latent_rows
+            layout, rows, is_recurring = self._latents.layout, self._latent_rows, True
         else:
             first = tasks.LATENT_GROUP if past is None else 1
             layout = tasks.side_by_side([group.layout for group in groups], first)
             rows = self._rows(layout, groups, past)
+        regions = _regions(layout, groups, state, self._info.level_strides)
+        if is_recurring:
+            rows = {**rows, "kind": rows["kind"].view(Recurring)}
+            if all(group.region is None for group in groups):
+                regions = {name: array.view(Recurring) for name, array in regions.items()}
         graph = self._graph(state)
         feeds = {
             **{name: value for name, value in state.values.items() if name in graph.inputs},
             **rows,
-            **_regions(layout, groups, state, self._info.level_strides),
+            **regions,
             **(self._no_past if past is None else self._past(past)),
         }
         arrays = self._backend.to_numpy_all(graph(feeds))
-        layers, region_scores = range(self._info.layers), arrays.get("region_scores")
+        layers = range(self._info.layers)
         decoded = DecodedRows(
             layout,
             arrays["class_embedding"][0],
@@ -153,14 +168,17 @@ class RowDecoder:
             tuple(arrays[f"row_keys_{i}"] for i in layers),
             tuple(arrays[f"row_values_{i}"] for i in layers),
             groups[0].region if len(groups) == 1 else None,
-            None if region_scores is None else region_scores[0],
         )
-        if len(groups) == 1:
-            return [decoded]
-        return [
-            replace(decoded.chosen(rows), region=group.region)
-            for rows, group in zip(_group_slices(groups), groups, strict=True)
-        ]
+        decoded_groups = [decoded]
+        if len(groups) > 1:
+            decoded_groups = [
+                replace(decoded.chosen(rows), region=group.region)
+                for rows, group in zip(_group_slices(groups), groups, strict=True)
+            ]
+        if past is None and "region_scores" in arrays:  # the first group are the latents
+            scores = arrays["region_scores"][0]
+            decoded_groups[0] = replace(decoded_groups[0], region_scores=scores)
+        return decoded_groups
 
     def _rows(
         self, layout: RowLayout, groups: Sequence[RowGroup], past: DecodedRows | None

@@ -29,8 +29,8 @@ class DecodedRows:
         values: the same.
         region: what the rows were confined to that would see all of the image, as in
             :class:`xdecoder_rt.rows.RowGroup`, or None.
-        region_scores: float32 ``[R, names]``, how likely each row's region is each name of the
-            plan's classifier; None where it has none.
+        region_scores: float32 ``[R, names]``, how likely each latent's region is each name of the
+            plan's classifier; None where it has none, and for other rows.
     """
 
     layout: RowLayout
@@ -63,7 +63,6 @@ class DecodedRows:
             self.caption_embedding[rows],
             tuple(key[:, :, rows] for key in self.keys),
             tuple(value[:, :, rows] for value in self.values),
-            region_scores=None if self.region_scores is None else self.region_scores[rows],
         )
 
 

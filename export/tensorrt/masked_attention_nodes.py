@@ -21,16 +21,16 @@ class MaskedAttention:
         query: value ``[B, heads, Q, d]``, not scaled.
         key: value ``[B, heads, d, N]``.
         value: value ``[B, heads, N, d]``.
-        mask_embedding: value ``[B, Q, C]``.
-        mask_features: value ``[B, C, N]``.
+        mask_embedding: values ``[B, Q, C]``, whose channels belong one after another.
+        mask_features: values ``[B, C, N]``, as many.
         last: the node that gives ``[B, heads, Q, d]``.
     """
 
     query: str
     key: str
     value: str
-    mask_embedding: str
-    mask_features: str
+    mask_embedding: tuple[str, ...]
+    mask_features: tuple[str, ...]
     last: NodeProto
 
 
@@ -55,12 +55,19 @@ def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
     graph = model.graph
     attentions = find(model)
     attributes = dict(fields or {})
+    joined: dict[tuple[str, ...], str] = {}  # a level's features serve several layers
     for number, attention in enumerate(attentions):
         bits = f"{attention.last.output[0]}_bits"
+        joins = []
+        sides = (attention.mask_embedding, -1, "left"), (attention.mask_features, -2, "right")
+        for values, axis, side in sides:
+            if len(values) > 1 and values not in joined:
+                name = joined[values] = f"{bits}_{side}"
+                joins.append(helper.make_node("Concat", values, [name], name=name, axis=axis))
+        factors = [joined.get(values, values[0]) for values, _, _ in sides]
         nodes = [
-            _node(
-                BITS, number, [attention.mask_embedding, attention.mask_features], bits, attributes
-            ),
+            *joins,
+            _node(BITS, number, factors, bits, attributes),
             _node(
                 ATTEND,
                 number,
@@ -93,10 +100,14 @@ def _node(
 def _match(last: NodeProto, producers: dict[str, NodeProto]) -> MaskedAttention | None:
     """The attention that a product of weights and values ends, if it is one."""
 
-    def made_by(name: str, kind: str) -> NodeProto | None:
+    def maker(name: str) -> NodeProto | None:
         node = producers.get(name)
-        while node is not None and node.op_type == "Cast" and kind != "Cast":
+        while node is not None and node.op_type == "Cast":
             node = producers.get(node.input[0])
+        return node
+
+    def made_by(name: str, kind: str) -> NodeProto | None:
+        node = maker(name)
         return node if node is not None and node.op_type == kind else None
 
     def chain(name: str, *kinds: str) -> Iterator[NodeProto | None]:
@@ -118,18 +129,20 @@ def _match(last: NodeProto, producers: dict[str, NodeProto]) -> MaskedAttention 
         if product is None or mul is None or unsqueeze is None or where is None or either is None:
             continue
         not_negative, negative = either.input
-        greater, logits = chain(not_negative, "GreaterOrEqual", "MatMul")
-        less, highest, less_logits = chain(negative, "Less", "ReduceMax", "MatMul")
-        if greater is None or less is None or highest is None or logits is None:
+        (greater,) = chain(not_negative, "GreaterOrEqual")
+        less, highest = chain(negative, "Less", "ReduceMax")
+        if greater is None or less is None or highest is None:
             continue
-        if less_logits is not None and logits.output[0] == less_logits.output[0]:
+        logits = maker(greater.input[0])
+        if logits is None or logits is not maker(highest.input[0]):
+            continue
+        # One product, or a sum of them as :mod:`xdecoder_rt.export.joined_products` leaves it.
+        terms = [maker(name) for name in logits.input] if logits.op_type == "Add" else [logits]
+        factors = [term.input for term in terms if term is not None and term.op_type == "MatMul"]
+        if len(factors) == len(terms):
+            embeddings, features = zip(*factors, strict=True)
             return MaskedAttention(
-                mul.input[0],
-                product.input[1],
-                last.input[1],
-                logits.input[0],
-                logits.input[1],
-                last,
+                mul.input[0], product.input[1], last.input[1], embeddings, features, last
             )
     return None
 

@@ -86,7 +86,7 @@ def inputs(
         memory = ("keys_", "values_", "mask_features_")
         given = {key: drawn(key) for key in example if key.startswith(memory)}
         given |= {key: drawn(key, axis_1=1) for key in example if key.startswith("regions_")}
-        queries = graphs[name].module.decoder.num_queries
+        queries = graphs[name].module.decoder.decoder.num_queries
         groups = [tasks.latents(queries)]
         groups += [tasks.group(task, queries, other) for task in tasks.TASKS if other]
         layout = tasks.side_by_side(groups, tasks.LATENT_GROUP)

@@ -24,6 +24,7 @@ from xdecoder_rt.models.plain import plain_forward
 from xdecoder_rt.plan.file import Plan, write_plan
 from xdecoder_rt.plan.manifest import Manifest, RegionInfo
 from xdecoder_rt.questions.segment import word_shares
+from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.training.finetuning import freeze
 from xdecoder_rt.words.region_names import RegionNames, names_of
 from xdecoder_rt.words.vocabulary import Vocabulary
@@ -87,8 +88,9 @@ def test_maps_and_masks_of_the_coarsest_level_give_the_classifier_under_each_mas
         expected = plain_forward(model, images, rows).region_scores
     assert expected is not None
     assert expected.shape == (1, len(layout), region.names)
-    torch.testing.assert_close(found.sum(dim=2), torch.ones(1, len(layout)))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    # Of the latents alone: no task asks for the regions of other rows.
+    torch.testing.assert_close(found.sum(dim=2), torch.ones(1, queries))
+    torch.testing.assert_close(found, expected[:, :queries], rtol=1e-4, atol=1e-5)
     assert found.std(dim=1).max() > 1e-3  # regions differ
 
 
@@ -102,6 +104,16 @@ def test_the_class_tokens_region_is_all_of_the_image(naming_model: XDecoder) -> 
     found = naming_model.region(region_map, kind, masks, features)
     torch.testing.assert_close(found[:, 1:], whole)
     assert not torch.allclose(found[:, :1], whole)
+
+
+def test_rows_that_are_no_latents_have_scores_of_no_region(naming_model: XDecoder) -> None:
+    assert naming_model.region is not None
+    others = [row for row in tasks.Row if row not in (tasks.Row.OBJECT, tasks.Row.CLASS)]
+    masks, features = torch.randn(1, len(others), 16) * 9, torch.randn(1, 4, 16)
+    region_map = torch.randn(1, 4, naming_model.region.names.in_features)
+    found = naming_model.region(region_map, torch.tensor([others]), masks, features)
+    nowhere = naming_model.region.scores(region_map, torch.zeros(1, len(others), 4))
+    torch.testing.assert_close(found, nowhere)
 
 
 def test_a_region_that_is_nowhere_has_scores_all_the_same(naming_model: XDecoder) -> None:
@@ -171,7 +183,31 @@ def test_a_plan_gives_the_region_of_every_query_on_each_library(
         found = state.latents.region_scores
     assert found is not None
     expected = run_graphs(naming_model, frame())["region_scores"]
-    np.testing.assert_allclose(found, expected[0, : len(found)].numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found, expected[0].numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_what_is_decoded_with_the_latents_or_after_them_has_no_regions(
+    naming_plan: Path, backend: str
+) -> None:
+    pytest.importorskip(backend)
+    with Engine(naming_plan, backend=backend, threads=1) as engine:
+        alone, together = engine.decode(frame()), engine.encode(frame())
+        engine.run(together, segment=WORDS, refer=["the mug"], caption=True, max_tokens=3)
+        assert alone.latents is not None and together.latents is not None
+        assert alone.latents.region_scores is not None
+        assert together.latents.region_scores is not None
+        np.testing.assert_allclose(
+            together.latents.region_scores, alone.latents.region_scores, rtol=1e-3, atol=1e-4
+        )
+        assert len(together.latents.region_scores) == len(together.latents.layout)
+        phrase = RowGroup(
+            tasks.group("refer", len(alone.latents.layout), 2), np.ones((2, 16), np.float32)
+        )
+        fresh = engine.encode(frame())
+        for state in (fresh, alone):
+            (copies,) = engine._runtime.rows.decode(state, [phrase])
+            assert copies.region_scores is None
 
 
 def test_what_regions_mean_decides_what_is_kept(naming_plan: Path, tmp_path: Path) -> None:

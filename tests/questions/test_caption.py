@@ -35,7 +35,7 @@ from xdecoder_rt.questions.caption import (
     CaptionWriter,
     Draft,
     Opening,
-    log_softmax,
+    normalisers,
     repeating_tokens,
 )
 from xdecoder_rt.questions.regions import region_levels
@@ -347,10 +347,15 @@ def test_beams_find_what_an_exhaustive_search_finds(
     assert best.finished
 
 
-def test_the_log_softmax_is_that_of_pytorch() -> None:
-    logits = np.random.default_rng(0).normal(0, 50, (3, 7)).astype(np.float32)
+@pytest.mark.parametrize(("dtype", "atol"), [(np.float64, 0.0), (np.float32, 2e-7)])
+def test_a_logit_less_its_rows_normalisers_is_pytorchs_log_softmax(
+    dtype: type[np.floating], atol: float
+) -> None:
+    logits = np.random.default_rng(0).normal(0, 50, (3, 7)).astype(dtype)
     expected = torch.log_softmax(torch.from_numpy(logits).double(), -1)
-    np.testing.assert_allclose(log_softmax(logits), expected.numpy())
+    highest, log_totals = normalisers(logits)
+    actual = logits.astype(np.float64) - highest[:, None] - log_totals[:, None]
+    np.testing.assert_allclose(actual, expected.numpy(), atol=atol)
 
 
 @dataclass

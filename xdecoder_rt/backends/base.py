@@ -23,6 +23,13 @@ ModelReader: TypeAlias = "Callable[[], bytes]"
 """Gives a serialized graph; whoever needs it again asks again, so that nobody holds the bytes."""
 
 
+class Recurring(np.ndarray[Any, Any]):
+    """An input whose values come again in most calls of its shapes: a backend may compile for them.
+
+    ``array.view(Recurring)`` marks an array; it must not be written to any more.
+    """
+
+
 class Graph(Protocol):
     """A compiled graph. Calls may come from many threads.
 

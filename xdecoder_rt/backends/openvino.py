@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value, feeds_error, is_shortage
+from xdecoder_rt.backends.base import (
+    Array,
+    Graph,
+    ModelReader,
+    Recurring,
+    Value,
+    feeds_error,
+    is_shortage,
+)
 from xdecoder_rt.backends.blobs import ModelBlobs
+from xdecoder_rt.backends.specialised import drop_floors, fix_inputs
 from xdecoder_rt.backends.unquantized import multiplies_bytes_slowly, unquantize
 from xdecoder_rt.backends.winograd import use_winograd
 from xdecoder_rt.cores import usable_cores
@@ -65,7 +75,33 @@ def _core() -> Any:
     return _openvino().Core()
 
 
-Shapes = dict[str, tuple[int, ...]]
+# Compiled models of one graph for calls of their own, each with a copy of the weights.
+_MOST_FIXED = 6
+
+
+@dataclass(frozen=True)
+class FixedCall:
+    """Calls that a model is compiled for.
+
+    Attributes:
+        shapes: of all inputs.
+        values: of the inputs that are the same in all these calls.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    values: dict[str, Array]
+
+    @classmethod
+    def of(cls, feeds: Mapping[str, Array], recurring: Collection[str]) -> FixedCall:
+        """Return the form of a call, whose inputs of some names are the same in all of them."""
+        values = {name: feeds[name] for name in recurring}
+        return cls({name: array.shape for name, array in feeds.items()}, values)
+
+    @property
+    def key(self) -> Hashable:
+        """What tells these calls from others."""
+        values = tuple((name, array.tobytes()) for name, array in self.values.items())
+        return tuple(self.shapes.items()), values
 
 
 class OpenVINOGraph:
@@ -73,12 +109,13 @@ class OpenVINOGraph:
 
     A model of fixed shapes infers none of them again and knows where every result goes: of the
     starter's decoder a fifth of the time. So a steady graph is compiled for the shapes of its first
-    call, and for any others once these come.
+    call, for those of calls with recurring inputs, whose values are then part of it, and for any
+    others once these come.
 
     Args:
         name: the graph's, for messages.
         read: gives the model, uncompiled.
-        compile_model: compiles a model, with fixed shapes where they are given.
+        compile_model: compiles a model, for calls of one form where it is given.
         is_steady: whether most calls come with the shapes of the first.
 
     Raises:
@@ -89,14 +126,16 @@ class OpenVINOGraph:
         self,
         name: str,
         read: Callable[[], Any],
-        compile_model: Callable[[Any, Shapes | None], _Compiled],
+        compile_model: Callable[[Any, FixedCall | None], _Compiled],
         is_steady: bool,
     ) -> None:
         self._name = name
         self._read = read
         self._compile = compile_model
+        self._is_steady = is_steady
         self._lock = threading.Lock()
-        self._fixed: tuple[Shapes, _Compiled] | None = None
+        # None where OpenVINO refuses the shapes.
+        self._fixed: dict[Hashable, _Compiled | None] = {}
         self._general: _Compiled | None = None
         with self._errors("read or compile"):
             network = read()
@@ -118,20 +157,26 @@ class OpenVINOGraph:
             raise feeds_error(self._name, self.inputs, feeds)
         with self._errors("run"):
             inputs = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
-            return self._for({name: array.shape for name, array in inputs.items()}).run(inputs)
+            recurring = [name for name in self.inputs if isinstance(feeds[name], Recurring)]
+            return self._for(FixedCall.of(inputs, recurring)).run(inputs)
 
-    def _for(self, shapes: Shapes) -> _Compiled:
-        """What runs inputs of these shapes, compiled on first need."""
+    def _for(self, call: FixedCall) -> _Compiled:
+        """What runs calls of this form, compiled on first need."""
+        key = call.key
         with self._lock:
-            if self._network is not None:
+            network, self._network = self._network, None
+            # The first is fixed whatever it is.
+            is_new = key not in self._fixed and len(self._fixed) < _MOST_FIXED
+            if network is not None or (self._is_steady and call.values and is_new):
                 try:
-                    self._fixed = shapes, self._compile(self._network, shapes)
+                    self._fixed[key] = self._compile(network or self._read(), call)
                 except RuntimeError as error:  # some models OpenVINO takes with open shapes alone
                     if is_shortage(error):
                         raise
-                self._network = None
-            if self._fixed is not None and self._fixed[0] == shapes:
-                return self._fixed[1]
+                    self._fixed[key] = None
+            fixed = self._fixed.get(key)
+            if fixed is not None:
+                return fixed
             if self._general is None:
                 self._general = self._compile(self._read(), None)
             return self._general
@@ -163,6 +208,7 @@ class _Compiled:
     def __init__(self, model: Any, outputs: Sequence[str], tensor: Any) -> None:
         self._model = model
         self._tensor = tensor
+        self._input_names = [port.get_any_name() for port in model.inputs]
         self._output_names = outputs
         # Outputs whose shapes are known are written where the caller keeps them, without a copy.
         ports = model.outputs
@@ -173,7 +219,9 @@ class _Compiled:
         )
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def run(self, inputs: dict[str, Array]) -> dict[str, Value]:
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Value]:
+        # Without those that are part of the model.
+        inputs = {name: feeds[name] for name in self._input_names}
         try:
             request = self._requests.get_nowait()
         except queue.Empty:
@@ -244,7 +292,7 @@ class OpenVINOBackend:
             return self._core.read_model(model=data)
 
         return OpenVINOGraph(
-            name, read, lambda network, shapes: self._compile(blobs, network, shapes), is_steady
+            name, read, lambda network, call: self._compile(blobs, network, call), is_steady
         )
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
@@ -259,15 +307,17 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Release nothing: compiled models end with the graphs that hold them."""
 
-    def _compile(self, blobs: ModelBlobs | None, network: Any, shapes: Shapes | None) -> _Compiled:
+    def _compile(self, blobs: ModelBlobs | None, network: Any, call: FixedCall | None) -> _Compiled:
         # Before it is simplified, which merges names.
         outputs = [port.get_any_name() for port in network.outputs]
         settings = dict(self._settings)
-        if shapes is not None:
-            network.reshape(shapes)
+        drop_floors(network)
+        if call is not None:
+            network.reshape(call.shapes)
         if self._unquantizes:
             unquantize(self._library, network)
-        if shapes is not None:
+        if call is not None:
+            fix_inputs(self._library, network, call.values)
             if settings["INFERENCE_PRECISION_HINT"] == "f32":
                 use_winograd(self._library, network)
             cores = usable_cores()

@@ -26,7 +26,7 @@ from xdecoder_rt.models.attention import BLOCKED, Attention, attend
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.models.pixel_decoder import position_of
 
-_UNIT_EPS = 1e-7
+UNIT_EPS = 1e-7
 
 
 @dataclass
@@ -250,6 +250,11 @@ class Decoder(nn.Module):
         """The cross-attention layers, as what they are to a type checker."""
         return cast("list[CrossAttentionLayer]", list(self.cross))
 
+    @property
+    def self_layers(self) -> list[SelfAttentionLayer]:
+        """The self-attention layers, likewise."""
+        return cast("list[SelfAttentionLayer]", list(self.self_attention))
+
     def project(self, levels: list[Tensor]) -> list[Tensor]:
         """The pixel decoder's levels in the width that keys and values are made from."""
         return [proj(level) for proj, level in zip(self.input_proj, levels, strict=True)]
@@ -321,11 +326,15 @@ class Decoder(nn.Module):
             rows.visible.expand(batch, -1, -1),
         )
 
-    def start(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Contents and positions that rows begin with, ``[B, R, dim]`` each."""
+    def start_tables(self) -> tuple[Tensor, Tensor]:
+        """Features by a row's content and by its position; see :class:`tasks.RowLayout`."""
         nothing = self.query_feat.new_zeros(1, self.query_feat.shape[1])
         contents = torch.cat((self.query_feat, nothing))
-        positions = torch.cat((self.query_embed, nothing, self.caption_position))
+        return contents, torch.cat((self.query_embed, nothing, self.caption_position))
+
+    def start(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Contents and positions that rows begin with, ``[B, R, dim]`` each."""
+        contents, positions = self.start_tables()
         content, position = contents[rows.content], positions[rows.position]
         if rows.text is None:
             return content, position
@@ -390,4 +399,4 @@ _SEEING = ((tasks.VisiblePixels.OWN_MASK, tasks.VisiblePixels.ALL), (tasks.Visib
 def unit(x: Tensor) -> Tensor:
     """Rows of unit length, as the original makes them: ``x / (|x| + 1e-7)``."""
     length: Tensor = x.norm(dim=-1, keepdim=True)
-    return x / (length + _UNIT_EPS)
+    return x / (length + UNIT_EPS)

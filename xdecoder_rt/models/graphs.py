@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from xdecoder_rt import tasks
 from xdecoder_rt.masks.resample import REGION_STRIDE
 from xdecoder_rt.models.config import DecoderConfig
 from xdecoder_rt.models.decoder import ImageMemory, Past, Rows
+from xdecoder_rt.models.deployed import DeployedDecoder
 from xdecoder_rt.models.xdecoder import XDecoder
 
 
@@ -125,11 +128,12 @@ class DecodeGraph(nn.Module):
 
     def __init__(self, model: XDecoder) -> None:
         super().__init__()
-        self.decoder = model.decoder
+        self.decoder = DeployedDecoder(model.decoder)
         self.region = model.region
         shape = model.config.decoder
         self.layers, self.levels = shape.layers, len(shape.level_strides)
         self.strides = shape.level_strides
+        self.queries = shape.num_queries
         self.inputs = (
             *memory_names(shape),
             *region_names(model),
@@ -162,9 +166,10 @@ class DecodeGraph(nn.Module):
 
         Returns:
             ``[B, R, proj_dim]`` class embeddings, unnormalised; ``[B, R, mask_dim]`` mask
-            embeddings; ``[B, R, text width]`` caption embeddings; what their regions are by the
-            names of the model's classifier, if it has one, ``[B, R, names]``; and the rows' own
-            keys and values ``[B, heads, R, head_dim]``, a pair a layer.
+            embeddings; ``[B, R, text width]`` caption embeddings; what the latents' regions are by
+            the names of the model's classifier, if it has one, ``[B, queries, names]``, which say
+            something where the first rows are the latents; and the rows' own keys and values
+            ``[B, heads, R, head_dim]``, a pair a layer.
         """
         feeds = dict(zip(self.inputs, values, strict=True))
         layers, levels = range(self.layers), range(self.levels)
@@ -187,19 +192,26 @@ class DecodeGraph(nn.Module):
             [feeds[f"past_values_{i}"] for i in layers],
         )
         decoded = self.decoder(memory, rows, past)
-        last = decoded.layers[-1]
         regions = []
         if self.region is not None:
             features = memory.mask_features[self.strides.index(REGION_STRIDE)]
-            regions = [self.region(feeds["region_map"], rows.kind, last.mask_embedding, features)]
+            # Latents come first, and nobody asks for the regions of other rows.
+            kind = self._first_rows(rows.kind, tasks.Row.PADDING)
+            masks = self._first_rows(decoded.prediction.mask_embedding, 0)
+            regions = [self.region(feeds["region_map"], kind, masks, features)]
         return (
-            last.class_embedding,
-            last.mask_embedding,
+            decoded.prediction.class_embedding,
+            decoded.prediction.mask_embedding,
             decoded.caption_embedding,
             *regions,
             *decoded.rows.keys,
             *decoded.rows.values,
         )
+
+    def _first_rows(self, values: Tensor, filler: int) -> Tensor:
+        """Return as many first rows as there are latents, filled up where there are fewer rows."""
+        after = (0, 0) * (values.ndim - 2)
+        return F.pad(values, (*after, 0, self.queries), value=filler)[:, : self.queries]
 
 
 class MaskGraph(nn.Module):

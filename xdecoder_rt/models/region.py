@@ -71,7 +71,10 @@ class RegionClassifier(nn.Module):
     def forward(
         self, region_map: Tensor, kind: Tensor, mask_embedding: Tensor, mask_features: Tensor
     ) -> Tensor:
-        """Return :meth:`scores` of each row's region; the class token's is all of the image.
+        """Return :meth:`scores` of each latent's region; the class token's is all of the image.
+
+        Rows of other kinds have no region, whatever their masks are: where the kinds are known
+        beforehand, as those of a caption's tokens, a runtime computes nothing for them.
 
         Args:
             region_map: ``[B, N, width]`` of :meth:`map`.
@@ -79,6 +82,9 @@ class RegionClassifier(nn.Module):
             mask_embedding: ``[B, R, mask_dim]``.
             mask_features: ``[B, N, mask_dim]``, of the positions of the map.
         """
-        has_mask = (kind != tasks.Row.CLASS)[..., None].to(mask_embedding.dtype)
-        logits = (mask_embedding * has_mask) @ mask_features.transpose(1, 2)
-        return self.scores(region_map, torch.sigmoid(logits))
+        is_object, is_class = (
+            (kind == row)[..., None].to(mask_embedding.dtype)
+            for row in (tasks.Row.OBJECT, tasks.Row.CLASS)
+        )
+        logits = mask_embedding @ mask_features.transpose(1, 2)
+        return self.scores(region_map, torch.sigmoid(logits) * is_object + is_class)

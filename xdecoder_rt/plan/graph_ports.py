@@ -87,7 +87,10 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
     positions = _positions(decoder.level_strides, size)
     named_regions: dict[str, _Expected] = {}
     if manifest.region is not None:
-        named_regions["region_scores"] = FLOAT32, (*row, manifest.region.names)
+        named_regions["region_scores"] = (
+            FLOAT32,
+            ("batch", decoder.num_queries, manifest.region.names),
+        )
     return GraphPorts(
         {
             **memory,

@@ -309,20 +309,21 @@ class CaptionWriter:
             Up to `beams` drafts that go on, best first; the draft that each continues; and the
             drafts that ended among the best `beams` of all.
         """
-        log_probs = log_softmax(self._penalised(live, logits))
+        scores = self._penalised(live, logits)
+        highest, log_totals = normalisers(scores)
         if self._no_repeat_ngram:
-            for row, draft in zip(log_probs, live, strict=True):
+            for row, draft in zip(scores, live, strict=True):
                 tokens = (*opening.token_ids, *draft.token_ids)
                 row[list(repeating_tokens(tokens, self._no_repeat_ngram))] = -np.inf
         # A draft ends in one way at most, or in as many as it has stops.
-        count = min(log_probs.shape[1], 2 * beams)
-        likeliest = np.argpartition(-log_probs, count - 1, axis=1)[:, :count]
+        count = min(scores.shape[1], 2 * beams)
+        likeliest = np.argpartition(scores, -count, axis=1)[:, -count:]
+        likely = np.take_along_axis(scores, likeliest, axis=1).astype(np.float64)
+        log_probs = likely - highest[:, None] - log_totals[:, None]
         candidates = sorted(
-            (
-                (-(draft.log_prob + float(log_probs[i, token])), i, int(token))
-                for i, draft in enumerate(live)
-                for token in likeliest[i]
-            ),
+            (-(draft.log_prob + float(log_prob)), i, int(token))
+            for i, draft in enumerate(live)
+            for token, log_prob in zip(likeliest[i], log_probs[i], strict=True)
         )
         next_drafts: list[Draft] = []
         parents: list[int] = []
@@ -343,10 +344,10 @@ class CaptionWriter:
         return next_drafts, np.array(parents, np.int64), ended_drafts
 
     def _penalised(self, live: list[Draft], logits: Floats) -> Floats:
-        """Lower the logits of each draft's own tokens."""
-        if self._repetition_penalty == 1.0:
-            return logits
+        """Return a copy of the logits, those of each draft's own tokens lowered."""
         lowered = logits.copy()
+        if self._repetition_penalty == 1.0:
+            return lowered
         for row, draft in zip(lowered, live, strict=True):
             token_ids = list(set(draft.token_ids))
             values = row[token_ids]
@@ -391,10 +392,12 @@ def repeating_tokens(token_ids: Sequence[int], length: int) -> set[int]:
     }
 
 
-def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Return log-probabilities along the last axis."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    normalised: npt.NDArray[np.float64] = shifted - np.log(
-        np.exp(shifted).sum(axis=-1, keepdims=True)
-    )
-    return normalised
+def normalisers(logits: Floats) -> tuple[Floats, npt.NDArray[np.float64]]:
+    """Return the highest logit ``m`` of each row, and ``log(sum(exp(x - m)))``.
+
+    A logit less both is its log-probability. Exponentials are of the logits' own type: of float32
+    many are computed at a time.
+    """
+    highest = logits.max(axis=-1)
+    totals = np.exp(logits - highest[..., None]).sum(axis=-1, dtype=np.float64)
+    return highest, np.log(totals)
