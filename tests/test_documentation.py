@@ -71,6 +71,7 @@ NOT_RUN = {
     r"^xdecoder-rt demo 0 ": "needs a camera",
     r"^xdecoder-rt eval .*--protocol": "needs public data sets; tests/evaluation/test_published.py "
     "and tests/cli/test_eval.py make small ones",
+    r"^xdecoder-rt label .*--ray": "needs a cluster; tests/cli/test_label.py begins one",
     r"\b(hf|https)://": "needs another machine; tests/cli/test_addresses.py is one",
     r"^(python|torchrun) ": "a tool or study: minutes, data or a GPU; its own tests run it",
 }
@@ -83,7 +84,7 @@ SLOW = (
 )
 # Loads the tiny graphs in a third of the time that OpenVINO compiles them in.
 QUICKLY = ("--backend", "onnxruntime", "--threads", "1")
-ASKING = ("segment", "refer", "caption", "answer", "rank", "run", "eval", "demo")
+ASKING = ("segment", "refer", "caption", "answer", "rank", "run", "label", "eval", "demo")
 # Arguments that the desk has others for: the tiny model's sizes, and words of a form.
 STAND_INS = {
     "288x512": "32x96",

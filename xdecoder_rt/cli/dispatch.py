@@ -36,6 +36,7 @@ COMMANDS = (
     "answer",
     "rank",
     "run",
+    "label",
     "eval",
     "train",
     "vocab",
