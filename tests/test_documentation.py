@@ -40,6 +40,7 @@ KNOWN_NAMES = {
 # Programs of others, which this cannot parse.
 FOREIGN = {
     "sudo": "changes the machine",
+    "curl": "asks a service",
     "export": "sets a variable of the shell",
     "git": "fetches the repository",
     "cd": "goes on from git",
@@ -71,6 +72,7 @@ NOT_RUN = {
     r"^xdecoder-rt demo 0 ": "needs a camera",
     r"^xdecoder-rt eval .*--protocol": "needs public data sets; tests/evaluation/test_published.py "
     "and tests/cli/test_eval.py make small ones",
+    r"^xdecoder-rt serve": "runs until it is ended; tests/serving serves",
     r"^xdecoder-rt label .*--ray": "needs a cluster; tests/cli/test_label.py begins one",
     r"\b(hf|https)://": "needs another machine; tests/cli/test_addresses.py is one",
     r"^(python|torchrun) ": "a tool or study: minutes, data or a GPU; its own tests run it",

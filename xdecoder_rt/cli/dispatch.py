@@ -37,6 +37,7 @@ COMMANDS = (
     "rank",
     "run",
     "label",
+    "serve",
     "eval",
     "train",
     "vocab",

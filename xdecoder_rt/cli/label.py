@@ -26,10 +26,11 @@ from xdecoder_rt.cli.options import (
 )
 from xdecoder_rt.cli.output import CommandReport, note, progress_bar
 from xdecoder_rt.errors import ArgumentError, printable, quoted
-from xdecoder_rt.labelling.run import LabelSummary, Progress
+from xdecoder_rt.labelling.progress import Progress
 
 if TYPE_CHECKING:
     from xdecoder_rt.labelling.asking import Request
+    from xdecoder_rt.labelling.run import LabelSummary
 
 SUMMARY = "label folders and videos: a labelled folder, COCO, YOLO, masks, CVAT"
 DESCRIPTION = """\

@@ -20,9 +20,10 @@ from xdecoder_rt.labelling.formats.table import FORMATS, write_form
 from xdecoder_rt.labelling.journal import Journal
 from xdecoder_rt.labelling.pictures import Picture, find_pictures
 from xdecoder_rt.labelling.pool import Outcome, label_here, label_in_processes
+from xdecoder_rt.labelling.progress import Progress
 from xdecoder_rt.labelling.review import REVIEW, write_review
 
-__all__ = ["LabelOptions", "LabelSummary", "Progress", "label"]
+__all__ = ["LabelOptions", "LabelSummary", "label"]
 
 _WRITTEN = "written.json"
 
@@ -76,22 +77,6 @@ class LabelSummary:
     def rate(self) -> float:
         """Pictures a second."""
         return self.labelled / self.seconds if self.seconds else 0.0
-
-
-class Progress:
-    """Takes what happens during a run; this one says nothing."""
-
-    def step(self, text: str) -> None:
-        """Begin a step."""
-
-    def embedded(self, done: int, total: int) -> None:
-        """Count sentences of words that are embedded."""
-
-    def labelled(self, done: int, total: int, seconds: float) -> None:
-        """Count pictures that are labelled, in so many seconds."""
-
-    def failed(self, error: str) -> None:
-        """Take note of a picture that is left out."""
 
 
 def label(
