@@ -70,8 +70,10 @@ NOT_RUN = {
     r"^xdecoder-rt build --kernels DIR": "is a form, and no command",
     r"^xdecoder-rt (bench|extract|info|segment)\b.*\b(orin|rtx)\.plan": "needs an engine of a GPU",
     r"^xdecoder-rt demo 0 ": "needs a camera",
+    r"^xdecoder-rt eval .*yolo": "own data; tests/datasets/test_own.py makes some",
     r"^xdecoder-rt eval .*--protocol": "needs public data sets; tests/evaluation/test_published.py "
     "and tests/cli/test_eval.py make small ones",
+    r"^xdecoder-rt data inspect (roboflow|yolo)": "own data; tests/datasets/test_own.py makes some",
     r"^xdecoder-rt serve": "runs until it is ended; tests/serving serves",
     r"^xdecoder-rt label .*--ray": "needs a cluster; tests/cli/test_label.py begins one",
     r"\b(hf|https)://": "needs another machine; tests/cli/test_addresses.py is one",

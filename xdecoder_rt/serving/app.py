@@ -32,7 +32,7 @@ from xdecoder_rt.state import ImageState
 from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import Word
 
-__all__ = ["Service", "make_app"]
+__all__ = ["Service", "make_app", "run_answer"]
 
 _Asked = TypeVar("_Asked", bound=ask.Asked)
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -441,7 +441,13 @@ def _rank(service: Service, asked: ask.RankAsked, files_: list[bytes]) -> dict[s
     return {"plan": plan, **engine.rank(states, asked.texts).to_dict()}
 
 
-def _run(service: Service, asked: ask.RunAsked, files_: list[bytes]) -> dict[str, Any]:
+def run_answer(service: Service, asked: ask.RunAsked, files_: list[bytes]) -> dict[str, Any]:
+    """Answer a request of ``/v1/run``: `files_` has its image, unless the request does.
+
+    Raises:
+        XDecoderError: it is refused.
+    """
+
     def call(engine: Engine, state: ImageState) -> dict[str, Any]:
         output = engine.run(
             state,
@@ -478,6 +484,6 @@ _CALLS: Mapping[str, tuple[type[Any], Callable[[Service, Any, list[bytes]], dict
     "/v1/answer": (ask.AnswerAsked, _answer),
     "/v1/embed": (ask.EmbedAsked, _embed),
     "/v1/rank": (ask.RankAsked, _rank),
-    "/v1/run": (ask.RunAsked, _run),
+    "/v1/run": (ask.RunAsked, run_answer),
     "/v1/images": (ask.ImageAsked, _keep),
 }
