@@ -40,6 +40,7 @@ KNOWN_NAMES = {
 # Programs of others, which this cannot parse.
 FOREIGN = {
     "sudo": "changes the machine",
+    "curl": "asks a service",
     "export": "sets a variable of the shell",
     "git": "fetches the repository",
     "cd": "goes on from git",
@@ -69,8 +70,12 @@ NOT_RUN = {
     r"^xdecoder-rt build --kernels DIR": "is a form, and no command",
     r"^xdecoder-rt (bench|extract|info|segment)\b.*\b(orin|rtx)\.plan": "needs an engine of a GPU",
     r"^xdecoder-rt demo 0 ": "needs a camera",
+    r"^xdecoder-rt eval .*yolo": "own data; tests/datasets/test_own.py makes some",
     r"^xdecoder-rt eval .*--protocol": "needs public data sets; tests/evaluation/test_published.py "
     "and tests/cli/test_eval.py make small ones",
+    r"^xdecoder-rt data inspect (roboflow|yolo)": "own data; tests/datasets/test_own.py makes some",
+    r"^xdecoder-rt serve": "runs until it is ended; tests/serving serves",
+    r"^xdecoder-rt label .*--ray": "needs a cluster; tests/cli/test_label.py begins one",
     r"\b(hf|https)://": "needs another machine; tests/cli/test_addresses.py is one",
     r"^(python|torchrun) ": "a tool or study: minutes, data or a GPU; its own tests run it",
 }
@@ -83,7 +88,7 @@ SLOW = (
 )
 # Loads the tiny graphs in a third of the time that OpenVINO compiles them in.
 QUICKLY = ("--backend", "onnxruntime", "--threads", "1")
-ASKING = ("segment", "refer", "caption", "answer", "rank", "run", "eval", "demo")
+ASKING = ("segment", "refer", "caption", "answer", "rank", "run", "label", "eval", "demo")
 # Arguments that the desk has others for: the tiny model's sizes, and words of a form.
 STAND_INS = {
     "288x512": "32x96",

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import NoReturn, TextIO
 
 from xdecoder_rt import __version__
@@ -36,8 +37,12 @@ COMMANDS = (
     "answer",
     "rank",
     "run",
+    "label",
+    "serve",
+    "export-triton",
     "eval",
     "train",
+    "data",
     "vocab",
     "check",
     "info",
@@ -209,7 +214,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name in COMMANDS:
-        module = import_module(f"xdecoder_rt.cli.{name}")
+        module = _module_of(name)
         command = commands.add_parser(
             name,
             help=module.SUMMARY,
@@ -230,5 +235,10 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _command_list() -> str:
-    summaries = {name: import_module(f"xdecoder_rt.cli.{name}").SUMMARY for name in COMMANDS}
-    return "\n".join(f"  {name:9}{summary}" for name, summary in summaries.items())
+    summaries = {name: _module_of(name).SUMMARY for name in COMMANDS}
+    width = max(map(len, COMMANDS)) + 1
+    return "\n".join(f"  {name:{width}}{summary}" for name, summary in summaries.items())
+
+
+def _module_of(command: str) -> ModuleType:
+    return import_module(f"xdecoder_rt.cli.{command.replace('-', '_')}")

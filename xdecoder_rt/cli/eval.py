@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,9 @@ annotations.json: {"vocabulary": [...], "stuff": [...], "items": [{"image", "pan
 "questions": [{"text", "answers", "choices"}]}]}, with paths relative to the folder; phrases,
 captions, questions and choices may be absent.
 
+YOLO-seg's data.yaml, COCO's instances and panoptic labels, labelme's files and masks with a
+labelmap.txt are read as well, as xdecoder-rt train reads them (docs/training.md).
+
 With --protocol the folder is a public data set as it is distributed, and one of X-Decoder's
 published figures is measured as its authors did: classes, object threshold, which mask is compared
 with what. A plan whose sizes, interpolation or rules are not the protocol's is told so. Needs: pip
@@ -63,6 +67,7 @@ EXAMPLES = """\
   xdecoder-rt eval model.plan scenes/held_out --json scores.json    JSON there, the table on stdout
   xdecoder-rt eval model.plan scenes/held_out --json | jq .panoptic.pq
   xdecoder-rt eval model.plan scenes/held_out --limit 20 --threads 2
+  xdecoder-rt eval model.plan yolo/data.yaml#val
   xdecoder-rt eval model.plan coco --protocol coco --json scores.json
   xdecoder-rt eval model.plan ADEChallengeData2016 --protocol ade20k --limit 100
   xdecoder-rt eval model.plan refer/data --protocol refcoco --split testA
@@ -73,7 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``eval``."""
     parser.add_argument("plan", metavar="PLAN", help=f"the plan to score; {ALSO_AN_OPTION}")
     parser.add_argument(
-        "folder", type=Path, metavar="DIR", help="the labelled folder, or the public data set"
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="the labelled folder, any data set that xdecoder-rt train reads, or with --protocol "
+        "the public data set",
     )
     parser.add_argument(
         "--tasks",
@@ -162,12 +171,15 @@ def _scores(
             progress=args.progress,
             when_stopped=tell,
         )
-    from xdecoder_rt.datasets.labelled_folder import LabelledFolder
+    from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
     from xdecoder_rt.evaluation.evaluate import evaluate
+    from xdecoder_rt.training.sources import open_dataset
 
+    # A labelled folder is read whole before the first image, so that nothing fails after hours.
+    is_folder = os.path.isdir(args.folder) and os.path.isfile(args.folder / ANNOTATIONS)
     return evaluate(
         engine,
-        LabelledFolder.open(args.folder),
+        LabelledFolder.open(args.folder) if is_folder else open_dataset(args.folder),
         tasks=tuple(TASKS) if args.tasks is None else args.tasks,
         limit=args.limit,
         progress=args.progress,

@@ -112,6 +112,24 @@ class Instance:
             ) from error
 
 
+def outlined(
+    record: Document, id_: int, label: str, polygons: Sequence[object], size: tuple[int, int]
+) -> Instance:
+    """Return an instance of polygons, checked as those of COCO are.
+
+    Args:
+        record: What has them, for errors.
+        id_: A number of its own.
+        label: Its class.
+        polygons: Lists of numbers, x and y by turns, in pixels.
+        size: Height and width of its image.
+
+    Raises:
+        DatasetError: if one is wrong.
+    """
+    return Instance(id_, label, False, _polygons(record, polygons, size))
+
+
 def read_instance(
     record: Document, id_: int, categories: Mapping[int, str], size: tuple[int, int]
 ) -> Instance:
@@ -192,6 +210,10 @@ def _read_shape(
         return _read_runs(Document(shape, f"{record.where}, segmentation"), size)
     if not isinstance(shape, list):
         raise record.error("'segmentation' is wrong", expected="polygons or run lengths")
+    return _polygons(record, shape, size)
+
+
+def _polygons(record: Document, shape: Sequence[object], size: tuple[int, int]) -> Polygons:
     polygons = [_read_polygon(record, polygon, size) for polygon in shape]
     # COCO has a few polygons of one or two points; they cover nothing.
     return tuple(polygon for polygon in polygons if len(polygon) >= _MIN_POLYGON)

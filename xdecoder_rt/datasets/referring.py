@@ -74,6 +74,7 @@ class ReferringItem:
         expressions: Expressions, each of the id of one instance.
         orientation: What the instances were drawn on.
         unlabelled: What pixels of no instance show.
+        stuff: Labels that are stuff; all others are things.
 
     Attributes:
         image: The image file.
@@ -89,6 +90,7 @@ class ReferringItem:
         expressions: tuple[Phrase, ...],
         orientation: Orientation = "upright",
         unlabelled: Unlabelled = "unknown",
+        stuff: frozenset[str] = frozenset(),
     ) -> None:
         self.image = image
         self.captions: tuple[str, ...] = ()
@@ -98,11 +100,12 @@ class ReferringItem:
         self._expressions = expressions
         self._orientation: Orientation = orientation
         self._unlabelled: Unlabelled = unlabelled
+        self._stuff = stuff
         self._segments: tuple[Segment, ...] | None = None
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The instances with visible pixels, crowds included; all are things.
+        """The instances with visible pixels, crowds included.
 
         Raises:
             DatasetError: if the map cannot be made.
@@ -154,7 +157,13 @@ class ReferringItem:
             ids = turned(ids, header.orientation)
         areas = areas_of(ids)
         self._segments = tuple(
-            Segment(number, instance.label, True, areas[number], instance.iscrowd)
+            Segment(
+                number,
+                instance.label,
+                instance.label not in self._stuff,
+                areas[number],
+                instance.iscrowd,
+            )
             for number, instance in enumerate(self._instances, start=1)
             if number in areas
         )

@@ -19,7 +19,14 @@ from xdecoder_rt.datasets.documents import (
 from xdecoder_rt.datasets.image_files import Orientation
 from xdecoder_rt.datasets.items import PanopticDataset, Unlabelled
 from xdecoder_rt.datasets.join import join_by_image
-from xdecoder_rt.datasets.labelled_folder import LabelledFolder
+from xdecoder_rt.datasets.labelled_folder import ANNOTATIONS, LabelledFolder
+from xdecoder_rt.datasets.own.opening import (
+    YAML_SUFFIXES,
+    is_own_folder,
+    open_own_file,
+    open_own_folder,
+)
+from xdecoder_rt.datasets.own.yolo import read_yolo
 from xdecoder_rt.datasets.referring import read_referring
 from xdecoder_rt.datasets.vqa import find_answers, read_vqa
 from xdecoder_rt.errors import DatasetError, quoted
@@ -28,8 +35,9 @@ from xdecoder_rt.scenes.bank.store import BANK_INDEX
 
 _STORED, _COMPLETE = "#stored", "#nothing"
 _KINDS = (
-    "a labelled folder, a bank of pictures, or a file of COCO panoptic labels, COCO captions, "
-    "VQA questions or RefCOCO refs"
+    "a labelled folder, a bank of pictures, YOLO-seg's data.yaml, labelme's files, masks with a "
+    "labelmap.txt, or a file of COCO panoptic labels, COCO instances, COCO captions, VQA questions "
+    "or RefCOCO refs"
 )
 
 
@@ -47,6 +55,10 @@ def open_dataset(path: Path) -> PanopticDataset:
     - A bank of pictures, from which scenes are composed as they are needed.
     - ``coco/annotations/panoptic_train2017.json``: the maps are in ``panoptic_train2017/`` beside
       the file or beside its folder, and the images in ``train2017/`` at either place.
+    - ``train/_annotations.coco.json`` or ``annotations/instances_train2017.json``: COCO instances;
+      ``yolo/data.yaml``: YOLO-seg, ``yolo/data.yaml#val`` for another split than ``train``; a
+      folder of labelme's files; a folder with ``labelmap.txt``, masks and images. A folder that
+      holds one of these names it, too.
     - ``coco/annotations/captions_train2017.json``: COCO captions.
     - ``v2_OpenEnded_mscoco_train2014_questions.json``: VQA; the answers are beside it.
     - ``refcoco/refs(unc).p``, a pickle that is read as data, or the same as JSON, with
@@ -84,6 +96,10 @@ def _open_one(path: Path) -> PanopticDataset:
     if not os.path.exists(path) and "#" in path.name:
         name, _, split = path.name.rpartition("#")
         path = path.parent / name
+    if os.path.isfile(path) and path.suffix in YAML_SUFFIXES:
+        return read_yolo(path, split or "train", orientation, unlabelled)
+    if os.path.isdir(path) and not _is_ours(path) and is_own_folder(path):
+        return open_own_folder(path, split, orientation, unlabelled)
     value = None if os.path.isdir(path) else _read(path)
     if isinstance(value, list):
         instances = read_document(path.parent / "instances.json")
@@ -94,7 +110,7 @@ def _open_one(path: Path) -> PanopticDataset:
     if split is not None:
         raise DatasetError(
             f"{quoted(str(path), 200)} has no split {quoted(split)}",
-            expected="a split of RefCOCO refs alone",
+            expected="a split of RefCOCO refs or of YOLO's data.yaml alone",
             fix="leave '#' and what follows it out",
         )
     if marks and os.path.isdir(path):
@@ -108,6 +124,10 @@ def _open_one(path: Path) -> PanopticDataset:
     if os.path.isdir(path):
         return LabelledFolder.open(path, verify=False)
     return _open_document(path, Document(value, str(path)), orientation, unlabelled)
+
+
+def _is_ours(folder: Path) -> bool:
+    return any(os.path.isfile(folder / name) for name in (ANNOTATIONS, BANK_INDEX))
 
 
 def _read(path: Path) -> object:
@@ -133,6 +153,8 @@ def _open_document(
     if "questions" in document:
         asked = CocoImages(path, document.read(_Questions).data_subtype)
         return read_vqa(document, read_document(find_answers(path)), asked)
+    if (own := open_own_file(path, document, orientation, unlabelled)) is not None:
+        return own
     annotations = document.value("annotations")
     if not isinstance(annotations, list) or not annotations:
         raise document.error("'annotations' is not a list of at least one annotation")

@@ -1,0 +1,1 @@
+"""Data sets as labelling tools write them: COCO instances, YOLO-seg, labelme, masks of classes."""
