@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 KNOWN_NAMES = {
     "docs/presets.md": ("engine", "img"),
     "docs/words.md": ("engine", "img", "plan_of_the_day"),
+    "docs/robots.md": ("engine", "frames", "depth", "rgb"),
     "docs/tensorrt.md": ("frame",),
     "docs/kernels.md": ("problem", "operands", "out", "stream"),
 }
@@ -51,10 +52,13 @@ FOREIGN = {
     "jq": "reads what comes before the pipe",
     "pytest": "is this",
     "ros2": "needs ROS 2",
+    "colcon": "needs ROS 2",
+    "ln": "puts the package into a workspace",
     "yoloe/bin/pip": "installs what is not ours",
 }
 # Pages whose snippets are compiled and searched for unknown names, and not run.
 SNIPPETS_NOT_RUN = {
+    "docs/robots.md": "needs a camera with depth; tests/test_in_space.py and tests/tracking",
     "docs/kernels.md": "needs a GPU",
     "docs/tensorrt.md": "needs a GPU",
     "docs/tensorrt-build.md": "needs TensorRT-RTX, and minutes; tests/export/tensorrt builds",
@@ -71,6 +75,8 @@ NOT_RUN = {
     r"^xdecoder-rt (bench|extract|info|segment)\b.*\b(orin|rtx)\.plan": "needs an engine of a GPU",
     r"^xdecoder-rt demo 0 ": "needs a camera",
     r"^xdecoder-rt eval .*yolo": "own data; tests/datasets/test_own.py makes some",
+    r"^xdecoder-rt demo .*(rtsp://|watch:| ! )": "needs a server, or does not end by itself; "
+    "tests/streams/test_live.py has servers, folders and pipelines",
     r"^xdecoder-rt eval .*--protocol": "needs public data sets; tests/evaluation/test_published.py "
     "and tests/cli/test_eval.py make small ones",
     r"^xdecoder-rt data inspect (roboflow|yolo)": "own data; tests/datasets/test_own.py makes some",
@@ -183,12 +189,17 @@ def test_the_programs_take_what_the_script_of_the_starter_gives_them(
         check_taken(command, capsys)
 
 
-def test_the_parameters_of_the_documented_node_exist() -> None:
-    source = (ROOT / "examples/ros2_node.py").read_text()
-    (node,) = [c for c in WRITTEN if "--ros-args" in c.words]
-    names = [word.split(":=")[0] for word in node.words if ":=" in word]
-    assert {"plan", "vocabulary", "image"} <= set(names)
+def test_the_parameters_and_topics_of_the_documented_node_exist() -> None:
+    package = ROOT / "examples/ros2/xdecoder_ros"
+    source = "".join(path.read_text() for path in sorted(package.glob("xdecoder_ros/*.py")))
+    source += (package / "launch/xdecoder.launch.py").read_text()
+    commands = [c for c in WRITTEN if c.words[0] == "ros2"]
+    names = {word.split(":=")[0] for c in commands for word in c.words if ":=" in word}
+    assert {"plan", "image"} <= names
     for name in names:
+        assert f'"{name}"' in source, name
+    settings = (package / "config/params.yaml").read_text()
+    for name in re.findall(r"^ {4}(\w+):", settings, re.MULTILINE):
         assert f'"{name}"' in source, name
 
 
@@ -216,6 +227,10 @@ def desk(tiny_plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in ("desk", "photo", "a", "b", "frame", "examples/workcell"):
             Path(name).parent.mkdir(exist_ok=True)
             save_photograph(Path(f"{name}.jpg"))
+        Path("depth").mkdir()
+        for seed in range(2):
+            depth = np.full((320, 400), 1500, np.uint16)
+            Image.fromarray(depth).save(f"depth/{seed}.png")
         for name in LABELLED:
             save_labelled_folder(Path(name))
         save_video(Path("drive.mp4"))

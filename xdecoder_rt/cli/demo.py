@@ -1,4 +1,4 @@
-"""``xdecoder-rt demo``: find words in a camera, a video or a folder, frame after frame."""
+"""``xdecoder-rt demo``: find words in a camera, a stream, a video or images, frame after frame."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from xdecoder_rt.cli.depth import DepthFolder
 from xdecoder_rt.cli.images import ImageList, open_engine
 from xdecoder_rt.cli.line_input import LineInput
 from xdecoder_rt.cli.options import (
@@ -28,15 +29,20 @@ from xdecoder_rt.cli.output import CommandReport, is_same_file, note
 from xdecoder_rt.cli.signals import EXIT_INTERRUPTED, Terminated
 from xdecoder_rt.cli.sinks import PictureWindow, Sink, open_output
 from xdecoder_rt.errors import ArgumentError, VocabularyError, printable, quoted
-from xdecoder_rt.streams.frames import FrameSource, open_frames
+from xdecoder_rt.streams.address import without_password
+from xdecoder_rt.streams.frames import SOURCES, FrameSource, open_frames
 from xdecoder_rt.streams.mailbox import FrameReader, StreamFrame
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from xdecoder_rt.engine import Engine
+    from xdecoder_rt.results import Segmentation
     from xdecoder_rt.streams.timed import TimedFrame
+    from xdecoder_rt.tracking.tracker import Tracker
     from xdecoder_rt.words.vocabulary import Vocabulary
 
-SUMMARY = "find words in a camera, a video or a folder as it plays"
+SUMMARY = "find words in a camera, a stream, a video or a folder as it plays"
 DESCRIPTION = """\
 Find words in a stream and show them as it plays. When frames come faster than they are answered,
 the newest is taken and the rest are dropped and counted, so that what is shown is the present.
@@ -44,8 +50,9 @@ the newest is taken and the rest are dropped and counted, so that what is shown 
 A window is opened where there is a display (Escape closes it). Without one, --output keeps the
 pictures. New words can be typed while it runs: separated by commas, then Enter. Ctrl-C ends the
 demo with exit code 0 and everything written, SIGTERM and SIGHUP with 130 and everything written.
-Cameras and videos need the extra "video" (pip install "xdecoder_rt[video]"); a folder of images
-needs nothing more.
+Moving pictures need the extra "video" (pip install "xdecoder_rt[video]"), csi:// and pipelines
+gst-launch-1.0 too; images need nothing more. A camera, address or pipeline that is lost is opened
+again, first after half a second, then less often; that is told on stderr.
 
 A video plays by its time stamps. Frames that it announces and does not hold, or that are damaged,
 are counted as unreadable, and the exit code is then 1. A video that is written has each picture at
@@ -55,6 +62,12 @@ EXAMPLES = """\
   xdecoder-rt demo 0 --words mug hand "robot arm"               the first camera
   xdecoder-rt demo drive.mp4 --words car person --stuff road sky
   xdecoder-rt demo drive.mp4 --words car -o found.mp4 --no-window
+  xdecoder-rt demo drive.mp4 --words car --track                ids that last
+  xdecoder-rt demo frames/ --words mug --depth depth/ --intrinsics 615 615 319.5 239.5
+  xdecoder-rt demo rtsp://camera/stream --words car person      also http://, csi://0
+  xdecoder-rt demo "videotestsrc ! videoconvert" --words mug    a GStreamer pipeline
+  xdecoder-rt demo watch:frames/ --words mug -o drawn           images as they are written there
+  xdecoder-rt demo "frames/*.jpg" --words mug -o drawn          also frames/%05d.png
   xdecoder-rt demo frames/ --fps 30 --words mug -o drawn        a folder, as fast as a camera
   xdecoder-rt demo frames/ --every-frame --words mug -o drawn   all of it, however long it takes
 """
@@ -67,9 +80,7 @@ _COMMA = re.compile(r",(?![^\[]*\])")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``demo``."""
-    parser.add_argument(
-        "source", metavar="SOURCE", help="a camera's number, a video, or a folder of images"
-    )
+    parser.add_argument("source", metavar="SOURCE", help=SOURCES.replace("%", "%%"))
     add_plan(parser)
     add_words(parser)
     parser.add_argument(
@@ -92,6 +103,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="drop nothing: wait for each frame of a video or folder to be answered",
     )
     stream.add_argument("--frames", type=positive, metavar="N", help="end after N answered frames")
+    robot = parser.add_argument_group("ids and distances")
+    robot.add_argument(
+        "--track",
+        action="store_true",
+        help="give things ids that last over frames, and show them (panoptic or instance)",
+    )
+    robot.add_argument(
+        "--depth",
+        metavar="FOLDER",
+        help="show distances: a depth image a frame, in their order, aligned with them (16-bit PNG "
+        "or TIFF in millimetres, 0 for none)",
+    )
+    robot.add_argument(
+        "--intrinsics",
+        type=float,
+        nargs=4,
+        metavar=("FX", "FY", "CX", "CY"),
+        help="of the camera, in pixels; needed with --depth",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o",
@@ -116,26 +146,47 @@ def run(args: argparse.Namespace) -> int:
             f"{quoted(args.output, 200)} is the source itself",
             fix="keep the pictures somewhere else",
         )
+    if (args.depth is None) != (args.intrinsics is None):
+        raise ArgumentError(
+            "Distances need depth images and the camera's intrinsics",
+            expected="both --depth and --intrinsics, or neither",
+        )
+    if args.track and args.task == "semantic":
+        raise ArgumentError(
+            "Semantic output has no things to track", expected="--task panoptic or instance"
+        )
     words = read_vocabulary(args)
     import numpy as np
 
-    document: dict[str, Any] = {"source": args.source, "answered": 0}
+    from xdecoder_rt.tracking.tracker import Tracker
+
+    document: dict[str, Any] = {"source": without_password(args.source), "answered": 0}
     with report.kept(document):
         with ExitStack() as stack:
             engine = stack.enter_context(open_engine(args))
             # Graphs are loaded on first need: now, and not while frames go by.
             blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
             engine.segment(blank, words, task=args.task, min_score=args.min_score)
-            source = open_frames(args.source, args.fps)
+            source = open_frames(args.source, args.fps, note)
             document["left_out"] = ImageList.read([args.source]).left_out
             sinks = _open_sinks(args, source.name, source.fps)
             stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
             lines = LineInput(_standard_input())
-            player = Player(engine, words, args.task, sinks, lines, args.min_score)
+            player = Player(
+                engine,
+                words,
+                args.task,
+                sinks,
+                lines,
+                args.min_score,
+                Tracker() if args.track else None,
+                None if args.depth is None else DepthFolder(args.depth, args.intrinsics),
+            )
             reader = FrameReader(
                 source,
                 due=None if source.is_live else _seconds,
                 every=args.every_frame and not source.is_live,
+                on_stop=source.stop,
                 on_end=source.close,
             )
             stack.callback(lambda: document.update(_counts(args, source, reader, player)))
@@ -178,6 +229,8 @@ class Player:
         sinks: where the pictures go.
         lines: other words, typed on the way.
         min_score: see `Engine.segment`.
+        tracker: gives ids that last; None gives none.
+        depth: where distances come from; None shows none.
 
     Attributes:
         words: what is being looked for.
@@ -193,6 +246,8 @@ class Player:
         sinks: Sequence[Sink],
         lines: LineInput,
         min_score: float | None = None,
+        tracker: Tracker | None = None,
+        depth: DepthFolder | None = None,
     ) -> None:
         self.words = words
         self.answered = 0
@@ -202,6 +257,8 @@ class Player:
         self._min_score = min_score
         self._sinks = sinks
         self._lines = lines
+        self._tracker = tracker
+        self._depth = depth
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._seconds = 0.0
 
@@ -259,14 +316,30 @@ class Player:
         result = self._engine.segment(
             pixels, self.words, task=self._task, min_score=self._min_score
         )
+        if self._tracker is not None:
+            result = self._tracker.update(result)
         self._latencies_ms.append(1000 * (time.perf_counter() - frame.time))
         self.answered += 1
         goes_on = True
         if self._sinks:
-            picture = result.draw(pixels)
+            picture = self._drawn(result, frame)
             place = frame.index, frame.content.seconds
             goes_on = all([sink.show(picture, *place) for sink in self._sinks])
         return Counter(info["label"] for info in result.segments_info), goes_on
+
+    def _drawn(self, result: Segmentation, frame: StreamFrame[TimedFrame]) -> Image.Image:
+        """Return the picture, with ids if things are tracked and boxes if there is depth."""
+        shown = result
+        if self._tracker is not None:
+            infos = [
+                {**info, "label": f"{info['label']} {info['id']}"} if info["isthing"] else info
+                for info in result.segments_info
+            ]
+            shown = replace(result, segments_info=infos)
+        picture = shown.draw(frame.content.pixels)
+        if self._depth is not None:
+            self._depth.draw(picture, result, frame.index)
+        return picture
 
     def _change_words(self, line: str) -> None:
         """Look for the words of a line from now on; a wrong line changes nothing."""
@@ -277,6 +350,8 @@ class Player:
             note(f"error: {error} Still looking for {_word_list(self.words)}.")
             return
         self.words = words
+        if self._tracker is not None:
+            self._tracker.forget()
         note(f"looking for {_word_list(words)}")
 
     def _status(self, dropped: int, label_counts: Counter[str]) -> str:
