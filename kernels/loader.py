@@ -1,4 +1,4 @@
-"""Launches kernels compiled ahead of time from device addresses, with pycuda.
+"""Launches kernels compiled ahead of time from device addresses, with pycuda or cuda-bindings.
 
 Neither Triton nor PyTorch takes part::
 
@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.errors import BackendError, require
+from xdecoder_rt.errors import BackendError
+from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import CompiledKernels
 from xdecoder_rt.kernels.spec import ARGUMENT_ALIGNMENT, Call, KernelSpec
 
@@ -34,16 +35,16 @@ class Kernels:
 
     Args:
         compiled: the kernels.
-        driver: in place of ``pycuda.driver``: :mod:`xdecoder_rt.kernels.cuda_driver`, for streams
-            and contexts that are not pycuda's.
+        driver: ``pycuda.driver`` or, for streams and contexts that are not pycuda's,
+            :mod:`xdecoder_rt.kernels.cuda_driver`; None takes the first of them that is installed.
 
     Raises:
-        MissingExtraError: pycuda is not installed.
+        MissingExtraError: neither is installed.
     """
 
     def __init__(self, compiled: CompiledKernels, driver: ModuleType | None = None) -> None:
         self._compiled = compiled
-        self._driver: Any = require("pycuda.driver", "tensorrt") if driver is None else driver
+        self._driver: Any = cuda_driver.choose("tensorrt") if driver is None else driver
         device = self._driver.Context.get_device()
         attribute = self._driver.device_attribute
         self.capability: tuple[int, int] = device.compute_capability()

@@ -1,7 +1,7 @@
 """CUDA graphs: work queued once on a stream while it is captured, and launched whole afterwards.
 
-pycuda has no calls for them, so ``cuda-bindings`` makes these on pycuda's stream handles. Without
-it work is queued call by call.
+pycuda has no calls for them, so ``cuda-bindings`` makes these on its stream handles. Without it, or
+where it lacks one of them, work is queued call by call.
 """
 
 from __future__ import annotations
