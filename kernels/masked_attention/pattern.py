@@ -1,6 +1,7 @@
 """Masked attention in the operators of a graph: what plans have in place of a node of our own.
 
-The form is that of :mod:`xdecoder_rt.export.masked_attention`.
+The form is that of :mod:`xdecoder_rt.export.masked_attention`, with or without the floor of its
+softmax.
 """
 
 from __future__ import annotations
@@ -67,8 +68,14 @@ def _match(last: Operation, makers: Mapping[str, Operation]) -> MaskedAttention 
 
     if last.kind != "MatMul":
         return None
-    softmax, add = chain(last.inputs[0], "Softmax", "Add")
-    if softmax is None or add is None:
+    softmax = made_by(last.inputs[0], "Softmax")
+    if softmax is None:
+        return None
+    scores_name = softmax.inputs[0]
+    if (floored := made_by(scores_name, "Max")) is not None:
+        # A floor below each row's best, for processors that are slow with denormals.
+        scores_name = floored.inputs[0]
+    if (add := made_by(scores_name, "Add")) is None:
         return None
     for scores, bias in (add.inputs, reversed(add.inputs)):
         product, mul = chain(scores, "MatMul", "Mul")

@@ -13,6 +13,7 @@ __all__ = ["Backend", "DeviceBackend", "Graph", "PanopticMap", "Value", "open_ba
 
 _GPU_NODES = ("/dev/nvidia0", "/dev/nvgpu", "/dev/dxg")
 """Devices of NVIDIA's driver: of graphics cards, of Jetson, of Windows under Linux."""
+_INTEL = ("gpu", "npu")
 PORTABLE = ("onnxruntime", "openvino", "torch")
 
 
@@ -32,7 +33,9 @@ def open_backend(
             it is installed and faster (on x86-64 always, elsewhere below fp32), and graphs that it
             refuses go to ONNX Runtime, with a warning. Any other plan runs on the backend that
             it was built for. A backend is taken as it is.
-        device: ``cpu``; for TensorRT and PyTorch ``cuda`` or ``cuda:1``; or None.
+        device: ``cpu``; ``cuda`` or ``cuda:1`` for TensorRT, PyTorch and ONNX Runtime;
+            ``tensorrt`` for ONNX Runtime's provider of that name; ``gpu`` or ``npu`` for OpenVINO;
+            or None.
         threads: threads of one call; None leaves the choice to the backend, or takes
             `usable_cores` where this process may not use all of the machine's.
         cache_dir: where compiled models may be kept.
@@ -53,32 +56,30 @@ def open_backend(
         from xdecoder_rt.backends.tensorrt.backend import TensorRTBackend
 
         return TensorRTBackend(manifest, device)
+    if name not in (None, *PORTABLE):
+        raise BackendError(
+            f"There is no backend {name!r} for a portable plan",
+            expected=" or ".join(repr(choice) for choice in PORTABLE),
+        )
     if name == "torch" or (name is None and _prefers_torch(device)):
         require("torch", "torch")
         from xdecoder_rt.backends.torch.backend import TorchBackend
 
         return TorchBackend(device)
-    if device not in (None, "cpu"):
-        raise BackendError(
-            f"A portable plan cannot run on device {device!r}", expected="'cpu' or None"
-        )
     threads = threads or cores_if_limited()
-    if name is None and _is_installed("openvino") and (manifest.precision != "fp32" or _is_x86()):
-        from xdecoder_rt.backends.fallback import OpenVINOFirst
+    device = "cpu" if device is None else device
+    if name is None and device == "cpu":
+        if _is_installed("openvino") and (manifest.precision != "fp32" or _is_x86()):
+            from xdecoder_rt.backends.fallback import OpenVINOFirst
 
-        return OpenVINOFirst(threads, manifest.precision, cache_dir)
-    if name in (None, "onnxruntime"):
-        from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
-
-        return OnnxRuntimeBackend(threads)
-    if name == "openvino":
+            return OpenVINOFirst(threads, manifest.precision, cache_dir)
+    elif name == "openvino" or (name is None and device.startswith(_INTEL)):
         from xdecoder_rt.backends.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(threads, manifest.precision, cache_dir)
-    raise BackendError(
-        f"There is no backend {name!r} for a portable plan",
-        expected=" or ".join(repr(choice) for choice in PORTABLE),
-    )
+        return OpenVINOBackend(threads, manifest.precision, cache_dir, device)
+    from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(threads, device, cache_dir)
 
 
 def _prefers_torch(device: str | None) -> bool:
@@ -87,7 +88,7 @@ def _prefers_torch(device: str | None) -> bool:
     PyTorch takes seconds to import, so a machine without a GPU does not get as far.
     """
     if device is not None:
-        return device.startswith("cuda")
+        return device.startswith("cuda") and _is_installed("torch")
     if _is_installed("tensorrt") or _is_installed("tensorrt_rtx"):
         return False
     if not _is_installed("torch") or not any(Path(node).exists() for node in _GPU_NODES):

@@ -1,7 +1,7 @@
 """TensorRT without TensorRT: engines are ONNX models, and the GPU is a driver that checks.
 
-Tests get a :class:`Gpu` from the fixture ``gpu``: on a stand-in for pycuda that finds races, and over
-the fake driver of :mod:`fake_cuda` on cuda-bindings alone and on the real pycuda, where these are
+Tests get a :class:`Gpu` from the fixture ``gpu``: on a stand-in for pycuda that finds races; over
+the fake driver of :mod:`fake_cuda` on cuda-bindings alone, and on the real pycuda, where these are
 installed. README.md says what is checked.
 """
 
