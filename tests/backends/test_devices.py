@@ -1,6 +1,6 @@
 """Devices of ONNX Runtime and OpenVINO beside the CPU: what is asked of either, and what is said.
 
-No such device is here. What the libraries are told meets stand-ins; values that are bound where they
+No such device is here. What the libraries are told meets stand-ins; values bound where they
 lie are tried on the host.
 """
 
@@ -136,9 +136,9 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Core:
 @pytest.mark.parametrize(("device", "plugin"), [("gpu", "GPU"), ("gpu.1", "GPU.1"), ("npu", "NPU")])
 @pytest.mark.parametrize("backend", [None, "openvino"])
 def test_openvino_runs_a_plan_on_the_device_that_is_named(
-    backend: str | None, device: str, plugin: str, core: Core, tiny_plan: Path
+    backend: str | None, device: str, plugin: str, core: Core, tiny_plan: Path, tmp_path: Path
 ) -> None:
-    with Engine(tiny_plan, backend=backend, device=device, cache_dir=None) as engine:
+    with Engine(tiny_plan, backend=backend, device=device, cache_dir=tmp_path) as engine:
         assert (engine.backend.name, engine.backend.device) == ("openvino", device)
         engine.embed_text(["mug"])
     ((where, settings),) = core.compiled
@@ -149,15 +149,15 @@ def test_openvino_runs_a_plan_on_the_device_that_is_named(
 
 
 def test_a_device_that_openvino_lacks_is_refused_with_those_that_it_has(
-    core: Core, tiny_plan: Path
+    core: Core, tiny_plan: Path, tmp_path: Path
 ) -> None:
     core.available_devices = ["CPU"]
     with pytest.raises(BackendError, match="finds no device 'gpu'.*'cpu'"):
         Engine(tiny_plan, backend="openvino", device="gpu")
 
 
-def test_the_cpu_stays_what_it_was(core: Core, tiny_plan: Path) -> None:
-    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=None) as engine:
+def test_the_cpu_stays_what_it_was(core: Core, tiny_plan: Path, tmp_path: Path) -> None:
+    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=tmp_path) as engine:
         engine.embed_text(["mug"])
     ((where, settings),) = core.compiled
     assert where == "CPU" and settings["INFERENCE_NUM_THREADS"] == 1

@@ -67,12 +67,13 @@ def plan_of(
             kept = ArtifactCache(artifacts.folder, studies)
             inputs = (standin.OWN, standin.STARTER)
             return kept.provide("standin.build_plan", folder / name, *inputs) / "standin.plan"
-        options = ConvertOptions(name, profile="tensorrt", force=True)
         if name == "int8":
             options = ConvertOptions(
                 "int8", calibration=images, estimator="max", force=True, images=2,
                 search_images=1, max_drop=100.0, threads=1,
             )  # fmt: skip
+        else:
+            options = ConvertOptions(name, profile="tensorrt", force=True)
         convert_plan(tiny_plan, folder / f"{name}.plan", options, sizes=[SIZE])
         return folder / f"{name}.plan"
 
@@ -144,7 +145,9 @@ def test_every_task_of_a_plan_is_what_onnx_runtime_makes_of_it(
         state, other = engine.encode(pictures[0]), base.encode(pictures[0])
         values = engine._runtime.backend.to_numpy_all(state.values)
         for key, value in base._runtime.backend.to_numpy_all(other.values).items():
-            assert relative_rms(values[key], value) < within, key
+            # Without the task, an embedding is zero.
+            apart = np.linalg.norm(values[key] - value)
+            assert apart <= within * np.linalg.norm(value), key
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

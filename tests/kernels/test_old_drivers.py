@@ -35,8 +35,12 @@ def kernels(tmp_path: Path) -> Callable[..., CompiledKernels]:
     """One kernel, of machine code of an ABI and PTX of versions, as the compiler lays them out."""
 
     def make(sm: int = 90, abi: int = 8, versions: tuple[str, ...] = ("8.5", "9.0")) -> Any:
-        files = {f"ptx{version.replace('.', '')}": ptx(sm, KERNEL, version=version)
-                 for version in versions}  # fmt: skip
+        files = {
+            "ptx" if version == versions[-1] else f"ptx_{version.replace('.', '_')}": ptx(
+                sm, KERNEL, version=version
+            )
+            for version in versions
+        }
         files["cubin"] = cubin(sm, KERNEL, abi=abi)
         entries: dict[str, Any] = {"entry": "fill", "shared": 0}
         for kind, data in files.items():
@@ -45,7 +49,8 @@ def kernels(tmp_path: Path) -> Callable[..., CompiledKernels]:
         form = {
             "module": "a.module", "function": "fill", "element": "fp32",
             "arguments": [["out", "*fp32"]], "aligned": [], "constants": {},
-            "grid": [[["rows", 1]], [], []], "warps": 4, "stages": 2, "registers": None,
+            "grid": [[{"of": "rows", "per": 1}], [], []],
+            "warps": 4, "stages": 2, "registers": None,
             "targets": {f"sm_{sm}": entries},
         }  # fmt: skip
         index = {"format_version": 1, "kernels": {"fill": form}}

@@ -26,18 +26,18 @@ def listen(module: Any, listener: Listener) -> Any:
         module: the library's.
         listener: not held.
     """
-    logger, listeners = _logger(module)
+    logger, listeners = _logger(module.ILogger)
     listeners.add(listener)
     return logger
 
 
 @cache
-def _logger(module: Any) -> tuple[Any, WeakSet[Any]]:
+def _logger(base: Any) -> tuple[Any, WeakSet[Any]]:
     listeners: WeakSet[Any] = WeakSet()
 
-    class Log(module.ILogger):  # type: ignore[misc]
+    class Log(base):  # type: ignore[misc]
         def __init__(self) -> None:
-            module.ILogger.__init__(self)
+            base.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
             for listener in list(listeners):
