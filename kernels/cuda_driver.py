@@ -82,7 +82,9 @@ def call_driver(name: str, *arguments: Any) -> Any:
         Error: it fails, or there is no driver that has it; `MemoryError` for want of memory.
         MissingExtraError: ``cuda-bindings`` is not installed.
     """
-    function = getattr(bindings(), name)
+    function = getattr(bindings(), name, None)
+    if function is None:
+        raise Error(f"{name}: this cuda-bindings has no such call")
     try:
         result, *values = function(*arguments)
     except RuntimeError as error:
