@@ -17,7 +17,7 @@ from artifact_cache import ArtifactCache
 from PIL import Image
 
 from xdecoder_rt import Engine, backends
-from xdecoder_rt.errors import BackendError, MemoryShortageError
+from xdecoder_rt.errors import BackendError, ImageError, MemoryShortageError
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.results import Output
 from xdecoder_rt.streams import synthetic
@@ -26,7 +26,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 pytest.importorskip("onnxscript", reason="building a plan needs the extra export")
 
 from xdecoder_rt.backends.torch.backend import TorchBackend  # noqa: E402
-from xdecoder_rt.backends.torch.frames import PanopticMaps, laid  # noqa: E402
+from xdecoder_rt.backends.torch.frames import PanopticMaps, device_picture, laid  # noqa: E402
 from xdecoder_rt.export.convert import convert_plan  # noqa: E402
 from xdecoder_rt.export.options import ConvertOptions  # noqa: E402
 from xdecoder_rt.image import Letterbox, letterbox  # noqa: E402
@@ -214,6 +214,87 @@ def test_a_frame_is_laid_as_on_the_cpu(interpreted: None) -> None:
         np.testing.assert_array_equal(made[0].numpy(), expected)
     turned = torch.from_numpy(np.ascontiguousarray(pixels.transpose(1, 0, 2))).permute(1, 0, 2)
     np.testing.assert_array_equal(laid(turned, box, "bilinear")[0].numpy(), expected)
+
+
+class Recorded:
+    """A stream or an event that notes what is asked of it."""
+
+    def __init__(self, notes: list[Any], name: str) -> None:
+        self.notes, self.name, self.cuda_stream = notes, name, 7
+
+    def __getattr__(self, call: str) -> Callable[..., None]:
+        return lambda *given: self.notes.append((self.name, call, *map(id, given)))
+
+
+class OnDevice:
+    """A frame whose maker says that it is on a GPU."""
+
+    def __init__(self, pixels: Any) -> None:
+        self.pixels, self.asked = pixels, []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int | None = None) -> object:
+        self.asked.append(stream)
+        return torch.utils.dlpack.to_dlpack(self.pixels)
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Any]]:
+    """A place with a stream, where nothing runs, and notes of what streams are told."""
+    notes: list[Any] = []
+    place = TorchBackend("cpu")._place
+    place.stream = Recorded(notes, "ours")
+    event = Recorded(notes, "event")
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Recorded(notes, "owner's"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: notes.append("all waited for"))
+    return place, notes
+
+
+def test_a_frame_on_the_device_is_taken_on_our_stream(streams: tuple[Any, list[Any]]) -> None:
+    place, notes = streams
+    frame = OnDevice(torch.arange(60, dtype=torch.uint8).reshape(4, 5, 3))
+    picture = device_picture(frame, place)
+    assert picture is not None and picture.shape == (4, 5, 3)
+    assert frame.asked == [7]  # its maker lets our stream wait for its own
+    assert picture.pixels.data_ptr() == frame.pixels.data_ptr() and notes == []
+    picture.done()
+    assert [note[:2] for note in notes] == [("event", "record"), ("event", "synchronize")]
+
+
+def test_a_frame_of_pytorch_is_written_over_only_when_it_was_read(
+    streams: tuple[Any, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, notes = streams
+    pixels = torch.zeros((4, 5, 3), dtype=torch.uint8)
+    monkeypatch.setattr(torch.Tensor, "__dlpack_device__", OnDevice.__dlpack_device__)
+    monkeypatch.setattr(
+        torch.Tensor, "__dlpack__", lambda self, stream: torch.utils.dlpack.to_dlpack(self)
+    )
+    picture = device_picture(pixels, place)
+    assert picture is not None
+    picture.done()
+    # Nobody waits on the host: what its owner queues next comes after.
+    assert [note[:2] for note in notes] == [("event", "record"), ("owner's", "wait_event")]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((4, 5), "uint8"), ((4, 5, 4), "uint8"), ((4, 5, 3), "float32"), ((0, 5, 3), "uint8")],
+)
+def test_what_is_no_picture_is_refused(
+    shape: tuple[int, ...], kind: str, streams: tuple[Any, list[Any]]
+) -> None:
+    frame = OnDevice(torch.zeros(shape, dtype=getattr(torch, kind)))
+    with pytest.raises(ImageError, match="The device tensor"):
+        device_picture(frame, streams[0])
+
+
+def test_what_is_on_the_host_is_no_picture_on_the_device(streams: tuple[Any, list[Any]]) -> None:
+    assert device_picture(np.zeros((4, 5, 3), np.uint8), streams[0]) is None
+    assert TorchBackend("cpu").picture(torch.zeros((4, 5, 3), dtype=torch.uint8)) is None
 
 
 def test_a_map_is_made_as_on_the_cpu(interpreted: None) -> None:

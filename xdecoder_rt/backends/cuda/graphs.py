@@ -99,6 +99,7 @@ class Capturer:
 
 def _call(driver: Any, name: str, *arguments: Any) -> list[Any]:
     """Call a function of the driver; one that is missing there or in the bindings is no graph."""
+    values: list[Any]
     try:
         result, *values = getattr(driver, name)(*arguments)
     except (AttributeError, RuntimeError, TypeError) as error:

@@ -22,6 +22,16 @@ from xdecoder_rt.errors import BackendError, quoted
 _DEVICE = re.compile(r"cpu|cuda(?::\d{1,3})?")
 
 
+def new_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return a stream that does not wait for the default one."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def new_event() -> torch.cuda.Event:
+    """Return an event, for order and not for time."""
+    return torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+
 class Device:
     """A device of PyTorch.
 
@@ -62,7 +72,7 @@ class Device:
                 f"There is no CUDA device {number}", expected=f"one of 0 to {count - 1}"
             )
         self.device = torch.device("cuda", number)
-        self.stream = torch.cuda.Stream(self.device)
+        self.stream = new_stream(self.device)
 
     def __str__(self) -> str:
         if self.device.type != "cuda":
@@ -82,7 +92,7 @@ class Device:
 
     def up(self, array: npt.NDArray[Any], dtype: torch.dtype) -> Tensor:
         """Queue the copy of an array to the device; on a CPU the tensor may share its memory."""
-        tensor = torch.from_numpy(np.require(array, requirements="CW")).to(dtype)
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).to(dtype)
         if self.stream is None:
             return tensor
         # From page-locked memory, which PyTorch keeps until the copy is over.
@@ -101,7 +111,7 @@ class Device:
             for name, tensor in typed.items():
                 copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
                 copies[name] = copy.copy_(tensor, non_blocking=True)
-            copied = torch.cuda.Event()
+            copied = new_event()
             copied.record(self.stream)
         copied.synchronize()  # others may queue meanwhile
         return {name: copy.numpy() for name, copy in copies.items()}

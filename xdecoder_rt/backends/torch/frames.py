@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
-from xdecoder_rt.backends.torch.device import Device
+from xdecoder_rt.backends.torch.device import Device, new_event
 from xdecoder_rt.errors import ImageError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.panoptic_rule import MapSegment
@@ -52,7 +53,7 @@ def device_picture(image: Any, device: Device) -> TorchPicture | None:
     if place is not None and int(place()[0]) in (_CUDA, _CUDA_MANAGED):
         # Outside our stream: what is current here is where the owner's work is queued.
         owners = torch.cuda.current_stream(device.device)
-        pixels = torch.from_dlpack(_Held(image.__dlpack__(stream=stream.cuda_stream), place()))
+        pixels = from_dlpack(image.__dlpack__(stream=stream.cuda_stream))
         is_torchs = isinstance(image, Tensor)
     elif hasattr(image, "__cuda_array_interface__"):
         torch.cuda.synchronize(device.device)
@@ -69,7 +70,7 @@ def device_picture(image: Any, device: Device) -> TorchPicture | None:
         raise ImageError("The device tensor has no pixels", expected="[height, width, 3], RGB")
 
     def done() -> None:
-        read = torch.cuda.Event()
+        read = new_event()
         read.record(stream)
         if is_torchs:
             owners.wait_event(read)  # its next picture comes after, and nobody waits here
@@ -77,20 +78,6 @@ def device_picture(image: Any, device: Device) -> TorchPicture | None:
             read.synchronize()
 
     return TorchPicture(pixels, done)
-
-
-class _Held:
-    """A DLPack capsule as an object that gives it."""
-
-    def __init__(self, capsule: object, place: tuple[int, int]) -> None:
-        self._capsule = capsule
-        self._place = place
-
-    def __dlpack__(self, **_: object) -> object:
-        return self._capsule
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self._place
 
 
 def laid(pixels: Tensor, box: Letterbox, interpolation: str) -> Tensor:

@@ -126,7 +126,7 @@ class TorchGraph:
         """Run a program by a new CUDA graph, or plainly where it cannot be captured."""
         try:
             capture = Capture(program, feeds, self._device, self._pool)
-        except (RuntimeError, torch.AcceleratorError):
+        except RuntimeError:
             # Another thread that waits for the whole device spoils a capture; the results of
             # queueing plainly are the same.
             return program.run(feeds)

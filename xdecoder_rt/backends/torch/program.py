@@ -75,8 +75,8 @@ class Program:
             if isinstance(made, Tensor):
                 slots[bound.outputs[0]] = made
             else:
-                for slot, tensor in zip(bound.outputs, made, strict=False):
-                    slots[slot] = tensor
+                for slot, result in zip(bound.outputs, made, strict=False):
+                    slots[slot] = result
             for slot in bound.ends:
                 slots[slot] = None
         outputs = {}

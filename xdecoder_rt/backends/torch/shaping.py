@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,7 +151,7 @@ def _transpose(call: Call) -> Step:
 
 
 def _expand(call: Call) -> Step:
-    shape = torch.broadcast_shapes(call.first.shape, call.numbers(1))
+    shape = np.broadcast_shapes(tuple(call.first.shape), tuple(call.numbers(1)))
     return lambda x, *_: x.expand(shape)
 
 
