@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Checks and measures the kernels on the GPU of this machine: one command, no network, from a plain
 # copy of the tree. Needs a GPU and a Python with torch, triton and numpy; launches of compiled
-# kernels also cuda-bindings, tests pytest and hypothesis. Nothing of ours need be installed. Ends
-# within --budget seconds (420) and leaves only what it writes to --output.
+# kernels also cuda-bindings, tests pytest and hypothesis. Nothing of ours need be installed, but for
+# the section engine, which runs a plan: from a wheel of ours (--wheels) or as it is installed. Ends
+# within --budget seconds (420) and leaves only what it writes to --output: three files at most.
 #
 #   benchmarks/gpu.sh                              # gpu-results/gpu-DATE.json and gpu-DATE.md
 #   benchmarks/gpu.sh --output docs/gpu --quick    # a few shapes
 #   PYTHON=python3.12 benchmarks/gpu.sh --only device attention
+#   benchmarks/gpu.sh --part 1 --budget 290        # in two parts of under five minutes each
+#   benchmarks/gpu.sh --part 2 --budget 290 --plan fp16.plan --wheels wheels
 #   benchmarks/gpu.sh --help
 #
 # Exit code 0: done. 1: a test, the sanitizer, the loader or a comparison with the reference failed.

@@ -30,6 +30,10 @@ SPECIFIC = 90
 code and PTX run on that capability alone (PTX ISA, ".target")."""
 UNIVERSAL = 89
 """The newest target whose PTX any later device can have compiled."""
+NEW_CODE = (13, 0)
+"""The CUDA version of drivers that take machine code of the ABI of CUDA 13, whatever its GPU."""
+_NEW_ABI = b"\x08"
+_ABI_BYTE = 8  # e_ident[EI_ABIVERSION] of an ELF file
 # The PTX that a CUDA driver reads: release notes of the PTX ISA, table "PTX Release History".
 PTX_OF_CUDA = (
     ((13, 0), (9, 0)),
@@ -52,6 +56,16 @@ class KernelImage:
     data: bytes
     entry: str
     shared: int
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it is machine code, and not PTX."""
+        return self.data[:4] == b"\x7fELF"
+
+    @property
+    def is_new_code(self) -> bool:
+        """Whether it is machine code of the ABI of CUDA 13."""
+        return self.is_code and self.data[_ABI_BYTE : _ABI_BYTE + 1] >= _NEW_ABI
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,8 @@ class CompiledKernels:
 
         Machine code runs on its own compute capability and on later ones of the same generation;
         between Tegra chips and others, among Tegra chips, and from :data:`SPECIFIC` on, on no other
-        (CUDA C++ Programming Guide, "Binary Compatibility").
+        (CUDA C++ Programming Guide, "Binary Compatibility"). A driver older than CUDA 13 takes none
+        that CUDA 13 assembled.
 
         Args:
             spec: the form.
@@ -193,7 +208,9 @@ class CompiledKernels:
         targets, older, device = self._older(spec, capability)
         for name in older:
             if runs_on(int(name.removeprefix("sm_")), device):
-                return self._read(targets[name], "cubin")
+                image = self._read(targets[name], "cubin")
+                if cuda >= NEW_CODE or not image.is_new_code:
+                    return image
         return self.ptx(spec, capability, cuda)
 
     def ptx(

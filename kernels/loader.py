@@ -1,4 +1,4 @@
-"""Launches kernels compiled ahead of time from device addresses, with pycuda.
+"""Launches kernels compiled ahead of time from device addresses, with pycuda or cuda-bindings.
 
 Neither Triton nor PyTorch takes part::
 
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt.errors import BackendError, require
-from xdecoder_rt.kernels.compiled import CompiledKernels
+from xdecoder_rt.errors import BackendError
+from xdecoder_rt.kernels import cuda_driver
+from xdecoder_rt.kernels.compiled import CompiledKernels, KernelImage
 from xdecoder_rt.kernels.spec import ARGUMENT_ALIGNMENT, Call, KernelSpec
 
 # Beyond this a kernel must ask for its shared memory.
@@ -34,16 +35,16 @@ class Kernels:
 
     Args:
         compiled: the kernels.
-        driver: in place of ``pycuda.driver``: :mod:`xdecoder_rt.kernels.cuda_driver`, for streams
-            and contexts that are not pycuda's.
+        driver: ``pycuda.driver`` or, for streams and contexts that are not pycuda's,
+            :mod:`xdecoder_rt.kernels.cuda_driver`; None takes the first of them that is installed.
 
     Raises:
-        MissingExtraError: pycuda is not installed.
+        MissingExtraError: neither is installed.
     """
 
     def __init__(self, compiled: CompiledKernels, driver: ModuleType | None = None) -> None:
         self._compiled = compiled
-        self._driver: Any = require("pycuda.driver", "tensorrt") if driver is None else driver
+        self._driver: Any = cuda_driver.choose("tensorrt") if driver is None else driver
         device = self._driver.Context.get_device()
         attribute = self._driver.device_attribute
         self.capability: tuple[int, int] = device.compute_capability()
@@ -91,20 +92,37 @@ class Kernels:
         # As 12060 for CUDA 12.6.
         version = int(self._driver.get_driver_version())
         cuda = (version // 1000, version % 1000 // 10)
-        image = self._compiled.image(spec, self.capability, cuda)
         try:
-            module = self._driver.module_from_buffer(image.data)
+            image, module = self._module(spec, cuda)
             function = module.get_function(image.entry)
             if image.shared > _DEFAULT_SHARED:
                 attribute = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
                 function.set_attribute(attribute, image.shared)
         except self._driver.Error as error:
             raise BackendError(
-                f"the driver refused the kernel {spec.name} ({error})",
-                fix="compile the kernels for this device: python -m xdecoder_rt.kernels.aot",
+                f"the driver of CUDA {cuda[0]}.{cuda[1]} refused the kernel {spec.name} ({error})",
+                expected="a driver as new as the toolkit that compiled the kernel",
+                fix="update the NVIDIA driver, or compile the kernels on this machine: "
+                "python -m xdecoder_rt.kernels.aot",
             ) from error
         self._modules.append(module)
         return function, image.shared
+
+    def _module(self, spec: KernelSpec, cuda: tuple[int, int]) -> tuple[KernelImage, Any]:
+        """Load machine code, or PTX where the driver refuses it: it may be older than the code."""
+        image = self._compiled.image(spec, self.capability, cuda)
+        try:
+            return image, self._driver.module_from_buffer(image.data)
+        except self._driver.Error:
+            if not image.is_code:
+                raise
+            try:
+                text = self._compiled.ptx(spec, self.capability, cuda)
+            except BackendError:
+                text = None
+            if text is None:  # what the driver said of the code tells more
+                raise
+            return text, self._driver.module_from_buffer(text.data)
 
 
 class PreparedCall:

@@ -35,6 +35,7 @@ KNOWN_NAMES = {
     "docs/presets.md": ("engine", "img"),
     "docs/words.md": ("engine", "img", "plan_of_the_day"),
     "docs/robots.md": ("engine", "frames", "depth", "rgb"),
+    "docs/gpu.md": ("frame",),
     "docs/tensorrt.md": ("frame",),
     "docs/kernels.md": ("problem", "operands", "out", "stream"),
 }
@@ -59,6 +60,7 @@ FOREIGN = {
 # Pages whose snippets are compiled and searched for unknown names, and not run.
 SNIPPETS_NOT_RUN = {
     "docs/robots.md": "needs a camera with depth; tests/test_in_space.py and tests/tracking",
+    "docs/gpu.md": "needs a GPU; tests/backends/test_torch.py runs the same on the CPU",
     "docs/kernels.md": "needs a GPU",
     "docs/tensorrt.md": "needs a GPU",
     "docs/tensorrt-build.md": "needs TensorRT-RTX, and minutes; tests/export/tensorrt builds",
@@ -68,8 +70,9 @@ SNIPPETS_RUN = ("README.md", "docs/words.md", "docs/evaluation.md", "docs/preset
 # Parsed and not run: a pattern of the command, and why.
 NOT_RUN = {
     r"^xdecoder-rt train ": "hours, and data that are not here; tests/training trains",
+    r" --backend torch --device cuda": "needs a GPU; tests/backends/test_torch.py is without one",
     r" --backend tensorrt": "needs a GPU, or minutes; tests/export/tensorrt builds on stand-ins",
-    r"^xdecoder-rt build .*--precision (int8|bf16)": "takes minutes, and is refused where it "
+    r"^xdecoder-rt build .*--precision (int8|bf16|fp16)": "takes minutes, and is refused where it "
     "gains nothing, as with a tiny model; tests/export/test_convert.py builds",
     r"^xdecoder-rt build --kernels DIR": "is a form, and no command",
     r"^xdecoder-rt (bench|extract|info|segment)\b.*\b(orin|rtx)\.plan": "needs an engine of a GPU",

@@ -55,10 +55,10 @@ class Engine(TrackingCalls):
 
     Args:
         path: the plan.
-        backend: ``"onnxruntime"`` or ``"openvino"`` for a portable plan; None chooses by plan and
-            machine. A TensorRT plan runs on TensorRT. Also a backend of one's own
+        backend: ``"onnxruntime"``, ``"openvino"`` or ``"torch"`` for a portable plan; None chooses
+            by plan and machine. A TensorRT plan runs on TensorRT. Also a backend of one's own
             (:class:`xdecoder_rt.backends.Backend`).
-        device: ``"cpu"``, or for a TensorRT plan ``"cuda"`` or ``"cuda:1"``; None chooses.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, OpenVINO's ``"gpu"``; None chooses.
         threads: of one call; None: the backend's choice, within affinity and container quota.
         cache_dir: folder of the text cache and of compiled models; None takes
             ``$XDECODER_RT_CACHE`` or the user's cache folder. When it cannot be written, work goes

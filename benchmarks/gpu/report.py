@@ -70,6 +70,7 @@ class Report:
         if self.failures():
             parts.append("## Failures\n\n" + bullets(self.failures()))
         parts += self._attention()
+        parts += [self._engine()]
         parts += [self._parts(), self._steps(), self._loader(), self._sanitizer(), self._tests()]
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -170,6 +171,32 @@ class Report:
         head = ("code", "target", "case", "against the reference")
         return f"## Compiled ahead of time\n\n{intro}\n\n{table(head, rows)}"
 
+    def _engine(self) -> str:
+        plan = self._first_record("engine", "plan")
+        if not plan:
+            return ""
+        memory = {r["way"]: r["peak_mib"] for r in self._records("engine", "memory")}
+        rows = []
+        for record in self._records("engine", "row"):
+            (way,) = record["ways"].values()
+            times = way.get("ms", {})
+            rows.append(
+                (
+                    record["way"],
+                    record["task"],
+                    way.get("failed", "as on the CPU"),
+                    times.get("p50", ""),
+                    times.get("p90", ""),
+                    memory.get(record["way"], ""),
+                )
+            )
+        head = ("way", "task", "answer", "p50 ms", "p90 ms", "peak MiB")
+        return (
+            f"## The plan {plan['model']}, {plan['precision']}, by the torch backend\n\n"
+            "Milliseconds of whole calls, from a frame on the host to the answer.\n\n"
+            + table(head, rows)
+        )
+
     def _sanitizer(self) -> str:
         rows = [(r["tool"], r["status"], r["found"]) for r in self._records("sanitizer", "row")]
         return f"## compute-sanitizer\n\n{table(('tool', 'status', 'found'), rows)}" if rows else ""
@@ -188,6 +215,8 @@ class Report:
 
 def of(row: Mapping[str, Any]) -> str:
     """Return the problem of a row in words."""
+    if "task" in row:
+        return str(row["task"])
     if "shape" not in row:
         return f"{row.get('step', '')} {row.get('problem', {}).get('name', '')}".strip()
     s = row["shape"]

@@ -23,15 +23,21 @@ from pathlib import Path
 from typing import Any
 
 SHARES = {
-    "device": 0.06,
-    "loader": 0.16,
-    "sanitizer": 0.10,
-    "attention": 0.26,
-    "compiled": 0.09,
-    "steps": 0.06,
-    "tests": 0.27,
+    "device": 0.04,
+    "loader": 0.13,
+    "sanitizer": 0.08,
+    "attention": 0.21,
+    "engine": 0.20,
+    "compiled": 0.07,
+    "steps": 0.05,
+    "tests": 0.22,
 }
 """Sections in the order in which they run, and the part of the time that each may take."""
+PARTS = {
+    "1": ("device", "loader", "sanitizer", "attention"),
+    "2": ("device", "engine", "compiled", "steps", "tests"),
+}
+"""Sections of a run in two parts, where one may not take as long as all of them need."""
 SPARE_SHARE = 0.1
 """The part of its time that a section should leave, and after which it is ended."""
 GRACE = 4.0
@@ -49,6 +55,7 @@ class Context:
         work: a folder for its files, removed at the end; ``tree`` in it is laid out as the wheel.
         end: when it should be done, by ``time.monotonic``.
         into: the file of its records.
+        plan: what the section ``engine`` runs, or None.
     """
 
     device: str
@@ -56,6 +63,7 @@ class Context:
     work: Path
     end: float
     into: Path
+    plan: Path | None = None
 
     def remaining(self) -> float:
         """Return the seconds left; below 0 when they are over."""
@@ -109,7 +117,14 @@ def supervise(section: str, seconds: float, work: Path, options: Sequence[str] =
     command += ["--seconds", f"{seconds * (1 - SPARE_SHARE):.1f}", "--work", str(work), *options]
     begin = time.monotonic()
     with log.open("wb") as output:
-        code = run_limited(command, seconds, stdout=output, stderr=subprocess.STDOUT, cwd=work)
+        code = run_limited(
+            command,
+            seconds,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=work,
+            env=environment(section, work),
+        )
     records = read_records(into)
     elapsed_s = round(time.monotonic() - begin, 1)
     verdicts = [record for record in records if record["kind"] == "verdict"]
@@ -124,6 +139,22 @@ def supervise(section: str, seconds: float, work: Path, options: Sequence[str] =
     if code:
         return Result(section, "failed", last_line(log) or f"exit code {code}", elapsed_s, findings)
     return Result(section, "done", "", elapsed_s, findings)
+
+
+def environment(section: str, work: Path) -> dict[str, str]:
+    """Return the environment of a section: the plain copy of the tree, or what is installed.
+
+    The kernels need nothing compiled; the engine does, from a wheel of ours or as it is installed
+    in this Python.
+    """
+    if section != "engine":
+        return dict(os.environ)
+    alone = work / "alone"
+    alone.mkdir(exist_ok=True)
+    if not (alone / "gpu").exists():
+        (alone / "gpu").symlink_to(Path(__file__).parent, target_is_directory=True)
+    paths = [str(path) for path in (work / "site", alone) if path.exists()]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def run_limited(
@@ -173,9 +204,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--plan", type=Path)
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
-    context = Context(options.device, options.quick, options.work, end, options.into)
+    context = Context(options.device, options.quick, options.work, end, options.into, options.plan)
     import_module(f"gpu.{options.section}").run(context)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from onnx import ModelProto
 
 from xdecoder_rt.backends.tensorrt.library import starting
-from xdecoder_rt.errors import BuildError
+from xdecoder_rt.errors import BuildError, XDecoderError, warn_caller
 from xdecoder_rt.export.tensorrt import layers as layer_reports
 from xdecoder_rt.export.tensorrt import timing_cache
 from xdecoder_rt.export.tensorrt.layers import Layer
@@ -21,6 +21,8 @@ from xdecoder_rt.export.tensorrt.plugins import Plugins
 from xdecoder_rt.export.tensorrt.profiles import OptimizationProfile
 from xdecoder_rt.export.tensorrt.progress import BuildProgress
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain
+
+_UNREADABLE = (XDecoderError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ def _serialize(
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
     # What a graph has in fp32 is there for its precision.
     config.clear_flag(module.BuilderFlag.TF32)
+    # Without it TensorRT-RTX may allocate as it runs, and its work can be in no CUDA graph.
+    own_memory = getattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    if own_memory is not None:
+        config.set_flag(own_memory)
     if options.workspace is not None:
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace)
     toolchain.aim(config)
@@ -147,7 +153,23 @@ def _add_profile(builder: Any, config: Any, profile: OptimizationProfile) -> Non
 
 
 def _layers(data: bytes, model: ModelProto, toolchain: Toolchain, log: BuildLog) -> list[Layer]:
-    """From the log, which TensorRT-RTX needs no GPU for, or from the engine."""
+    """From the log, which TensorRT-RTX needs no GPU for, or from the engine.
+
+    The engine is built by now: a report that cannot be read costs the report alone.
+    """
+    try:
+        return _reported_layers(data, model, toolchain, log)
+    except _UNREADABLE as error:
+        warn_caller(
+            f"{toolchain.release} describes the layers of an engine in a way that is not known "
+            f"({type(error).__name__}: {error}); the plan lists none of them"
+        )
+        return []
+
+
+def _reported_layers(
+    data: bytes, model: ModelProto, toolchain: Toolchain, log: BuildLog
+) -> list[Layer]:
     operators = {node.name: node.op_type for node in model.graph.node}
     if log.layers is not None:
         return layer_reports.from_log(log.layers, operators)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+
+from xdecoder_rt.backends.tensorrt.log import listen
 
 _LAYERS = "Layers:"
 _KEPT = 8
@@ -21,9 +22,10 @@ class BuildLog:
         self._errors: list[str] = []
         self._warnings: list[str] = []
         self.layers: str | None = None
-        self.logger = _logger(module, self._take)
+        self.logger = listen(module, self)
 
-    def _take(self, severity: str, message: str) -> None:
+    def hear(self, severity: str, message: str) -> None:
+        """Take a message of the library."""
         if severity in ("ERROR", "INTERNAL_ERROR"):
             self._errors.append(" ".join(message.split()))
         elif severity == "WARNING":
@@ -42,14 +44,3 @@ class BuildLog:
         """
         messages = self._errors or self._warnings
         return "; ".join(messages[-_KEPT:]) or "it does not say why"
-
-
-def _logger(module: Any, take: Any) -> Any:
-    class Logger(module.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-
-        def log(self, severity: Any, msg: str) -> None:
-            take(severity.name, msg)
-
-    return Logger()

@@ -5,41 +5,20 @@ The two nodes are those of :mod:`xdecoder_rt.kernels.masked_attention.nodes`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
+from xdecoder_rt.kernels.masked_attention import pattern
 from xdecoder_rt.kernels.masked_attention.nodes import ATTEND, BITS, NAMESPACE, VERSION
-
-
-@dataclass(frozen=True)
-class MaskedAttention:
-    """One masked attention as :mod:`xdecoder_rt.export.masked_attention` decomposes it.
-
-    Attributes:
-        query: value ``[B, heads, Q, d]``, not scaled.
-        key: value ``[B, heads, d, N]``.
-        value: value ``[B, heads, N, d]``.
-        mask_embedding: values ``[B, Q, C]``, whose channels belong one after another.
-        mask_features: values ``[B, C, N]``, as many.
-        last: the node that gives ``[B, heads, Q, d]``.
-    """
-
-    query: str
-    key: str
-    value: str
-    mask_embedding: tuple[str, ...]
-    mask_features: tuple[str, ...]
-    last: NodeProto
+from xdecoder_rt.kernels.masked_attention.pattern import MaskedAttention, Operation
 
 
 def find(model: ModelProto) -> list[MaskedAttention]:
     """Return every masked attention of a graph, in order."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    return [
-        attention for node in model.graph.node if (attention := _match(node, producers)) is not None
-    ]
+    return pattern.find(
+        Operation(node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node
+    )
 
 
 def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
@@ -54,10 +33,12 @@ def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
     """
     graph = model.graph
     attentions = find(model)
+    made_by = {name: node for node in graph.node for name in node.output}
     attributes = dict(fields or {})
     joined: dict[tuple[str, ...], str] = {}  # a level's features serve several layers
     for number, attention in enumerate(attentions):
-        bits = f"{attention.last.output[0]}_bits"
+        last = made_by[attention.output]
+        bits = f"{attention.output}_bits"
         joins = []
         sides = (attention.mask_embedding, -1, "left"), (attention.mask_features, -2, "right")
         for values, axis, side in sides:
@@ -72,12 +53,12 @@ def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
                 ATTEND,
                 number,
                 [attention.query, attention.key, attention.value, bits],
-                attention.last.output[0],
+                attention.output,
                 attributes,
             ),
         ]
-        place = list(graph.node).index(attention.last)
-        graph.node.remove(attention.last)
+        place = list(graph.node).index(last)
+        graph.node.remove(last)
         for offset, node in enumerate(nodes):
             graph.node.insert(place + offset, node)
     if attentions:
@@ -95,56 +76,6 @@ def _node(
     attributes = {"plugin_namespace": NAMESPACE, "plugin_version": VERSION, **fields}
     node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
     return node
-
-
-def _match(last: NodeProto, producers: dict[str, NodeProto]) -> MaskedAttention | None:
-    """The attention that a product of weights and values ends, if it is one."""
-
-    def maker(name: str) -> NodeProto | None:
-        node = producers.get(name)
-        while node is not None and node.op_type == "Cast":
-            node = producers.get(node.input[0])
-        return node
-
-    def made_by(name: str, kind: str) -> NodeProto | None:
-        node = maker(name)
-        return node if node is not None and node.op_type == kind else None
-
-    def chain(name: str, *kinds: str) -> Iterator[NodeProto | None]:
-        """Producers one after another along the first inputs."""
-        node: NodeProto | None = None
-        for kind in kinds:
-            node = made_by(name, kind)
-            yield node
-            name = node.input[0] if node is not None else ""
-
-    if last.op_type != "MatMul":
-        return None
-    softmax, add = chain(last.input[0], "Softmax", "Add")
-    if softmax is None or add is None:
-        return None
-    for scores, bias in (add.input, reversed(add.input)):
-        product, mul = chain(scores, "MatMul", "Mul")
-        unsqueeze, where, either = chain(bias, "Unsqueeze", "Where", "Or")
-        if product is None or mul is None or unsqueeze is None or where is None or either is None:
-            continue
-        not_negative, negative = either.input
-        (greater,) = chain(not_negative, "GreaterOrEqual")
-        less, highest = chain(negative, "Less", "ReduceMax")
-        if greater is None or less is None or highest is None:
-            continue
-        logits = maker(greater.input[0])
-        if logits is None or logits is not maker(highest.input[0]):
-            continue
-        # One product, or a sum of them as :mod:`xdecoder_rt.export.joined_products` leaves it.
-        terms = [maker(name) for name in logits.input] if logits.op_type == "Add" else [logits]
-        factors = [term.input for term in terms if term is not None and term.op_type == "MatMul"]
-        if len(factors) == len(terms):
-            embeddings, features = zip(*factors, strict=True)
-            return MaskedAttention(
-                mul.input[0], product.input[1], last.input[1], embeddings, features, last
-            )
-    return None
 
 
 def _remove_unused(graph: GraphProto) -> None:

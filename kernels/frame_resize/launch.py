@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.frame_resize import schedule
 from xdecoder_rt.kernels.launch import launch
-from xdecoder_rt.pixels.axes import fixed_axis
+from xdecoder_rt.pixels.axes import FixedAxis, fixed_axis
 
 
 def letterbox(
@@ -33,14 +35,33 @@ def letterbox(
             f"the frame is {pixels.dtype} of shape {tuple(pixels.shape)}",
             expected="uint8 [h, w, 3], pixels packed",
         )
-    height, width = pixels.shape[:2]
-    box = Letterbox.fit((height, width), size)
-    device = pixels.device
+    box = Letterbox.fit((pixels.shape[0], pixels.shape[1]), size)
+    return placed(pixels, box, interpolation), box
+
+
+def placed(pixels: Tensor, box: Letterbox, interpolation: str = "bilinear") -> Tensor:
+    """Scale pixels into a network input by the kernels, zeros beside them.
+
+    Args:
+        pixels: uint8 ``[h, w, 3]``; lines may be apart.
+        box: where they go.
+        interpolation: as of :func:`letterbox`.
+
+    Returns:
+        uint8 ``[H, W, 3]`` on the same device.
+    """
+    height, device = box.source[0], pixels.device
     rows, columns = (fixed_axis(box.source[i], box.valid[i], interpolation) for i in range(2))
     between = torch.empty((height, columns.target, 3), dtype=torch.uint8, device=device)
-    frame = torch.empty((*size, 3), dtype=torch.uint8, device=device)
-    first, weights = (torch.tensor(a, device=device) for a in (columns.first, columns.weights))
+    frame = torch.empty((*box.target, 3), dtype=torch.uint8, device=device)
+    first, weights = _on_device(columns, device)
     launch(schedule.across(pixels, pixels.stride(0), height, columns, first, weights, between))
-    first, weights = (torch.tensor(a, device=device) for a in (rows.first, rows.weights))
+    first, weights = _on_device(rows, device)
     launch(schedule.down(between, rows, box, first, weights, frame))
-    return frame, box
+    return frame
+
+
+@lru_cache(maxsize=32)
+def _on_device(axis: FixedAxis, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the kernels read of an axis; frames of one size share it."""
+    return torch.tensor(axis.first, device=device), torch.tensor(axis.weights, device=device)

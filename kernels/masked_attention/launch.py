@@ -20,8 +20,9 @@ def masked_attention(
 ) -> Tensor:
     """Compute :func:`reference.masked_attention` by the kernels.
 
-    All of one floating type, with any strides. The mask logits of fp32 inputs are exact fp32
-    products; those of fp16 and bf16 are accumulated in fp32.
+    Queries, keys and values are of one floating type, mask embeddings and mask features of that
+    or another, all with any strides. The mask logits of fp32 factors are exact fp32 products;
+    those of fp16 and bf16 are accumulated in fp32.
 
     Args:
         query: ``[B, heads, Q, d]``, d at most 128.
@@ -70,7 +71,8 @@ def _attend(
     if not out.numel():
         return out
     element = ELEMENT_OF[query.dtype]
-    problem = Problem(batch, heads, queries, key.shape[2], width, channels, element)
+    factors = ELEMENT_OF[mask["mask_embedding"].dtype] if channels else None
+    problem = Problem(batch, heads, queries, key.shape[2], width, channels, element, factors)
     schedule = schedule or plan.choose(problem, _device_traits(query.device))
     tensors = {
         "query": _with_unit_stride(query),

@@ -46,18 +46,19 @@ def trained(
 def _on_cuda(
     query: Tensor, key: Tensor, value: Tensor, mask_embedding: Tensor, mask_features: Tensor
 ) -> Tensor:
-    tensors = (query, key, value, mask_embedding, mask_features)
-    # Autocast may pass several types: the kernels take one.
-    dtype = tensors[0].dtype
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    query, key, value, mask_embedding, mask_features = (t.to(dtype) for t in tensors)
+    # Autocast may pass several types: the kernels take one of queries, keys and values, and one of
+    # the mask's factors.
+    made, wide = query.dtype, torch.promote_types(mask_embedding.dtype, mask_features.dtype)
+    dtype = torch.promote_types(torch.promote_types(made, key.dtype), value.dtype)
+    query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
+    mask_embedding, mask_features = mask_embedding.to(wide), mask_features.to(wide)
     inputs = (query, key, value, mask_embedding, mask_features)
-    if find_spec("triton") is None or dtype == torch.float64 or query.shape[-1] > MAX_WIDTH:
-        return reference.masked_attention(*inputs).to(tensors[0].dtype)
+    is_reached = torch.float64 not in (dtype, wide) and query.shape[-1] <= MAX_WIDTH
+    if find_spec("triton") is None or not is_reached:
+        return reference.masked_attention(*inputs).to(made)
     from xdecoder_rt.kernels.masked_attention import launch
 
-    return launch.masked_attention(*inputs).to(tensors[0].dtype)
+    return launch.masked_attention(*inputs).to(made)
 
 
 @masked_attention.register_fake

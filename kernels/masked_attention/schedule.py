@@ -37,6 +37,7 @@ class Problem:
         width: head width, at most 128.
         channels: of mask embeddings and mask features; 0 where a mask is given.
         element: ``fp16``, ``bf16`` or ``fp32``.
+        mask_element: of mask embeddings and mask features; None where it is the same.
     """
 
     batch: int
@@ -46,6 +47,12 @@ class Problem:
     width: int
     channels: int
     element: str
+    mask_element: str | None = None
+
+    @property
+    def factors(self) -> str:
+        """Return the element type of mask embeddings and mask features."""
+        return self.mask_element or self.element
 
     @property
     def words(self) -> int:
@@ -123,11 +130,11 @@ def choose(problem: Problem, device: DeviceTraits) -> Schedule:
     Small blocks skip more tiles and fill a chip sooner, large ones read keys and values less often;
     the choice was measured on an H200 (docs/kernels.md).
     """
-    tensor_cores = has_tensor_cores(problem.element, device.capability)
-    tiles = WIDE if tensor_cores else NARROW_PLAIN
+    capability = device.capability
+    tiles = WIDE if has_tensor_cores(problem.element, capability) else NARROW_PLAIN
     return Schedule(
         tiles,
-        BITS if tensor_cores else BITS_PLAIN,
+        BITS if has_tensor_cores(problem.factors, capability) else BITS_PLAIN,
         splits(problem, tiles, device.multiprocessors),
     )
 
@@ -261,11 +268,11 @@ def bits_call(problem: Problem, schedule: Schedule, operands: Mapping[str, Opera
         **_strides("e", "bqc", embedding),
         **_strides("f", "bcn", features),
     }
-    values |= bits_constants(problem.element, problem.channels, schedule.bits)
+    values |= bits_constants(problem.factors, problem.channels, schedule.bits)
     return Call(
         MODULE,
         "open_bits",
-        problem.element,
+        problem.factors,
         values,
         _sizes(problem),
         bits_grid(schedule.bits),

@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from gpu.problems import DENSITIES, Shape, blobs
 from gpu.report import Report
-from gpu.section import SHARES, Result, part_of, read_records, run_limited
+from gpu.section import PARTS, SHARES, Result, part_of, read_records, run_limited
 from gpu.tests import read_junit
 from gpu.timing import Run, Timing, prepare, sample_calls, tensors, time_in_turns
 
@@ -33,7 +33,7 @@ def test_shares_are_parts_of_a_whole() -> None:
 
 @given(
     waiting=st.lists(st.sampled_from(list(SHARES)), min_size=1, unique=True),
-    used=st.lists(st.floats(0, 1), min_size=7, max_size=7),
+    used=st.lists(st.floats(0, 1), min_size=8, max_size=8),
 )
 def test_sections_never_get_more_than_is_left_and_the_last_gets_it_all(
     waiting: list[str], used: list[float]
@@ -48,6 +48,11 @@ def test_sections_never_get_more_than_is_left_and_the_last_gets_it_all(
         assert seconds >= 187 * SHARES[waiting[place]] / whole - 1e-6
         # Sections are ended when their time is over.
         remaining -= seconds * part
+
+
+def test_two_parts_have_every_section_and_both_say_what_the_device_is() -> None:
+    assert {*PARTS["1"], *PARTS["2"]} == set(SHARES)
+    assert set(PARTS["1"]) & set(PARTS["2"]) == {"device"}
 
 
 def test_no_time_is_left_after_the_end() -> None:
@@ -228,6 +233,11 @@ def test_a_report_of_sections_that_found_nothing_says_why(tmp_path: Path) -> Non
 def test_every_other_section_has_its_table() -> None:
     step = {"kind": "row", "step": "panoptic_map", "problem": {"name": "compact"}}
     steps = {**step, "ways": {"kernel": timed(5, ours=True), "torch": timed(20)}}
+    plan = {"kind": "plan", "model": "starter", "precision": "fp16", "tasks": ["segment"]}
+    way = {"ours": True, "whole": True, "wrong": False, "ms": {"p50": 1.5, "p90": 2.0, "calls": 9}}
+    asked = {"kind": "row", "way": "kernels", "task": "segment", "ways": {"kernels": way}}
+    broken = {**asked, "task": "caption", "ways": {"kernels": {**way, "failed": "another text"}}}
+    peak = {"kind": "memory", "way": "kernels", "peak_mib": 80.5}
     case = {"kind": "row", "code": "PTX", "target": "sm_80", "driver": "ctypes"}
     good = {**case, "case": "any", "largest_difference": 0.001, "failed": ""}
     tool = {"kind": "row", "tool": "memcheck", "status": "clean", "found": "0 errors"}
@@ -235,10 +245,14 @@ def test_every_other_section_has_its_table() -> None:
     failure = {"kind": "failure", "test": "test_x", "reason": "AssertionError"}
     text = report_of(
         Result("steps", "done", records=[steps]),
+        Result("engine", "done", records=[plan, asked, broken, peak]),
         Result("loader", "done", records=[good]),
         Result("sanitizer", "done", records=[tool]),
         Result("tests", "failed", "1 failed", records=[counts, failure]),
     ).markdown()
+    assert "## The plan starter, fp16, by the torch backend" in text
+    assert "| kernels | segment | as on the CPU | 1.5 | 2.0 | 80.5 |" in text
+    assert "- engine, kernels, caption: another text" in text
     assert "| panoptic_map, compact | torch | 20.0 (4.00) |" in text
     assert "| PTX | sm_80 | any | largest difference 0.001 |" in text
     assert "| memcheck | clean | 0 errors |" in text
@@ -262,6 +276,28 @@ def test_the_command_leaves_the_report_and_nothing_else(tmp_path: Path) -> None:
     statuses = {s["section"]: s["status"] for s in json.loads(written.read_text())["sections"]}
     assert statuses.pop("sanitizer") == "not there"
     assert set(statuses.values()) == {"left out"}
+
+
+def test_the_command_says_what_had_to_be_brought(tmp_path: Path) -> None:
+    (tmp_path / "model.plan").write_bytes(bytes(3 << 20))
+    options = ("--device", "cpu", "--only", "sanitizer", "--plan", "model.plan")
+    done = command(*options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "wheels 0.0 MiB, plan 3.0 MiB: " in done.stdout
+    absent = command("--plan", "none.plan", folder=tmp_path)
+    assert absent.returncode == 2 and "there is no none.plan" in absent.stderr
+
+
+@pytest.mark.slow
+def test_a_plan_is_run_end_to_end_in_the_rehearsal(tiny_plan: Path, tmp_path: Path) -> None:
+    options = ("--device", "cpu", "--budget", "600", "--part", "2", "--only", "engine")
+    done = command(*options, "--plan", str(tiny_plan), "--output", "out", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (written,) = (tmp_path / "out").glob("*.md")
+    text = written.read_text()
+    for task in ("segment", "refer", "caption", "answer", "embed"):
+        assert f"| operators alone | {task} | as on the CPU |" in text
+        assert f"| kernels | {task} | as on the CPU |" in text
 
 
 @pytest.mark.slow

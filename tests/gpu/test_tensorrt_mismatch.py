@@ -216,12 +216,16 @@ def test_another_backend_is_refused(gpu: Gpu, made: Callable[..., Path], tiny_pl
         Engine(tiny_plan, backend="tensorrt")
 
 
-@pytest.mark.parametrize("missing", ["tensorrt", "pycuda.driver"])
+DRIVERS = ("pycuda.driver", "cuda.bindings.driver")
+
+
+@pytest.mark.parametrize("missing", [("tensorrt",), DRIVERS])
 def test_a_missing_package_is_named_with_its_extra(
-    missing: str, gpu: Gpu, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    missing: tuple[str, ...], gpu: Gpu, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = made()
-    monkeypatch.setitem(sys.modules, missing, None)
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=r"xdecoder_rt\[tensorrt\]"):
         Engine(plan)
 
@@ -229,12 +233,12 @@ def test_a_missing_package_is_named_with_its_extra(
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
-        ("tensorrt", "python3-libnvinfer.*--system-site-packages"),
-        ("pycuda.driver", r"xdecoder_rt\[jetson\]"),
+        (("tensorrt",), "python3-libnvinfer.*--system-site-packages"),
+        (DRIVERS, r"xdecoder_rt\[jetson\]"),
     ],
 )
 def test_on_a_jetson_tensorrt_is_jetpacks(
-    missing: str,
+    missing: tuple[str, ...],
     said: str,
     gpu: Gpu,
     made: Callable[..., Path],
@@ -248,7 +252,8 @@ def test_on_a_jetson_tensorrt_is_jetpacks(
     monkeypatch.setattr(library, "_JETPACK", tmp_path / "nv_tegra_release")
     plan = made()
     Engine(plan).close()
-    monkeypatch.setitem(sys.modules, missing, None)
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=said):
         Engine(plan)
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from xdecoder_rt.backends.base import Backend, DeviceBackend, Graph, PanopticMap, Value
 from xdecoder_rt.cores import cores_if_limited
-from xdecoder_rt.errors import BackendError
+from xdecoder_rt.errors import BackendError, require
 from xdecoder_rt.plan.manifest import Manifest
 
 __all__ = ["Backend", "DeviceBackend", "Graph", "PanopticMap", "Value", "open_backend"]
 
-PORTABLE = ("onnxruntime", "openvino")
+_GPU_NODES = ("/dev/nvidia0", "/dev/nvgpu", "/dev/dxg")
+"""Devices of NVIDIA's driver: of graphics cards, of Jetson, of Windows under Linux."""
+_INTEL = ("gpu", "npu")
+PORTABLE = ("onnxruntime", "openvino", "torch")
 
 
 def open_backend(
@@ -25,11 +28,14 @@ def open_backend(
 
     Args:
         manifest: the plan's.
-        name: for a portable plan ``onnxruntime`` or ``openvino``; None takes OpenVINO where it is
-            installed and faster (on x86-64 always, elsewhere below fp32), and graphs that it
+        name: for a portable plan ``onnxruntime``, ``openvino`` or ``torch``. None takes PyTorch
+            on a machine with an NVIDIA GPU, a PyTorch for it and no TensorRT; else OpenVINO where
+            it is installed and faster (on x86-64 always, elsewhere below fp32), and graphs that it
             refuses go to ONNX Runtime, with a warning. Any other plan runs on the backend that
             it was built for. A backend is taken as it is.
-        device: ``cpu``, for TensorRT ``cuda`` or ``cuda:1``; or None.
+        device: ``cpu``; ``cuda`` or ``cuda:1`` for TensorRT, PyTorch and ONNX Runtime;
+            ``tensorrt`` for ONNX Runtime's provider of that name; ``gpu`` or ``npu`` for OpenVINO;
+            or None.
         threads: threads of one call; None leaves the choice to the backend, or takes
             `usable_cores` where this process may not use all of the machine's.
         cache_dir: where compiled models may be kept.
@@ -50,27 +56,46 @@ def open_backend(
         from xdecoder_rt.backends.tensorrt.backend import TensorRTBackend
 
         return TensorRTBackend(manifest, device)
-    if device not in (None, "cpu"):
+    if name not in (None, *PORTABLE):
         raise BackendError(
-            f"A portable plan cannot run on device {device!r}", expected="'cpu' or None"
+            f"There is no backend {name!r} for a portable plan",
+            expected=" or ".join(repr(choice) for choice in PORTABLE),
         )
+    if name == "torch" or (name is None and _prefers_torch(device)):
+        require("torch", "torch")
+        from xdecoder_rt.backends.torch.backend import TorchBackend
+
+        return TorchBackend(device)
     threads = threads or cores_if_limited()
-    if name is None and _has_openvino() and (manifest.precision != "fp32" or _is_x86()):
-        from xdecoder_rt.backends.fallback import OpenVINOFirst
+    device = "cpu" if device is None else device
+    if name is None and device == "cpu":
+        if _is_installed("openvino") and (manifest.precision != "fp32" or _is_x86()):
+            from xdecoder_rt.backends.fallback import OpenVINOFirst
 
-        return OpenVINOFirst(threads, manifest.precision, cache_dir)
-    if name in (None, "onnxruntime"):
-        from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
-
-        return OnnxRuntimeBackend(threads)
-    if name == "openvino":
+            return OpenVINOFirst(threads, manifest.precision, cache_dir)
+    elif name == "openvino" or (name is None and device.startswith(_INTEL)):
         from xdecoder_rt.backends.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(threads, manifest.precision, cache_dir)
-    raise BackendError(
-        f"There is no backend {name!r} for a portable plan",
-        expected=" or ".join(repr(choice) for choice in PORTABLE),
-    )
+        return OpenVINOBackend(threads, manifest.precision, cache_dir, device)
+    from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(threads, device, cache_dir)
+
+
+def _prefers_torch(device: str | None) -> bool:
+    """Whether a portable plan runs on a GPU through PyTorch if nobody says how.
+
+    PyTorch takes seconds to import, so a machine without a GPU does not get as far.
+    """
+    if device is not None:
+        return device.startswith("cuda") and _is_installed("torch")
+    if _is_installed("tensorrt") or _is_installed("tensorrt_rtx"):
+        return False
+    if not _is_installed("torch") or not any(Path(node).exists() for node in _GPU_NODES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _is_x86() -> bool:
@@ -79,7 +104,7 @@ def _is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
-def _has_openvino() -> bool:
+def _is_installed(package: str) -> bool:
     from importlib.util import find_spec
 
-    return find_spec("openvino") is not None
+    return find_spec(package) is not None

@@ -1,22 +1,49 @@
-"""Portable plans on the CPU with ONNX Runtime: the default, and the reference."""
+"""Portable plans with ONNX Runtime: on the CPU the default and the reference; on NVIDIA GPUs too.
+
+On a GPU inputs and outputs are bound where they lie, so that what one graph hands to another stays
+on the device.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
+from xdecoder_rt.atomic import private_folder
 from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value, feeds_error, is_shortage
-from xdecoder_rt.errors import BackendError, MemoryShortageError, XDecoderError
+from xdecoder_rt.errors import BackendError, MemoryShortageError, XDecoderError, quoted
+
+_DEVICE = re.compile(r"(cuda|tensorrt)(?::(\d{1,3}))?")
+_PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+
+class _Place(NamedTuple):
+    """Where values lie, as ONNX Runtime names it."""
+
+    kind: str
+    number: int
+
+
+_HOST = _Place("cpu", 0)
 
 
 class OnnxRuntimeGraph:
-    """One session; ONNX Runtime allows concurrent runs of it."""
+    """One session; ONNX Runtime allows concurrent runs of it.
 
-    def __init__(self, name: str, session: ort.InferenceSession) -> None:
+    Args:
+        name: for messages.
+        session: the session.
+        place: where its values lie; elsewhere than on the host they are bound there.
+    """
+
+    def __init__(self, name: str, session: ort.InferenceSession, place: _Place = _HOST) -> None:
         self._name = name
+        self._place = place
         self._session = session
         self.inputs = tuple(port.name for port in session.get_inputs())
         self._input_names = frozenset(self.inputs)
@@ -32,11 +59,14 @@ class OnnxRuntimeGraph:
         if feeds.keys() != self._input_names:
             raise feeds_error(self._name, self.inputs, feeds)
         values = {
-            name: value if isinstance(value, ort.OrtValue) else _wrap(value)
+            name: value if isinstance(value, ort.OrtValue) else self._wrap(value)
             for name, value in feeds.items()
         }
         try:
-            results = self._session.run_with_ort_values(self._outputs, values)
+            if self._place == _HOST:
+                results = self._session.run_with_ort_values(self._outputs, values)
+            else:
+                results = self._bound(values)
         except Exception as error:  # its errors share no base class but Exception
             if is_shortage(error):
                 raise MemoryShortageError(f"ONNX Runtime to run the {self._name} graph") from error
@@ -46,19 +76,42 @@ class OnnxRuntimeGraph:
             ) from error
         return dict(zip(self._outputs, results, strict=True))
 
+    def _wrap(self, array: Array) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self._place)
+
+    def _bound(self, values: Mapping[str, ort.OrtValue]) -> list[ort.OrtValue]:
+        """Run on values that lie on the device, and leave the outputs there."""
+        binding = self._session.io_binding()
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, *self._place)
+        self._session.run_with_iobinding(binding)
+        results: list[ort.OrtValue] = binding.get_outputs()
+        return results
+
 
 class OnnxRuntimeBackend:
-    """ONNX Runtime's CPU execution provider.
+    """ONNX Runtime's execution providers for CPUs, CUDA and TensorRT.
 
     Args:
         threads: threads of one call; None leaves the choice to ONNX Runtime.
+        device: ``"cpu"``; ``"cuda"`` or ``"tensorrt"``, with the number of a GPU or without:
+            ``"cuda:1"``; None for the CPU.
+        cache_dir: where the engines that TensorRT builds are kept, or None.
+
+    Raises:
+        BackendError: there is no such device, or the installed ONNX Runtime is not made for it.
     """
 
     name = "onnxruntime"
-    device = "cpu"
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(
+        self, threads: int | None = None, device: str | None = None, cache_dir: Path | None = None
+    ) -> None:
         self.version = str(ort.__version__)
+        self.device = "cpu" if device is None else device
+        self._place, self._providers = _providers(self.device, self.version, cache_dir)
         # Where the process imported it before this package, which keeps it from beginning at all.
         ort.disable_telemetry_events()
         self._options = ort.SessionOptions()
@@ -79,9 +132,7 @@ class OnnxRuntimeBackend:
             PlanError: the model cannot be read.
         """
         try:
-            session = ort.InferenceSession(
-                model(), self._options, providers=["CPUExecutionProvider"]
-            )
+            session = ort.InferenceSession(model(), self._options, providers=self._providers)
         except XDecoderError:
             raise
         except Exception as error:  # its errors share no base class but Exception
@@ -94,7 +145,14 @@ class OnnxRuntimeBackend:
             ) from error
         # Kept for beginning anew with other providers, which nobody asks for: as much as the plan.
         session._model_bytes = None
-        return OnnxRuntimeGraph(name, session)
+        wanted, *_ = self._providers[0] if self._place != _HOST else ("CPUExecutionProvider",)
+        if wanted not in session.get_providers():  # it goes on without, and says so in its log
+            raise BackendError(
+                f"ONNX Runtime {self.version} cannot use {wanted} here",
+                expected="an NVIDIA GPU, its driver, and the CUDA and cuDNN that it was built with",
+                fix="look at nvidia-smi; pip install onnxruntime-gpu[cuda,cudnn]",
+            )
+        return OnnxRuntimeGraph(name, session, self._place)
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """Copy a value out of ONNX Runtime's memory."""
@@ -109,5 +167,34 @@ class OnnxRuntimeBackend:
         """Release nothing: sessions end with the graphs that hold them."""
 
 
-def _wrap(array: Array) -> ort.OrtValue:
-    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+def _providers(device: str, version: str, cache_dir: Path | None) -> tuple[_Place, list[Any]]:
+    """Where values lie on a device, and the providers that run graphs there, best first.
+
+    Raises:
+        BackendError: there is no such device, or no provider for it.
+    """
+    cpu = "CPUExecutionProvider"
+    if device == "cpu":
+        return _HOST, [cpu]
+    match = _DEVICE.fullmatch(device)
+    if match is None:
+        raise BackendError(
+            f"ONNX Runtime cannot run on device {quoted(device)}",
+            expected="'cpu', 'cuda', 'cuda:1', 'tensorrt' and so on, or None",
+        )
+    kind, number = match.group(1), int(match.group(2) or 0)
+    if _PROVIDERS[kind] not in ort.get_available_providers():
+        raise BackendError(
+            f"ONNX Runtime {version} was built without {_PROVIDERS[kind]}",
+            expected="onnxruntime-gpu in place of onnxruntime",
+            fix="pip uninstall onnxruntime; pip install onnxruntime-gpu",
+        )
+    # TF32 would round the factors of fp32 products to ten bits.
+    cuda = (_PROVIDERS["cuda"], {"device_id": str(number), "use_tf32": "0"})
+    if kind == "cuda":
+        return _Place("cuda", number), [cuda, cpu]
+    options = {"device_id": str(number)}
+    if cache_dir is not None:
+        folder = private_folder(cache_dir / "onnxruntime_tensorrt")
+        options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+    return _Place("cuda", number), [(_PROVIDERS["tensorrt"], options), cuda, cpu]

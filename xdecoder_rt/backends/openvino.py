@@ -1,4 +1,7 @@
-"""Portable plans on the CPU with OpenVINO: the faster choice on x86-64, and for bf16 and INT8."""
+"""Portable plans with OpenVINO: on x86-64 CPUs the faster choice, also for bf16 and INT8.
+
+Its plugins for Intel's GPUs and NPUs take the same models.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from xdecoder_rt.backends.specialised import drop_floors, fix_inputs
 from xdecoder_rt.backends.unquantized import multiplies_bytes_slowly, unquantize
 from xdecoder_rt.backends.winograd import use_winograd
 from xdecoder_rt.cores import usable_cores
-from xdecoder_rt.errors import BackendError, MemoryShortageError, require
+from xdecoder_rt.errors import BackendError, MemoryShortageError, quoted, require
 
 _TELEMETRY = "openvino_telemetry"
 # OpenVINO takes bf16 by itself where the processor has it: the plan's word is final.
@@ -240,7 +243,7 @@ class _Compiled:
 
 
 class OpenVINOBackend:
-    """OpenVINO's CPU plugin.
+    """OpenVINO's plugins for CPUs, GPUs and NPUs.
 
     Args:
         threads: threads of one call; None leaves the choice to OpenVINO.
@@ -248,33 +251,60 @@ class OpenVINOBackend:
             unquantized is computed in bf16 where the processor does that itself, else in fp32;
             so are layers that the processor computes sooner that way.
         cache_dir: where compiled models are kept, or None. Where that fails, they are not.
+        device: ``"cpu"``, ``"gpu"``, ``"gpu.1"``, ``"npu"``; None for the CPU.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
+        BackendError: there is no such device.
     """
 
     name = "openvino"
-    device = "cpu"
 
     def __init__(
-        self, threads: int | None = None, precision: str = "fp32", cache_dir: Path | None = None
+        self,
+        threads: int | None = None,
+        precision: str = "fp32",
+        cache_dir: Path | None = None,
+        device: str | None = None,
     ) -> None:
         openvino = _openvino()
         self._library, self._core = openvino, _core()
         self._tensor = openvino.Tensor
         self.version = str(openvino.__version__)
-        has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        precisions = _PRECISIONS_WITH_BF16 if has_bf16 else _PRECISIONS
-        self._unquantizes = precision == "int8" and multiplies_bytes_slowly()
+        self.device = "cpu" if device is None else device
+        self._plugin = self._plugin_of(self.device)
+        self._is_cpu = self._plugin == "CPU"
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": precisions[precision],
             # A compiled model that is cut off while it is mapped ends the process.
             "ENABLE_MMAP": False,
         }
-        if threads is not None:
-            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._unquantizes = False
+        if self._is_cpu:
+            has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            precisions = _PRECISIONS_WITH_BF16 if has_bf16 else _PRECISIONS
+            self._unquantizes = precision == "int8" and multiplies_bytes_slowly()
+            self._settings["INFERENCE_PRECISION_HINT"] = precisions[precision]
+            if threads is not None:
+                self._settings["INFERENCE_NUM_THREADS"] = threads
+        else:
+            # These plugins compute in fp16 by themselves; an fp32 plan is meant as it is.
+            self._settings["INFERENCE_PRECISION_HINT"] = "f32" if precision == "fp32" else "f16"
         self._cache_dir = cache_dir
+
+    def _plugin_of(self, device: str) -> str:
+        """Return OpenVINO's own name of a device that it has here."""
+        plugin = device.upper()
+        available = list(self._core.available_devices)
+        # A machine's only GPU is listed as GPU, the first of several as GPU.0.
+        if plugin == "CPU" or any(name.split(".")[0] == plugin or name == plugin
+                                  for name in available):  # fmt: skip
+            return plugin
+        raise BackendError(
+            f"OpenVINO {self.version} finds no device {quoted(device)}",
+            expected=" or ".join(repr(name.lower()) for name in available),
+            fix="install the device's driver, as OpenVINO's page on its devices says",
+        )
 
     def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Read a serialized ONNX model, and compile it now or for the shapes of its first call.
@@ -288,7 +318,8 @@ class OpenVINOBackend:
             nonlocal blobs
             data = model()
             if self._cache_dir is not None:
-                blobs = ModelBlobs(self._cache_dir, self.name, name, len(data))
+                library = self.name if self._is_cpu else f"{self.name}_{self.device}"
+                blobs = ModelBlobs(self._cache_dir, library, name, len(data))
             return self._core.read_model(model=data)
 
         return OpenVINOGraph(
@@ -318,6 +349,7 @@ class OpenVINOBackend:
             unquantize(self._library, network)
         if call is not None:
             fix_inputs(self._library, network, call.values)
+        if call is not None and self._is_cpu:
             if settings["INFERENCE_PRECISION_HINT"] == "f32":
                 use_winograd(self._library, network)
             cores = usable_cores()
@@ -328,12 +360,13 @@ class OpenVINOBackend:
         # Checked beforehand: into a folder that cannot be searched OpenVINO ends the process.
         folder = None if blobs is None else blobs.folder()
         if blobs is None or folder is None:
-            model = self._core.compile_model(network, "CPU", settings)
+            model = self._core.compile_model(network, self._plugin, settings)
             return _Compiled(model, outputs, self._tensor)
         try:
-            model = self._core.compile_model(network, "CPU", {**settings, "CACHE_DIR": str(folder)})
+            kept = {**settings, "CACHE_DIR": str(folder)}
+            model = self._core.compile_model(network, self._plugin, kept)
         except RuntimeError:
             # OpenVINO compiles nothing where it cannot write, as on a full disk.
-            model = self._core.compile_model(network, "CPU", settings)
+            model = self._core.compile_model(network, self._plugin, settings)
         blobs.seal()
         return _Compiled(model, outputs, self._tensor)

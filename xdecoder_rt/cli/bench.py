@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from xdecoder_rt.backends import PORTABLE
 from xdecoder_rt.cli.machine import describe_machine, machine_summary
 from xdecoder_rt.cli.memory import measure_memory
-from xdecoder_rt.cli.options import CPU_BACKENDS, SEGMENT_TASKS, add_json, add_plan, positive, size
+from xdecoder_rt.cli.options import SEGMENT_TASKS, add_json, add_plan, positive, size
 from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, format_table
 from xdecoder_rt.errors import ArgumentError, printable
 
@@ -92,9 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         nargs="+",
-        choices=CPU_BACKENDS,
+        choices=PORTABLE,
         metavar="NAME",
-        help=f"one or several of {', '.join(CPU_BACKENDS)} (default: chosen by the plan)",
+        help=f"one or several of {', '.join(PORTABLE)} (default: chosen by the plan)",
     )
     parser.add_argument(
         "--threads",

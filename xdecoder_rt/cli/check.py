@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from xdecoder_rt.backends import PORTABLE
 from xdecoder_rt.cli.images import ImageList
 from xdecoder_rt.cli.options import (
     ALSO_AN_OPTION,
-    CPU_BACKENDS,
     add_json,
     add_threads,
     positive,
@@ -67,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"least {description}, from 0 to 1 (default: no limit)",
         )
     engine = parser.add_argument_group("engine")
-    engine.add_argument("--backend", choices=CPU_BACKENDS, help="what runs PLAN")
-    engine.add_argument("--against-backend", choices=CPU_BACKENDS, help="what runs the other")
+    engine.add_argument("--backend", choices=PORTABLE, help="what runs PLAN")
+    engine.add_argument("--against-backend", choices=PORTABLE, help="what runs the other")
     add_threads(engine)
     add_json(parser)
 

@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     with (
         report.kept(document),
         Engine(
-            args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
+            args.plan, args.backend, args.device, threads=args.threads, cache_dir=args.cache_dir
         ) as engine,
     ):
         tell(_scores(engine, args, tell))

@@ -75,7 +75,7 @@ def open_engine(args: argparse.Namespace) -> Iterator[Engine]:
     from xdecoder_rt.engine import Engine
 
     with Engine(
-        args.plan, backend=args.backend, threads=args.threads, cache_dir=args.cache_dir
+        args.plan, args.backend, args.device, threads=args.threads, cache_dir=args.cache_dir
     ) as engine:
         yield engine
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xdecoder_rt.backends import PORTABLE
 from xdecoder_rt.cli.output import STDOUT
 from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.tasks import TASKS
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PLAN = "model.plan"
 ALSO_AN_OPTION = "also taken as --plan FILE"
-CPU_BACKENDS = ("onnxruntime", "openvino")
 SEGMENT_TASKS = ("panoptic", "semantic", "instance")
 _OTHER = "other"
 _NUMBER = r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
@@ -40,8 +40,15 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument(
         "--backend",
-        choices=CPU_BACKENDS,
-        help="what runs the graphs (default: chosen by the plan and what is installed)",
+        choices=PORTABLE,
+        help="what runs the graphs of a portable plan (default: chosen by the plan and what is "
+        "installed)",
+    )
+    group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="where they run: cpu; cuda or cuda:1 with torch, onnxruntime and plans of engines; "
+        "gpu or npu with openvino (default: chosen)",
     )
     add_threads(group)
 

@@ -155,7 +155,7 @@ def _embed(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
     if args.into is not None:
         check_writable(args.into, "the plan")
         check_name(name)
-    with Engine(args.plan, args.backend, None, args.threads, args.cache_dir) as engine:
+    with Engine(args.plan, args.backend, args.device, args.threads, args.cache_dir) as engine:
         with progress_bar("sentences embedded") as progress:
             embedded = engine.class_table(words, progress)
         stats = engine.text_cache.stats
@@ -225,7 +225,7 @@ def _export(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
         from xdecoder_rt.engine import Engine
 
         words = read_vocabulary(args)
-        with Engine(args.plan, args.backend, None, args.threads, args.cache_dir) as engine:
+        with Engine(args.plan, args.backend, args.device, args.threads, args.cache_dir) as engine:
             with progress_bar("sentences embedded") as progress:
                 rows = engine.class_table(words, progress)
             background = engine.manifest.text.background

@@ -60,12 +60,15 @@ class Constant:
         shape: its dimensions.
         values: its elements where they are few and of a type that shapes are made of, else None.
         place: where its elements are if the model does not hold them.
+        content: the field of TensorProto that has its elements, and the field's bytes in the
+            model, not copied; None where the model does not hold them.
     """
 
     kind: int
     shape: tuple[int, ...]
     values: tuple[float, ...] | None = None
     place: Place | None = None
+    content: tuple[int, memoryview] | None = field(default=None, repr=False, compare=False)
 
 
 Attribute: TypeAlias = "int | float | str | Constant | tuple[int, ...] | tuple[float, ...] | None"
@@ -364,7 +367,8 @@ def _read_tensor(
         return name, Constant(kind, tuple(dimensions), None, place)
     number, a, b = content or (9, 0, 0)
     _check_content(data, name, kind, count, number, a, b)
-    return name, Constant(kind, tuple(dimensions), _values(data, kind, count, number, a, b))
+    values = _values(data, kind, count, number, a, b)
+    return name, Constant(kind, tuple(dimensions), values, None, (number, memoryview(data)[a:b]))
 
 
 _DIMS_PACKED, _DIMS, _DATA_TYPE, _TENSOR_NAME = _key(1), _key(1, VARINT), _key(2, VARINT), _key(8)

@@ -69,6 +69,14 @@ def test_the_bindings_have_what_is_called(real: Any) -> None:
         assert all(hasattr(getattr(real, kind), name) for name in names)
 
 
+def test_an_rtx_engine_can_be_told_to_allocate_nothing() -> None:
+    from fake_tensorrt import bindings
+
+    rtx = bindings.real_bindings("tensorrt_rtx")
+    assert hasattr(rtx.BuilderFlag, "REQUIRE_USER_ALLOCATION")
+    assert "set_flag(self:" in rtx.IBuilderConfig.set_flag.__doc__
+
+
 def test_a_log_and_a_monitor_can_be_made_of_them(real: Any) -> None:
     from xdecoder_rt.export.tensorrt.log import BuildLog
     from xdecoder_rt.export.tensorrt.progress import BuildProgress

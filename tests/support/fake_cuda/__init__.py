@@ -325,9 +325,9 @@ class FakeCuda:
         assert self._failures() > failed, "pycuda failed, but no call of the driver did"
         assert re.search(pattern, self.last_error()), self.last_error()
 
-    def cubin(self, sm: int, *kernels: Kernel) -> bytes:
+    def cubin(self, sm: int, *kernels: Kernel, abi: int = 7) -> bytes:
         """:func:`.images.cubin`, for test modules, which cannot import it."""
-        return cubin(sm, *kernels)
+        return cubin(sm, *kernels, abi=abi)
 
     def ptx(self, sm: int, *kernels: Kernel, version: str = "8.5") -> bytes:
         """:func:`.images.ptx`, for test modules, which cannot import it."""

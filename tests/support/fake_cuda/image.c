@@ -185,6 +185,10 @@ static CUresult read_cubin(struct call *call, const void *source, struct image *
         read_kernel(image, kernel, section(image, i)->sh_info & 0xffffff);
     }
     const struct device *device = &state.device;
+    if (header.e_ident[EI_ABIVERSION] >= 8 && device->driver_version < 13000)
+        return call_fail(call, CUDA_ERROR_INVALID_IMAGE,
+                         "machine code of CUDA 13; this driver is of CUDA %d.%d",
+                         device->driver_version / 1000, device->driver_version % 1000 / 10);
     if (!cubin_runs(image->sm, device))
         return call_fail(call, CUDA_ERROR_NO_BINARY_FOR_GPU,
                          "a cubin for sm_%d cannot run on compute capability %d.%d", image->sm,

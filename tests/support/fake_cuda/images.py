@@ -37,8 +37,8 @@ def ptx(sm: int, *kernels: Kernel, version: str = "8.5") -> bytes:
     return "\n".join(lines).encode() + b"\0"
 
 
-def cubin(sm: int, *kernels: Kernel) -> bytes:
-    """A cubin for compute capability ``sm`` / 10: an ELF file of ABI version 7."""
+def cubin(sm: int, *kernels: Kernel, abi: int = 7) -> bytes:
+    """A cubin for compute capability ``sm`` / 10: an ELF file, of ABI version 8 as of CUDA 13."""
     sections: list[tuple[str, int, int, bytes]] = []  # name, type, info, content
     facts = b""
     for number, kernel in enumerate(kernels, 1):
@@ -46,7 +46,7 @@ def cubin(sm: int, *kernels: Kernel) -> bytes:
         sections.append((f".nv.info.{kernel.name}", 0x70000000, 0, _kernel_info(kernel)))
         facts += _sized(0x2F, struct.pack("<II", number, kernel.registers))
     sections.append((".nv.info", 0x70000000, 0, facts))
-    return _elf(sm, sections)
+    return _elf(sm, sections, abi)
 
 
 def _kernel_info(kernel: Kernel) -> bytes:
@@ -65,7 +65,7 @@ def _sized(attribute: int, value: bytes) -> bytes:
     return struct.pack("<BBH", 4, attribute, len(value)) + value
 
 
-def _elf(sm: int, sections: list[tuple[str, int, int, bytes]]) -> bytes:
+def _elf(sm: int, sections: list[tuple[str, int, int, bytes]], abi: int) -> bytes:
     header_size, entry_size = 64, 64
     names = b"\0"
     entries = []
@@ -80,7 +80,8 @@ def _elf(sm: int, sections: list[tuple[str, int, int, bytes]]) -> bytes:
         body += content
     body += bytes(-len(body) % 8)
     count = len(entries) + 1
-    header = b"\x7fELF" + bytes([2, 1, 1, 0x33, 7]) + bytes(7)
+    flags = sm if abi <= 7 else sm << 8
+    header = b"\x7fELF" + bytes([2, 1, 1, 0x33, abi]) + bytes(7)
     header += struct.pack("<HHIQQQ", 2, _CUBIN_MACHINE, 1, 0, 0, header_size + len(body))
-    header += struct.pack("<IHHHHHH", sm, header_size, 0, 0, entry_size, count, count - 1)
+    header += struct.pack("<IHHHHHH", flags, header_size, 0, 0, entry_size, count, count - 1)
     return header + body + table

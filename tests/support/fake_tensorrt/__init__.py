@@ -1,13 +1,14 @@
 """TensorRT without TensorRT: engines are ONNX models, and the GPU is a driver that checks.
 
-Tests get a :class:`Gpu` from the fixture ``gpu``: once on a stand-in for pycuda that finds races,
-once on the real pycuda over the fake driver of :mod:`fake_cuda`, where pycuda is installed.
-README.md says what is checked.
+Tests get a :class:`Gpu` from the fixture ``gpu``: on a stand-in for pycuda that finds races; over
+the fake driver of :mod:`fake_cuda` on cuda-bindings alone, and on the real pycuda, where these are
+installed. README.md says what is checked.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import pytest
 
 from xdecoder_rt.backends.cuda import context as cuda_context
 from xdecoder_rt.backends.tensorrt import library as tensorrt_library
+from xdecoder_rt.kernels import cuda_driver
 
 from . import cuda_bindings, library
 from .compiled import kernel_files, node_calls
@@ -93,7 +95,7 @@ class FakeCudaMachine:
         fake.on_launch(self._run)
 
     def check_current(self) -> None:
-        assert _current_context(), "no context is current on this thread"
+        assert self._current_context(), "no context is current on this thread"
 
     def check(self, address: int, size: int) -> None:
         self.fake.array(address, (size,), np.uint8)
@@ -118,9 +120,14 @@ class FakeCudaMachine:
         )
         assert result == 0, self.fake.last_error()
 
+    def _current_context(self) -> int:
+        current = ctypes.c_void_p()
+        assert self._library.cuCtxGetCurrent(ctypes.byref(current)) == 0
+        return int(current.value or 0)
+
     def _handle(self) -> int:
         """The kernel, loaded once into every context."""
-        context = _current_context()
+        context = self._current_context()
         if context not in self._functions:
             kernel = sys.modules[type(self.fake).__module__].Kernel(self._KERNEL, (8,))
             image = ctypes.create_string_buffer(self.fake.cubin(87, kernel))
@@ -140,20 +147,13 @@ class FakeCudaMachine:
             self.on_launch(launch)
 
 
-def _current_context() -> int:
-    from pycuda import driver
-
-    context = driver.Context.get_current()
-    return 0 if context is None else int(context.handle)
-
-
 class Gpu:
     """A GPU with TensorRT on it, as tests see it.
 
     Attributes:
         driver: ``pycuda.driver`` or what stands in for it.
         machine: its memory, for the fake TensorRT.
-        is_stand_in: whether there is no pycuda behind it.
+        is_stand_in: whether there is no fake driver behind it.
     """
 
     def __init__(self, driver: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +200,8 @@ class Gpu:
 
     def without_graphs(self) -> None:
         """Take ``cuda-bindings`` away."""
+        if self.driver is cuda_driver:
+            pytest.skip("without cuda-bindings there is no driver here")
         self._monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
 
     def live(self) -> tuple[int, int]:
@@ -225,7 +227,7 @@ class Gpu:
         return len(fake.log("cuMemAlloc")) + len(fake.log("cuMemHostAlloc"))
 
 
-@pytest.fixture(params=["stand-in", "pycuda"])
+@pytest.fixture(params=["stand-in", "cuda-bindings", "pycuda"])
 def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     """A GPU with TensorRT, late as streams may be."""
     if request.param == "stand-in":
@@ -236,6 +238,18 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", cuda_bindings.module(driver))
         monkeypatch.setattr(cuda_context, "pop_unknown_to_pycuda", driver.pop_directly)
         yield Gpu(driver, StandInMachine(driver), monkeypatch)
+    elif request.param == "cuda-bindings":
+        pytest.importorskip("cuda.bindings.driver", reason="needs cuda-bindings")
+        fake = request.getfixturevalue("fake_driver")
+        for name in ("pycuda", "pycuda.driver"):  # as if it were not installed
+            monkeypatch.setitem(sys.modules, name, None)
+        plain_gpu = Gpu(cuda_driver, FakeCudaMachine(fake), monkeypatch)
+        plain_gpu.late()
+        yield plain_gpu
+        fake.on_launch(None)
+        gc.collect()  # streams and events end while their context is there
+        while plain_gpu.context_state()[0]:
+            cuda_driver.Context.pop()
     else:
         fake = request.getfixturevalue("fake_cuda")
         from pycuda import driver as real

@@ -1,4 +1,4 @@
-"""One CUDA device through pycuda: its primary context, and what is made in it.
+"""One CUDA device through pycuda or cuda-bindings: its primary context, and what is made in it.
 
 The primary context is the one that PyTorch, CuPy and the CUDA runtime use, so their arrays can be
 taken as they are. It is made current around every call and put away after it, so that any thread
@@ -11,14 +11,14 @@ import ctypes
 import re
 import threading
 from dataclasses import dataclass
-from importlib.util import find_spec
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import BackendError, quoted, require
+from xdecoder_rt.errors import BackendError, quoted
+from xdecoder_rt.kernels import cuda_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
 # Streams that do not wait for the legacy default stream, which other libraries use.
@@ -48,22 +48,23 @@ class CudaContext:
 
     Args:
         device: ``"cuda"``, ``"cuda:1"``, or None for the first.
-        extra: the extra that installs pycuda, for the message where it is missing.
+        extra: the extra that installs the driver's bindings, for the message where there are none.
 
     Attributes:
-        driver: the module ``pycuda.driver``.
+        driver: the module ``pycuda.driver``, or what has its names over cuda-bindings
+            (:mod:`xdecoder_rt.kernels.cuda_driver`).
         facts: the device.
         capturing: held while a stream is captured: the driver then refuses to wait for everything.
 
     Raises:
         BackendError: there is no such device, or no driver.
-        MissingExtraError: pycuda is not installed.
+        MissingExtraError: neither pycuda nor cuda-bindings is installed.
     """
 
     def __init__(self, device: str | None, extra: str) -> None:
         number = _device_number(device)
         self.capturing = threading.Lock()
-        self.driver = _driver(extra)
+        self.driver: Any = cuda_driver.choose(extra)
         try:
             self.driver.init()
             count = self.driver.Device.count()
@@ -165,17 +166,3 @@ def _device_number(device: str | None) -> int:
             expected="'cuda', 'cuda:0' and so on, or None",
         )
     return int(match.group(1) or 0)
-
-
-def _driver(extra: str) -> ModuleType:
-    """``pycuda.driver``; where it is installed and the NVIDIA driver is not, that is said."""
-    try:
-        return require("pycuda.driver", extra)
-    except ImportError as error:
-        if "libcuda" not in str(error) or find_spec("pycuda") is None:
-            raise
-        raise BackendError(
-            f"The NVIDIA driver is not installed ({error.__cause__})",
-            expected="libcuda.so.1",
-            fix="install the driver; in a container, give it the GPU (--gpus all)",
-        ) from error

@@ -103,9 +103,17 @@ class DeviceFrame:
 def device_picture(image: Any) -> DevicePicture | None:
     """Return an image as a picture on the device, or None where it is on the host.
 
+    Through DLPack where it has that: its owner then lets our stream wait for the one on which it is
+    written. ``__cuda_array_interface__`` need not name that stream, and PyTorch's does not.
+
     Raises:
         ImageError: it is on the device and not uint8 RGB.
     """
+    place = getattr(image, "__dlpack_device__", None)
+    if place is not None and hasattr(image, "__dlpack__"):
+        if int(place()[0]) not in (_CUDA, _CUDA_MANAGED):
+            return None
+        return _from_dlpack(image.__dlpack__(stream=_LEGACY_STREAM))
     interface = getattr(image, "__cuda_array_interface__", None)
     if interface is not None:
         if interface["typestr"] != "|u1" or interface.get("mask") is not None:
@@ -117,10 +125,7 @@ def device_picture(image: Any) -> DevicePicture | None:
         stream = interface.get("stream", _LEGACY_STREAM)
         strides, (address, _) = interface.get("strides"), interface["data"]
         return DevicePicture(tuple(interface["shape"]), strides, int(address), stream, image)
-    dlpack_device = getattr(image, "__dlpack_device__", None)
-    if dlpack_device is None or int(dlpack_device()[0]) not in (_CUDA, _CUDA_MANAGED):
-        return None
-    return _from_dlpack(image.__dlpack__(stream=_LEGACY_STREAM))
+    return None
 
 
 class _Tensor(ctypes.Structure):

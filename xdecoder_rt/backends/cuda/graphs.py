@@ -1,7 +1,7 @@
 """CUDA graphs: work queued once on a stream while it is captured, and launched whole afterwards.
 
-pycuda has no calls for them, so ``cuda-bindings`` makes these on pycuda's stream handles. Without
-it work is queued call by call.
+pycuda has no calls for them, so ``cuda-bindings`` makes these on its stream handles. Without it, or
+where it lacks one of them, work is queued call by call.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CapturedGraph:
         Raises:
             CaptureError: the driver refuses.
         """
-        _results(self._driver, self._driver.cuGraphLaunch(self._handle, self._stream.handle))
+        _call(self._driver, "cuGraphLaunch", self._handle, self._stream.handle)
 
     def close(self) -> None:
         """Release it. The context is current."""
@@ -73,15 +73,18 @@ class Capturer:
             graph = self._record(stream, work)
         driver = self._driver
         try:
-            (handle,) = _results(driver, driver.cuGraphInstantiate(graph, 0))
+            (handle,) = _call(driver, "cuGraphInstantiate", graph, 0)
         finally:
             driver.cuGraphDestroy(graph)
         return CapturedGraph(driver, handle, stream)
 
     def _record(self, stream: Any, work: Callable[[], None]) -> Any:
         driver = self._driver
-        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        _results(driver, _call(driver.cuStreamBeginCapture, stream.handle, mode))
+        modes = getattr(driver, "CUstreamCaptureMode", None)
+        mode = getattr(modes, "CU_STREAM_CAPTURE_MODE_THREAD_LOCAL", None)
+        if mode is None:
+            raise CaptureError("cuda-bindings captures no streams")
+        _call(driver, "cuStreamBeginCapture", stream.handle, mode)
         try:
             work()
         except BaseException:
@@ -90,21 +93,17 @@ class Capturer:
             if graph:
                 driver.cuGraphDestroy(graph)
             raise
-        (graph,) = _results(driver, driver.cuStreamEndCapture(stream.handle))
+        (graph,) = _call(driver, "cuStreamEndCapture", stream.handle)
         return graph
 
 
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except RuntimeError as error:  # the driver is older than the call
-        raise CaptureError(str(error)) from error
-
-
-def _results(driver: Any, returned: Any) -> list[Any]:
-    result: Any
+def _call(driver: Any, name: str, *arguments: Any) -> list[Any]:
+    """Call a function of the driver; one that is missing there or in the bindings is no graph."""
     values: list[Any]
-    result, *values = returned
+    try:
+        result, *values = getattr(driver, name)(*arguments)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise CaptureError(f"{name}: {error}") from error
     if result != driver.CUresult.CUDA_SUCCESS:
-        raise CaptureError(f"the driver answers {getattr(result, 'name', result)}")
+        raise CaptureError(f"{name}: the driver answers {getattr(result, 'name', result)}")
     return values

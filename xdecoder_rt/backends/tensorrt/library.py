@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from xdecoder_rt.backends.tensorrt.log import listen
 from xdecoder_rt.errors import BackendError, MissingExtraError, XDecoderError, require
 
 ENGINE_BACKENDS = ("tensorrt", "tensorrt_rtx")
@@ -22,6 +23,7 @@ TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 _OLDEST = {"tensorrt": (10, 3), "tensorrt_rtx": (1, 0)}
 # Where JetPack writes its version; TensorRT comes with it there, and not from pip.
 _JETPACK = Path("/etc/nv_tegra_release")
+_KEPT_SEVERITIES = ("WARNING", "ERROR", "INTERNAL_ERROR")
 _MADE_FOR_CUDA = re.compile(r"(?:^|[_.-])cu(\d\d)(?:$|[_.-])")
 
 
@@ -57,7 +59,7 @@ class Library:
             )
         self.cuda = _cuda_of(backend)
         self._messages: deque[str] = deque(maxlen=8)
-        self.logger = _logger(self.module, self._messages)
+        self.logger = listen(self.module, self)
         self._runtime: Any = None
 
     @property
@@ -71,6 +73,11 @@ class Library:
             with starting(BackendError, f"{self.title} {self.version}", self.take_log):
                 self._runtime = self.module.Runtime(self.logger)
         return self._runtime
+
+    def hear(self, severity: str, message: str) -> None:
+        """Keep warnings and errors for messages; nothing is printed."""
+        if severity in _KEPT_SEVERITIES:
+            self._messages.append(" ".join(message.split()))
 
     def note(self, message: str) -> None:
         """Add a message to the log."""
@@ -160,19 +167,3 @@ def _cuda_of(backend: str) -> int | None:
         if name.startswith(prefix) and match:
             return int(match.group(1))
     return None
-
-
-def _logger(module: Any, messages: deque[str]) -> Any:
-    """The library's log: warnings and errors are kept for messages, nothing is printed."""
-    severities = module.ILogger.Severity
-    recorded_severities = (severities.WARNING, severities.ERROR, severities.INTERNAL_ERROR)
-
-    class Log(module.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in recorded_severities:
-                messages.append(" ".join(msg.split()))
-
-    return Log()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xdecoder_rt.kernels.cuda_driver import Stream
+from xdecoder_rt.kernels.cuda_driver import BorrowedStream
 from xdecoder_rt.kernels.loader import PreparedCall
 from xdecoder_rt.kernels.masked_attention.nodes import BITS, INPUTS, NAMESPACE, OUTPUT, VERSION
 from xdecoder_rt.kernels.masked_attention.schedule import BITS_ALIGNMENT
@@ -169,7 +169,7 @@ def plugin_class(trt: Any) -> Callable[[str, NodeKernels], Any]:
         ) -> None:
             work = self._prepare(input_desc)
             addresses = dict(zip(self._tensors, (*inputs, *outputs), strict=True))
-            work.launch(Stream(stream), addresses)
+            work.launch(BorrowedStream(stream), addresses)
 
         def _prepare(self, inputs: Sequence[Any]) -> PreparedCall:
             """The launch over these sizes: as a rule that of the last time."""

@@ -1,0 +1,169 @@
+"""Devices of ONNX Runtime and OpenVINO beside the CPU: what is asked of either, and what is said.
+
+No such device is here. What the libraries are told meets stand-ins; values bound where they
+lie are tried on the host.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from xdecoder_rt import Engine, backends
+from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend, _Place
+from xdecoder_rt.errors import BackendError
+from xdecoder_rt.plan.file import Plan
+
+
+def test_values_that_are_bound_where_they_lie_are_the_same(
+    tiny_plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = OnnxRuntimeBackend(1)
+    with Plan.open(tiny_plan) as plan:
+        graph: Any = backend.load("token", partial(plan.graph, "token.onnx"))
+        width = plan.manifest.text.width
+    feeds = {graph.inputs[0]: np.random.default_rng(0).normal(size=(2, width)).astype(np.float32)}
+    expected = backend.to_numpy_all(graph(feeds))
+    # Another number than the host's, which the CPU provider does not look at.
+    monkeypatch.setattr(graph, "_place", _Place("cpu", 1))
+    bound = graph(feeds)
+    assert all(isinstance(value, ort.OrtValue) for value in bound.values())
+    for name, array in backend.to_numpy_all(bound).items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+class Session:
+    """A session that goes on without what it was asked for, as ONNX Runtime does."""
+
+    asked: list[Any] = []
+    has = ["CPUExecutionProvider"]
+
+    def __init__(self, model: bytes, options: object, providers: list[Any]) -> None:
+        self.asked[:] = providers
+
+    def get_providers(self) -> list[str]:
+        return self.has
+
+    def get_inputs(self) -> list[Any]:
+        return []
+
+    get_outputs = get_inputs
+
+
+@pytest.fixture
+def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ONNX Runtime with providers for GPUs."""
+    names = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: names)
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+
+
+def test_cuda_is_asked_for_by_number_and_without_tf32(
+    gpu_build: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "has", ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    OnnxRuntimeBackend(device="cuda:1").load("vision", lambda: b"")
+    (name, options), last = Session.asked
+    assert (name, options["device_id"], options["use_tf32"]) == ("CUDAExecutionProvider", "1", "0")
+    assert last == "CPUExecutionProvider"
+
+
+def test_tensorrt_keeps_its_engines_in_a_private_folder(
+    gpu_build: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "has", ["TensorrtExecutionProvider"])
+    OnnxRuntimeBackend(device="tensorrt", cache_dir=tmp_path).load("vision", lambda: b"")
+    (name, options), (second, _), _ = Session.asked
+    assert (name, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.is_relative_to(tmp_path) and folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_provider_that_cannot_begin_is_said(gpu_build: None) -> None:
+    with pytest.raises(BackendError, match="cannot use CUDAExecutionProvider here"):
+        OnnxRuntimeBackend(device="cuda").load("vision", lambda: b"")
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="this one has it"
+)
+def test_an_onnx_runtime_for_cpus_says_which_one_is_needed(tiny_plan: Path) -> None:
+    with pytest.raises(BackendError, match="built without CUDAExecutionProvider") as caught:
+        Engine(tiny_plan, backend="onnxruntime", device="cuda")
+    assert "onnxruntime-gpu" in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:x", "cpu:0"])
+def test_a_device_that_onnx_runtime_lacks_is_refused(device: str, tiny_plan: Path) -> None:
+    with pytest.raises(BackendError, match="cannot run on device"):
+        Engine(tiny_plan, backend="onnxruntime", device=device)
+
+
+# --- OpenVINO -------------------------------------------------------------------------------------
+
+
+class Core:
+    """An OpenVINO with other devices, which notes what it is to compile for."""
+
+    def __init__(self, real: Any, *devices: str) -> None:
+        self._real = real
+        self.available_devices = list(devices)
+        self.compiled: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def compile_model(self, model: Any, device: str, settings: dict[str, Any]) -> Any:
+        self.compiled.append((device, settings))
+        return self._real.compile_model(model, "CPU", {})
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> Core:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    from xdecoder_rt.backends import openvino
+
+    made = Core(openvino._core(), "CPU", "GPU.0", "GPU.1", "NPU")
+    monkeypatch.setattr(openvino, "_core", lambda: made)
+    return made
+
+
+@pytest.mark.parametrize(("device", "plugin"), [("gpu", "GPU"), ("gpu.1", "GPU.1"), ("npu", "NPU")])
+@pytest.mark.parametrize("backend", [None, "openvino"])
+def test_openvino_runs_a_plan_on_the_device_that_is_named(
+    backend: str | None, device: str, plugin: str, core: Core, tiny_plan: Path, tmp_path: Path
+) -> None:
+    with Engine(tiny_plan, backend=backend, device=device, cache_dir=tmp_path) as engine:
+        assert (engine.backend.name, engine.backend.device) == ("openvino", device)
+        engine.embed_text(["mug"])
+    ((where, settings),) = core.compiled
+    assert where == plugin
+    # An fp32 plan is meant in fp32; and threads are the CPU's.
+    assert settings["INFERENCE_PRECISION_HINT"] == "f32"
+    assert "INFERENCE_NUM_THREADS" not in settings
+
+
+def test_a_device_that_openvino_lacks_is_refused_with_those_that_it_has(
+    core: Core, tiny_plan: Path, tmp_path: Path
+) -> None:
+    core.available_devices = ["CPU"]
+    with pytest.raises(BackendError, match="finds no device 'gpu'.*'cpu'"):
+        Engine(tiny_plan, backend="openvino", device="gpu")
+
+
+def test_the_cpu_stays_what_it_was(core: Core, tiny_plan: Path, tmp_path: Path) -> None:
+    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=tmp_path) as engine:
+        engine.embed_text(["mug"])
+    ((where, settings),) = core.compiled
+    assert where == "CPU" and settings["INFERENCE_NUM_THREADS"] == 1
+
+
+def test_a_backend_that_is_none_is_refused_with_those_that_there_are(tiny_plan: Path) -> None:
+    with pytest.raises(BackendError, match="no backend 'abacus'.*'onnxruntime'.*'torch'"):
+        Engine(tiny_plan, backend="abacus")
+    assert backends.PORTABLE == ("onnxruntime", "openvino", "torch")

@@ -1,0 +1,418 @@
+"""The torch backend: every task of every plan as ONNX Runtime answers it, and what it holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from artifact_cache import ArtifactCache
+from PIL import Image
+
+from xdecoder_rt import Engine, backends
+from xdecoder_rt.errors import BackendError, ImageError, MemoryShortageError
+from xdecoder_rt.plan.file import Plan
+from xdecoder_rt.results import Output
+from xdecoder_rt.streams import synthetic
+
+torch = pytest.importorskip("torch", reason="needs the extra torch")
+pytest.importorskip("onnxscript", reason="building a plan needs the extra export")
+
+from xdecoder_rt.backends.torch.backend import TorchBackend  # noqa: E402
+from xdecoder_rt.backends.torch.frames import PanopticMaps, device_picture, laid  # noqa: E402
+from xdecoder_rt.export.convert import convert_plan  # noqa: E402
+from xdecoder_rt.export.options import ConvertOptions  # noqa: E402
+from xdecoder_rt.image import Letterbox, letterbox  # noqa: E402
+from xdecoder_rt.masks import postprocess  # noqa: E402
+
+WORDS = ["mug", "robot arm", "floor"]
+SIZE = (64, 64)
+TOLERANCE = {"fp32": 2e-5, "int8": 2e-2, "fp16": 2e-2, "bf16": 8e-2}
+"""Relative RMS of what graphs give; where rounding may fall to the other side, of one step."""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for seed in range(3):
+        Image.fromarray(synthetic.image(SIZE, seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan_of(
+    tiny_plan: Path, artifacts: ArtifactCache, tmp_path_factory: pytest.TempPathFactory,
+    images: Path,
+) -> Callable[[str], Path]:  # fmt: skip
+    """Plans by name, each made once."""
+    folder, made = tmp_path_factory.mktemp("plans"), dict[str, Path]()
+
+    def build(name: str) -> Path:
+        if name == "tiny":
+            return tiny_plan
+        if name == "naming":
+            return artifacts.provide("tiny_model.build_naming_plan", folder / name) / "naming.plan"
+        if name == "stand-in":
+            studies = Path(__file__).parents[2] / "benchmarks" / "studies"
+            sys.path.append(str(studies))
+            import standin
+
+            kept = ArtifactCache(artifacts.folder, studies)
+            inputs = (standin.OWN, standin.STARTER)
+            return kept.provide("standin.build_plan", folder / name, *inputs) / "standin.plan"
+        if name == "int8":
+            options = ConvertOptions(
+                "int8", calibration=images, estimator="max", force=True, images=2,
+                search_images=1, max_drop=100.0, threads=1,
+            )  # fmt: skip
+        else:
+            options = ConvertOptions(name, profile="tensorrt", force=True)
+        convert_plan(tiny_plan, folder / f"{name}.plan", options, sizes=[SIZE])
+        return folder / f"{name}.plan"
+
+    def provide(name: str) -> Path:
+        if name not in made:
+            made[name] = build(name)
+        return made[name]
+
+    return provide
+
+
+def asked(engine: Engine) -> dict[str, Any]:
+    questions: dict[str, dict[str, Any]] = {
+        "segment": {"segment": WORDS, "stuff": ["floor"]},
+        "refer": {"refer": ["the red mug", "the arm left of the mug"]},
+        "caption": {"caption": True, "prompt": "a", "region": (10, 5, 60, 45), "max_tokens": 4},
+        "answer": {"answer": "is there a mug?", "choices": ["yes", "no", "maybe"]},
+        "embed": {"embed": True},
+    }
+    tasks = engine.manifest.tasks
+    return {k: v for task in questions if task in tasks for k, v in questions[task].items()}
+
+
+def assert_alike(actual: Output, expected: Output, within: float) -> None:
+    assert actual.segment is not None and expected.segment is not None
+    same = actual.segment.segmentation == expected.segment.segmentation
+    assert same.mean() > 1 - within
+    labels = [[each["label"] for each in one.segment.segments_info] for one in (actual, expected)]
+    assert labels[0] == labels[1]
+    for one, other in zip(
+        actual.segment.segments_info, expected.segment.segments_info, strict=True
+    ):
+        assert one["score"] == pytest.approx(other["score"], abs=within)
+    for one, other in zip(actual.refer or (), expected.refer or (), strict=True):
+        assert (one.mask == other.mask).mean() > 1 - within
+        assert one.score == pytest.approx(other.score, abs=within)
+    if expected.caption is not None:
+        assert actual.caption is not None
+        assert actual.caption.text == expected.caption.text
+    if expected.answer is not None:
+        assert actual.answer is not None
+        assert actual.answer.text == expected.answer.text
+        assert dict(actual.answer.scores) == pytest.approx(dict(expected.answer.scores), abs=within)
+    if expected.embed is not None:
+        assert relative_rms(actual.embed, expected.embed) < within
+
+
+def relative_rms(actual: Any, expected: Any) -> float:
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("name", ["tiny", "naming", "stand-in", "int8"])
+def test_every_task_of_a_plan_is_what_onnx_runtime_makes_of_it(
+    name: str, plan_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    plan = plan_of(name)
+    pictures = [synthetic.image(size, 7) for size in ((50, 70), (64, 64), (31, 200))]
+    with (
+        Engine(plan, backend="onnxruntime", threads=1, cache_dir=tmp_path / "a") as base,
+        Engine(plan, backend="torch", device="cpu", cache_dir=tmp_path / "b") as engine,
+    ):
+        backend = engine._runtime.backend
+        assert (backend.name, backend.device) == ("torch", "cpu")
+        within = TOLERANCE[engine.manifest.precision]
+        for picture in pictures:
+            for _ in range(2):  # recorded, and run again
+                actual = engine.run(picture, **asked(engine))
+            assert_alike(actual, base.run(picture, **asked(base)), max(within, 1e-4))
+        state, other = engine.encode(pictures[0]), base.encode(pictures[0])
+        values = engine._runtime.backend.to_numpy_all(state.values)
+        for key, value in base._runtime.backend.to_numpy_all(other.values).items():
+            # Without the task, an embedding is zero.
+            apart = np.linalg.norm(values[key] - value)
+            assert apart <= within * np.linalg.norm(value), key
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_plans_in_half_precision_run_in_it(
+    precision: str, plan_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    picture = synthetic.image(SIZE, 7)
+    with (
+        Engine(plan_of("tiny"), backend="onnxruntime", threads=1, cache_dir=tmp_path) as base,
+        Engine(plan_of(precision), backend="torch", device="cpu", cache_dir=tmp_path) as engine,
+    ):
+        state, exact = engine.encode(picture), base.encode(picture)
+        half = torch.float16 if precision == "fp16" else torch.bfloat16
+        assert state.values["mask_map"].dtype == half
+        values = engine._runtime.backend.to_numpy_all(state.values)
+        for key, value in base._runtime.backend.to_numpy_all(exact.values).items():
+            assert relative_rms(values[key], value) < TOLERANCE[precision], key
+        latents, expected = engine.decode(state).latents, base.decode(exact).latents
+        assert latents is not None and expected is not None
+        found = relative_rms(latents.mask_embedding, expected.mask_embedding)
+        assert found < TOLERANCE[precision]
+        output = engine.run(picture, **asked(engine))
+        assert output.caption is not None and output.segment is not None
+
+
+@pytest.fixture
+def interpreted() -> None:
+    """Our kernels run on the CPU, in Triton's interpreter."""
+    pytest.importorskip("triton", reason="needs the extra triton")
+    if torch.cuda.is_available():
+        pytest.skip("where there is a GPU, the kernels run there")
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
+def test_our_kernels_take_the_place_of_masked_attention_frames_and_maps(
+    interpreted: None, tiny_plan: Path, tmp_path: Path
+) -> None:
+    picture = synthetic.image((50, 70), 7)
+    calls = []
+    backend = TorchBackend("cpu", kernels=True)
+    with Plan.open(tiny_plan) as plan:
+        member = plan.manifest.graphs.decode["64x64"]
+        graph = backend.load("decode", partial(plan.graph, member))
+        kinds = [node.kind for node in graph._model._nodes]
+        layers = plan.manifest.decoder.layers
+    assert kinds.count("xdecoder_rt::masked_attention") == layers
+    assert "GreaterOrEqual" not in kinds  # the operators in their place are gone
+    assert backend.panoptic_map is not None
+    maps = backend.panoptic_map
+    backend.panoptic_map = lambda *given: calls.append(given) or maps(*given)
+    with (
+        Engine(tiny_plan, backend="onnxruntime", threads=1, cache_dir=tmp_path / "a") as base,
+        Engine(tiny_plan, backend=backend, cache_dir=tmp_path / "b") as engine,
+    ):
+        assert_alike(engine.run(picture, **asked(engine)), base.run(picture, **asked(base)), 1e-3)
+    assert calls
+
+
+def test_a_frame_is_laid_as_on_the_cpu(interpreted: None) -> None:
+    for size, target in (((50, 70), (64, 64)), ((64, 40), (64, 64)), ((64, 64), (64, 64))):
+        pixels = synthetic.image(size, 3)
+        expected, box = letterbox(pixels, target)
+        made = laid(torch.from_numpy(pixels), box, "bilinear")
+        np.testing.assert_array_equal(made[0].numpy(), expected)
+    turned = torch.from_numpy(np.ascontiguousarray(pixels.transpose(1, 0, 2))).permute(1, 0, 2)
+    np.testing.assert_array_equal(laid(turned, box, "bilinear")[0].numpy(), expected)
+
+
+class Recorded:
+    """A stream or an event that notes what is asked of it."""
+
+    def __init__(self, notes: list[Any], name: str) -> None:
+        self.notes, self.name, self.cuda_stream = notes, name, 7
+
+    def __getattr__(self, call: str) -> Callable[..., None]:
+        return lambda *given: self.notes.append((self.name, call, *map(id, given)))
+
+
+class OnDevice:
+    """A frame whose maker says that it is on a GPU."""
+
+    def __init__(self, pixels: Any) -> None:
+        self.pixels, self.asked = pixels, []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int | None = None) -> object:
+        self.asked.append(stream)
+        return torch.utils.dlpack.to_dlpack(self.pixels)
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Any]]:
+    """A place with a stream, where nothing runs, and notes of what streams are told."""
+    notes: list[Any] = []
+    place = TorchBackend("cpu")._place
+    place.stream = Recorded(notes, "ours")
+    event = Recorded(notes, "event")
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Recorded(notes, "owner's"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: notes.append("all waited for"))
+    return place, notes
+
+
+def test_a_frame_on_the_device_is_taken_on_our_stream(streams: tuple[Any, list[Any]]) -> None:
+    place, notes = streams
+    frame = OnDevice(torch.arange(60, dtype=torch.uint8).reshape(4, 5, 3))
+    picture = device_picture(frame, place)
+    assert picture is not None and picture.shape == (4, 5, 3)
+    assert frame.asked == [7]  # its maker lets our stream wait for its own
+    assert picture.pixels.data_ptr() == frame.pixels.data_ptr() and notes == []
+    picture.done()
+    assert [note[:2] for note in notes] == [("event", "record"), ("event", "synchronize")]
+
+
+def test_a_frame_of_pytorch_is_written_over_only_when_it_was_read(
+    streams: tuple[Any, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, notes = streams
+    pixels = torch.zeros((4, 5, 3), dtype=torch.uint8)
+    monkeypatch.setattr(torch.Tensor, "__dlpack_device__", OnDevice.__dlpack_device__)
+    monkeypatch.setattr(
+        torch.Tensor, "__dlpack__", lambda self, stream: torch.utils.dlpack.to_dlpack(self)
+    )
+    picture = device_picture(pixels, place)
+    assert picture is not None
+    picture.done()
+    # Nobody waits on the host: what its owner queues next comes after.
+    assert [note[:2] for note in notes] == [("event", "record"), ("owner's", "wait_event")]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((4, 5), "uint8"), ((4, 5, 4), "uint8"), ((4, 5, 3), "float32"), ((0, 5, 3), "uint8")],
+)
+def test_what_is_no_picture_is_refused(
+    shape: tuple[int, ...], kind: str, streams: tuple[Any, list[Any]]
+) -> None:
+    frame = OnDevice(torch.zeros(shape, dtype=getattr(torch, kind)))
+    with pytest.raises(ImageError, match="The device tensor"):
+        device_picture(frame, streams[0])
+
+
+def test_what_is_on_the_host_is_no_picture_on_the_device(streams: tuple[Any, list[Any]]) -> None:
+    assert device_picture(np.zeros((4, 5, 3), np.uint8), streams[0]) is None
+    assert TorchBackend("cpu").picture(torch.zeros((4, 5, 3), dtype=torch.uint8)) is None
+
+
+def test_a_map_is_made_as_on_the_cpu(interpreted: None) -> None:
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(1, 5, 16, 16)).astype(np.float32)
+    scores, labels = draw.uniform(0.5, 1, 5).astype(np.float32), np.arange(5)
+    box, is_thing = Letterbox.fit((50, 70), (64, 64)), np.array([True, False] * 3)[:5]
+    maps = PanopticMaps(TorchBackend("cpu")._place)
+    made, segments = maps(scores, labels, torch.from_numpy(logits), box, is_thing, 0.3)
+    expected = postprocess.panoptic(scores, labels, logits[0], box, is_thing, 0.3, threads=1)
+    assert (made == expected.segmentation).mean() > 0.999
+    assert [each.label_id for each in segments] == [each.label_id for each in expected.segments]
+
+
+def test_calls_may_come_from_many_threads(tiny_plan: Path, tmp_path: Path) -> None:
+    pictures = [synthetic.image(SIZE, seed) for seed in range(4)]
+    with Engine(tiny_plan, backend="torch", device="cpu", cache_dir=tmp_path) as engine:
+        alone = [engine.segment(picture, WORDS).segmentation for picture in pictures]
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda one: engine.segment(one, WORDS), pictures * 2))
+    for result, expected in zip(results, alone * 2, strict=True):
+        np.testing.assert_array_equal(result.segmentation, expected)
+
+
+def test_an_image_keeps_its_values_when_another_is_encoded(tiny_plan: Path, tmp_path: Path) -> None:
+    with Engine(tiny_plan, backend="torch", device="cpu", cache_dir=tmp_path) as engine:
+        state = engine.encode(synthetic.image(SIZE, 0))
+        before = {name: value.clone() for name, value in state.values.items()}
+        engine.encode(synthetic.image(SIZE, 1))
+        for name, value in state.values.items():
+            assert torch.equal(value, before[name])
+
+
+def test_what_a_run_made_ends_after_its_last_use(tiny_plan: Path) -> None:
+    backend = TorchBackend("cpu")
+    with Plan.open(tiny_plan) as plan:
+        graph = backend.load("vision", partial(plan.graph, plan.manifest.graphs.vision["64x64"]))
+    graph({"frame": np.zeros((1, *SIZE, 3), np.uint8), "valid": np.array([SIZE], np.int64)})
+    (program,) = graph._programs.values()
+    made = {slot for bound in program._steps for slot in bound.outputs}
+    ended = {slot for bound in program._steps for slot in bound.ends}
+    assert made <= ended | set(program._outputs.values())
+
+
+def test_want_of_memory_is_told_as_that(tiny_plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = TorchBackend("cpu")
+    with Plan.open(tiny_plan) as plan:
+        graph = backend.load("token", partial(plan.graph, "token.onnx"))
+        width = plan.manifest.text.width
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(graph._model, "record", full)
+    with pytest.raises(MemoryShortageError, match="token graph"):
+        graph({graph.inputs[0]: np.zeros((1, width), np.float32)})
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:0:1", ""])
+def test_a_device_that_is_none_is_refused(device: str, tiny_plan: Path) -> None:
+    with pytest.raises(BackendError, match="cannot run on device"):
+        Engine(tiny_plan, backend="torch", device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_said(tiny_plan: Path) -> None:
+    for backend in (None, "torch"):
+        with pytest.raises(BackendError, match="finds no CUDA device"):
+            Engine(tiny_plan, backend=backend, device="cuda")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Sets what a machine has: a GPU's device node, whether PyTorch finds it, packages."""
+
+    def have(node: bool, cuda: bool, *packages: str) -> None:
+        nodes = (str(Path(__file__)),) if node else ("/nonexistent/nvidia0",)
+        monkeypatch.setattr(backends, "_GPU_NODES", nodes)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(backends, "_is_installed", lambda package: package in packages)
+
+    yield have
+
+
+@pytest.mark.parametrize(
+    ("node", "cuda", "packages", "device", "prefers"),
+    [
+        (True, True, ("torch",), None, True),
+        (True, True, ("torch", "tensorrt"), None, False),
+        (True, True, ("torch", "tensorrt_rtx"), None, False),
+        (True, True, ("torch", "tensorrt"), "cuda:1", True),
+        (True, True, ("torch",), "cpu", False),
+        (True, False, ("torch",), None, False),
+        (False, True, ("torch",), None, False),
+        (True, True, (), None, False),
+    ],
+)
+def test_pytorch_is_the_default_on_a_gpu_without_tensorrt(
+    node: bool, cuda: bool, packages: tuple[str, ...], device: str | None, prefers: bool,
+    machine: Callable[..., None],
+) -> None:  # fmt: skip
+    machine(node, cuda, *packages)
+    assert backends._prefers_torch(device) is prefers
+
+
+def test_opening_a_plan_on_a_machine_without_a_gpu_imports_no_torch(tiny_plan: Path) -> None:
+    code = f"""
+import sys
+from xdecoder_rt import Engine
+Engine({str(tiny_plan)!r}, cache_dir=None).close()
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_plan_of_engines_is_not_run_by_pytorch(tiny_plan: Path) -> None:
+    with Plan.open(tiny_plan) as plan:
+        manifest = replace(plan.manifest, backend="tensorrt")
+    with pytest.raises(BackendError, match="for the backend 'tensorrt', not 'torch'"):
+        backends.open_backend(manifest, "torch")

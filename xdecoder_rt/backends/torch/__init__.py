@@ -1,0 +1,1 @@
+"""Portable plans through PyTorch: the graphs' operators, our kernels, CUDA graphs."""
