@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xdecoder_rt.backends.base import Backend, DeviceBackend, Graph, PanopticMap, Value
+from xdecoder_rt.backends.base import (
+    Backend,
+    DeviceBackend,
+    Graph,
+    PanopticMap,
+    PreparingBackend,
+    Value,
+)
 from xdecoder_rt.cores import cores_if_limited
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.plan.manifest import Manifest
 
-__all__ = ["Backend", "DeviceBackend", "Graph", "PanopticMap", "Value", "open_backend"]
+__all__ = [
+    "Backend",
+    "DeviceBackend",
+    "Graph",
+    "PanopticMap",
+    "PreparingBackend",
+    "Value",
+    "open_backend",
+]
 
 PORTABLE = ("onnxruntime", "openvino")
 
