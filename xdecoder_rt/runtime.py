@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.backends import Backend, DeviceBackend, Graph, Value, open_backend
+from xdecoder_rt.backends import (
+    Backend,
+    DeviceBackend,
+    Graph,
+    PreparingBackend,
+    Value,
+    open_backend,
+)
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import ArgumentError, ImageError
 from xdecoder_rt.image import (
@@ -28,6 +34,7 @@ from xdecoder_rt.masks.pieces import clean_map
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Graphs, size_key
+from xdecoder_rt.plan.plan_graph import PlanGraph
 from xdecoder_rt.rows import RowDecoder
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.words.carried import PlanWords, cache_of
@@ -85,6 +92,7 @@ class Runtime:
         self.threads = threads or usable_cores()
         self._lock = threading.Lock()
         self._graphs: dict[str, Graph] = {}
+        self._prepared: set[str] = set()
         self._tokenizer: ClipTokenizer | None = None
         self._closed = False
         self._origin = object()
@@ -190,7 +198,9 @@ class Runtime:
         self.require()
         frame, box = self._frame(image, channels, for_text)
         feeds = {"frame": frame, "valid": np.array([box.valid], np.int64)}
-        values = self._graph(self._members[box.target].vision, is_steady=True)(feeds)
+        members = self._members[box.target]
+        self._prepare(members.decode)
+        values = self._graph(members.vision, is_steady=True)(feeds)
         return ImageState(box, values, self._origin)
 
     def _frame(self, image: ImageSource, channels: str, for_text: bool) -> tuple[Value, Letterbox]:
@@ -290,11 +300,18 @@ class Runtime:
         logits: Floats = self.backend.to_numpy(values["token_logits"])
         return logits
 
+    def _prepare(self, member: str) -> None:
+        """Let a backend that can get ready for a graph, which is asked for next."""
+        with self._lock:
+            if isinstance(self.backend, PreparingBackend) and member not in self._prepared:
+                self._prepared.add(member)
+                self.backend.prepare(member, PlanGraph(self._plan, member))
+
     def _graph(self, member: str, is_steady: bool = False) -> Graph:
         """Return a compiled graph, loaded on first need: a warm vocabulary loads no text graph."""
         with self._lock:
             self.require()
             if member not in self._graphs:
-                read = partial(self._plan.graph, member)
-                self._graphs[member] = self.backend.load(member, read, is_steady)
+                graph = PlanGraph(self._plan, member)
+                self._graphs[member] = self.backend.load(member, graph, is_steady)
             return self._graphs[member]

@@ -114,7 +114,8 @@ def test_shapes_that_openvino_takes_only_open_stay_open(
         raise RuntimeError("abacus")
 
     monkeypatch.setattr(openvino.Model, "reshape", refuse)
-    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=tmp_path) as engine:
+    other = tmp_path / "other"  # where nothing was compiled before
+    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=other) as engine:
         for _ in range(2):
             found = engine.segment(image, ["mug", "table"]).segmentation
             assert (found == wanted).mean() > 0.99

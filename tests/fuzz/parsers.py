@@ -346,9 +346,10 @@ def _change_database(rng: mutators.Random, data: bytes, other: bytes) -> bytes:
     return bytes(content)
 
 
-def _blob_lists() -> list[bytes]:
-    sound = hashlib.sha256(b"model").hexdigest()
-    return [f"{sound} a.blob\n{'0' * 64} b.blob\n".encode()]
+def _blob_files() -> list[bytes]:
+    about = json.dumps({"key": "a" * 64, "inputs": ["x"], "outputs": ["y"]}).encode()
+    rest = about + b"\nmodel"
+    return [hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest]
 
 
 def _blobs(folder: Path) -> Read:
@@ -356,21 +357,21 @@ def _blobs(folder: Path) -> Read:
 
     home = folder / "cache"
     home.mkdir(mode=0o700)
+    blobs = ModelBlobs(home, "openvino", "text")
+    blobs.write("a" * 64, ["x"], ["y"], b"model")
+    (path,) = home.glob("openvino/*/*.blob")
 
     def run(data: bytes) -> object:
-        blobs = ModelBlobs(home, "openvino", "text", 5)
-        place = blobs.folder()
-        assert place is not None
-        for name in ("a.blob", "b.blob"):
-            (place / name).write_bytes(b"model")
-            (place / name).chmod(0o600)
-        (place / "sha256").write_bytes(data)
-        (place / "sha256").chmod(0o600)
-        place = ModelBlobs(home, "openvino", "text", 5).folder()
-        assert place is not None
-        for path in place.iterdir():  # what is believed has the bytes that the list says
-            assert path.name == "sha256" or path.read_bytes() == b"model"
-        return sorted(path.name for path in place.iterdir())
+        path.write_bytes(data)
+        path.chmod(0o600)
+        blob = blobs.read("a" * 64)
+        if blob is None:
+            assert not path.exists()
+            return None
+        # What is believed is what its digest says.
+        digest, _, rest = data.partition(b"\n")
+        assert hashlib.sha256(rest).hexdigest().encode() == digest
+        return blob.inputs, blob.outputs, bytes(blob.model)
 
     return run
 
@@ -720,7 +721,9 @@ TARGETS = (
         _embeddings,
     ),
     Target("cache", "SQLite file of the text cache", _databases, _change_database, _database, 6),
-    Target("blobs", "digests of compiled models", _blob_lists, mutators.mutate_text, _blobs, 20),
+    Target(
+        "blobs", "compiled models and their digests", _blob_files, mutators.mutate_text, _blobs, 20
+    ),
     Target("image", "encoded image", corpus.images, mutators.mutate_image, _image, 300),
     Target(
         "label_map",

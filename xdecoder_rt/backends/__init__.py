@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xdecoder_rt.backends.base import Backend, DeviceBackend, Graph, PanopticMap, Value
+from xdecoder_rt.backends.base import (
+    Backend,
+    DeviceBackend,
+    Graph,
+    PanopticMap,
+    PreparingBackend,
+    Value,
+)
 from xdecoder_rt.cores import cores_if_limited
 from xdecoder_rt.errors import BackendError, require
 from xdecoder_rt.plan.manifest import Manifest
 
-__all__ = ["Backend", "DeviceBackend", "Graph", "PanopticMap", "Value", "open_backend"]
+__all__ = [
+    "Backend",
+    "DeviceBackend",
+    "Graph",
+    "PanopticMap",
+    "PreparingBackend",
+    "Value",
+    "open_backend",
+]
 
 _GPU_NODES = ("/dev/nvidia0", "/dev/nvgpu", "/dev/dxg")
 """Devices of NVIDIA's driver: of graphics cards, of Jetson, of Windows under Linux."""

@@ -23,6 +23,31 @@ ModelReader: TypeAlias = "Callable[[], bytes]"
 """Gives a serialized graph; whoever needs it again asks again, so that nobody holds the bytes."""
 
 
+@runtime_checkable
+class DigestedModel(Protocol):
+    """A :data:`ModelReader` that tells its model without giving it."""
+
+    def digest(self) -> str:
+        """Return a digest that no other graph has, of bytes that were checked to have it just now.
+
+        Raises:
+            PlanError: they have another.
+        """
+
+
+@runtime_checkable
+class PreparingBackend(Protocol):
+    """Ability of a backend to get ready for a graph beside other work."""
+
+    def prepare(self, name: str, model: ModelReader) -> None:
+        """Begin to bring in what `Backend.load` of this graph will need; errors are left to that.
+
+        Args:
+            name: the graph's.
+            model: gives the serialized graph.
+        """
+
+
 class Recurring(np.ndarray[Any, Any]):
     """An input whose values come again in most calls of its shapes: a backend may compile for them.
 

@@ -1,111 +1,167 @@
 """Compiled models that a library keeps in a folder, believed only with their digests.
 
 A library that reads its compiled models back trusts every byte: a damaged one ends the process or
-gives wrong results. So each graph has a private folder, beside whose files lies a list of their
-SHA-256; a file that is not listed, or is another by now, is removed before the library looks.
+gives wrong results. So each model is a file of its own that begins with the SHA-256 of what
+follows, among it the key that tells the model from every other; a file that is not as it was
+written, or was written for another key, is removed and its model compiled again. What is given out
+is a copy in memory whose digest was checked: changing the file later changes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from xdecoder_rt.atomic import atomic_writer, check_private, private_folder
 from xdecoder_rt.errors import warn_caller
 
-__all__ = ["ModelBlobs"]
+__all__ = ["Blob", "ModelBlobs"]
 
-_DIGESTS = "sha256"
+# What comes before a model takes a multiple of this, so that its weights lie where they would in a
+# file of its own.
+_PAGE = 4096
+# Models of one graph: for a few plans, each with a few forms of calls.
+_MOST_KEPT = 24
 # Directories of which this process has warned: a plan has many graphs.
 _WARNED: set[Path] = set()
 
 
+@dataclass(frozen=True, eq=False)
+class Blob:
+    """A compiled model.
+
+    Attributes:
+        inputs: names of what its graph takes.
+        outputs: names of what it gives, in order; compiling merges names.
+        model: uint8, what the library exported.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    model: npt.NDArray[np.uint8]
+
+
 class ModelBlobs:
-    """The folder of one graph's compiled models.
+    """The compiled models of one graph.
 
     Args:
         directory: folder of all caches.
         library: whose models they are.
         graph: name of the graph.
-        size: bytes of its model; with the name, enough that a folder holds few files.
     """
 
-    def __init__(self, directory: Path, library: str, graph: str, size: int) -> None:
+    def __init__(self, directory: Path, library: str, graph: str) -> None:
         self._directory = directory
         name = re.sub(r"[^A-Za-z0-9_]", "_", graph)[:100]
-        self._folder = directory / library / f"{name}-{size}"
-        self._known: dict[str, str] = {}
+        self._folder = directory / library / name
 
-    def folder(self) -> Path | None:
-        """Return the folder, with nothing in it that cannot be believed; None if it cannot be used.
+    def read(self, key: str) -> Blob | None:
+        """Return the model of a key, as it was written; None if there is none.
 
-        One warning says why, unless the whole directory cannot be used: the text cache says that.
+        Args:
+            key: hexadecimal digits.
+        """
+        if not self._is_usable():
+            return None
+        path = self._path(key)
+        try:
+            check_private(path)
+            blob = _parsed(np.fromfile(path, np.uint8), key)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            blob = None
+        if blob is None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return blob
+
+    def write(self, key: str, inputs: Sequence[str], outputs: Sequence[str], model: bytes) -> None:
+        """Keep the model of a key; the oldest of many go. Where that fails, nothing is kept."""
+        if not self._is_usable():
+            return
+        about = {"key": key, "inputs": list(inputs), "outputs": list(outputs)}
+        line = json.dumps(about).encode()
+        size = hashlib.sha256().digest_size * 2 + 1 + len(line) + 1
+        head = line + b" " * (-size % _PAGE) + b"\n"
+        digest = hashlib.sha256(head)
+        digest.update(model)
+        with contextlib.suppress(OSError):
+            with atomic_writer(self._path(key), private=True) as file:
+                file.write(digest.hexdigest().encode() + b"\n" + head)
+                file.write(model)
+            for path in self._by_age()[:-_MOST_KEPT]:
+                path.unlink()
+
+    def latest(self, beginning: str) -> str | None:
+        """Return the key of the model that was used or written last, of keys with a beginning."""
+        if not self._is_usable():
+            return None
+        names = [path.stem for path in self._by_age() if path.name.startswith(beginning)]
+        return names[-1] if names else None
+
+    def note_use(self, key: str) -> None:
+        """Make a key the `latest`."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path(key))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.blob"
+
+    def _by_age(self) -> list[Path]:
+        aged = []
+        for path in self._folder.glob("*.blob"):
+            with contextlib.suppress(OSError):  # another process removes them, too
+                aged.append((path.lstat().st_mtime_ns, path.name, path))
+        return [path for _, _, path in sorted(aged)]
+
+    def _is_usable(self) -> bool:
+        """Whether the folder is this user's alone, made if need be.
+
+        One warning says why not, unless the whole directory cannot be used: the text cache says
+        that.
         """
         try:
             private_folder(self._directory)
         except OSError:
-            return None
+            return False
         try:
             private_folder(self._folder.parent)
             private_folder(self._folder)
-            self._known = self._sound()
-        except (OSError, ValueError) as error:
+        except OSError as error:
             if self._directory not in _WARNED:
                 _WARNED.add(self._directory)
                 warn_caller(
                     f"Compiled models are not kept in {self._folder} ({error}); they are compiled "
                     "whenever they are needed. Remove what is there, or set cache_dir"
                 )
-            return None
-        return self._folder
-
-    def seal(self) -> None:
-        """List the digests of what the library has written since `folder`."""
-        try:
-            found = {path.name: path for path in self._files()}
-            if found.keys() <= self._known.keys():
-                return
-            digests = {name: self._known.get(name) or _digest(path) for name, path in found.items()}
-            with atomic_writer(self._folder / _DIGESTS, private=True) as file:
-                file.writelines(f"{digests[name]} {name}\n".encode() for name in sorted(digests))
-            self._known = digests
-        except (OSError, ValueError):  # what is not listed is compiled again
-            return
-
-    def _sound(self) -> dict[str, str]:
-        """Remove what is not listed as it is, and return the digests of what stays."""
-        listed: dict[str, str] = {}
-        check_private(self._folder / _DIGESTS)
-        if (self._folder / _DIGESTS).exists():
-            for line in (self._folder / _DIGESTS).read_text("utf-8", "replace").splitlines():
-                digest, _, name = line.partition(" ")
-                listed[name] = digest
-        sound = {}
-        for path in self._files():
-            try:
-                check_private(path)
-                is_sound = path.name in listed and _digest(path) == listed[path.name]
-            except OSError:
-                is_sound = False
-            if is_sound:
-                sound[path.name] = listed[path.name]
-            else:
-                path.unlink()
-        return sound
-
-    def _files(self) -> list[Path]:
-        # Names that begin with a dot are files that are being written.
-        return [
-            path
-            for path in self._folder.iterdir()
-            if path.name != _DIGESTS and not path.name.startswith(".")
-        ]
+            return False
+        return True
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _parsed(data: npt.NDArray[np.uint8], key: str) -> Blob | None:
+    """Return what a file holds; None if it is not as it was written, or of another key."""
+    digits = hashlib.sha256().digest_size * 2
+    if hashlib.sha256(data[digits + 1 :]).hexdigest().encode() + b"\n" != bytes(data[: digits + 1]):
+        return None
+    # A file whose digest is right is trusted no further than what it must have.
+    head = bytes(data[digits + 1 : digits + 1 + (1 << 20)])
+    end = head.find(b"\n") + 1
+    about: Any = json.loads(head[:end])
+    if not isinstance(about, dict) or about.get("key") != key:
+        return None
+    names = [about.get(which) for which in ("inputs", "outputs")]
+    if not all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in names):
+        return None
+    inputs, outputs = (tuple(one) for one in names)
+    return Blob(inputs, outputs, data[digits + 1 + end :])

@@ -70,6 +70,10 @@ class OpenVINOFirst:
         except BackendError as error:
             return second(error)
 
+    def prepare(self, name: str, model: ModelReader) -> None:
+        """Let OpenVINO bring back a compiled model in another thread."""
+        self._first.prepare(name, model)
+
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """Return a value, which is an array already."""
         array: np.ndarray[Any, Any] = value

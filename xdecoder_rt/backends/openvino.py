@@ -5,11 +5,13 @@ Its plugins for Intel's GPUs and NPUs take the same models.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import queue
 import sys
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ import numpy as np
 
 from xdecoder_rt.backends.base import (
     Array,
+    DigestedModel,
     Graph,
     ModelReader,
     Recurring,
@@ -27,12 +30,13 @@ from xdecoder_rt.backends.base import (
     feeds_error,
     is_shortage,
 )
-from xdecoder_rt.backends.blobs import ModelBlobs
+from xdecoder_rt.backends.blobs import Blob
+from xdecoder_rt.backends.kept import KeptModels, signature
 from xdecoder_rt.backends.specialised import drop_floors, fix_inputs
 from xdecoder_rt.backends.unquantized import multiplies_bytes_slowly, unquantize
 from xdecoder_rt.backends.winograd import use_winograd
 from xdecoder_rt.cores import usable_cores
-from xdecoder_rt.errors import BackendError, MemoryShortageError, quoted, require
+from xdecoder_rt.errors import BackendError, MemoryShortageError, PlanError, quoted, require
 
 _TELEMETRY = "openvino_telemetry"
 # OpenVINO takes bf16 by itself where the processor has it: the plan's word is final.
@@ -106,6 +110,15 @@ class FixedCall:
         values = tuple((name, array.tobytes()) for name, array in self.values.items())
         return tuple(self.shapes.items()), values
 
+    @property
+    def digest(self) -> str:
+        """A SHA-256 that tells these calls from others."""
+        digest = hashlib.sha256(repr(sorted(self.shapes.items())).encode())
+        for name, array in sorted(self.values.items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
 
 class OpenVINOGraph:
     """A model, compiled for any shapes or also for those that most calls come with.
@@ -120,6 +133,7 @@ class OpenVINOGraph:
         read: gives the model, uncompiled.
         compile_model: compiles a model, for calls of one form where it is given.
         is_steady: whether most calls come with the shapes of the first.
+        kept: models that were compiled before, for which nothing is read.
 
     Raises:
         BackendError: OpenVINO refuses the model.
@@ -131,6 +145,7 @@ class OpenVINOGraph:
         read: Callable[[], Any],
         compile_model: Callable[[Any, FixedCall | None], _Compiled],
         is_steady: bool,
+        kept: _Kept | None = None,
     ) -> None:
         self._name = name
         self._read = read
@@ -140,14 +155,18 @@ class OpenVINOGraph:
         # None where OpenVINO refuses the shapes.
         self._fixed: dict[Hashable, _Compiled | None] = {}
         self._general: _Compiled | None = None
+        self._kept = kept
+        # Until the first call, which fixes its shapes.
+        self._network: Any | None = None
         with self._errors("read or compile"):
-            network = read()
-            self.inputs = tuple(port.get_any_name() for port in network.inputs)
-            self._input_names = frozenset(self.inputs)
-            # Until the first call, which fixes its shapes.
-            self._network = network if is_steady else None
             if not is_steady:
-                self._general = compile_model(network, None)
+                self._general = self._made(None)
+            known = self._general or (kept.latest() if kept is not None else None)
+            if known is None:
+                self._network = read()
+                names = tuple(port.get_any_name() for port in self._network.inputs)
+            self.inputs = names if known is None else known.inputs
+            self._input_names = frozenset(self.inputs)
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
         """Run the graph; outputs are arrays of their own.
@@ -167,12 +186,11 @@ class OpenVINOGraph:
         """What runs calls of this form, compiled on first need."""
         key = call.key
         with self._lock:
-            network, self._network = self._network, None
             # The first is fixed whatever it is.
             is_new = key not in self._fixed and len(self._fixed) < _MOST_FIXED
-            if network is not None or (self._is_steady and call.values and is_new):
+            if self._is_steady and is_new and (call.values or not self._fixed):
                 try:
-                    self._fixed[key] = self._compile(network or self._read(), call)
+                    self._fixed[key] = self._made(call)
                 except RuntimeError as error:  # some models OpenVINO takes with open shapes alone
                     if is_shortage(error):
                         raise
@@ -181,8 +199,16 @@ class OpenVINOGraph:
             if fixed is not None:
                 return fixed
             if self._general is None:
-                self._general = self._compile(self._read(), None)
+                self._general = self._made(None)
             return self._general
+
+    def _made(self, call: FixedCall | None) -> _Compiled:
+        """Return a model compiled for a call, as it was kept or anew."""
+        found = None if self._kept is None else self._kept.find(call)
+        if found is not None:
+            return found
+        network, self._network = self._network, None
+        return self._compile(network or self._read(), call)
 
     @contextmanager
     def _errors(self, deed: str) -> Iterator[None]:
@@ -204,15 +230,26 @@ class _Compiled:
 
     Args:
         model: the model, compiled.
+        inputs: names of what its graph takes, also where that is part of the model.
         outputs: their names, in order.
         tensor: OpenVINO's class of tensors.
+        memory: what the model lies in, if it was read back: weights may be used where they are.
     """
 
-    def __init__(self, model: Any, outputs: Sequence[str], tensor: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        tensor: Any,
+        memory: Any = None,
+    ) -> None:
         self._model = model
+        self._memory = memory
         self._tensor = tensor
+        self.inputs = inputs
         self._input_names = [port.get_any_name() for port in model.inputs]
-        self._output_names = outputs
+        self.outputs = outputs
         # Outputs whose shapes are known are written where the caller keeps them, without a copy.
         ports = model.outputs
         self._output_types = (
@@ -221,6 +258,11 @@ class _Compiled:
             else [(tuple(port.shape), port.element_type.to_dtype()) for port in ports]
         )
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def export(self) -> bytes:
+        """Return the model as bytes."""
+        stream: io.BytesIO = self._model.export_model()
+        return stream.getvalue()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Value]:
         # Without those that are part of the model.
@@ -232,14 +274,81 @@ class _Compiled:
         try:
             if self._output_types is None:
                 results = request.infer(inputs, share_inputs=True, share_outputs=False)
-                return dict(zip(self._output_names, results.values(), strict=True))
+                return dict(zip(self.outputs, results.values(), strict=True))
             outputs = [np.empty(shape, dtype) for shape, dtype in self._output_types]
             for index, array in enumerate(outputs):
                 request.set_output_tensor(index, self._tensor(array, shared_memory=True))
             request.infer(inputs, share_inputs=True, share_outputs=True)
-            return dict(zip(self._output_names, outputs, strict=True))
+            return dict(zip(self.outputs, outputs, strict=True))
         finally:
             self._requests.put(request)
+
+
+class _Kept:
+    """Compiled models of one graph, brought back.
+
+    Args:
+        models: where they are kept.
+        bring: makes a compiled model of what was kept.
+    """
+
+    def __init__(self, models: KeptModels, bring: Callable[[Blob], _Compiled]) -> None:
+        self._models = models
+        self._bring = bring
+        self._ahead: tuple[str, _Compiled] | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Bring back, meanwhile, what was used last."""
+        self._thread = threading.Thread(target=self._bring_quietly, name="xdecoder_rt models")
+        self._thread.start()
+
+    def _bring_quietly(self) -> None:
+        # Whoever needs the model meets the error again.
+        with suppress(PlanError, RuntimeError, MemoryError):
+            self._bring_latest()
+
+    def _bring_latest(self) -> None:
+        form = self._models.latest()
+        blob = None if form is None else self._models.read(form)
+        if form is not None and blob is not None:
+            self._ahead = form, self._bring(blob)
+
+    def latest(self) -> _Compiled | None:
+        """Return the model that was used last, brought back."""
+        if self._thread is None:
+            self._bring_quietly()
+        else:
+            self._thread.join()
+        return None if self._ahead is None else self._ahead[1]
+
+    def find(self, call: FixedCall | None) -> _Compiled | None:
+        """Return the model for a call, if it was compiled before."""
+        form = _form(call)
+        if self._ahead is not None:
+            ahead, compiled = self._ahead
+            if ahead == form:
+                return compiled
+        blob = self._models.read(form)
+        if blob is None:
+            return None
+        try:
+            found = self._bring(blob)
+        except RuntimeError as error:
+            if is_shortage(error):
+                raise
+            return None  # it is compiled, and written, again
+        if self._ahead is not None:
+            self._models.note_use(form)
+        return found
+
+    def keep(self, call: FixedCall | None, compiled: _Compiled) -> None:
+        """Keep a model for processes to come."""
+        self._models.write(_form(call), compiled.inputs, compiled.outputs, compiled.export())
+
+
+def _form(call: FixedCall | None) -> str:
+    return hashlib.sha256(b"any").hexdigest() if call is None else call.digest
 
 
 class OpenVINOBackend:
@@ -291,6 +400,17 @@ class OpenVINOBackend:
             # These plugins compute in fp16 by themselves; an fp32 plan is meant as it is.
             self._settings["INFERENCE_PRECISION_HINT"] = "f32" if precision == "fp32" else "f16"
         self._cache_dir = cache_dir
+        self._prepared: dict[str, _Kept] = {}
+
+    def prepare(self, name: str, model: ModelReader) -> None:
+        """Bring back a compiled model in another thread, until :meth:`load` asks for it.
+
+        Nothing is compiled: that takes all cores and much memory already.
+        """
+        kept = self._kept(name, model)
+        if kept is not None:
+            kept.start()
+            self._prepared[name] = kept
 
     def _plugin_of(self, device: str) -> str:
         """Return OpenVINO's own name of a device that it has here."""
@@ -312,19 +432,32 @@ class OpenVINOBackend:
         Raises:
             BackendError: OpenVINO refuses the model.
         """
-        blobs: ModelBlobs | None = None
-
-        def read() -> Any:
-            nonlocal blobs
-            data = model()
-            if self._cache_dir is not None:
-                library = self.name if self._is_cpu else f"{self.name}_{self.device}"
-                blobs = ModelBlobs(self._cache_dir, library, name, len(data))
-            return self._core.read_model(model=data)
-
+        kept = self._prepared.pop(name, None) or self._kept(name, model)
         return OpenVINOGraph(
-            name, read, lambda network, call: self._compile(blobs, network, call), is_steady
+            name,
+            lambda: self._core.read_model(model=model()),
+            lambda network, call: self._compile(kept, network, call),
+            is_steady,
+            kept,
         )
+
+    def _kept(self, name: str, model: ModelReader) -> _Kept | None:
+        if self._cache_dir is None:
+            return None
+
+        def digest() -> str:
+            if isinstance(model, DigestedModel):
+                return model.digest()
+            return hashlib.sha256(model()).hexdigest()
+
+        made_by = signature(self._library, self._core, self._settings, self._unquantizes)
+        library = self.name if self._is_cpu else f"{self.name}_{self.device}"
+        return _Kept(KeptModels(self._cache_dir, library, name, made_by, digest), self._bring)
+
+    def _bring(self, blob: Blob) -> _Compiled:
+        memory = self._tensor(blob.model, shared_memory=True)
+        model = self._core.import_model(memory, self._plugin, self._settings_for_shapes())
+        return _Compiled(model, blob.inputs, blob.outputs, self._tensor, (memory, blob.model))
 
     def to_numpy(self, value: Value) -> np.ndarray[Any, Any]:
         """Return a value, which is an array already."""
@@ -338,10 +471,10 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Release nothing: compiled models end with the graphs that hold them."""
 
-    def _compile(self, blobs: ModelBlobs | None, network: Any, call: FixedCall | None) -> _Compiled:
+    def _compile(self, kept: _Kept | None, network: Any, call: FixedCall | None) -> _Compiled:
         # Before it is simplified, which merges names.
-        outputs = [port.get_any_name() for port in network.outputs]
-        settings = dict(self._settings)
+        inputs = tuple(port.get_any_name() for port in network.inputs)
+        outputs = tuple(port.get_any_name() for port in network.outputs)
         drop_floors(network)
         if call is not None:
             network.reshape(call.shapes)
@@ -349,24 +482,22 @@ class OpenVINOBackend:
             unquantize(self._library, network)
         if call is not None:
             fix_inputs(self._library, network, call.values)
-        if call is not None and self._is_cpu:
-            if settings["INFERENCE_PRECISION_HINT"] == "f32":
+            if self._is_cpu and self._settings["INFERENCE_PRECISION_HINT"] == "f32":
                 use_winograd(self._library, network)
-            cores = usable_cores()
-            if min(settings.get("INFERENCE_NUM_THREADS", cores), cores) == 1:
-                # Fusing attention of fixed shapes for one thread, OpenVINO 2026.4 ends the process
-                # with a segmentation fault.
-                settings["SNIPPETS_MODE"] = "DISABLE"
-        # Checked beforehand: into a folder that cannot be searched OpenVINO ends the process.
-        folder = None if blobs is None else blobs.folder()
-        if blobs is None or folder is None:
-            model = self._core.compile_model(network, self._plugin, settings)
-            return _Compiled(model, outputs, self._tensor)
-        try:
-            kept = {**settings, "CACHE_DIR": str(folder)}
-            model = self._core.compile_model(network, self._plugin, kept)
-        except RuntimeError:
-            # OpenVINO compiles nothing where it cannot write, as on a full disk.
-            model = self._core.compile_model(network, self._plugin, settings)
-        blobs.seal()
-        return _Compiled(model, outputs, self._tensor)
+        settings = self._settings if call is None else self._settings_for_shapes()
+        model = self._core.compile_model(network, self._plugin, settings)
+        compiled = _Compiled(model, inputs, outputs, self._tensor)
+        if kept is not None:
+            kept.keep(call, compiled)
+        return compiled
+
+    def _settings_for_shapes(self) -> dict[str, Any]:
+        """Return the settings for models of fixed shapes."""
+        if not self._is_cpu:
+            return self._settings
+        cores = usable_cores()
+        if min(self._settings.get("INFERENCE_NUM_THREADS", cores), cores) > 1:
+            return self._settings
+        # Fusing attention of fixed shapes for one thread, OpenVINO 2026.4 ends the process with a
+        # segmentation fault.
+        return {**self._settings, "SNIPPETS_MODE": "DISABLE"}
