@@ -65,20 +65,21 @@ class KeptModels:
 
 
 def signature(
-    openvino: ModuleType, core: Any, settings: Mapping[str, Any], unquantizes: bool
+    openvino: ModuleType, core: Any, plugin: str, settings: Mapping[str, Any], unquantizes: bool
 ) -> str:
     """Return a SHA-256 of what OpenVINO compiles with, beside the graph.
 
     Args:
         openvino: the library.
         core: its core.
+        plugin: the device, by the library's name of it.
         settings: of the compilation.
         unquantizes: whether layers are taken out of INT8 before.
     """
     parts = (
         _own_code(),
         str(openvino.__version__),
-        str(core.get_property("CPU", "FULL_DEVICE_NAME")),
+        str(core.get_property(plugin, "FULL_DEVICE_NAME")),
         _instructions(),
         str(sorted(settings.items())),
         str(usable_cores()),

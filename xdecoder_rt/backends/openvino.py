@@ -450,7 +450,9 @@ class OpenVINOBackend:
                 return model.digest()
             return hashlib.sha256(model()).hexdigest()
 
-        made_by = signature(self._library, self._core, self._settings, self._unquantizes)
+        made_by = signature(
+            *(self._library, self._core, self._plugin, self._settings, self._unquantizes)
+        )
         library = self.name if self._is_cpu else f"{self.name}_{self.device}"
         return _Kept(KeptModels(self._cache_dir, library, name, made_by, digest), self._bring)
 
