@@ -152,7 +152,8 @@ class ModelBlobs:
 def _parsed(data: npt.NDArray[np.uint8], key: str) -> Blob | None:
     """Return what a file holds; None if it is not as it was written, or of another key."""
     digits = hashlib.sha256().digest_size * 2
-    if hashlib.sha256(data[digits + 1 :]).hexdigest().encode() + b"\n" != bytes(data[: digits + 1]):
+    digest = hashlib.sha256(memoryview(data)[digits + 1 :]).hexdigest()
+    if digest.encode() + b"\n" != bytes(data[: digits + 1]):
         return None
     # A file whose digest is right is trusted no further than what it must have.
     head = bytes(data[digits + 1 : digits + 1 + (1 << 20)])
@@ -160,7 +161,7 @@ def _parsed(data: npt.NDArray[np.uint8], key: str) -> Blob | None:
     about: Any = json.loads(head[:end])
     if not isinstance(about, dict) or about.get("key") != key:
         return None
-    names = [about.get(which) for which in ("inputs", "outputs")]
+    names: list[Any] = [about.get(which) for which in ("inputs", "outputs")]
     if not all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in names):
         return None
     inputs, outputs = (tuple(one) for one in names)
