@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from xdecoder_rt import tasks
 from xdecoder_rt.masks.resample import REGION_STRIDE
@@ -210,8 +209,8 @@ class DecodeGraph(nn.Module):
 
     def _first_rows(self, values: Tensor, filler: int) -> Tensor:
         """Return as many first rows as there are latents, filled up where there are fewer rows."""
-        after = (0, 0) * (values.ndim - 2)
-        return F.pad(values, (*after, 0, self.queries), value=filler)[:, : self.queries]
+        shape = (values.shape[0], self.queries, *values.shape[2:])
+        return torch.cat((values, values.new_full((), filler).expand(shape)), 1)[:, : self.queries]
 
 
 class MaskGraph(nn.Module):
