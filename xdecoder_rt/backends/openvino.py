@@ -446,8 +446,9 @@ class OpenVINOBackend:
             return None
 
         def digest() -> str:
-            if isinstance(model, DigestedModel):
-                return model.digest()
+            source: object = model  # some readers tell the digest too
+            if isinstance(source, DigestedModel):
+                return source.digest()
             return hashlib.sha256(model()).hexdigest()
 
         made_by = signature(

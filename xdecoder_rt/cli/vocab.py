@@ -33,6 +33,7 @@ from xdecoder_rt.errors import VocabularyError, printable
 if TYPE_CHECKING:
     from xdecoder_rt.plan.file import Plan
     from xdecoder_rt.plan.manifest import Manifest
+    from xdecoder_rt.questions.question import AnyImage
     from xdecoder_rt.questions.regions import RegionSource
     from xdecoder_rt.words.cache import TextCache
     from xdecoder_rt.words.vocabulary import Vocabulary
@@ -303,6 +304,8 @@ def _refuse_another(file: Any, manifest: Manifest, path: Path) -> None:
 
 
 def _example(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
+    import numpy as np
+
     from xdecoder_rt.files.image_file import read_image
     from xdecoder_rt.words.vocabulary import Vocabulary
 
@@ -313,13 +316,13 @@ def _example(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
         )
     check_writable(args.file, "the words")
     words = Vocabulary.load(args.file) if args.file.exists() else None
-    images = [read_image(path) for path, _ in args.mark]
+    images: list[AnyImage] = [read_image(path) for path, _ in args.mark]
     regions: list[RegionSource] = []
     for _, region in args.mark:
         try:
             regions.append(parse_box(region))
         except argparse.ArgumentTypeError:
-            regions.append(read_image(region).any(axis=2))
+            regions.append(np.asarray(read_image(region).any(axis=2)))
     with open_engine(args) as engine:
         word = engine.example(images, regions, args.name)
     words = _with_example(words, word)

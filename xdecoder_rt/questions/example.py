@@ -129,7 +129,8 @@ def _overlaps(
     """
     overlaps = _ratio(masks, marked)
     if marks_box:
-        boxes = _spans(masks.any(axis=2))[:, :, None] & _spans(masks.any(axis=1))[:, None, :]
+        rows, columns = (_spans(np.asarray(masks.any(axis=axis))) for axis in (2, 1))
+        boxes = rows[:, :, None] & columns[:, None, :]
         overlaps = np.maximum(overlaps, _ratio(boxes, marked))
     return overlaps
 
@@ -137,7 +138,8 @@ def _overlaps(
 def _ratio(masks: npt.NDArray[np.bool_], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     both = (masks & marked).sum(axis=(1, 2), dtype=np.float64)
     either = (masks | marked).sum(axis=(1, 2), dtype=np.float64)
-    return both / np.maximum(either, 1)
+    overlaps: npt.NDArray[np.float64] = both / np.maximum(either, 1)
+    return overlaps
 
 
 def _spans(touched: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

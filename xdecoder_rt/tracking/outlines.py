@@ -59,7 +59,7 @@ def on_grid(segmentation: Segmentation, things: list[int]) -> GridSegments:
     ends = counts.cumsum().tolist()
     cells = [places[:, first:last] for first, last in zip([0, *ends], ends, strict=False)]
     sums = [np.bincount(owned[order], part, len(things)) for part in places]
-    centres = (sums[0] + 1j * sums[1]) / np.maximum(counts, 1)
+    centres: npt.NDArray[np.complex128] = (sums[0] + 1j * sums[1]) / np.maximum(counts, 1)
     for index in np.flatnonzero(counts == 0).tolist():
         # Too small for the grid, or hidden by a surer instance.
         found = np.argwhere(segmentation.mask(things[index]))
