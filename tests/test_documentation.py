@@ -69,6 +69,8 @@ NOT_RUN = {
     r"^xdecoder-rt build --kernels DIR": "is a form, and no command",
     r"^xdecoder-rt (bench|extract|info|segment)\b.*\b(orin|rtx)\.plan": "needs an engine of a GPU",
     r"^xdecoder-rt demo 0 ": "needs a camera",
+    r"^xdecoder-rt demo .*(rtsp://|watch:| ! )": "needs a server, or does not end by itself; "
+    "tests/streams/test_live.py has servers, folders and pipelines",
     r"^xdecoder-rt eval .*--protocol": "needs public data sets; tests/evaluation/test_published.py "
     "and tests/cli/test_eval.py make small ones",
     r"\b(hf|https)://": "needs another machine; tests/cli/test_addresses.py is one",

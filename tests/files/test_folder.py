@@ -10,7 +10,7 @@ from PIL import Image
 
 from xdecoder_rt.errors import ImageError
 from xdecoder_rt.files.folder import list_images
-from xdecoder_rt.streams.frames import images_in
+from xdecoder_rt.streams.folders import images_in
 
 
 def save(path: Path, form: str = "JPEG") -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from xdecoder_rt.cli import sinks
 from xdecoder_rt.cli.sinks import Folder, PictureWindow, Video, open_output
 from xdecoder_rt.errors import ArgumentError, ImageError, MissingExtraError
-from xdecoder_rt.streams.frames import ImageFolder, open_frames
+from xdecoder_rt.streams.frames import open_frames
 
 
 def picture(shade: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -48,7 +48,7 @@ class TestFolderOfImages:
         picture(1).save(tmp_path / "1.png")
         (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
         picture(3).save(tmp_path / "3.png")
-        source = ImageFolder(tmp_path, 10)
+        source = open_frames(str(tmp_path), 10)
         assert [int(frame.pixels[0, 0, 0]) for frame in source] == [1, 3]
         assert len(source.failures) == 1 and "2.png" in str(source.failures[0])
 

@@ -1,4 +1,4 @@
-"""``xdecoder-rt demo``: find words in a camera, a video or a folder, frame after frame."""
+"""``xdecoder-rt demo``: find words in a camera, a stream, a video or images, frame after frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from xdecoder_rt.cli.output import CommandReport, is_same_file, note
 from xdecoder_rt.cli.signals import EXIT_INTERRUPTED, Terminated
 from xdecoder_rt.cli.sinks import PictureWindow, Sink, open_output
 from xdecoder_rt.errors import ArgumentError, VocabularyError, printable, quoted
-from xdecoder_rt.streams.frames import FrameSource, open_frames
+from xdecoder_rt.streams.address import without_password
+from xdecoder_rt.streams.frames import SOURCES, FrameSource, open_frames
 from xdecoder_rt.streams.mailbox import FrameReader, StreamFrame
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from xdecoder_rt.streams.timed import TimedFrame
     from xdecoder_rt.words.vocabulary import Vocabulary
 
-SUMMARY = "find words in a camera, a video or a folder as it plays"
+SUMMARY = "find words in a camera, a stream, a video or a folder as it plays"
 DESCRIPTION = """\
 Find words in a stream and show them as it plays. When frames come faster than they are answered,
 the newest is taken and the rest are dropped and counted, so that what is shown is the present.
@@ -44,8 +45,9 @@ the newest is taken and the rest are dropped and counted, so that what is shown 
 A window is opened where there is a display (Escape closes it). Without one, --output keeps the
 pictures. New words can be typed while it runs: separated by commas, then Enter. Ctrl-C ends the
 demo with exit code 0 and everything written, SIGTERM and SIGHUP with 130 and everything written.
-Cameras and videos need the extra "video" (pip install "xdecoder_rt[video]"); a folder of images
-needs nothing more.
+Moving pictures need the extra "video" (pip install "xdecoder_rt[video]"), csi:// and pipelines
+gst-launch-1.0 too; images need nothing more. A camera, address or pipeline that is lost is opened
+again, first after half a second, then less often; that is told on stderr.
 
 A video plays by its time stamps. Frames that it announces and does not hold, or that are damaged,
 are counted as unreadable, and the exit code is then 1. A video that is written has each picture at
@@ -55,6 +57,10 @@ EXAMPLES = """\
   xdecoder-rt demo 0 --words mug hand "robot arm"               the first camera
   xdecoder-rt demo drive.mp4 --words car person --stuff road sky
   xdecoder-rt demo drive.mp4 --words car -o found.mp4 --no-window
+  xdecoder-rt demo rtsp://camera/stream --words car person      also http://, csi://0
+  xdecoder-rt demo "videotestsrc ! videoconvert" --words mug    a GStreamer pipeline
+  xdecoder-rt demo watch:frames/ --words mug -o drawn           images as they are written there
+  xdecoder-rt demo "frames/*.jpg" --words mug -o drawn          also frames/%05d.png
   xdecoder-rt demo frames/ --fps 30 --words mug -o drawn        a folder, as fast as a camera
   xdecoder-rt demo frames/ --every-frame --words mug -o drawn   all of it, however long it takes
 """
@@ -67,9 +73,7 @@ _COMMA = re.compile(r",(?![^\[]*\])")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``demo``."""
-    parser.add_argument(
-        "source", metavar="SOURCE", help="a camera's number, a video, or a folder of images"
-    )
+    parser.add_argument("source", metavar="SOURCE", help=SOURCES.replace("%", "%%"))
     add_plan(parser)
     add_words(parser)
     parser.add_argument(
@@ -119,14 +123,14 @@ def run(args: argparse.Namespace) -> int:
     words = read_vocabulary(args)
     import numpy as np
 
-    document: dict[str, Any] = {"source": args.source, "answered": 0}
+    document: dict[str, Any] = {"source": without_password(args.source), "answered": 0}
     with report.kept(document):
         with ExitStack() as stack:
             engine = stack.enter_context(open_engine(args))
             # Graphs are loaded on first need: now, and not while frames go by.
             blank = np.zeros((*engine.manifest.input.sizes[0], 3), np.uint8)
             engine.segment(blank, words, task=args.task, min_score=args.min_score)
-            source = open_frames(args.source, args.fps)
+            source = open_frames(args.source, args.fps, note)
             document["left_out"] = ImageList.read([args.source]).left_out
             sinks = _open_sinks(args, source.name, source.fps)
             stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
@@ -136,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
                 source,
                 due=None if source.is_live else _seconds,
                 every=args.every_frame and not source.is_live,
+                on_stop=source.stop,
                 on_end=source.close,
             )
             stack.callback(lambda: document.update(_counts(args, source, reader, player)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from xdecoder_rt.cli.output import CommandReport, note
 from xdecoder_rt.errors import ImageError, printable
-from xdecoder_rt.streams.frames import images_in
+from xdecoder_rt.streams.folders import images_in
 
 if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine

@@ -13,7 +13,7 @@ from xdecoder_rt.errors import ImageError, quoted
 from xdecoder_rt.files.formats import HEAD_SIZE, IMAGE_SUFFIXES, image_format
 from xdecoder_rt.files.regular import open_regular
 
-__all__ = ["FolderImages", "list_images"]
+__all__ = ["FolderImages", "list_images", "natural_order"]
 
 SUB_FOLDERS, HIDDEN, NO_SUFFIX = "sub-folders", "hidden", "without a suffix"
 _KINDS_SHOWN = 8
@@ -64,7 +64,9 @@ def list_images(folder: Path) -> FolderImages:
         raise ImageError(
             f"The folder {quoted(str(folder), 200)} cannot be read: {error.strerror or error}"
         ) from error
-    return FolderImages(folder, tuple(sorted(images, key=_natural)), dict(sorted(left_out.items())))
+    return FolderImages(
+        folder, tuple(sorted(images, key=natural_order)), dict(sorted(left_out.items()))
+    )
 
 
 def _kind_left_out(entry: os.DirEntry[str]) -> str | None:
@@ -87,7 +89,7 @@ def _begins_as_image(path: str) -> bool:
         return False
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
+def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Return a key that puts frame 2 before frame 10."""
     parts = re.split(r"([0-9]+)", path.name)
     # Every second part is a number; "²" is a digit to Python and none to int.

@@ -1,22 +1,29 @@
-"""Sources of frames: a camera, a video, a folder of images."""
+"""Sources of frames, by what a user calls them."""
 
 from __future__ import annotations
 
 import os
-import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from xdecoder_rt.errors import ImageError, XDecoderError, printable, quoted, require
-from xdecoder_rt.files.folder import FolderImages, list_images
-from xdecoder_rt.files.formats import IMAGE_SUFFIXES
+from xdecoder_rt.errors import ImageError, XDecoderError, quoted
+from xdecoder_rt.streams.address import SCHEMES, open_address
+from xdecoder_rt.streams.camera import camera_number, open_camera
+from xdecoder_rt.streams.folders import ImageFiles, WatchedFolder, images_in, matching
+from xdecoder_rt.streams.pipeline import csi_pipeline, is_pipeline, open_pipeline
+from xdecoder_rt.streams.reconnect import Tell, in_silence
 from xdecoder_rt.streams.timed import TimedFrame
 from xdecoder_rt.streams.video import VideoFile
 
+__all__ = ["FOLDER_FPS", "SOURCES", "FrameSource", "open_frames"]
+
 FOLDER_FPS = 10.0
-_CAMERA_FPS = 30.0
+SOURCES = (
+    "a camera's number (0 is the first), a video file, a folder of images, a pattern "
+    "(shots/*.jpg, shots/%05d.png), watch:FOLDER, rtsp:// or http://, csi://0, or a GStreamer "
+    'pipeline ("v4l2src ! videoconvert")'
+)
 
 
 class FrameSource(Protocol):
@@ -43,130 +50,46 @@ class FrameSource(Protocol):
     def __iter__(self) -> Iterator[TimedFrame]:
         """Yield the frames in their order."""
 
+    def stop(self) -> None:
+        """Make the iteration end soon, from any thread; what waits for a frame waits no longer."""
+
     def close(self) -> None:
-        """Let go of the device or file."""
+        """Let go of the device, file or connection; not while another thread reads."""
 
 
-def open_frames(text: str, fps: float | None = None) -> FrameSource:
+def open_frames(text: str, fps: float | None = None, tell: Tell = in_silence) -> FrameSource:
     """Open what a user named.
 
+    Cameras, addresses and pipelines are opened again when they are lost.
+
     Args:
-        text: a camera's number, a video file, or a folder of images.
-        fps: the pace of a video or folder; None takes the video's own, or 10 for a folder.
+        text: one of `SOURCES`.
+        fps: the pace of a video or of images; None takes the video's own, or 10 for images.
+        tell: told in a line when a live stream is lost and when it is back.
 
     Raises:
         ImageError: there is nothing of that name, or it cannot be read.
-        MissingExtraError: OpenCV (cameras) or PyAV (videos) is needed and not installed.
+        ArgumentError: what follows ``csi://`` is no camera.
+        MissingExtraError: OpenCV (cameras) or PyAV (all other moving pictures) is not installed.
     """
-    if re.fullmatch(r"[0-9]{1,3}", text) and not os.path.exists(text):
-        return Camera(int(text))
+    number = camera_number(text)
+    if number is not None:
+        return open_camera(number, tell)
+    scheme, colon, rest = text.partition(":")
+    if scheme.lower() in SCHEMES and rest.startswith("//"):
+        return open_address(text, tell)
+    if scheme.lower() == "csi" and rest.startswith("//"):
+        return open_pipeline(csi_pipeline(text), f"camera {text}", tell)
     path = Path(text)
     if os.path.isdir(path):
-        return ImageFolder(path, fps or FOLDER_FPS)
-    if not os.path.lexists(path):
-        raise ImageError(
-            f"There is no video or folder {quoted(text, 200)}",
-            expected="a camera's number (0 is the first), a video file, or a folder of images",
-        )
-    return VideoFile(path, fps)
-
-
-def images_in(folder: Path) -> FolderImages:
-    """Return the images of a folder, at least one, and how much else it holds.
-
-    Raises:
-        ImageError: the folder holds no images, or cannot be read.
-    """
-    found = list_images(folder)
-    if not found.images:
-        raise ImageError(
-            f"The folder {quoted(str(folder), 200)} holds no images"
-            + (f" (left out: {found.remark})" if found.remark else ""),
-            expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
-        )
-    return found
-
-
-class ImageFolder:
-    """The images of a folder, in the order of `images_in`.
-
-    Args:
-        path: the folder.
-        fps: frames a second to show them at.
-
-    Raises:
-        ImageError: the folder holds no images, or cannot be read.
-    """
-
-    is_live = False
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self.name = f"folder {path}"
-        self.fps = fps
-        self.failures: list[XDecoderError] = []
-        self._files = images_in(path).images
-        self.announced: int | None = len(self._files)
-
-    @property
-    def missing(self) -> int:
-        """Images that could not be read so far."""
-        return len(self.failures)
-
-    def __iter__(self) -> Iterator[TimedFrame]:
-        """Read one image after the other; broken ones go to `failures`."""
-        from xdecoder_rt.image import load_image
-
-        for number, path in enumerate(self._files):
-            try:
-                yield TimedFrame(load_image(path), number / self.fps)
-            except ImageError as error:
-                self.failures.append(error)
-
-    def close(self) -> None:
-        """Do nothing: nothing is held."""
-
-
-class Camera:
-    """A camera, read with OpenCV.
-
-    Args:
-        number: the camera's.
-
-    Raises:
-        ImageError: it cannot be opened.
-        MissingExtraError: OpenCV is not installed.
-    """
-
-    is_live = True
-    announced: int | None = None
-    missing = 0
-
-    def __init__(self, number: int) -> None:
-        # Read when OpenCV is imported: its own messages say nothing to a user.
-        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-        self._cv2: Any = require("cv2", "video")
-        self.name = f"camera {number}"
-        self.failures: list[XDecoderError] = []
-        self._capture = self._cv2.VideoCapture(number)
-        if not self._capture.isOpened():
-            raise ImageError(
-                f"The {printable(self.name, 200)} cannot be opened",
-                expected="a connected camera that no other program uses",
-            )
-        rate = float(self._capture.get(self._cv2.CAP_PROP_FPS))
-        self.fps = rate if 1.0 <= rate <= 1000.0 else _CAMERA_FPS
-
-    def __iter__(self) -> Iterator[TimedFrame]:
-        """Read until the camera ends or is closed; a frame's time is when it came."""
-        start: float | None = None
-        while True:
-            is_read, frame = self._capture.read()
-            if not is_read:
-                return
-            now = time.perf_counter()
-            start = now if start is None else start
-            yield TimedFrame(self._cv2.cvtColor(frame, self._cv2.COLOR_BGR2RGB), now - start)
-
-    def close(self) -> None:
-        """Let go of the device."""
-        self._capture.release()
+        return ImageFiles(f"folder {path}", images_in(path).images, fps or FOLDER_FPS)
+    if os.path.lexists(path):
+        return VideoFile(path, fps)
+    if scheme == "watch" and colon:
+        return WatchedFolder(Path(rest), fps or FOLDER_FPS)
+    if is_pipeline(text):
+        return open_pipeline(text, "pipeline", tell)
+    files = matching(text)
+    if files is not None:
+        return ImageFiles(f"images {text}", files, fps or FOLDER_FPS)
+    raise ImageError(f"There is no video or folder {quoted(text, 200)}", expected=SOURCES)

@@ -112,6 +112,8 @@ class FrameReader(Generic[T]):
             reads as fast as frames come.
         due: gives the seconds from the start at which a frame may be left, instead of `fps`.
         every: wait for each frame to be taken instead of dropping; neither `fps` nor `due` counts.
+        on_stop: called when the reading is to end before the stream does; makes a read that waits
+            return.
         on_end: called by the thread when it has read its last frame; what closes a camera belongs
             here, as no other thread knows when the last read is over.
 
@@ -126,6 +128,7 @@ class FrameReader(Generic[T]):
         fps: float | None = None,
         due: Callable[[T], float] | None = None,
         every: bool = False,
+        on_stop: Callable[[], None] = lambda: None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.box: LatestFrame[T] = LatestFrame()
@@ -133,6 +136,7 @@ class FrameReader(Generic[T]):
         self._interval = 0.0 if fps is None or every else 1.0 / fps
         self._due = None if every else due
         self._every = every
+        self._on_stop = on_stop
         self._on_end = on_end
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="frame reader", daemon=True)
@@ -144,6 +148,7 @@ class FrameReader(Generic[T]):
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self.box.close()
+        self._on_stop()
         # A camera that hangs in its driver must not keep the program from ending.
         self._thread.join(timeout=2.0)
 

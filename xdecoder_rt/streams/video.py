@@ -14,20 +14,18 @@ import numpy as np
 from xdecoder_rt.errors import ImageError, XDecoderError, printable, quoted, require
 from xdecoder_rt.files.regular import open_regular
 from xdecoder_rt.streams.cut import is_cut
-from xdecoder_rt.streams.timed import TimedFrame
+from xdecoder_rt.streams.timed import Clock, TimedFrame
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 # Containers of pictures over time. Play lists, which name other files and addresses, are none.
-_FORMATS = (
+CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,ivf,h264,hevc,mjpeg,gif,webp_pipe"
 )
-_PIXELS_LIMIT = 1 << 27
+PIXELS_LIMIT = 1 << 27
 _USUAL_FPS = 30.0
 _PACKETS_MEASURED = 64
-# A longer step between two frames is a damaged or restarted clock, and no pause.
-_LONGEST_STEP = 600.0
 
 
 class VideoFile:
@@ -76,7 +74,7 @@ class VideoFile:
 
     def __iter__(self) -> Iterator[TimedFrame]:
         """Yield frames by their time stamps; at the end, note what is missing."""
-        clock = _Clock(1.0 / self.fps)
+        clock = Clock(1.0 / self.fps)
         damaged = lost = shown = 0
         for frame in self._decoded():
             if frame is None:
@@ -86,9 +84,12 @@ class VideoFile:
             seconds = clock.next(frame.time)
             shown += 1
             yield TimedFrame(
-                self._upright(frame), seconds if self._keeps_time else (shown - 1) / self.fps
+                upright(frame), seconds if self._keeps_time else (shown - 1) / self.fps
             )
         self._take_stock(shown, damaged, lost, clock)
+
+    def stop(self) -> None:
+        """Do nothing: a file does not make its reader wait."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -105,7 +106,7 @@ class VideoFile:
             ) from error
 
     def _open(self) -> tuple[Any, Any]:
-        options = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
         try:
             container = self._av.open(self._file, metadata_errors="replace", options=options)
         except (self._av.error.FFmpegError, ValueError) as error:
@@ -113,17 +114,7 @@ class VideoFile:
                 f"The {printable(self.name, 200)} cannot be opened",
                 expected="a whole video file (MP4, MOV, WebM, MKV, AVI, MPEG-TS, …)",
             ) from error
-        cover = self._av.stream.Disposition.attached_pic
-        streams = [s for s in container.streams.video if not s.disposition & cover]
-        if not streams:
-            raise ImageError(
-                f"The {printable(self.name, 200)} holds no moving pictures",
-                expected="a file with a video stream",
-            )
-        stream = streams[0]
-        # The decoder refuses larger frames before it takes memory for them.
-        stream.codec_context.options = {"max_pixels": str(_PIXELS_LIMIT)}
-        return container, stream
+        return container, moving_pictures(container, self.name, self._av)
 
     def _measured_fps(self) -> float | None:
         """Return the rate at which the first frames come, by their time stamps."""
@@ -202,13 +193,7 @@ class VideoFile:
             if packet is None:
                 return
 
-    @staticmethod
-    def _upright(frame: Any) -> npt.NDArray[np.uint8]:
-        pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
-
-    def _take_stock(self, shown: int, damaged: int, lost: int, clock: _Clock) -> None:
+    def _take_stock(self, shown: int, damaged: int, lost: int, clock: Clock) -> None:
         """Compare what came with what was announced."""
         duration = self._duration()
         end = clock.end(since_zero="matroska" in self._container.format.name)
@@ -242,36 +227,31 @@ class VideoFile:
             )
 
 
-class _Clock:
-    """Times of frames from time stamps that may be absent, stand still or jump.
+def upright(frame: Any) -> npt.NDArray[np.uint8]:
+    """Return a decoded frame of PyAV turned as it is meant to be seen: RGB, uint8 ``[H, W, 3]``."""
+    pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def moving_pictures(container: Any, name: str, av: Any) -> Any:
+    """Return the first video stream of an open container of PyAV that is no cover picture.
 
     Args:
-        interval: seconds between two frames where the stamps do not tell.
+        container: of ``av.open``.
+        name: for people.
+        av: the module.
+
+    Raises:
+        ImageError: there is none.
     """
-
-    def __init__(self, interval: float) -> None:
-        self._interval = self.longest_step = interval
-        self._stamp: float | None = None
-        self._first: float = 0.0
-        self._seconds = 0.0
-
-    def next(self, stamp: float | None) -> float:
-        """Return the seconds from the first frame to the one of `stamp`."""
-        if stamp is not None and not math.isfinite(stamp):
-            stamp = None
-        if self._stamp is None:
-            self._first = self._stamp = stamp or 0.0
-            return 0.0
-        step = self._interval if stamp is None else stamp - self._stamp
-        self._stamp = self._stamp + step if stamp is None else stamp
-        if not 0 < step <= _LONGEST_STEP:
-            step = self._interval
-        self.longest_step = max(self.longest_step, step)
-        self._seconds += step
-        return self._seconds
-
-    def end(self, *, since_zero: bool) -> float:
-        """Return when the last frame ends, from the first frame or from the time stamp 0."""
-        if self._stamp is None:
-            return 0.0
-        return self._seconds + self._interval + (max(self._first, 0.0) if since_zero else 0.0)
+    cover = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover]
+    if not streams:
+        raise ImageError(
+            f"The {printable(name, 200)} holds no moving pictures",
+            expected="a file or address with a video stream",
+        )
+    # The decoder refuses larger frames before it takes memory for them.
+    streams[0].codec_context.options = {"max_pixels": str(PIXELS_LIMIT)}
+    return streams[0]
