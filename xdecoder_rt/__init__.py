@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from xdecoder_rt.engine import Engine as Engine
     from xdecoder_rt.errors import XDecoderError as XDecoderError
     from xdecoder_rt.plan.file import Plan as Plan
+    from xdecoder_rt.tracking.tracker import Tracker as Tracker
     from xdecoder_rt.words.vocabulary import Vocabulary as Vocabulary
     from xdecoder_rt.words.word import Word as Word
 
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = "0.1.0"
-__all__ = ["Engine", "Plan", "Vocabulary", "Word", "XDecoderError", "__version__"]
+__all__ = ["Engine", "Plan", "Tracker", "Vocabulary", "Word", "XDecoderError", "__version__"]
 
 _MODULE_OF = {
     "Engine": "engine",
     "Plan": "plan.file",
+    "Tracker": "tracking.tracker",
     "Vocabulary": "words.vocabulary",
     "Word": "words.word",
     "XDecoderError": "errors",

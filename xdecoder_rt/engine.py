@@ -24,6 +24,7 @@ from xdecoder_rt.questions.refer import ReferQuestion, are_of_one_image
 from xdecoder_rt.questions.regions import RegionSource
 from xdecoder_rt.questions.run import run_each
 from xdecoder_rt.questions.segment import Classes, SegmentQuestion
+from xdecoder_rt.questions.track import TrackingCalls
 from xdecoder_rt.results import Answer, Caption, Finding, Output, Ranking, Reference, Segmentation
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import ImageState
@@ -35,7 +36,7 @@ Regions: TypeAlias = "list[RegionSource] | tuple[RegionSource, ...]"
 _Engine = TypeVar("_Engine", bound="Engine")
 
 
-class Engine:
+class Engine(TrackingCalls):
     """A plan, opened: images and words in, masks, labels, sentences and embeddings out.
 
     An engine may be called from many threads at once. It is a context manager.

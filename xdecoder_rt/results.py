@@ -25,6 +25,7 @@ from xdecoder_rt.drawing.strip import KeyEntry, Note, with_strip
 from xdecoder_rt.errors import ArgumentError, quoted, require, whole_number
 from xdecoder_rt.image import ImageSource, load_image
 from xdecoder_rt.masks.rle import encode_mask
+from xdecoder_rt.space.places import Intrinsics, IntrinsicsSource, Place, depth_in_metres, place_of
 
 __all__ = [
     "Answer",
@@ -117,6 +118,29 @@ class Segmentation:
             ImageError: `image` cannot be read or is of another size.
         """
         return drawing.draw_map(load_image(image, channels), *self._index_map(), font)
+
+    def in_space(self, depth: object, intrinsics: IntrinsicsSource) -> list[Place | None]:
+        """Return where the segments are, in metres, from a depth image aligned with their image.
+
+        Args:
+            depth: of the image's size: uint16 in millimetres, 0 for none, or floating in metres,
+                NaN for none.
+            intrinsics: fx, fy, cx and cy in pixels, or the 3 x 3 matrix K (``CameraInfo.k``).
+
+        Returns:
+            An entry a segment, in their order: median, distance, extent and an oriented box of what
+            is seen of it, in the camera's optical frame (x right, y down, z forward); None where
+            fewer than ten pixels have a depth.
+
+        Raises:
+            ArgumentError: `depth` or the intrinsics are not of this image, or of another type.
+        """
+        camera = Intrinsics.of(intrinsics, self.size)
+        metres = depth_in_metres(depth, self.size)
+        return [
+            place_of(self.mask(index), metres, camera, info)
+            for index, info in enumerate(self.segments_info)
+        ]
 
     def to_supervision(self) -> Any:
         """Return the segments as ``supervision.Detections``, with ``data["class_name"]``.

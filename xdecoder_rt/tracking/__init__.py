@@ -1,0 +1,1 @@
+"""Segments that keep their ids from frame to frame."""

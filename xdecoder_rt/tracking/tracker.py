@@ -1,0 +1,303 @@
+"""`Tracker`: segments of one frame after the other keep their ids.
+
+A thing goes on as the one that it overlaps where that has moved to, which is decided for all things
+at once. Stuff has one id a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xdecoder_rt.errors import ArgumentError, quoted, whole_number
+from xdecoder_rt.results import Segmentation
+from xdecoder_rt.tracking.assignment import best_pairs
+from xdecoder_rt.tracking.outlines import GridSegments, on_grid
+
+__all__ = ["Tracker"]
+
+# Least overlap (IoU) of a thing with where it is expected: of one label, and of two.
+_SAME_OVERLAP, _OTHER_OVERLAP = 0.1, 0.4
+_LABEL_BONUS = 0.25
+# Without overlap: how far it may be off, in lengths of its side, and how much its area may change.
+_REACH, _AREA_RATIO = 1.0, 2.5
+_NEAR_SCORE = 0.1
+# Share of the past in a label's evidence, a score and a velocity after a frame.
+_MEMORY = 0.7
+_LOST_KEPT = 256
+# Pixels a frame under which a thing's outline may be steadied without lagging behind it.
+_RESTING_PIXELS = 1.0
+
+
+@dataclass
+class _Track:
+    """A thing that was seen.
+
+    Attributes:
+        number: its id.
+        cells: int32 ``[2, k]``, where it was seen last, on the grid.
+        centre: of these.
+        area: in cells.
+        velocity: cells a frame.
+        evidence: how much each label was seen.
+        score: smoothed.
+        missed: frames since it was seen.
+        offset: cells that the camera has moved since then.
+    """
+
+    number: int
+    cells: npt.NDArray[np.int32]
+    centre: npt.NDArray[np.float64]
+    area: float
+    velocity: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    evidence: dict[str, float] = field(default_factory=dict)
+    score: float = 0.0
+    missed: int = 0
+    offset: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+
+    @property
+    def label(self) -> str:
+        """The label that was seen most."""
+        return max(self.evidence, key=lambda name: self.evidence[name])
+
+    @property
+    def shift(self) -> npt.NDArray[np.float64]:
+        """Cells from where it was seen to where it is expected now."""
+        return self.offset + self.velocity
+
+    def see(self, label: str, score: float) -> None:
+        """Count a label and its score."""
+        is_new = not self.evidence
+        self.evidence = {name: _MEMORY * old for name, old in self.evidence.items() if old > 1e-3}
+        self.evidence[label] = self.evidence.get(label, 0.0) + score
+        self.score = score if is_new else _MEMORY * self.score + (1 - _MEMORY) * score
+
+
+class Tracker:
+    """Gives the segments of frames ids that last; one a stream.
+
+    A thing keeps its id while it is seen, and takes it up again within `patience` frames. An id is
+    never given twice. Labels and scores are smoothed over frames. Stuff (floor, sky) has one id a
+    label for good. Memory does not grow with the number of frames.
+
+    Example:
+        >>> tracker = Tracker(patience=30)
+        >>> tracker.patience
+        30
+
+    Args:
+        patience: frames for which a thing that is not seen is remembered.
+        steady: leave a pixel for one more frame to the segment that it had in both frames before,
+            where neither this nor the segment that it has now moves: outlines flicker less.
+
+    Raises:
+        ArgumentError: `patience` is no whole number from 0 to 10000.
+    """
+
+    def __init__(self, *, patience: int = 30, steady: bool = True) -> None:
+        self.patience = whole_number("patience", patience, 0, 10_000, "a number from 0 to 10000")
+        self._is_steady = steady
+        self._last_id = 0
+        self._tracks: list[_Track] = []
+        self._stuff: dict[str, int] = {}
+        self._shape = (0, 0)
+        self._maps: list[npt.NDArray[np.int32]] = []
+
+    def update(self, segmentation: Segmentation) -> Segmentation:
+        """Return the segments of the next frame with lasting ids.
+
+        Args:
+            segmentation: panoptic or instance, of frames of one size; another size forgets things.
+
+        Returns:
+            The same segments in their order. `id` and the map hold the lasting ids; `label`,
+            `label_id` and `score` are smoothed.
+
+        Raises:
+            ArgumentError: it is semantic output, which has no segments to follow.
+        """
+        if segmentation.task not in ("panoptic", "instance"):
+            raise ArgumentError(
+                f"Segments of the task {quoted(segmentation.task)} cannot be tracked",
+                expected="those of 'panoptic' or 'instance'",
+            )
+        if segmentation.size != self._shape:
+            self._shape, self._tracks, self._maps = segmentation.size, [], []
+        infos = segmentation.segments_info
+        things = [index for index, info in enumerate(infos) if info["isthing"]]
+        grid = on_grid(segmentation, things)
+        labels = [infos[index]["label"] for index in things]
+        scores = [float(infos[index]["score"]) for index in things]
+        tracks = self._followed(grid, labels, scores)
+        of_segment = dict(zip(things, tracks, strict=True))
+        label_ids = {info["label"]: info["label_id"] for info in infos}
+        renamed = [
+            self._renamed(info, of_segment.get(index), label_ids)
+            for index, info in enumerate(infos)
+        ]
+        return self._result(segmentation, renamed, of_segment, grid.step)
+
+    def forget(self) -> None:
+        """Forget every segment, as after other words; ids that were given are not given again."""
+        self._tracks, self._stuff, self._maps = [], {}, []
+
+    def _followed(
+        self, grid: GridSegments, labels: Sequence[str], scores: Sequence[float]
+    ) -> list[_Track]:
+        """Return the track of each thing, new ones among them, and let the others wait."""
+        pairs = best_pairs(self._likeness(grid, labels))
+        result: list[_Track | None] = [None] * len(labels)
+        moves = []
+        for row, column in pairs:
+            track = self._tracks[row]
+            move = (grid.centres[column] - track.centre) / (track.missed + 1)
+            moves.append(move)
+            track.velocity = 0.5 * (track.velocity + move) if track.missed == 0 else move
+            track.missed, track.offset = 0, np.zeros(2)
+            result[column] = track
+        camera = np.median(moves, axis=0) if moves else np.zeros(2)
+        found = {row for row, _ in pairs}
+        for row, track in enumerate(self._tracks):
+            if row not in found:
+                track.missed += 1
+                track.offset = track.offset + (camera if moves else track.velocity)
+                track.velocity = np.zeros(2)
+        for column in range(len(labels)):
+            track = result[column] or self._new(grid, column, camera)
+            track.cells, track.centre = grid.cells[column], grid.centres[column]
+            track.area = float(grid.areas[column])
+            track.see(labels[column], scores[column])
+            result[column] = track
+        self._tracks = [track for track in self._tracks if track.missed <= self.patience]
+        lost = [track for track in self._tracks if track.missed]
+        if len(lost) > _LOST_KEPT:
+            lost.sort(key=lambda track: track.missed)
+            gone = {track.number for track in lost[_LOST_KEPT:]}
+            self._tracks = [track for track in self._tracks if track.number not in gone]
+        return [track for track in result if track is not None]
+
+    def _new(self, grid: GridSegments, column: int, camera: npt.NDArray[np.float64]) -> _Track:
+        self._last_id += 1
+        track = _Track(
+            self._last_id, grid.cells[column], grid.centres[column], float(grid.areas[column])
+        )
+        track.velocity = camera
+        self._tracks.append(track)
+        return track
+
+    def _likeness(self, grid: GridSegments, labels: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return how well each thing goes on each track, ``[tracks, things]``; 0 for not at all."""
+        tracks, count = self._tracks, len(labels)
+        if not tracks or not count:
+            return np.zeros((len(tracks), count))
+        shifts = np.array([track.shift for track in tracks])
+        lengths = np.array([track.cells.shape[1] for track in tracks])
+        places = np.concatenate([track.cells for track in tracks], axis=1)
+        places = places + np.repeat(shifts.round().astype(np.int32), lengths, axis=0).T
+        height, width = grid.owners.shape
+        inside = (places >= 0).all(0) & (places[0] < height) & (places[1] < width)
+        owner = np.repeat(np.arange(len(tracks)), lengths)[inside]
+        met = grid.owners[places[0, inside], places[1, inside]]
+        hits = met >= 0
+        common = np.bincount(
+            owner[hits] * count + met[hits], minlength=len(tracks) * count
+        ).reshape(len(tracks), count)
+        areas = np.array([track.area for track in tracks])[:, None]
+        overlap = common / (areas + grid.areas - common)
+        names = np.array(labels, object)
+        same = np.array([track.label for track in tracks], object)[:, None] == names
+        goes_on = overlap >= np.where(same, _SAME_OVERLAP, _OTHER_OVERLAP)
+        # Without overlap, a thing of its name and size that is near.
+        centres = np.array([track.centre for track in tracks]) + shifts
+        distance = np.hypot(*(centres[:, None] - grid.centres).transpose(2, 0, 1))
+        reach = _REACH * np.sqrt(np.minimum(areas, grid.areas)) + 1.0
+        ratio = areas / grid.areas
+        is_near = same & (distance < reach) & (ratio < _AREA_RATIO) & (ratio > 1 / _AREA_RATIO)
+        near_score = _NEAR_SCORE * (1 - distance / reach)
+        patience = np.array([1 / (1 + 0.05 * track.missed) for track in tracks])[:, None]
+        score = np.where(goes_on, overlap + _LABEL_BONUS * same, np.where(is_near, near_score, 0))
+        result: npt.NDArray[np.float64] = score * patience
+        return result
+
+    def _renamed(
+        self, info: dict[str, Any], track: _Track | None, label_ids: dict[str, int]
+    ) -> dict[str, Any]:
+        """Return a segment with its lasting id, and with its thing's smoothed label and score."""
+        if track is None:
+            number = self._stuff.get(info["label"])
+            if number is None:
+                self._last_id += 1
+                number = self._stuff[info["label"]] = self._last_id
+            return {**info, "id": number}
+        # A label that this frame has nowhere has no id here.
+        label = track.label if track.label in label_ids else info["label"]
+        return {
+            **info,
+            "id": track.number,
+            "label": label,
+            "label_id": label_ids[label],
+            "score": track.score,
+        }
+
+    def _result(
+        self,
+        segmentation: Segmentation,
+        infos: list[dict[str, Any]],
+        of_segment: dict[int, _Track],
+        step: int,
+    ) -> Segmentation:
+        """Return the segmentation with lasting ids in its map too."""
+        ids = segmentation.segmentation
+        old = [info["id"] for info in segmentation.segments_info]
+        table = np.zeros(max(max(old, default=0), int(ids.max(initial=0))) + 1, np.int32)
+        table[old] = [info["id"] for info in infos]
+        renumbered = table[ids]
+        if segmentation.task == "instance":
+            return replace(
+                segmentation,
+                segmentation=renumbered,
+                segments_info=infos,
+                scores=np.array([info["score"] for info in infos], np.float32),
+                label_ids=np.array([info["label_id"] for info in infos], np.int32),
+            )
+        if self._is_steady:
+            moving = [
+                track.number
+                for track in of_segment.values()
+                if np.abs(track.velocity).max() * step >= _RESTING_PIXELS
+            ]
+            renumbered, infos = self._steadied(renumbered, moving, infos)
+        return replace(segmentation, segmentation=renumbered, segments_info=infos)
+
+    def _steadied(
+        self,
+        current: npt.NDArray[np.int32],
+        moving: list[int],
+        infos: list[dict[str, Any]],
+    ) -> tuple[npt.NDArray[np.int32], list[dict[str, Any]]]:
+        """Return the map with pixels that changed just now left as they were, and its areas."""
+        earlier, self._maps = self._maps, [*self._maps[-1:], current]
+        if len(earlier) < 2:
+            return current, infos
+        before, last = (part.ravel() for part in earlier)
+        places = np.flatnonzero(current.ravel() != last)
+        places = places[last[places] == before[places]]
+        was, now = last[places], current.ravel()[places]
+        known = np.array([0, *(info["id"] for info in infos if info["id"] not in moving)])
+        keeps = np.isin(was, known) & np.isin(now, known)
+        if not keeps.any():
+            return current, infos
+        steadied = current.copy()
+        steadied.ravel()[places[keeps]] = was[keeps]
+        gains: dict[int, int] = {}
+        for ids, sign in ((was[keeps], 1), (now[keeps], -1)):
+            for number, count in zip(*np.unique(ids, return_counts=True), strict=True):
+                gains[int(number)] = gains.get(int(number), 0) + sign * int(count)
+        areas = [info["area"] + gains.get(info["id"], 0) for info in infos]
+        if min(areas) < 1:  # a small segment would be gone
+            return current, infos
+        return steadied, [{**info, "area": area} for info, area in zip(infos, areas, strict=True)]
