@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 KNOWN_NAMES = {
     "docs/presets.md": ("engine", "img"),
     "docs/words.md": ("engine", "img", "plan_of_the_day"),
+    "docs/robots.md": ("engine", "frames", "depth", "rgb"),
     "docs/tensorrt.md": ("frame",),
     "docs/kernels.md": ("problem", "operands", "out", "stream"),
 }
@@ -50,10 +51,13 @@ FOREIGN = {
     "jq": "reads what comes before the pipe",
     "pytest": "is this",
     "ros2": "needs ROS 2",
+    "colcon": "needs ROS 2",
+    "ln": "puts the package into a workspace",
     "yoloe/bin/pip": "installs what is not ours",
 }
 # Pages whose snippets are compiled and searched for unknown names, and not run.
 SNIPPETS_NOT_RUN = {
+    "docs/robots.md": "needs a camera with depth; tests/test_in_space.py and tests/tracking",
     "docs/kernels.md": "needs a GPU",
     "docs/tensorrt.md": "needs a GPU",
     "docs/tensorrt-build.md": "needs TensorRT-RTX, and minutes; tests/export/tensorrt builds",
@@ -180,13 +184,17 @@ def test_the_programs_take_what_the_script_of_the_starter_gives_them(
         check_taken(command, capsys)
 
 
-def test_the_parameters_of_the_documented_node_exist() -> None:
-    source = (ROOT / "examples/ros2_node.py").read_text()
-    (node,) = [c for c in WRITTEN if "--ros-args" in c.words]
-    names = [word.split(":=")[0] for word in node.words if ":=" in word]
-    assert {"plan", "vocabulary", "image"} <= set(names)
+def test_the_parameters_and_topics_of_the_documented_node_exist() -> None:
+    package = ROOT / "examples/ros2/xdecoder_ros"
+    source = "".join(path.read_text() for path in sorted(package.glob("xdecoder_ros/*.py")))
+    source += (package / "launch/xdecoder.launch.py").read_text()
+    commands = [c for c in WRITTEN if c.words[0] == "ros2"]
+    names = {word.split(":=")[0] for c in commands for word in c.words if ":=" in word}
+    assert {"plan", "image"} <= names
     for name in names:
         assert f'"{name}"' in source, name
+    for line in (package / "config/params.yaml").read_text().splitlines()[2:]:
+        assert f'"{line.split(":")[0].strip()}"' in source, line
 
 
 @pytest.fixture(scope="module")

@@ -182,3 +182,55 @@ def test_an_absent_plan_tells_how_to_build_one(
 def test_a_wrong_rate(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "frames", "--words", "mug", "--fps", rate]) == 2
     assert "rate from 0.01 to 1000" in capsys.readouterr().err
+
+
+@pytest.fixture
+def depth(tmp_path: Path) -> Path:
+    folder = tmp_path / "depth"
+    folder.mkdir()
+    for number in range(FRAMES):
+        Image.fromarray(np.full((40, 60), 1500, np.uint16)).save(folder / f"{number}.png")
+    return folder
+
+
+INTRINSICS = ("--intrinsics", "60", "60", "29.5", "19.5")
+
+
+def test_ids_and_distances_are_drawn(play: Run, frames: Path, depth: Path, tmp_path: Path) -> None:
+    told = ("--words", "mug", "--task", "instance", "--min-score", "0", "--every-frame")
+    assert play(frames, *told, "-o", tmp_path / "plain") == 0
+    assert play(frames, *told, "--track", "-o", tmp_path / "tracked") == 0
+    assert play(frames, *told, "--depth", depth, *INTRINSICS, "-o", tmp_path / "far") == 0
+    pictures = [
+        np.asarray(Image.open(tmp_path / name / "frame_000000.jpg"), int)
+        for name in ("plain", "tracked", "far")
+    ]
+    assert all(picture.shape == (40, 60, 3) for picture in pictures)
+    assert np.abs(pictures[0] - pictures[1]).max() > 60
+    assert np.abs(pictures[0] - pictures[2]).max() > 60
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--depth", "DEPTH"], "both --depth and --intrinsics"),
+        ([*INTRINSICS], "both --depth and --intrinsics"),
+        (["--depth", "FRAMES", *INTRINSICS, "-o", "OUT"], "one channel of 16 bits"),
+        (["--depth", "DEPTH", "--intrinsics", "60", "60", "900", "20", "-o", "OUT"], "outside"),
+        (["--depth", "/nowhere", *INTRINSICS], "cannot be read"),
+        (["--track", "--task", "semantic"], "no things to track"),
+    ],
+)
+def test_ids_and_distances_that_cannot_be_had(
+    play: Run,
+    frames: Path,
+    depth: Path,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = {"DEPTH": depth, "FRAMES": frames, "OUT": tmp_path / "out"}
+    told = [str(named.get(option, option)) for option in options]
+    assert play(frames, "--words", "mug", "--every-frame", *told) == 1
+    assert message in the_error(capsys, after_progress=True)

@@ -1,6 +1,6 @@
 """The real node under ROS 2, in its own process: what it publishes, and what it survives.
 
-``.ci/ros2`` installs ROS 2 from wheels and runs this; elsewhere it is skipped where rclpy is absent.
+``.ci/ros2`` installs ROS 2 from wheels and runs this; it is skipped where rclpy is absent.
 """
 
 from __future__ import annotations

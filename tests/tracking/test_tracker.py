@@ -56,8 +56,8 @@ def test_a_thing_that_moves_fast_is_expected_where_it_goes() -> None:
     tracker = Tracker()
     for left in range(0, 260, 18):  # its own side and more in two frames
         found = tracker.update(frame(("mug", 100, left, 30), ("mug", 100, 290 - left, 30)))
-        assert sorted(ids_of(found)) == [1, 2]
-    # They went through each other, and kept their ways.
+    # They went through each other, one all but hidden, and kept their ways.
+    assert ids_of(found) == [1, 2]
     assert found.segmentation[110, left + 10] == 1
 
 

@@ -9,9 +9,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from xdecoder_rt.cli.depth import DepthFolder
 from xdecoder_rt.cli.images import ImageList, open_engine
 from xdecoder_rt.cli.line_input import LineInput
 from xdecoder_rt.cli.options import (
@@ -33,8 +34,12 @@ from xdecoder_rt.streams.frames import SOURCES, FrameSource, open_frames
 from xdecoder_rt.streams.mailbox import FrameReader, StreamFrame
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from xdecoder_rt.engine import Engine
+    from xdecoder_rt.results import Segmentation
     from xdecoder_rt.streams.timed import TimedFrame
+    from xdecoder_rt.tracking.tracker import Tracker
     from xdecoder_rt.words.vocabulary import Vocabulary
 
 SUMMARY = "find words in a camera, a stream, a video or a folder as it plays"
@@ -57,6 +62,8 @@ EXAMPLES = """\
   xdecoder-rt demo 0 --words mug hand "robot arm"               the first camera
   xdecoder-rt demo drive.mp4 --words car person --stuff road sky
   xdecoder-rt demo drive.mp4 --words car -o found.mp4 --no-window
+  xdecoder-rt demo drive.mp4 --words car --track                ids that last
+  xdecoder-rt demo frames/ --words mug --depth depth/ --intrinsics 615 615 319.5 239.5
   xdecoder-rt demo rtsp://camera/stream --words car person      also http://, csi://0
   xdecoder-rt demo "videotestsrc ! videoconvert" --words mug    a GStreamer pipeline
   xdecoder-rt demo watch:frames/ --words mug -o drawn           images as they are written there
@@ -96,6 +103,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="drop nothing: wait for each frame of a video or folder to be answered",
     )
     stream.add_argument("--frames", type=positive, metavar="N", help="end after N answered frames")
+    robot = parser.add_argument_group("ids and distances")
+    robot.add_argument(
+        "--track",
+        action="store_true",
+        help="give things ids that last over frames, and show them (panoptic or instance)",
+    )
+    robot.add_argument(
+        "--depth",
+        metavar="FOLDER",
+        help="show distances: a depth image a frame, in their order, aligned with them (16-bit PNG "
+        "or TIFF in millimetres, 0 for none)",
+    )
+    robot.add_argument(
+        "--intrinsics",
+        type=float,
+        nargs=4,
+        metavar=("FX", "FY", "CX", "CY"),
+        help="of the camera, in pixels; needed with --depth",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o",
@@ -120,8 +146,19 @@ def run(args: argparse.Namespace) -> int:
             f"{quoted(args.output, 200)} is the source itself",
             fix="keep the pictures somewhere else",
         )
+    if (args.depth is None) != (args.intrinsics is None):
+        raise ArgumentError(
+            "Distances need depth images and the camera's intrinsics",
+            expected="both --depth and --intrinsics, or neither",
+        )
+    if args.track and args.task == "semantic":
+        raise ArgumentError(
+            "Semantic output has no things to track", expected="--task panoptic or instance"
+        )
     words = read_vocabulary(args)
     import numpy as np
+
+    from xdecoder_rt.tracking.tracker import Tracker
 
     document: dict[str, Any] = {"source": without_password(args.source), "answered": 0}
     with report.kept(document):
@@ -135,7 +172,16 @@ def run(args: argparse.Namespace) -> int:
             sinks = _open_sinks(args, source.name, source.fps)
             stack.push(lambda kind, *_: _close(sinks, keep=kind is None))
             lines = LineInput(_standard_input())
-            player = Player(engine, words, args.task, sinks, lines, args.min_score)
+            player = Player(
+                engine,
+                words,
+                args.task,
+                sinks,
+                lines,
+                args.min_score,
+                Tracker() if args.track else None,
+                None if args.depth is None else DepthFolder(args.depth, args.intrinsics),
+            )
             reader = FrameReader(
                 source,
                 due=None if source.is_live else _seconds,
@@ -183,6 +229,8 @@ class Player:
         sinks: where the pictures go.
         lines: other words, typed on the way.
         min_score: see `Engine.segment`.
+        tracker: gives ids that last; None gives none.
+        depth: where distances come from; None shows none.
 
     Attributes:
         words: what is being looked for.
@@ -198,6 +246,8 @@ class Player:
         sinks: Sequence[Sink],
         lines: LineInput,
         min_score: float | None = None,
+        tracker: Tracker | None = None,
+        depth: DepthFolder | None = None,
     ) -> None:
         self.words = words
         self.answered = 0
@@ -207,6 +257,8 @@ class Player:
         self._min_score = min_score
         self._sinks = sinks
         self._lines = lines
+        self._tracker = tracker
+        self._depth = depth
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._seconds = 0.0
 
@@ -264,14 +316,30 @@ class Player:
         result = self._engine.segment(
             pixels, self.words, task=self._task, min_score=self._min_score
         )
+        if self._tracker is not None:
+            result = self._tracker.update(result)
         self._latencies_ms.append(1000 * (time.perf_counter() - frame.time))
         self.answered += 1
         goes_on = True
         if self._sinks:
-            picture = result.draw(pixels)
+            picture = self._drawn(result, frame)
             place = frame.index, frame.content.seconds
             goes_on = all([sink.show(picture, *place) for sink in self._sinks])
         return Counter(info["label"] for info in result.segments_info), goes_on
+
+    def _drawn(self, result: Segmentation, frame: StreamFrame[TimedFrame]) -> Image.Image:
+        """Return the picture: with ids where things are tracked, with boxes where there is depth."""
+        shown = result
+        if self._tracker is not None:
+            infos = [
+                {**info, "label": f"{info['label']} {info['id']}"} if info["isthing"] else info
+                for info in result.segments_info
+            ]
+            shown = replace(result, segments_info=infos)
+        picture = shown.draw(frame.content.pixels)
+        if self._depth is not None:
+            self._depth.draw(picture, result, frame.index)
+        return picture
 
     def _change_words(self, line: str) -> None:
         """Look for the words of a line from now on; a wrong line changes nothing."""
@@ -282,6 +350,8 @@ class Player:
             note(f"error: {error} Still looking for {_word_list(self.words)}.")
             return
         self.words = words
+        if self._tracker is not None:
+            self._tracker.forget()
         note(f"looking for {_word_list(words)}")
 
     def _status(self, dropped: int, label_counts: Counter[str]) -> str:

@@ -160,6 +160,17 @@ class Cell:
         columns = ((np.arange(width) + 0.5) * w / width).astype(int)
         return self._labelled(rng, np.asarray(image), things[rows][:, columns])
 
+    def arrange(self, rng: Rng) -> Arrangement:
+        """Build a room by chance, and return what it holds; `names_of_things` has their labels."""
+        plan = self._plan(rng)
+        self._build(rng, plan)
+        return plan
+
+    @property
+    def names_of_things(self) -> dict[int, str]:
+        """The label of each thing of the room that was built last, by its number."""
+        return {i: name for i, name in self._labels.items() if name in self._allowed | ROOM_STUFF}
+
     def _labelled(self, rng: Rng, image: NDArray[np.uint8], numbers: NDArray[np.int64]) -> Scene:
         word: dict[str, str] = {}
         for name in sorted(set(self._labels.values())):

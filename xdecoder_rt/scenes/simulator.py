@@ -21,6 +21,7 @@ from xdecoder_rt.scenes.meshes.shapes import Floats64, Part
 __all__ = ["Camera", "Joint", "Light", "Simulator", "merged"]
 
 _NOTHING = -1
+_NEAR, _FAR = 0.02, 20.0  # metres
 
 
 @dataclass(frozen=True)
@@ -225,18 +226,25 @@ class Simulator:
     def render(
         self, camera: Camera, light: Light, height: int, width: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Take the picture.
+        """Take the picture: RGB and things, as `look` gives them."""
+        return self.look(camera, light, height, width)[:2]
+
+    def look(
+        self, camera: Camera, light: Light, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]]:
+        """Take the picture and its depth.
 
         Returns:
             uint8 RGB [height, width, 3], and int64 [height, width]: the number of the thing at
-            each pixel, 0 for bodies given to none, -1 where there is no body.
+            each pixel, 0 for bodies given to none, -1 where there is no body; and float32
+            [height, width]: metres along the optical axis, NaN where there is no body.
         """
         bullet = self._bullet
         view = bullet.computeViewMatrix(camera.eye, camera.target, (0, 0, 1))
         projection = bullet.computeProjectionMatrixFOV(
-            camera.field_of_view, width / height, 0.02, 20.0
+            camera.field_of_view, width / height, _NEAR, _FAR
         )
-        _, _, colours, _, codes = bullet.getCameraImage(
+        _, _, colours, depths, codes = bullet.getCameraImage(
             width,
             height,
             view,
@@ -259,7 +267,10 @@ class Simulator:
             if value >= 0:
                 key = (int(value) & 0xFFFFFF, (int(value) >> 24) - 1)
                 things[code == value] = self._owner.get(key, 0)
-        return np.ascontiguousarray(picture), things
+        share = np.asarray(depths, dtype=np.float64).reshape(height, width)
+        metres = _FAR * _NEAR / (_FAR - (_FAR - _NEAR) * share)
+        metres[things == _NOTHING] = np.nan
+        return np.ascontiguousarray(picture), things, metres.astype(np.float32)
 
 
 def merged(parts: Sequence[Part]) -> Iterator[Part]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
 from xdecoder_rt.scenes.cell import Arrangement, Cell, FindSpot, Spot
 from xdecoder_rt.scenes.meshes.paint import any_colour, tinted
 from xdecoder_rt.scenes.meshes.shapes import Rng, between
 from xdecoder_rt.scenes.models import ARMS, FLOOR_MODELS, TABLE_MODELS, Model
-from xdecoder_rt.scenes.simulator import Simulator
+from xdecoder_rt.scenes.simulator import Camera, Light, Simulator
 from xdecoder_rt.scenes.splits import novel_names
 
 __all__ = ["WorkcellStudio", "workcell_studio"]
@@ -39,6 +40,12 @@ class WorkcellStudio(Cell):
         super().__init__(
             self._bodies, names, use_synonyms=use_synonyms, supersampling=supersampling
         )
+
+    def look(
+        self, camera: Camera, light: Light, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]]:
+        """Return the room that was built last from another place; see `Simulator.look`."""
+        return self._bodies.look(camera, light, height, width)
 
     def _put_arm(
         self, rng: Rng, plan: Arrangement, on_table: list[Spot], on_floor: list[Spot]

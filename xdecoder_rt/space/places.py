@@ -24,9 +24,9 @@ _LEAST_POINTS = 10
 _MOST_POINTS = 20_000
 # An edge is a step of depth of this share: points beside it may be mixtures of both sides.
 _EDGE_STEP = 0.03
-# A gap between depths of this share of the median is where another surface begins; in it there may
-# be this share of the points.
-_GAP, _STRAY, _MOST_BINS = 0.02, 0.001, 1000
+# A gap in depth of this share is where another surface begins; in it there may be this share of the
+# points.
+_GAP, _STRAY, _MOST_BINS = 0.04, 0.001, 500
 _TAIL = 0.5  # percent at each end of an extent that noise may have
 
 
@@ -249,8 +249,7 @@ def _believed(
 def _one_surface(depths: npt.NDArray[np.float32]) -> tuple[float, float]:
     """Return the least and greatest depth of what hangs together with the median."""
     middle = float(np.median(depths))
-    width = _GAP * middle
-    bins = np.floor((depths - middle) / width + 0.5).astype(np.int64)
+    bins = np.floor(np.log(depths / middle) / _GAP + 0.5).astype(np.int64)
     bins = bins.clip(-_MOST_BINS, _MOST_BINS) + _MOST_BINS
     counts = np.bincount(bins, minlength=2 * _MOST_BINS + 1)
     is_empty = counts <= _STRAY * len(depths)
@@ -258,19 +257,17 @@ def _one_surface(depths: npt.NDArray[np.float32]) -> tuple[float, float]:
     above = np.flatnonzero(is_empty[_MOST_BINS + 1 :])
     first = -_MOST_BINS if not len(below) else int(below[-1]) + 1 - _MOST_BINS
     last = _MOST_BINS if not len(above) else int(above[0])
-    return middle + (first - 0.5) * width, middle + (last + 0.5) * width
+    low, high = np.exp((first - 0.5) * _GAP), np.exp((last + 0.5) * _GAP)
+    return middle * float(low), middle * float(high)
 
 
 def _on_edge(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Return pixels beside a step of depth."""
+    """Return pixels beside a step of depth: where the disparity, linear on a plane, has a bend."""
     edge = np.zeros(depth.shape, np.bool_)
-    for axis in (0, 1):
-        first, second = np.delete(depth, -1, axis), np.delete(depth, 0, axis)
-        step = np.abs(first - second) > _EDGE_STEP * np.fmin(first, second)
-        before = tuple(slice(None, -1) if a == axis else slice(None) for a in (0, 1))
-        after = tuple(slice(1, None) if a == axis else slice(None) for a in (0, 1))
-        edge[before] |= step
-        edge[after] |= step
+    disparity = 1.0 / depth
+    for part, bends in ((disparity, edge), (disparity.T, edge.T)):
+        bend = np.abs(part[:-2] - 2 * part[1:-1] + part[2:])
+        bends[1:-1] |= bend > _EDGE_STEP * part[1:-1]
     return edge
 
 

@@ -29,8 +29,11 @@ _NEAR_SCORE = 0.1
 # Share of the past in a label's evidence, a score and a velocity after a frame.
 _MEMORY = 0.7
 _LOST_KEPT = 256
-# Pixels a frame under which a thing's outline may be steadied without lagging behind it.
-_RESTING_PIXELS = 1.0
+# Share of its own motion that a thing that is not seen keeps from frame to frame.
+_LOST_DRIFT = 0.9
+# A thing rests that moves less than this a frame, in pixels and in lengths of its side: an outline
+# that flickers moves its centre too.
+_RESTING_PIXELS, _RESTING_SIDES = 1.0, 0.02
 
 
 @dataclass
@@ -45,8 +48,10 @@ class _Track:
         velocity: cells a frame.
         evidence: how much each label was seen.
         score: smoothed.
+        seen: frames in which it was seen.
         missed: frames since it was seen.
-        offset: cells that the camera has moved since then.
+        offset: cells that it will have moved since it was seen.
+        drift: its velocity less the camera's, when it was seen.
     """
 
     number: int
@@ -56,8 +61,10 @@ class _Track:
     velocity: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     evidence: dict[str, float] = field(default_factory=dict)
     score: float = 0.0
+    seen: int = 0
     missed: int = 0
     offset: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    drift: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
 
     @property
     def label(self) -> str:
@@ -71,6 +78,7 @@ class _Track:
 
     def see(self, label: str, score: float) -> None:
         """Count a label and its score."""
+        self.seen += 1
         is_new = not self.evidence
         self.evidence = {name: _MEMORY * old for name, old in self.evidence.items() if old > 1e-3}
         self.evidence[label] = self.evidence.get(label, 0.0) + score
@@ -104,6 +112,7 @@ class Tracker:
         self._last_id = 0
         self._tracks: list[_Track] = []
         self._stuff: dict[str, int] = {}
+        self._camera = np.zeros(2)
         self._shape = (0, 0)
         self._maps: list[npt.NDArray[np.int32]] = []
 
@@ -156,16 +165,25 @@ class Tracker:
             track = self._tracks[row]
             move = (grid.centres[column] - track.centre) / (track.missed + 1)
             moves.append(move)
-            track.velocity = 0.5 * (track.velocity + move) if track.missed == 0 else move
+            is_steady = track.seen > 1 and track.missed == 0
+            track.velocity = 0.5 * (track.velocity + move) if is_steady else move
             track.missed, track.offset = 0, np.zeros(2)
             result[column] = track
-        camera = np.median(moves, axis=0) if moves else np.zeros(2)
+        # Two things do not tell the camera's motion from their own.
+        if len(moves) > 2:
+            self._camera = np.median(moves, axis=0)
+        elif not moves:
+            self._camera = _MEMORY * self._camera
+        camera = self._camera
         found = {row for row, _ in pairs}
         for row, track in enumerate(self._tracks):
-            if row not in found:
+            if row in found:
+                track.drift = track.velocity - camera
+            else:
                 track.missed += 1
-                track.offset = track.offset + (camera if moves else track.velocity)
-                track.velocity = np.zeros(2)
+                track.offset = track.offset + track.velocity
+                track.drift = _LOST_DRIFT * track.drift
+                track.velocity = camera + track.drift
         for column in range(len(labels)):
             track = result[column] or self._new(grid, column, camera)
             track.cells, track.centre = grid.cells[column], grid.centres[column]
@@ -268,7 +286,8 @@ class Tracker:
             moving = [
                 track.number
                 for track in of_segment.values()
-                if np.abs(track.velocity).max() * step >= _RESTING_PIXELS
+                if np.abs(track.velocity).max() * step
+                >= max(_RESTING_PIXELS, _RESTING_SIDES * step * track.area**0.5)
             ]
             renumbered, infos = self._steadied(renumbered, moving, infos)
         return replace(segmentation, segmentation=renumbered, segments_info=infos)
