@@ -5,12 +5,12 @@ r"""Ids over frames on rendered sequences with true ids, beside ByteTrack on box
 
 A camera is carried around a table and back. With a plan the segments are the engine's; without one
 they are the true masks, one in ten left out, with labels that are sometimes wrong, edges that are
-eaten or grown, and false segments. `xdecoder_rt.Tracker` and ByteTrack (of supervision, on boxes and
-scores, from the first frame on) follow the same segments.
+eaten or grown, and false segments. `xdecoder_rt.Tracker` and ByteTrack (of roboflow's `trackers`,
+on boxes and scores, from the first frame on and for low scores) follow the same segments.
 
 IDF1, switches (a true thing that is found under another id than before) and the time a frame are
 printed; a segment is a true thing's if their masks overlap by half. Needs the extras scenes and
-supervision.
+supervision, and the package trackers.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def byte_track(
     """Return ByteTrack's id of each segment; those that it drops have none."""
     infos = [segmentation.segments_info[index] for index in things]
     if not things:
-        tracker.update_with_detections(supervision.Detections.empty())
+        tracker.update(supervision.Detections.empty())
         return {}
     boxes = np.array([box_of_mask(segmentation.mask(index)) for index in things])
     detections = supervision.Detections(
@@ -143,9 +143,10 @@ def byte_track(
         class_id=np.array([info["label_id"] for info in infos]),
         data={"index": np.array(things)},
     )
-    followed = tracker.update_with_detections(detections)
+    followed = tracker.update(detections)
     ids = followed.tracker_id if followed.tracker_id is not None else []
-    return dict(zip(followed.data.get("index", []), map(int, ids), strict=False))
+    pairs = zip(followed.data.get("index", []), map(int, ids), strict=False)
+    return {int(index): given for index, given in pairs if given >= 0}
 
 
 def sequences(arguments: argparse.Namespace) -> Iterator[tuple[int, list[MovingFrame]]]:
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
     import supervision
+    from trackers import ByteTrackTracker
 
     engine = Engine(arguments.plan) if arguments.plan else None
     rows: dict[str, list[float]] = {"Tracker": [0, 0, 0], "ByteTrack": [0, 0, 0]}
@@ -177,7 +179,12 @@ def main() -> None:
         names = sorted({name for name in frames[0].labels.values() if name not in ROOM_STUFF})
         judges = {"Tracker": Judge(), "ByteTrack": Judge()}
         ours = Tracker()
-        theirs = supervision.ByteTrack(frame_rate=30, minimum_consecutive_frames=1)
+        # From the first frame on, and for scores as they are: the kindest setting for it.
+        theirs = ByteTrackTracker(
+            minimum_consecutive_frames=1,
+            track_activation_threshold=0.25,
+            high_conf_det_threshold=0.4,
+        )
         for frame in frames:
             truth = true_things(frame)
             if engine is None:

@@ -328,7 +328,7 @@ class Player:
         return Counter(info["label"] for info in result.segments_info), goes_on
 
     def _drawn(self, result: Segmentation, frame: StreamFrame[TimedFrame]) -> Image.Image:
-        """Return the picture: with ids where things are tracked, with boxes where there is depth."""
+        """Return the picture, with ids if things are tracked and boxes if there is depth."""
         shown = result
         if self._tracker is not None:
             infos = [

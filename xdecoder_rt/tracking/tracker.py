@@ -38,33 +38,33 @@ _RESTING_PIXELS, _RESTING_SIDES = 1.0, 0.02
 
 @dataclass
 class _Track:
-    """A thing that was seen.
+    """A thing that was seen. Points and ways are complex numbers: row + column i, in cells.
 
     Attributes:
         number: its id.
         cells: int32 ``[2, k]``, where it was seen last, on the grid.
         centre: of these.
         area: in cells.
-        velocity: cells a frame.
+        velocity: a frame.
         evidence: how much each label was seen.
         score: smoothed.
         seen: frames in which it was seen.
         missed: frames since it was seen.
-        offset: cells that it will have moved since it was seen.
+        offset: how far it will have moved since it was seen.
         drift: its velocity less the camera's, when it was seen.
     """
 
     number: int
     cells: npt.NDArray[np.int32]
-    centre: npt.NDArray[np.float64]
-    area: float
-    velocity: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    centre: complex = 0j
+    area: float = 1.0
+    velocity: complex = 0j
     evidence: dict[str, float] = field(default_factory=dict)
     score: float = 0.0
     seen: int = 0
     missed: int = 0
-    offset: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    drift: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    offset: complex = 0j
+    drift: complex = 0j
 
     @property
     def label(self) -> str:
@@ -72,8 +72,8 @@ class _Track:
         return max(self.evidence, key=lambda name: self.evidence[name])
 
     @property
-    def shift(self) -> npt.NDArray[np.float64]:
-        """Cells from where it was seen to where it is expected now."""
+    def shift(self) -> complex:
+        """The way from where it was seen to where it is expected now."""
         return self.offset + self.velocity
 
     def see(self, label: str, score: float) -> None:
@@ -112,7 +112,7 @@ class Tracker:
         self._last_id = 0
         self._tracks: list[_Track] = []
         self._stuff: dict[str, int] = {}
-        self._camera = np.zeros(2)
+        self._camera = 0j
         self._shape = (0, 0)
         self._maps: list[npt.NDArray[np.int32]] = []
 
@@ -159,19 +159,21 @@ class Tracker:
     ) -> list[_Track]:
         """Return the track of each thing, new ones among them, and let the others wait."""
         pairs = best_pairs(self._likeness(grid, labels))
+        centres, areas = grid.centres.tolist(), grid.areas.tolist()
         result: list[_Track | None] = [None] * len(labels)
         moves = []
         for row, column in pairs:
             track = self._tracks[row]
-            move = (grid.centres[column] - track.centre) / (track.missed + 1)
+            move = (centres[column] - track.centre) / (track.missed + 1)
             moves.append(move)
             is_steady = track.seen > 1 and track.missed == 0
             track.velocity = 0.5 * (track.velocity + move) if is_steady else move
-            track.missed, track.offset = 0, np.zeros(2)
+            track.missed, track.offset = 0, 0j
             result[column] = track
         # Two things do not tell the camera's motion from their own.
         if len(moves) > 2:
-            self._camera = np.median(moves, axis=0)
+            middle = np.median(np.array(moves).view(np.float64).reshape(-1, 2), axis=0)
+            self._camera = complex(*middle)
         elif not moves:
             self._camera = _MEMORY * self._camera
         camera = self._camera
@@ -185,9 +187,9 @@ class Tracker:
                 track.drift = _LOST_DRIFT * track.drift
                 track.velocity = camera + track.drift
         for column in range(len(labels)):
-            track = result[column] or self._new(grid, column, camera)
-            track.cells, track.centre = grid.cells[column], grid.centres[column]
-            track.area = float(grid.areas[column])
+            track = result[column] or self._new(grid.cells[column], camera)
+            track.cells, track.centre = grid.cells[column], centres[column]
+            track.area = areas[column]
             track.see(labels[column], scores[column])
             result[column] = track
         self._tracks = [track for track in self._tracks if track.missed <= self.patience]
@@ -198,12 +200,9 @@ class Tracker:
             self._tracks = [track for track in self._tracks if track.number not in gone]
         return [track for track in result if track is not None]
 
-    def _new(self, grid: GridSegments, column: int, camera: npt.NDArray[np.float64]) -> _Track:
+    def _new(self, cells: npt.NDArray[np.int32], camera: complex) -> _Track:
         self._last_id += 1
-        track = _Track(
-            self._last_id, grid.cells[column], grid.centres[column], float(grid.areas[column])
-        )
-        track.velocity = camera
+        track = _Track(self._last_id, cells, velocity=camera)
         self._tracks.append(track)
         return track
 
@@ -215,7 +214,8 @@ class Tracker:
         shifts = np.array([track.shift for track in tracks])
         lengths = np.array([track.cells.shape[1] for track in tracks])
         places = np.concatenate([track.cells for track in tracks], axis=1)
-        places = places + np.repeat(shifts.round().astype(np.int32), lengths, axis=0).T
+        steps = np.stack((shifts.real, shifts.imag)).round().astype(np.int32)
+        places = places + steps.repeat(lengths, axis=1)
         height, width = grid.owners.shape
         inside = (places >= 0).all(0) & (places[0] < height) & (places[1] < width)
         owner = np.repeat(np.arange(len(tracks)), lengths)[inside]
@@ -231,7 +231,7 @@ class Tracker:
         goes_on = overlap >= np.where(same, _SAME_OVERLAP, _OTHER_OVERLAP)
         # Without overlap, a thing of its name and size that is near.
         centres = np.array([track.centre for track in tracks]) + shifts
-        distance = np.hypot(*(centres[:, None] - grid.centres).transpose(2, 0, 1))
+        distance = np.abs(centres[:, None] - grid.centres)
         reach = _REACH * np.sqrt(np.minimum(areas, grid.areas)) + 1.0
         ratio = areas / grid.areas
         is_near = same & (distance < reach) & (ratio < _AREA_RATIO) & (ratio > 1 / _AREA_RATIO)
@@ -271,9 +271,10 @@ class Tracker:
         """Return the segmentation with lasting ids in its map too."""
         ids = segmentation.segmentation
         old = [info["id"] for info in segmentation.segments_info]
-        table = np.zeros(max(max(old, default=0), int(ids.max(initial=0))) + 1, np.int32)
+        # The last entry is what greater numbers, which are no segment's, are clipped to.
+        table = np.zeros(max(old, default=0) + 2, np.int32)
         table[old] = [info["id"] for info in infos]
-        renumbered = table[ids]
+        renumbered = table.take(ids, mode="clip")
         if segmentation.task == "instance":
             return replace(
                 segmentation,
@@ -286,7 +287,7 @@ class Tracker:
             moving = [
                 track.number
                 for track in of_segment.values()
-                if np.abs(track.velocity).max() * step
+                if abs(track.velocity) * step
                 >= max(_RESTING_PIXELS, _RESTING_SIDES * step * track.area**0.5)
             ]
             renumbered, infos = self._steadied(renumbered, moving, infos)
@@ -306,8 +307,10 @@ class Tracker:
         places = np.flatnonzero(current.ravel() != last)
         places = places[last[places] == before[places]]
         was, now = last[places], current.ravel()[places]
-        known = np.array([0, *(info["id"] for info in infos if info["id"] not in moving)])
-        keeps = np.isin(was, known) & np.isin(now, known)
+        known = np.zeros(self._last_id + 1, np.bool_)
+        known[[0, *(info["id"] for info in infos)]] = True
+        known[moving] = False
+        keeps = known[was] & known[now]
         if not keeps.any():
             return current, infos
         steadied = current.copy()

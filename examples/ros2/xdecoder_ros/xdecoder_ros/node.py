@@ -139,7 +139,7 @@ class XDecoderNode(LifecycleNode):  # type: ignore[misc]
         if value["depth"]:
             quality = qos_profile_sensor_data
             subscriptions += [
-                (sensor.Image, "depth", self._depths.append, quality),
+                (sensor.Image, "depth", self._take_depth, quality),
                 (sensor.CameraInfo, "camera_info", self._take_info, quality),
             ]
         for kind in KINDS:
@@ -198,6 +198,9 @@ class XDecoderNode(LifecycleNode):  # type: ignore[misc]
         if self._is_active:
             self.counts.received += 1
             self._frames.put(message)
+
+    def _take_depth(self, message: Any) -> None:
+        self._depths.append(message)
 
     def _take_info(self, message: Any) -> None:
         self._info = message
