@@ -193,8 +193,9 @@ def test_the_parameters_and_topics_of_the_documented_node_exist() -> None:
     assert {"plan", "image"} <= names
     for name in names:
         assert f'"{name}"' in source, name
-    for line in (package / "config/params.yaml").read_text().splitlines()[2:]:
-        assert f'"{line.split(":")[0].strip()}"' in source, line
+    settings = (package / "config/params.yaml").read_text()
+    for name in re.findall(r"^ {4}(\w+):", settings, re.MULTILINE):
+        assert f'"{name}"' in source, name
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,10 @@ def desk(tiny_plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in ("desk", "photo", "a", "b", "frame", "examples/workcell"):
             Path(name).parent.mkdir(exist_ok=True)
             save_photograph(Path(f"{name}.jpg"))
+        Path("depth").mkdir()
+        for seed in range(2):
+            depth = np.full((320, 400), 1500, np.uint16)
+            Image.fromarray(depth).save(f"depth/{seed}.png")
         for name in LABELLED:
             save_labelled_folder(Path(name))
         save_video(Path("drive.mp4"))

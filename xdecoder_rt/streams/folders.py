@@ -162,7 +162,7 @@ class WatchedFolder:
             # Only what is there is remembered: memory does not grow with what was.
             for known in (self._given, self._partial):
                 for path in known.keys() - set(files):
-                    del known[path]  # type: ignore[attr-defined]
+                    del known[path]
             for path in files:
                 frame = self._finished(path)
                 if frame is not None:

@@ -34,9 +34,9 @@ def best_pairs(scores: Floats) -> list[tuple[int, int]]:
     if len(rows):
         part = scores[np.ix_(rows, columns)]
         if len(rows) <= len(columns):
-            found = enumerate(_assigned(part.max() - part))
+            found = list(enumerate(_assigned(part.max() - part)))
         else:
-            found = ((row, i) for i, row in enumerate(_assigned(part.max() - part.T)))
+            found = [(row, i) for i, row in enumerate(_assigned(part.max() - part.T))]
         pairs += [(int(rows[i]), int(columns[j])) for i, j in found if part[i, j] > 0]
     return sorted(pairs)
 

@@ -21,7 +21,7 @@ from xdecoder_rt.tracking.outlines import GridSegments, on_grid
 __all__ = ["Tracker"]
 
 # Least overlap (IoU) of a thing with where it is expected: of one label, and of two.
-_SAME_OVERLAP, _OTHER_OVERLAP = 0.1, 0.4
+_SAME_OVERLAP, _OTHER_OVERLAP = 0.1, 0.25
 _LABEL_BONUS = 0.25
 # Without overlap: how far it may be off, in lengths of its side, and how much its area may change.
 _REACH, _AREA_RATIO = 1.0, 2.5
@@ -29,6 +29,7 @@ _NEAR_SCORE = 0.1
 # Share of the past in a label's evidence, a score and a velocity after a frame.
 _MEMORY = 0.7
 _LOST_KEPT = 256
+_JOLT = 0.75  # cells
 # Share of its own motion that a thing that is not seen keeps from frame to frame.
 _LOST_DRIFT = 0.9
 # A thing rests that moves less than this a frame, in pixels and in lengths of its side: an outline
@@ -158,8 +159,13 @@ class Tracker:
         self, grid: GridSegments, labels: Sequence[str], scores: Sequence[float]
     ) -> list[_Track]:
         """Return the track of each thing, new ones among them, and let the others wait."""
-        pairs = best_pairs(self._likeness(grid, labels))
+        pairs = best_pairs(self._likeness(grid, labels, 0j))
         centres, areas = grid.centres.tolist(), grid.areas.tolist()
+        tracks = self._tracks
+        jolt = _median([centres[j] - tracks[i].centre - tracks[i].shift for i, j in pairs])
+        if len(pairs) > 2 and abs(jolt) >= _JOLT:
+            # The camera moved otherwise than before, and everything with it.
+            pairs = best_pairs(self._likeness(grid, labels, jolt))
         result: list[_Track | None] = [None] * len(labels)
         moves = []
         for row, column in pairs:
@@ -172,8 +178,7 @@ class Tracker:
             result[column] = track
         # Two things do not tell the camera's motion from their own.
         if len(moves) > 2:
-            middle = np.median(np.array(moves).view(np.float64).reshape(-1, 2), axis=0)
-            self._camera = complex(*middle)
+            self._camera = _median(moves)
         elif not moves:
             self._camera = _MEMORY * self._camera
         camera = self._camera
@@ -206,12 +211,20 @@ class Tracker:
         self._tracks.append(track)
         return track
 
-    def _likeness(self, grid: GridSegments, labels: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return how well each thing goes on each track, ``[tracks, things]``; 0 for not at all."""
+    def _likeness(
+        self, grid: GridSegments, labels: Sequence[str], jolt: complex
+    ) -> npt.NDArray[np.float64]:
+        """Return how well each thing goes on each track, ``[tracks, things]``; 0 for not at all.
+
+        Args:
+            grid: the things.
+            labels: theirs.
+            jolt: what the camera moved beside what was expected.
+        """
         tracks, count = self._tracks, len(labels)
         if not tracks or not count:
             return np.zeros((len(tracks), count))
-        shifts = np.array([track.shift for track in tracks])
+        shifts = np.array([track.shift for track in tracks]) + jolt
         lengths = np.array([track.cells.shape[1] for track in tracks])
         places = np.concatenate([track.cells for track in tracks], axis=1)
         steps = np.stack((shifts.real, shifts.imag)).round().astype(np.int32)
@@ -323,3 +336,11 @@ class Tracker:
         if min(areas) < 1:  # a small segment would be gone
             return current, infos
         return steadied, [{**info, "area": area} for info, area in zip(infos, areas, strict=True)]
+
+
+def _median(ways: Sequence[complex]) -> complex:
+    """Return the median of rows and of columns; 0 of none."""
+    if not ways:
+        return 0j
+    parts = np.sort(np.array(ways, np.complex128).view(np.float64).reshape(-1, 2), axis=0)
+    return complex(*parts[len(parts) // 2])
