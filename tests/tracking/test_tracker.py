@@ -207,6 +207,7 @@ def test_a_patience_that_is_none_is_refused(patience: Any) -> None:
         Tracker(patience=patience)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_ten_thousand_frames() -> None:
     tracker = Tracker(patience=5)
     rng = np.random.default_rng(0)
