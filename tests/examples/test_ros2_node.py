@@ -81,7 +81,8 @@ class Robot:
         arguments = [f"{name}:={json.dumps(value)}" for name, value in parameters.items()]
         self.log = open(os.environ["ROS2_TEST_LOG"], "w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "xdecoder_ros.node", "--ros-args", "-p", f"plan:={plan}",
+            [sys.executable, "-m", "xdecoder_ros.node", "--ros-args",
+             *(("-p", f"plan:={plan}") if plan else ()),
              *(part for argument in arguments for part in ("-p", argument))],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(
                 [str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])},

@@ -15,13 +15,14 @@ from PIL import Image
 
 from xdecoder_rt import Engine
 from xdecoder_rt.errors import ArgumentError, ImageError, VocabularyError, XDecoderError
+from xdecoder_rt.results import Segmentation
 from xdecoder_rt.space.places import SpaceBox
 
 PACKAGE = Path(__file__).parents[2] / "examples/ros2/xdecoder_ros"
 sys.path.insert(0, str(PACKAGE))
 
 from xdecoder_ros.encodings import ENCODINGS, decoded, depth_of, pixels_of  # noqa: E402
-from xdecoder_ros.messages import quaternion  # noqa: E402
+from xdecoder_ros.messages import Messages, class_image, quaternion, segment_entries  # noqa: E402
 from xdecoder_ros.requests import Request  # noqa: E402
 from xdecoder_ros.words import Wording  # noqa: E402
 
@@ -236,6 +237,85 @@ class TestRequests:
             json.dumps(found)
             outside = Request.parse("describe", '{"id": 1, "box": [900, 0, 901, 1]}', 0.0)
             assert "error" in outside.answered(engine, state)
+
+
+class Fields:
+    """A message of vision_msgs: it takes its own fields and no others."""
+
+    FIELDS: dict[str, Any] = {}
+
+    def __init__(self, **values: Any) -> None:
+        for name, kind in self.FIELDS.items():
+            object.__setattr__(self, name, kind())
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = self.FIELDS[name]
+        assert isinstance(value, kind) or kind is object, (type(self).__name__, name, value)
+        object.__setattr__(self, name, value)
+
+
+def stand_in(name: str, **fields: Any) -> Any:
+    return type(name, (Fields,), {"FIELDS": fields})
+
+
+Point = stand_in("Point", x=float, y=float, z=float)
+Turn = stand_in("Quaternion", x=float, y=float, z=float, w=float)
+Pose = stand_in("Pose", position=Point, orientation=Turn)
+Hypothesis = stand_in("ObjectHypothesis", class_id=str, score=float)
+Pose2D = stand_in("Pose2D", position=stand_in("Point2D", x=float, y=float), theta=float)
+Box2D = stand_in("BoundingBox2D", center=Pose2D, size_x=float, size_y=float)
+Box3D = stand_in("BoundingBox3D", center=Pose, size=stand_in("Vector3", x=float, y=float, z=float))
+WithPose = stand_in(
+    "ObjectHypothesisWithPose",
+    hypothesis=Hypothesis, pose=stand_in("PoseWithCovariance", pose=Pose),
+)  # fmt: skip
+VISION: Any = SimpleNamespace(  # as vision_msgs 4 has them
+    ObjectHypothesisWithPose=WithPose,
+    Detection2D=stand_in("Detection2D", header=object, results=list, bbox=Box2D, id=str),
+    Detection2DArray=stand_in("Detection2DArray", header=object, detections=list),
+    Detection3D=stand_in("Detection3D", header=object, results=list, bbox=Box3D, id=str),
+    Detection3DArray=stand_in("Detection3DArray", header=object, detections=list),
+    VisionClass=stand_in("VisionClass", class_id=int, class_name=str),
+    LabelInfo=stand_in("LabelInfo", header=object, class_map=list, threshold=float),
+)
+
+
+class TestVisionMessages:
+    """On stand-ins: of vision_msgs there is no wheel."""
+
+    def segmentation(self) -> Segmentation:
+        ids = np.zeros((40, 60), np.int32)
+        ids[10:30, 20:50] = 70
+        info = {"id": 70, "label_id": 3, "label": "mug", "score": 0.5, "area": 600, "isthing": True}
+        return Segmentation(ids, [info])
+
+    def test_boxes_in_the_image_and_in_space(self) -> None:
+        found = self.segmentation()
+        maker = Messages(VISION, VISION, VISION, "mono16")
+        places = found.in_space(np.full((40, 60), 2.0), (50.0, 50.0, 29.5, 19.5))
+        (flat,) = maker.detections(segment_entries(found, places), "header").detections
+        assert (flat.id, flat.header) == ("70", "header")
+        assert (flat.bbox.center.position.x, flat.bbox.center.position.y) == (35.0, 20.0)
+        assert (flat.bbox.size_x, flat.bbox.size_y) == (30.0, 20.0)
+        assert flat.results[0].hypothesis.class_id == "mug"
+        (solid,) = maker.detections_in_space([*places, None], "header").detections
+        assert solid.bbox.center.position.z == pytest.approx(2.0)
+        assert solid.bbox.size.x == pytest.approx(1.2, abs=0.05)
+        assert solid.results[0].pose.pose.position.x == pytest.approx(0.2, abs=0.03)
+
+    def test_classes_and_their_names(self) -> None:
+        found = self.segmentation()
+        assert np.unique(class_image(found)).tolist() == [0, 4]
+        info = Messages(VISION, VISION, VISION, "mono16").label_info([(0, "none"), (4, "mug")], "h")
+        assert [(one.class_id, one.class_name) for one in info.class_map] == [
+            (0, "none"), (4, "mug"),
+        ]  # fmt: skip
+
+    def test_another_encoding_of_labels_is_refused(self) -> None:
+        with pytest.raises(ArgumentError, match="mono16 or 32SC1"):
+            Messages(VISION, VISION, VISION, "rgb8")
 
 
 @pytest.mark.parametrize("seed", range(20))

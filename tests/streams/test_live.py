@@ -113,7 +113,7 @@ class TestRtsp:
         times: list[float] = []
         is_killed = False
         with FrameReader(source, on_stop=source.stop, on_end=source.close) as reader:
-            while "is back" not in " ".join(told) or len(times) < 20:
+            while "is back after" not in " ".join(told) or len(times) < 20:
                 frame = reader.box.take(timeout=PATIENCE)
                 assert frame is not None
                 assert frame.content.pixels.shape == (48, 64, 3)

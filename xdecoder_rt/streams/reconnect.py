@@ -138,7 +138,7 @@ class LiveStream:
         """Return the stream, opened again, or None when it is stopped first."""
         name, since = printable(self.name, 200), time.perf_counter()
         self.losses += 1
-        self._tell(f"{name} is lost ({reason}); it is tried again until it is back")
+        self._tell(f"{name} is lost ({reason}); it is tried again")
         while not self._stopped.wait(self._wait):
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
             try:

@@ -59,7 +59,9 @@ def on_grid(segmentation: Segmentation, things: list[int]) -> GridSegments:
     ends = counts.cumsum().tolist()
     cells = [places[:, first:last] for first, last in zip([0, *ends], ends, strict=False)]
     sums = [np.bincount(owned[order], part, len(things)) for part in places]
-    centres: npt.NDArray[np.complex128] = (sums[0] + 1j * sums[1]) / np.maximum(counts, 1)
+    centres = np.zeros(len(things), np.complex128)
+    centres.real, centres.imag = sums[0], sums[1]
+    centres /= np.maximum(counts, 1)
     for index in np.flatnonzero(counts == 0).tolist():
         # Too small for the grid, or hidden by a surer instance.
         found = np.argwhere(segmentation.mask(things[index]))
