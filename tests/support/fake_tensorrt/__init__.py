@@ -252,9 +252,9 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield plain_gpu
         fake.on_launch(None)
         gc.collect()  # streams and events end while their context is there
-        cuda_driver.init()  # a test may have ended before
+        fake._library.cuInit(0)  # a test may have ended before
         while plain_gpu.context_state()[0]:
-            cuda_driver.Context.pop()
+            assert fake._library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p())) == 0
     else:
         fake = request.getfixturevalue("fake_cuda")
         from pycuda import driver as real
