@@ -45,7 +45,7 @@ def cell(wanted: Sequence[str], python: str, processor: str) -> str:
     """Return ``wheels``, or the packages that have none."""
     left, missing = list(wanted), []
     while True:
-        problem = resolve(left, python, processor)
+        problem = resolve(left, python, processor) if left else ""
         if not problem:
             return ", ".join(missing) or WHEELS
         named = _MISSING.search(problem)

@@ -165,8 +165,10 @@ def test_an_int8_plan_is_what_onnx_runtime_makes_of_it(
     ):
         found = compare(engine, base, pictures, WORDS, ["the red mug"])
         output = engine.run(pictures[0], **asked(engine))
+    # The bounds that INT8 is held to beside fp32, in tests/export/test_convert.py.
+    assert found.outputs["mask_map"].cosine > 0.99
     for name, output_found in found.outputs.items():
-        assert output_found.cosine > 0.99, name
+        assert output_found.cosine > 0.95, name
     assert found.same_label > 0.95
     assert output.caption is not None and output.answer is not None
 
