@@ -32,22 +32,20 @@ _MOST_MISSING = 4
 
 
 def requirements() -> dict[str, list[str]]:
-    """Return the requirements of each extra, with those of the package itself."""
+    """Return what each extra asks for beside the package's own requirements, which are a row."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    base = list(project["dependencies"])
-    extras = {name: [*base, *wanted] for name, wanted in project["optional-dependencies"].items()}
-    return {BASE: base, **extras}
+    return {BASE: list(project["dependencies"]), **project["optional-dependencies"]}
 
 
 def cell(wanted: Sequence[str], python: str, processor: str) -> str:
     """Return ``wheels``, or the packages that have none."""
     left, missing = list(wanted), []
     while True:
-        problem = resolve(left, python, processor)
+        problem = resolve(left, python, processor) if left else ""
         if not problem:
             return ", ".join(missing) or WHEELS
         named = _MISSING.search(problem)
@@ -72,6 +70,7 @@ def resolve(wanted: Sequence[str], python: str, processor: str) -> str:
     platforms = [f"manylinux_2_{minor}_{processor}" for minor in reversed(GLIBC)]
     platforms += [f"manylinux2014_{processor}", f"linux_{processor}"]
     with tempfile.TemporaryDirectory() as folder:
+        # The newest of each, as for a new environment; what is installed here plays no part.
         command = [
             sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed",
             "--report", str(Path(folder) / "report.json"), "--only-binary=:all:",

@@ -42,9 +42,9 @@ import torch
 
 from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
-from xdecoder_rt.backends import Backend
+from xdecoder_rt.backends import PORTABLE, Backend
 from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
-from xdecoder_rt.cli.options import CPU_BACKENDS, DEFAULT_PLAN, positive
+from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.datasets.class_lists import class_list
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.divergence import relative_rms
@@ -358,7 +358,7 @@ def main() -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     cold_parser, warm_parser = actions.add_parser("cold"), actions.add_parser("warm")
     for action in (cold_parser, warm_parser):
-        action.add_argument("--backend", choices=CPU_BACKENDS, help="default: onnxruntime")
+        action.add_argument("--backend", choices=PORTABLE, help="default: onnxruntime")
         action.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
         action.add_argument("-o", "--output", type=Path, metavar="JSON", help="write all there")
     cold_parser.add_argument("--size", choices=("published", "compact"), default="published")

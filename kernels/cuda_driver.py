@@ -267,7 +267,7 @@ class Event(_Owned):
 
     def record(self, stream: Stream | None = None) -> None:
         """Put it behind what is queued on a stream, or on the default one."""
-        call_driver("cuEventRecord", self.handle, 0 if stream is None else stream.handle)
+        call_driver("cuEventRecord", self.handle, _queue(stream))
 
     def synchronize(self) -> None:
         """Wait until it was reached."""
@@ -313,19 +313,24 @@ def pagelocked_empty(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.asarray(PinnedAllocation(size, np.dtype(dtype)))
 
 
-def memcpy_htod_async(address: int, array: npt.NDArray[Any], stream: Stream) -> None:
+def _queue(stream: Stream | None) -> int:
+    """The driver's handle of a stream, or of the default one."""
+    return 0 if stream is None else stream.handle
+
+
+def memcpy_htod_async(address: int, array: npt.NDArray[Any], stream: Stream | None = None) -> None:
     """Queue the copy of a contiguous array to the device."""
-    call_driver("cuMemcpyHtoDAsync", int(address), array.ctypes.data, array.nbytes, stream.handle)
+    call_driver("cuMemcpyHtoDAsync", int(address), array.ctypes.data, array.nbytes, _queue(stream))
 
 
-def memcpy_dtoh_async(array: npt.NDArray[Any], address: int, stream: Stream) -> None:
+def memcpy_dtoh_async(array: npt.NDArray[Any], address: int, stream: Stream | None = None) -> None:
     """Queue the copy of device memory into a contiguous array."""
-    call_driver("cuMemcpyDtoHAsync", array.ctypes.data, int(address), array.nbytes, stream.handle)
+    call_driver("cuMemcpyDtoHAsync", array.ctypes.data, int(address), array.nbytes, _queue(stream))
 
 
-def memset_d8_async(address: int, value: int, count: int, stream: Stream) -> None:
+def memset_d8_async(address: int, value: int, count: int, stream: Stream | None = None) -> None:
     """Queue the filling of bytes on the device."""
-    call_driver("cuMemsetD8Async", int(address), value, count, stream.handle)
+    call_driver("cuMemsetD8Async", int(address), value, count, _queue(stream))
 
 
 class Memcpy2D:

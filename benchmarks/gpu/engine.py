@@ -53,7 +53,7 @@ def run(context: Context) -> None:
     image = synthetic.image((480, 640) if context.device == "cuda" else (40, 60), 7)
     with Engine(context.plan, backend="torch", device="cpu", cache_dir=context.work) as base:
         tasks, facts = base.manifest.tasks, base.manifest
-        context.emit("plan", model=facts.model, precision=facts.precision, tasks=list(tasks))
+        context.emit("plan", model=facts.model.name, precision=facts.precision, tasks=list(tasks))
         expected = {name: ask() for name, ask in questions(base, image).items()}
     ways = WAYS if context.device == "cuda" else (WAYS[1], WAYS[3])
     for way in ways:

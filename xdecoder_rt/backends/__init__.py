@@ -120,6 +120,9 @@ def _is_x86() -> bool:
 
 
 def _is_installed(package: str) -> bool:
+    import sys
     from importlib.util import find_spec
 
+    if package in sys.modules:  # of which find_spec may know nothing
+        return sys.modules[package] is not None
     return find_spec(package) is not None

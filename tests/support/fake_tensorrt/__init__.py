@@ -240,16 +240,21 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield Gpu(driver, StandInMachine(driver), monkeypatch)
     elif request.param == "cuda-bindings":
         pytest.importorskip("cuda.bindings.driver", reason="needs cuda-bindings")
+        from fake_cuda import bindings
+
         fake = request.getfixturevalue("fake_driver")
         for name in ("pycuda", "pycuda.driver"):  # as if it were not installed
             monkeypatch.setitem(sys.modules, name, None)
+        # What tests alone call.
+        monkeypatch.setattr(cuda_driver, "memcpy_htod", bindings.memcpy_htod, raising=False)
         plain_gpu = Gpu(cuda_driver, FakeCudaMachine(fake), monkeypatch)
         plain_gpu.late()
         yield plain_gpu
         fake.on_launch(None)
         gc.collect()  # streams and events end while their context is there
+        fake._library.cuInit(0)  # a test may have ended before
         while plain_gpu.context_state()[0]:
-            cuda_driver.Context.pop()
+            assert fake._library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p())) == 0
     else:
         fake = request.getfixturevalue("fake_cuda")
         from pycuda import driver as real
