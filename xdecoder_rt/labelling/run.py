@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -152,7 +152,7 @@ def _outcomes(
     request: Request,
     options: LabelOptions,
     progress: Progress,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     # Several engines share the cache that this one fills.
     with Labeller(engine, request) as labeller:
         labeller.warm(request, progress.embedded)

@@ -20,6 +20,7 @@ from xdecoder_rt import __version__
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import XDecoderError, quoted
 from xdecoder_rt.files.image_file import read_header
+from xdecoder_rt.questions.question import AnyImage
 from xdecoder_rt.serving import asked as ask
 from xdecoder_rt.serving.answers import output_answer, with_masks
 from xdecoder_rt.serving.guard import Guard
@@ -436,7 +437,7 @@ def _rank(service: Service, asked: ask.RankAsked, files_: list[bytes]) -> dict[s
             f"The request has {len(data) + len(asked.image_ids)} images",
             expected=f"1 to {service.limits.images}",
         )
-    states = [service.encode(engine, image) for image in data]
+    states: list[AnyImage] = [service.encode(engine, image) for image in data]
     states += [service.kept.get(plan, id_) for id_ in asked.image_ids]
     return {"plan": plan, **engine.rank(states, asked.texts).to_dict()}
 
