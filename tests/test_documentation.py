@@ -43,6 +43,7 @@ KNOWN_NAMES = {
 FOREIGN = {
     "sudo": "changes the machine",
     "curl": "asks a service",
+    "docker": "needs Docker",
     "export": "sets a variable of the shell",
     "git": "fetches the repository",
     "cd": "goes on from git",

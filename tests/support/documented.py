@@ -97,8 +97,11 @@ def inline() -> Iterator[Command]:
 
 def of_help() -> Iterator[Command]:
     """Yield the examples that commands print; a remark stands behind two spaces."""
-    texts = {f"{name} --help": importlib.import_module(f"xdecoder_rt.cli.{name}").EXAMPLES
-             for name in COMMANDS}  # fmt: skip
+    modules = {name: f"xdecoder_rt.cli.{name.replace('-', '_')}" for name in COMMANDS}
+    texts = {
+        f"{name} --help": importlib.import_module(module).EXAMPLES
+        for name, module in modules.items()
+    }
     for module, name in (
         ("scenes.__main__", "_EXAMPLES"),
         ("parity.__main__", "EXAMPLES"),

@@ -19,8 +19,8 @@ Python needs xdecoder_rt[serve].
 Unverified: written by Triton's documentation and loaded by a stand-in, not yet by a Triton.
 """
 EXAMPLES = """\
-  xdecoder-rt export-triton model.plan models
-  xdecoder-rt export-triton int8.plan models --name kitchen --instances 2 --threads 4
+  xdecoder-rt export-triton model.plan triton
+  xdecoder-rt export-triton int8.plan triton --name kitchen --instances 2 --threads 4
 """
 
 

@@ -26,7 +26,7 @@ service after the requests that run. Needs: pip install "xdecoder_rt[serve]".
 EXAMPLES = """\
   xdecoder-rt serve model.plan
   xdecoder-rt serve fast=int8.plan exact=fp32.plan --port 9000
-  XDECODER_RT_TOKEN=… xdecoder-rt serve model.plan --host 0.0.0.0
+  xdecoder-rt serve model.plan --host 0.0.0.0    with a token in $XDECODER_RT_TOKEN
   curl -F image=@desk.jpg -F 'request={"words": ["mug"]}' http://127.0.0.1:8000/v1/segment
 """
 TOKEN = "XDECODER_RT_TOKEN"

@@ -87,7 +87,8 @@ function layerOf(found, name, number) {
     pixels.data.set([red, green, blue, edge ? 255 : 110], 4 * i);
   }
   context.putImageData(pixels, 0, 0);
-  return { canvas, name, score: found.score, box: found.box, colour: `rgb(${red},${green},${blue})`, isShown: true };
+  return { canvas, name, score: found.score, box: found.box, colour: `rgb(${red},${green},${blue})`,
+    ink: 0.299 * red + 0.587 * green + 0.114 * blue > 125 ? "#000" : "#fff", isShown: true };
 }
 
 function paint() {
@@ -103,7 +104,7 @@ function paint() {
     const x = Math.min(layer.box[0], Math.max(0, view.width - wide)), y = Math.max(0, layer.box[1] - 1.3 * size);
     context.fillStyle = layer.colour;
     context.fillRect(x, y, wide, 1.3 * size);
-    context.fillStyle = "#000";
+    context.fillStyle = layer.ink;
     context.fillText(text, x + size / 4, y + size);
   }
 }

@@ -113,7 +113,7 @@ class ColouredItem:
                 expected="the same size",
             )
         ids = np.minimum(classes, 0)
-        segments: list[Segment] = []
+        segments: list[tuple[str, bool]] = []
         for value in np.unique(classes[classes > 0]).tolist():
             where = classes == value
             parts = [None] if objects is None else np.unique(objects[where]).tolist()
