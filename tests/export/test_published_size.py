@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -30,7 +31,7 @@ WORDS = ("mug", "table", "robot arm")
 def write_published(path: Path, letter: str) -> None:
     """Write a file of the published names and shapes, with random weights."""
     shapes: list[tuple[str, list[int]]] = json.loads(
-        (DATA / f"state_dict_focal{letter}.json").read_text()
+        gzip.decompress((DATA / f"state_dict_focal{letter}.json.gz").read_bytes())
     )
     generator = torch.Generator().manual_seed(0)
     tensors = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 from pathlib import Path
@@ -41,7 +42,7 @@ def save(path: Path, content: Any) -> Path:
 @pytest.mark.parametrize(("size", "file", "count"), [("tiny", "t", 726), ("large", "l", 930)])
 def test_every_published_tensor_maps_onto_ours_one_to_one(size: str, file: str, count: int) -> None:
     published: list[tuple[str, list[int]]] = json.loads(
-        (DATA / f"state_dict_focal{file}.json").read_text()
+        gzip.decompress((DATA / f"state_dict_focal{file}.json.gz").read_bytes())
     )
     assert len(published) == count
     with torch.device("meta"):
