@@ -23,7 +23,7 @@ def part_products(model: ModelProto) -> int:
         if pairs is None:
             nodes.append(node)
             continue
-        terms = []
+        terms: list[str] = []
         for pair in pairs:
             # What is no layer's own, as the part of the regions, is computed once.
             key = " @ ".join(pair)

@@ -152,7 +152,7 @@ class ModelBlobs:
 def _parsed(data: npt.NDArray[np.uint8], key: str) -> Blob | None:
     """Return what a file holds; None if it is not as it was written, or of another key."""
     digits = hashlib.sha256().digest_size * 2
-    digest = hashlib.sha256(memoryview(data)[digits + 1 :]).hexdigest()
+    digest = hashlib.sha256(data.data[digits + 1 :]).hexdigest()
     if digest.encode() + b"\n" != bytes(data[: digits + 1]):
         return None
     # A file whose digest is right is trusted no further than what it must have.

@@ -127,8 +127,8 @@ class DeployedDecoder(nn.Module):
             kept.keys.append(key)
             kept.values.append(value)
             x = decoder.ffn[i](x)
-            normed = self._normed(decoder.decoder_norm(x).unflatten(0, shape), kinds)
-            masks = decoder.mask_embedding(normed.flatten(0, 1)).unflatten(0, shape)
+            normed = self._normed(torch.unflatten(decoder.decoder_norm(x), 0, shape), kinds)
+            masks = torch.unflatten(decoder.mask_embedding(normed.flatten(0, 1)), 0, shape)
         return DeployedOutput(
             LayerPrediction(masks, normed @ decoder.class_embed),
             normed @ decoder.caption_embed,
