@@ -29,7 +29,7 @@ def test_a_name_that_was_at_the_top_is_still_found_there(module: str, name: str)
 
 
 def test_what_the_package_offers_is_listed() -> None:
-    offered = {"Engine", "Plan", "Vocabulary", "Word", "XDecoderError", "__version__"}
+    offered = {"Engine", "Plan", "Tracker", "Vocabulary", "Word", "XDecoderError", "__version__"}
     assert set(xdecoder_rt.__all__) == offered <= set(dir(xdecoder_rt))
 
 

@@ -118,6 +118,10 @@ class Core:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
+    def get_property(self, device: str, name: str) -> Any:
+        assert device in ("CPU", "GPU", "GPU.1", "NPU")
+        return self._real.get_property("CPU", name)
+
     def compile_model(self, model: Any, device: str, settings: dict[str, Any]) -> Any:
         self.compiled.append((device, settings))
         return self._real.compile_model(model, "CPU", {})

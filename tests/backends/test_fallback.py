@@ -150,7 +150,7 @@ def test_a_model_that_openvino_cannot_read_is_refused_with_a_word(tmp_path: Path
 def test_without_openvino_everything_runs_on_onnxruntime(
     int8_plan: Path, tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xdecoder_rt.backends._has_openvino", lambda: False)
+    monkeypatch.setattr("xdecoder_rt.backends._is_installed", lambda package: False)
     with Engine(int8_plan, cache_dir=tmp_path) as engine:
         assert engine.backend.name == "onnxruntime"
         assert engine.segment(image, WORDS).segmentation.shape == (64, 64)

@@ -133,7 +133,7 @@ def test_a_decode_of_known_rows_is_the_decode(tiny_plan: Path, tmp_path: Path) -
         assert {"kind", "region_weight", "regions_0"} <= recurring
         assert ("visible" in recurring) == (feeds is latents)
         with Plan.open(tiny_plan) as plan:
-            read = partial(plan.read, "decode_64x64.onnx")
+            read = partial(plan.graph, "decode_64x64.onnx")
             backend = OpenVINOBackend(1)
             plain, known = (backend.load("decode", read, is_steady=True) for _ in range(2))
             expected = plain({name: np.asarray(value) for name, value in feeds.items()})
@@ -151,7 +151,7 @@ def test_rows_of_another_kind_get_a_model_of_their_own(
     folder = tmp_path / "models" if cached else None
     blind = np.full_like(token["kind"], tasks.Row.PHRASE).view(Recurring)
     with Plan.open(tiny_plan) as plan:
-        read = partial(plan.read, "decode_64x64.onnx")
+        read = partial(plan.graph, "decode_64x64.onnx")
         for _ in range(2):  # the second reads what the first kept
             graph = OpenVINOBackend(1, cache_dir=folder).load("decode", read, is_steady=True)
             open_graph = OpenVINOBackend(1).load("decode", read)
@@ -176,7 +176,7 @@ def test_no_more_than_a_few_models_are_kept(
     monkeypatch.setattr(openvino.Core, "compile_model", noted)
     with Plan.open(tiny_plan) as plan:
         graph = OpenVINOBackend(1).load(
-            "decode", partial(plan.read, "decode_64x64.onnx"), is_steady=True
+            "decode", partial(plan.graph, "decode_64x64.onnx"), is_steady=True
         )
         for kind in (*tasks.Row, *tasks.Row):
             graph({**token, "kind": np.full_like(token["kind"], kind).view(Recurring)})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections import deque
 from typing import Any
 
 import pytest
@@ -103,14 +102,21 @@ def overloads(method: Any) -> list[tuple[list[str], str]]:
 
 
 def test_the_log_is_one_of_the_real_library(real: Any) -> None:
-    from xdecoder_rt.backends.tensorrt.library import _logger
+    from xdecoder_rt.backends.tensorrt.log import listen
 
-    said: deque[str] = deque()
-    log = _logger(real, said)
+    class Heard:
+        def __init__(self) -> None:
+            self.said: list[tuple[str, str]] = []
+
+        def hear(self, severity: str, message: str) -> None:
+            self.said.append((severity, message))
+
+    heard = Heard()
+    log = listen(real, heard)
     assert isinstance(log, real.ILogger)
     log.log(real.ILogger.Severity.ERROR, "one\n two")
     log.log(real.ILogger.Severity.INFO, "three")
-    assert list(said) == ["one two"]
+    assert heard.said == [("ERROR", "one\n two"), ("INFO", "three")]
 
 
 def test_names_of_element_types_are_real(real: Any) -> None:

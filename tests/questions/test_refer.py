@@ -68,7 +68,7 @@ def test_one_entry_a_phrase_in_the_pixels_of_the_image(engine: Engine) -> None:
 
 
 def test_a_phrase_below_the_least_score_is_not_found_and_keeps_its_score(engine: Engine) -> None:
-    state = engine.encode(picture())
+    state = engine.decode(picture())
     free = engine.refer(state, PHRASES, min_score=0)
     middle = sorted(reference.score for reference in free)[1]
     for least in (middle, 1.0):

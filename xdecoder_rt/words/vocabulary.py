@@ -353,7 +353,8 @@ def _checked_vocabulary(
         check_flags(other_word)
         if other_word.synonyms or other_word.negative or other_word.example is not None:
             raise VocabularyError(
-                f"The other class {quoted(other_word.name)} is negative or more than one name",
+                f"The other class {quoted(other_word.name)} is negative, or has synonyms or an "
+                "example",
                 expected="a class that is reported, by one name: it is not embedded",
             )
         if name_key(other_word.name) in labels:
