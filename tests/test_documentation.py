@@ -79,7 +79,7 @@ NOT_RUN = {
     r"^xdecoder-rt (bench|extract|info|segment)\b.*\b(orin|rtx)\.plan": "needs an engine of a GPU",
     r"^xdecoder-rt demo 0 ": "needs a camera",
     r"^xdecoder-rt eval .*yolo": "own data; tests/datasets/test_own.py makes some",
-    r"^xdecoder-rt demo .*(csi://|rtsp://|watch:| ! )": "needs a camera or server, or does not end; "
+    r"^xdecoder-rt demo .*(csi://|rtsp://|watch:| ! )": "needs a server, or never ends; "
     "tests/streams/test_live.py has servers, folders and pipelines",
     r"^xdecoder-rt eval .*--protocol": "needs public data sets; tests/evaluation/test_published.py "
     "and tests/cli/test_eval.py make small ones",
