@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xdecoder_rt.cli.images import open_engine
 from xdecoder_rt.cli.options import (
     ALSO_AN_OPTION,
     add_engine,
@@ -135,20 +136,13 @@ def run(args: argparse.Namespace) -> int:
         )
     report: CommandReport = args.command_report
     require("tqdm", "train")
-    from xdecoder_rt.engine import Engine
-
     document: dict[str, Any] = {}
 
     def tell(scores: EvaluationReport) -> None:
         document.update(scores.to_json())
         report.text(scores.table())
 
-    with (
-        report.kept(document),
-        Engine(
-            args.plan, args.backend, args.device, threads=args.threads, cache_dir=args.cache_dir
-        ) as engine,
-    ):
+    with report.kept(document), open_engine(args) as engine:
         tell(_scores(engine, args, tell))
     return 0
 

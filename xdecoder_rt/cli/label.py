@@ -14,12 +14,8 @@ from xdecoder_rt.cli.options import (
     add_caption,
     add_engine,
     add_json,
-    add_min_score,
-    add_phrases,
     add_plan,
-    add_segment_task,
-    add_thresholds,
-    add_words,
+    add_segments_and_phrases,
     has_words,
     positive,
     read_vocabulary,
@@ -81,11 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folders, videos, lists (.txt) or images, before --words",
     )
     add_plan(parser)
-    add_words(parser)
-    add_segment_task(parser)
-    add_phrases(parser.add_argument_group("phrases"))
-    add_min_score(parser, "segments and phrases", "0.25 for phrases and --task instance, else 0")
-    add_thresholds(parser, "the plan's")
+    add_segments_and_phrases(parser)
     caption = parser.add_argument_group("caption")
     caption.add_argument("--caption", action="store_true", help="describe every picture")
     add_caption(caption)

@@ -199,6 +199,15 @@ def add_thresholds(parser: argparse._ActionsContainer, default: str) -> None:
     )
 
 
+def add_segments_and_phrases(parser: argparse.ArgumentParser) -> None:
+    """Add the words and the phrases that are asked for together, and their rules."""
+    add_words(parser)
+    add_segment_task(parser)
+    add_phrases(parser.add_argument_group("phrases"))
+    add_min_score(parser, "segments and phrases", "0.25 for phrases and --task instance, else 0")
+    add_thresholds(parser, "the plan's")
+
+
 def add_strict(parser: argparse._ActionsContainer) -> None:
     """Add ``--strict``, which refuses texts that are too long."""
     parser.add_argument(

@@ -21,13 +21,9 @@ from xdecoder_rt.cli.options import (
     add_choices,
     add_engine,
     add_json,
-    add_min_score,
-    add_phrases,
     add_plan,
-    add_segment_task,
+    add_segments_and_phrases,
     add_strict,
-    add_thresholds,
-    add_words,
     has_words,
     read_choices,
     read_vocabulary,
@@ -66,11 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
     add_images(parser, "the options")
     add_plan(parser)
-    add_words(parser)
-    add_segment_task(parser)
-    add_phrases(parser.add_argument_group("phrases"))
-    add_min_score(parser, "segments and phrases", "0.25 for phrases and --task instance, else 0")
-    add_thresholds(parser, "the plan's")
+    add_segments_and_phrases(parser)
     caption = parser.add_argument_group("caption")
     caption.add_argument("--caption", action="store_true", help="describe the image")
     add_caption(caption)

@@ -148,7 +148,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _embed(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
-    from xdecoder_rt.engine import Engine
     from xdecoder_rt.words.carried import carry, check_name
 
     words = read_vocabulary(args)
@@ -156,7 +155,7 @@ def _embed(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
     if args.into is not None:
         check_writable(args.into, "the plan")
         check_name(name)
-    with Engine(args.plan, args.backend, args.device, args.threads, args.cache_dir) as engine:
+    with open_engine(args) as engine:
         with progress_bar("sentences embedded") as progress:
             embedded = engine.class_table(words, progress)
         stats = engine.text_cache.stats
@@ -223,10 +222,8 @@ def _export(args: argparse.Namespace, report: CommandReport) -> dict[str, Any]:
             expected="the file to write; the plan is given with --plan",
         )
     if has_words(args):
-        from xdecoder_rt.engine import Engine
-
         words = read_vocabulary(args)
-        with Engine(args.plan, args.backend, args.device, args.threads, args.cache_dir) as engine:
+        with open_engine(args) as engine:
             with progress_bar("sentences embedded") as progress:
                 rows = engine.class_table(words, progress)
             background = engine.manifest.text.background

@@ -111,15 +111,10 @@ class SegmentQuestion:
             rules.void_offset,
         )
         if runtime.regions is not None and latents.region_scores is not None:
-            logits = join_regions(
-                logits,
-                word_shares(
-                    latents.region_scores[:queries],
-                    runtime.regions.relation(runtime.text.region_table(vocabulary)),
-                    vocabulary,
-                ),
-                runtime.regions.info.weight,
-            )
+            names = runtime.text.region_table(vocabulary) if vocabulary.examples else table
+            relation = runtime.regions.relation(names)
+            shares = word_shares(latents.region_scores[:queries], relation, vocabulary)
+            logits = join_regions(logits, shares, runtime.regions.info.weight)
         if self.rule == "panoptic":
             is_thing = vocabulary.is_thing()
             rules = replace(

@@ -81,9 +81,9 @@ class TextEmbedder:
 
         An example has an embedding of its own there.
         """
-        if not vocabulary.examples:
-            return self.class_table(vocabulary)
-        rows = {index: example.row(True) for index, example in vocabulary.examples.items()}
+        rows = {
+            index: example.row(of_region=True) for index, example in vocabulary.examples.items()
+        }
         return self._class_table(vocabulary, rows)
 
     def background(self) -> Features:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import pytest
-from fake_cuda.bindings import Stream, current_context, mem_alloc
+from fake_cuda.bindings import current_context
 
 from xdecoder_rt.backends.tensorrt import plugins as tensorrt_plugins
 from xdecoder_rt.backends.tensorrt.plugin_class import NumberFields, plugin_class
@@ -23,7 +23,7 @@ from xdecoder_rt.backends.tensorrt.plugins import PLUGINS, PluginKernels, offeri
 from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
 from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import KERNELS, CompiledKernels
-from xdecoder_rt.kernels.cuda_driver import call_driver
+from xdecoder_rt.kernels.cuda_driver import Stream, call_driver, mem_alloc
 from xdecoder_rt.kernels.loader import kernel_arguments
 from xdecoder_rt.kernels.masked_attention.nodes import ATTEND, BITS, INPUTS, NAMESPACE, OUTPUT
 
@@ -149,7 +149,7 @@ class Gpu:
     def close(self) -> None:
         for held in self._held.values():
             held.free()
-        self.stream.close()
+        del self.stream  # while its context is there
 
     def launches(self) -> list[Launch]:
         return self.fake.launches()

@@ -59,8 +59,6 @@ def main() -> None:
 
 def _hosted(host: ctypes.CDLL, trt: Any, fake: Any) -> dict[str, Any]:
     """What the host and the driver were told, and counts of what is left."""
-    from fake_cuda.bindings import Stream, mem_alloc
-
     import fake_tensorrt
     from xdecoder_rt.backends.tensorrt.plugins import (
         PLUGINS,
@@ -69,6 +67,7 @@ def _hosted(host: ctypes.CDLL, trt: Any, fake: Any) -> dict[str, Any]:
         register_plugins,
     )
     from xdecoder_rt.kernels.compiled import CompiledKernels
+    from xdecoder_rt.kernels.cuda_driver import Stream, mem_alloc
     from xdecoder_rt.kernels.masked_attention.nodes import INPUTS, OUTPUT
 
     messages: list[str] = []
