@@ -110,6 +110,7 @@ class Runtime:
             if self._device is not None and KERNELS + KERNEL_INDEX in self._plan.names:
                 self._device.take_kernels(lambda name: self._plan.read(KERNELS + name))
             self._panoptic_map = None if self._device is None else self._device.panoptic_map
+            self._preparing = self.backend if isinstance(self.backend, PreparingBackend) else None
         except BaseException:
             self._plan.close()
             if hasattr(self, "backend"):
@@ -302,10 +303,12 @@ class Runtime:
 
     def _prepare(self, member: str) -> None:
         """Let a backend that can get ready for a graph, which is asked for next."""
+        if self._preparing is None:
+            return
         with self._lock:
-            if isinstance(self.backend, PreparingBackend) and member not in self._prepared:
+            if member not in self._prepared:
                 self._prepared.add(member)
-                self.backend.prepare(member, PlanGraph(self._plan, member))
+                self._preparing.prepare(member, PlanGraph(self._plan, member))
 
     def _graph(self, member: str, is_steady: bool = False) -> Graph:
         """Return a compiled graph, loaded on first need: a warm vocabulary loads no text graph."""

@@ -415,10 +415,11 @@ class OpenVINOBackend:
     def _plugin_of(self, device: str) -> str:
         """Return OpenVINO's own name of a device that it has here."""
         plugin = device.upper()
+        if plugin == "CPU":  # it is there, and listing others would load their plugins
+            return plugin
         available = list(self._core.available_devices)
         # A machine's only GPU is listed as GPU, the first of several as GPU.0.
-        if plugin == "CPU" or any(name.split(".")[0] == plugin or name == plugin
-                                  for name in available):  # fmt: skip
+        if any(plugin in (name, name.split(".")[0]) for name in available):
             return plugin
         raise BackendError(
             f"OpenVINO {self.version} finds no device {quoted(device)}",

@@ -223,6 +223,11 @@ class DecoderInfo:
     max_rows: Count | None = None
     level_strides: LevelStrides = LEVEL_STRIDES
 
+    @property
+    def objects(self) -> int:
+        """How many of the queries, the first ones, stand for objects."""
+        return self.num_queries - (not self.class_token_is_mask)
+
 
 @dataclass(frozen=True)
 class RegionInfo:

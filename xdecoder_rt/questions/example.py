@@ -86,11 +86,9 @@ def _embeddings(
     runtime: Runtime, state: ImageState, mark: RegionSource, number: int
 ) -> tuple[Floats, Floats]:
     """Return the unit class embedding and the region embedding of the query on a mark."""
-    decoder = runtime.manifest.decoder
     latents = runtime.rows.latents(state)
     class_embedding, mask_embedding = latents.answer("segment")
-    queries = decoder.num_queries - (not decoder.class_token_is_mask)
-    masks = runtime.masks(state, mask_embedding[:queries]) > 0
+    masks = runtime.masks(state, mask_embedding[: runtime.manifest.decoder.objects]) > 0
     stride = state.letterbox.target[0] // masks.shape[1]
     region = read_region(mark, state.letterbox.source)
     (level,) = region_levels(region, state.letterbox, (stride,))

@@ -100,9 +100,7 @@ class SegmentQuestion:
         decoder = runtime.manifest.decoder
         latents = runtime.rows.latents(state)
         class_embedding, mask_embedding = latents.answer("segment")
-        queries, table = decoder.num_queries, runtime.text.class_table(vocabulary)
-        if not decoder.class_token_is_mask:
-            queries -= 1
+        queries, table = decoder.objects, runtime.text.class_table(vocabulary)
         logits = word_logits(
             class_embedding[:queries],
             table,

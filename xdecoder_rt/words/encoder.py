@@ -168,9 +168,8 @@ class TextEmbedder:
             given: rows that are no texts' embeddings, by index.
         """
         given = given or {}
-        key: tuple[str | bytes, ...] = (kind, *texts)
-        for index, row in given.items():
-            key = (*key, str(index), row.tobytes())
+        parts = (part for index, row in given.items() for part in (str(index), row.tobytes()))
+        key: tuple[str | bytes, ...] = (kind, *texts, *parts)
         with self._lock:
             table = self._tables.get(key)
             if table is not None:
