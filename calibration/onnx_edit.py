@@ -84,6 +84,17 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     graph.value_info.extend(notes)
 
 
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove nodes whose results nobody reads, and then what `drop_unused` does."""
+    read = {output.name for output in graph.output}
+    for node in reversed(list(graph.node)):
+        if read.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            read.update(node.input)
+    drop_unused(graph)
+
+
 def raise_opset(model: onnx.ModelProto, least: int) -> None:
     """Declare a later opset where the model's is earlier; its operators mean the same in both."""
     for entry in model.opset_import:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from onnx import GraphProto, ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, helper
 
-from xdecoder_rt.calibration.onnx_edit import drop_unused, ordered, producers
+from xdecoder_rt.calibration.onnx_edit import drop_unread, ordered, producers
 
 
 def part_products(model: ModelProto) -> int:
@@ -36,7 +36,7 @@ def part_products(model: ModelProto) -> int:
         parted += 1
     if parted:
         ordered(graph, nodes)
-        _drop_unread(graph)
+        drop_unread(graph)
     return parted
 
 
@@ -59,13 +59,3 @@ def _joins(node: NodeProto, axes: tuple[int, ...]) -> bool:
         and len(node.input) == 2
         and any(each.name == "axis" and each.i in axes for each in node.attribute)
     )
-
-
-def _drop_unread(graph: GraphProto) -> None:
-    read = {output.name for output in graph.output}
-    for node in reversed(list(graph.node)):
-        if read.isdisjoint(node.output):
-            graph.node.remove(node)
-        else:
-            read.update(node.input)
-    drop_unused(graph)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx import GraphProto, ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, helper
 
+from xdecoder_rt.calibration.onnx_edit import drop_unread, producers
 from xdecoder_rt.kernels.masked_attention import pattern
 from xdecoder_rt.kernels.masked_attention.nodes import ATTEND, BITS, NAMESPACE, VERSION
 from xdecoder_rt.kernels.masked_attention.pattern import MaskedAttention, Operation
@@ -33,7 +34,7 @@ def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
     """
     graph = model.graph
     attentions = find(model)
-    made_by = {name: node for node in graph.node for name in node.output}
+    made_by = producers(graph)
     attributes = dict(fields or {})
     joined: dict[tuple[str, ...], str] = {}  # a level's features serve several layers
     for number, attention in enumerate(attentions):
@@ -62,7 +63,7 @@ def replace(model: ModelProto, fields: Mapping[str, int] | None = None) -> int:
         for offset, node in enumerate(nodes):
             graph.node.insert(place + offset, node)
     if attentions:
-        _remove_unused(graph)
+        drop_unread(graph)
         model.opset_import.append(helper.make_opsetid(NAMESPACE, 1))
     return len(attentions)
 
@@ -76,17 +77,3 @@ def _node(
     attributes = {"plugin_namespace": NAMESPACE, "plugin_version": VERSION, **fields}
     node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
     return node
-
-
-def _remove_unused(graph: GraphProto) -> None:
-    """Remove nodes that nothing reads any more, and constants of theirs."""
-    needed = {output.name for output in graph.output}
-    for node in reversed(list(graph.node)):
-        if needed.isdisjoint(node.output):
-            graph.node.remove(node)
-        else:
-            needed.update(node.input)
-    for constant in [value for value in graph.initializer if value.name not in needed]:
-        graph.initializer.remove(constant)
-    for value in [value for value in graph.value_info if value.name not in needed]:
-        graph.value_info.remove(value)
