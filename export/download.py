@@ -27,9 +27,9 @@ from xdecoder_rt.export.transfer import (
     UnreachableError,
     download,
     refusal,
-    sha256_of,
     unreachable,
 )
+from xdecoder_rt.files.regular import sha256_of
 from xdecoder_rt.words.cache import default_directory
 
 # One slash: what a pathlib.Path leaves of two.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import http.client
 import os
 import re
@@ -24,6 +23,7 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, CheckpointError, XDecoderError, quoted
 from xdecoder_rt.export.address import BY_HAND, check_url, is_loopback, shown_url
 from xdecoder_rt.files.formats import beginning
+from xdecoder_rt.files.regular import sha256_of
 
 try:
     import fcntl
@@ -104,19 +104,6 @@ def download(request: Request, target: Path, lock: Path, *, timeout: float) -> N
             f"The download cannot be kept at {quoted(str(target), 120)}: {error.strerror or error}",
             fix="make room there, or choose another folder with HF_HOME or XDECODER_RT_CACHE",
         ) from error
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

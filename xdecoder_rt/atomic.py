@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "HAS_LOCKS",
     "atomic_writer",
     "check_private",
+    "lock",
     "make_folder",
     "private_folder",
     "real_path",
@@ -25,9 +27,9 @@ __all__ = [
 try:
     import fcntl
 except ImportError:  # Windows: temporary files of a killed process stay
-    _HAS_LOCKS = False
+    HAS_LOCKS = False
 else:
-    _HAS_LOCKS = True
+    HAS_LOCKS = True
 
 _TEMPORARY = re.compile(r"\.xdecoder_rt-[0-9a-f]{16}\.tmp")
 _SWEPT_AFTER = 60.0
@@ -65,7 +67,7 @@ def atomic_writer(path: str | os.PathLike[str], *, private: bool = False) -> Ite
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "w+b") as file:
-            _lock(descriptor)
+            lock(descriptor)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -102,9 +104,9 @@ def make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
-def _lock(descriptor: int) -> bool:
+def lock(descriptor: int) -> bool:
     """Lock a file as long as it is open in this process; False if another process holds it."""
-    if not _HAS_LOCKS:
+    if not HAS_LOCKS:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +137,7 @@ def _remove_if_dead(entry: os.DirEntry[str]) -> None:
             return
         descriptor = os.open(entry.path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:
-            if _lock(descriptor):
+            if lock(descriptor):
                 os.unlink(entry.path)
         finally:
             os.close(descriptor)

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     for text in summary.notes:
         note(f"note: {text}")
     report.text(_summary_text(summary))
-    report.document({"plan": str(args.plan), **_plain(summary), "complete": True})
+    report.document({"plan": str(args.plan), **asdict(summary), "complete": True})
     return int(bool(summary.failed))
 
 
@@ -246,18 +247,6 @@ def _summary_text(summary: LabelSummary) -> str:
     ]
     lines += [f"  {name:14}{printable(path, 200)}" for name, path in summary.written.items()]
     return "\n".join(lines)
-
-
-def _plain(summary: LabelSummary) -> dict[str, Any]:
-    return {
-        "pictures": summary.pictures,
-        "labelled": summary.labelled,
-        "earlier": summary.earlier,
-        "seconds": summary.seconds,
-        "failed": summary.failed,
-        "notes": summary.notes,
-        "written": summary.written,
-    }
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         pictures = destinations(images, args.output, None, "the picture")
         labels = destinations(images, args.labels_png, ".png", "the labels")
         _refuse_one_file(pictures, labels)
-        coco = CocoFile(_reported(words))
+        coco = CocoFile(words.found_labels)
         if args.coco is not None:
             check_writable(args.coco, "the COCO file")
         with progress_bar("sentences embedded") as progress:
@@ -183,12 +183,6 @@ def _segment_image(
         "labels_png": None if label_png is None else str(label_png),
         **result.to_dict(),
     }
-
-
-def _reported(words: Vocabulary) -> list[str]:
-    """Return the labels that a segment may have."""
-    labels = [word.name for word in words.words if not word.negative]
-    return labels if words.other is None else [*labels, words.other.name]
 
 
 def _segments_text(entry: dict[str, Any], remark: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xdecoder_rt.cli.output import format_count
 from xdecoder_rt.errors import CheckpointError, printable
-from xdecoder_rt.files.regular import open_regular
+from xdecoder_rt.files.regular import sha256_of
 
 if TYPE_CHECKING:
     from xdecoder_rt.models import ModelConfig
@@ -98,15 +97,11 @@ def _line(title: str, text: str) -> str:
 
 
 def _file_facts(path: Path, weights: WeightsFile) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
     types = Counter(str(t.dtype).removeprefix("torch.") for t in weights.tensors.values())
     return {
         "file": str(path),
         "size": path.stat().st_size,
-        "sha256": digest.hexdigest(),
+        "sha256": sha256_of(path),
         "form": weights.form,
         "tensors": len(weights.tensors) + len(weights.unusual),
         "parameters": sum(tensor.numel() for tensor in weights.tensors.values()),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["open_regular", "read_regular"]
+__all__ = ["open_regular", "read_regular", "sha256_of"]
 
+_CHUNK = 1 << 20
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
     (stat.S_ISFIFO, "it is a named pipe"),
@@ -56,6 +58,19 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     """
     with open_regular(Path(path)) as file:
         return file.read(limit + 1)
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a regular file in hexadecimal digits.
+
+    Raises:
+        OSError: as :func:`open_regular`.
+    """
+    digest = hashlib.sha256()
+    with open_regular(Path(path)) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import ArgumentError, PlanError, quoted
-from xdecoder_rt.files.regular import open_regular
+from xdecoder_rt.files.regular import sha256_of
 from xdecoder_rt.image import load_image
 from xdecoder_rt.labelling.pictures import Picture
 from xdecoder_rt.labelling.record import Record
@@ -51,9 +50,8 @@ class Request:
         """The labels that a segment may have, and of each whether it is a thing."""
         if self.words is None:
             return ()
-        reported = [(word.name, not word.stuff) for word in self.words.words if not word.negative]
-        other = self.words.other
-        return tuple(reported if other is None else [*reported, (other.name, not other.stuff)])
+        stuff = self.words.stuff
+        return tuple((label, label not in stuff) for label in self.words.found_labels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that two requests share only if they ask for the same."""
@@ -91,17 +89,13 @@ class EngineOptions:
         Raises:
             PlanError: it cannot be read.
         """
-        sha = hashlib.sha256()
         try:
-            with open_regular(self.plan) as file:
-                for block in iter(lambda: file.read(1 << 20), b""):
-                    sha.update(block)
+            return sha256_of(self.plan)
         except OSError as error:
             raise PlanError(
                 f"{quoted(self.plan, 200)} cannot be read: {error.strerror or error}",
                 expected="a plan",
             ) from error
-        return sha.hexdigest()
 
 
 class Labeller:

@@ -13,17 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xdecoder_rt.atomic import make_folder
+from xdecoder_rt.atomic import HAS_LOCKS, lock, make_folder
 from xdecoder_rt.errors import ArgumentError, DatasetError, quoted
 from xdecoder_rt.files.regular import open_regular
 from xdecoder_rt.labelling.record import Record
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two runs apart there
-    _HAS_LOCKS = False
-else:
-    _HAS_LOCKS = True
 
 __all__ = ["JOURNAL", "Journal"]
 
@@ -114,15 +107,12 @@ class Journal:
         self.close()
 
     def _lock(self) -> None:
-        if not _HAS_LOCKS:
-            return
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        # On Windows nothing keeps two runs apart.
+        if HAS_LOCKS and not lock(self._descriptor):
             raise ArgumentError(
                 f"Another process labels into {quoted(str(self.path.parent), 200)}",
                 fix="wait for its end, or choose another folder",
-            ) from error
+            )
 
     def _read(self, header: dict[str, Any]) -> int:
         """Take note of finished pictures, cut off what is unfinished; return where the file ends.

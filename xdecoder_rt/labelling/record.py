@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,9 @@ from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.masks.rle import RunLengths, decode_mask
 from xdecoder_rt.results import Output
 
-__all__ = ["FoundPhrase", "FoundSegment", "Record"]
+__all__ = ["FoundPhrase", "FoundSegment", "Record", "sides"]
+
+_Side = TypeVar("_Side", int, float)
 
 _DOUBT_OF_NOTHING = 0.5
 
@@ -184,7 +186,7 @@ class Record:
                 "category_id": ids[segment.label],
                 "segmentation": segment.runs,
                 "area": segment.area,
-                "bbox": _sides(segment.box),
+                "bbox": sides(segment.box),
                 "score": segment.score,
                 "iscrowd": 0,
                 "isthing": segment.isthing,
@@ -193,6 +195,7 @@ class Record:
         ]
 
 
-def _sides(box: Sequence[float]) -> list[float]:
+def sides(box: Sequence[_Side]) -> list[_Side]:
+    """Return left, top, width and height of left, top, right and bottom."""
     left, top, right, bottom = box
     return [left, top, right - left, bottom - top]

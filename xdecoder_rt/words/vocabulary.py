@@ -277,6 +277,11 @@ class Vocabulary:
         return frozenset(word.name for word in self._reported if word.stuff)
 
     @cached_property
+    def found_labels(self) -> tuple[str, ...]:
+        """Labels that a segment may have: all but negative words', then that of ``other``."""
+        return tuple(word.name for word in self._reported if not word.negative)
+
+    @cached_property
     def has_rules(self) -> bool:
         """Whether it has negatives, thresholds or ``other``."""
         has_word_rules = any(word.negative or word.threshold is not None for word in self.words)

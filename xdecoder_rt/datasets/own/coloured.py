@@ -31,7 +31,7 @@ from xdecoder_rt.files.folder import list_images
 from xdecoder_rt.files.image_file import open_image
 from xdecoder_rt.files.regular import open_regular
 
-__all__ = ["LABEL_MAP", "read_coloured"]
+__all__ = ["BACKGROUND", "LABEL_MAP", "read_coloured"]
 
 LABEL_MAP = "labelmap.txt"
 BACKGROUND = "background"

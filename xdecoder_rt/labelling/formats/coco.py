@@ -12,6 +12,8 @@ from PIL import Image
 from xdecoder_rt.atomic import atomic_writer, make_folder
 from xdecoder_rt.datasets.coco_file import CocoFile
 from xdecoder_rt.labelling.formats.labels import Labels
+from xdecoder_rt.labelling.record import sides
+from xdecoder_rt.results import box_of_mask
 
 INSTANCES, PANOPTIC = "instances.json", "panoptic.json"
 
@@ -56,7 +58,7 @@ def write_panoptic(folder: Path, labels: Labels) -> list[str]:
                         "id": number,
                         "category_id": category_ids[segment.label],
                         "area": int(areas[number]),
-                        "bbox": _box(ids == number),
+                        "bbox": sides(box_of_mask(ids == number).astype(int).tolist()),
                         "iscrowd": 0,
                     }
                     for number, segment in enumerate(segments, 1)
@@ -74,12 +76,6 @@ def write_panoptic(folder: Path, labels: Labels) -> list[str]:
 
 def _as_colours(ids: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=2).astype(np.uint8)
-
-
-def _box(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    left, top = int(columns[0]), int(rows[0])
-    return [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

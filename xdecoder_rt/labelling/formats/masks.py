@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from xdecoder_rt.atomic import make_folder
+from xdecoder_rt.datasets.own.coloured import BACKGROUND, LABEL_MAP
 from xdecoder_rt.labelling.formats.labels import Labels
 
-LABEL_MAP, BACKGROUND = "labelmap.txt", "background"
 _MOST = 255
 
 
