@@ -227,7 +227,8 @@ class Simulator:
         self, camera: Camera, light: Light, height: int, width: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Take the picture: RGB and things, as `look` gives them."""
-        return self.look(camera, light, height, width)[:2]
+        picture, things, _ = self._shot(camera, light, height, width)
+        return picture, things
 
     def look(
         self, camera: Camera, light: Light, height: int, width: int
@@ -239,6 +240,16 @@ class Simulator:
             each pixel, 0 for bodies given to none, -1 where there is no body; and float32
             [height, width]: metres along the optical axis, NaN where there is no body.
         """
+        picture, things, depths = self._shot(camera, light, height, width)
+        share = np.asarray(depths, dtype=np.float64).reshape(height, width)
+        metres = _FAR * _NEAR / (_FAR - (_FAR - _NEAR) * share)
+        metres[things == _NOTHING] = np.nan
+        return picture, things, metres.astype(np.float32)
+
+    def _shot(
+        self, camera: Camera, light: Light, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Any]:
+        """Take the picture: RGB, things, and depth as the renderer has it."""
         bullet = self._bullet
         view = bullet.computeViewMatrix(camera.eye, camera.target, (0, 0, 1))
         projection = bullet.computeProjectionMatrixFOV(
@@ -267,10 +278,7 @@ class Simulator:
             if value >= 0:
                 key = (int(value) & 0xFFFFFF, (int(value) >> 24) - 1)
                 things[code == value] = self._owner.get(key, 0)
-        share = np.asarray(depths, dtype=np.float64).reshape(height, width)
-        metres = _FAR * _NEAR / (_FAR - (_FAR - _NEAR) * share)
-        metres[things == _NOTHING] = np.nan
-        return np.ascontiguousarray(picture), things, metres.astype(np.float32)
+        return np.ascontiguousarray(picture), things, depths
 
 
 def merged(parts: Sequence[Part]) -> Iterator[Part]:

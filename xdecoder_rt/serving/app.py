@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -126,13 +126,11 @@ class Service:
         self.kept.clear()
 
 
-def make_app(service: Service, hosts: Collection[str] | None = None) -> FastAPI:
+def make_app(service: Service) -> FastAPI:
     """Return the application.
 
     Args:
         service: engines and bounds; it is closed when the application ends.
-        hosts: values of ``Host`` that are answered; None: those of this machine if the service is
-            local, else all.
     """
 
     @asynccontextmanager
@@ -150,12 +148,11 @@ def make_app(service: Service, hosts: Collection[str] | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    allowed = _LOOPBACK if hosts is None and service.is_local else hosts
     app.add_middleware(
         Guard,
         limits=service.limits,
         token=service.token,
-        hosts=allowed,
+        hosts=_LOOPBACK if service.is_local else None,
         open_paths=("/healthz", "/readyz", *_PAGE_FILES),
     )
     _add_errors(app)

@@ -30,8 +30,6 @@ class Limits:
         waiting: requests that wait for an engine.
         seconds: in which a request is answered, waiting included.
         kept: encoded images that are kept for later questions, the latest used.
-        masks: words or phrases of one request.
-        texts: choices or texts of one request.
     """
 
     body_bytes: int = 20 << 20
@@ -42,8 +40,6 @@ class Limits:
     waiting: int = 16
     seconds: float = 120.0
     kept: int = 16
-    masks: int = 512
-    texts: int = 4096
 
 
 class RefusedError(XDecoderError):

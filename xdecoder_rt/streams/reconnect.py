@@ -69,7 +69,6 @@ class LiveStream:
         announced: None: nobody knows how many frames there will be.
         missing: 0: what was lost on the way is nowhere counted.
         failures: stays empty: a loss is told, and no failure.
-        losses: how often the stream was lost so far.
 
     Args:
         name: for people.
@@ -90,7 +89,6 @@ class LiveStream:
     ) -> None:
         self.name = name
         self.failures: list[XDecoderError] = []
-        self.losses = 0
         self._connect = connect
         self._tell = tell
         self._stopped = threading.Event()
@@ -137,7 +135,6 @@ class LiveStream:
     def _reconnected(self, reason: str) -> Connection | None:
         """Return the stream, opened again, or None when it is stopped first."""
         name, since = printable(self.name, 200), time.perf_counter()
-        self.losses += 1
         self._tell(f"{name} is lost ({reason}); it is tried again")
         while not self._stopped.wait(self._wait):
             self._wait = min(2 * self._wait, _LONGEST_WAIT)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,ivf,h264,hevc,mjpeg,gif,webp_pipe"
 )
-PIXELS_LIMIT = 1 << 27
+_PIXELS_LIMIT = 1 << 27
 _USUAL_FPS = 30.0
 _PACKETS_MEASURED = 64
 
@@ -253,5 +253,5 @@ def moving_pictures(container: Any, name: str, av: Any) -> Any:
             expected="a file or address with a video stream",
         )
     # The decoder refuses larger frames before it takes memory for them.
-    streams[0].codec_context.options = {"max_pixels": str(PIXELS_LIMIT)}
+    streams[0].codec_context.options = {"max_pixels": str(_PIXELS_LIMIT)}
     return streams[0]

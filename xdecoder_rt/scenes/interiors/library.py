@@ -17,10 +17,7 @@ from xdecoder_rt.scenes.interiors.wavefront import read_model
 from xdecoder_rt.scenes.lexicons.furniture import Furniture, furniture_lexicon
 from xdecoder_rt.scenes.meshes.shapes import Floats64, Part, turned
 
-__all__ = ["DEFAULT_FURNITURE_DIR", "FurnitureLibrary"]
-
-DEFAULT_FURNITURE_DIR = Path("/usr/share/sweethome3d/furniture")
-"""Where Debian and Ubuntu install the libraries."""
+__all__ = ["FurnitureLibrary"]
 
 _CATALOGUE: Final = "PluginFurnitureCatalog.properties"
 _ENTRY = re.compile(r"(id|model|modelRotation)#(\d{1,6})=(.*)")
