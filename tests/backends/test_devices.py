@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from PIL import Image
 
 from xdecoder_rt import Engine, backends
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend, _Place
+from xdecoder_rt.cli import main
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.plan.file import Plan
 
@@ -171,3 +173,21 @@ def test_a_backend_that_is_none_is_refused_with_those_that_there_are(tiny_plan: 
     with pytest.raises(BackendError, match="no backend 'abacus'.*'onnxruntime'.*'torch'"):
         Engine(tiny_plan, backend="abacus")
     assert backends.PORTABLE == ("onnxruntime", "openvino", "torch")
+
+
+@pytest.mark.parametrize("command", ["label", "segment", "serve"])
+def test_a_command_runs_on_the_device_that_it_is_given(
+    command: str, tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "serve":
+        pytest.importorskip("fastapi", reason="needs the extra serve")
+        arguments = [str(tiny_plan), "--port", "0"]
+    else:
+        photo = tmp_path / "photo.png"
+        Image.new("RGB", (64, 64)).save(photo)
+        arguments = [str(photo), "--words", "mug", "-o", str(tmp_path / "out.png")]
+        arguments += ["--plan", str(tiny_plan)]
+    where = ["--backend", "openvino", "--device", "nowhere", "--cache-dir", str(tmp_path)]
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    assert main([command, *arguments, *where]) == 1
+    assert "'nowhere'" in capsys.readouterr().err

@@ -148,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
         args.backend,
         args.threads,
         None if args.cache_dir is None else str(args.cache_dir),
+        args.device,
     )
     options = LabelOptions(
         args.output, args.format, args.every, args.jobs, args.ray, args.review, args.unlabelled

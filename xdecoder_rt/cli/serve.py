@@ -134,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
             options,
             limits,
             backend=args.backend,
+            device=args.device,
             threads=args.threads,
             cache_dir=args.cache_dir,
             ready=lambda address: report.text(f"serving at {address}"),

@@ -82,6 +82,7 @@ class EngineOptions:
     backend: str | None = None
     threads: int | None = None
     cache_dir: str | None = None
+    device: str | None = None
 
     def digest(self) -> str:
         """Return the SHA-256 of the plan's file.
@@ -113,6 +114,7 @@ class Labeller:
         self._engine = Engine(
             options.plan,
             backend=options.backend,
+            device=options.device,
             threads=options.threads,
             cache_dir=options.cache_dir,
         )

@@ -67,6 +67,7 @@ def serve(
     limits: Limits,
     *,
     backend: str | None = None,
+    device: str | None = None,
     threads: int | None = None,
     cache_dir: Path | None = None,
     ready: Callable[[str], None] = lambda address: None,
@@ -77,7 +78,8 @@ def serve(
         plans: paths, or ``NAME=PATH``; a plan without a name is called as its file is.
         options: where to listen.
         limits: bounds.
-        backend: see :class:`xdecoder_rt.Engine`, as the two that follow.
+        backend: see :class:`xdecoder_rt.Engine`, as the three that follow.
+        device: where to run.
         threads: of one call.
         cache_dir: folder of caches.
         ready: called with the address when requests are taken.
@@ -94,9 +96,7 @@ def serve(
                 raise ArgumentError(
                     f"Two plans have the name {quoted(name)}", fix="name them: NAME=FILE"
                 )
-            engines[name] = stack.enter_context(
-                Engine(path, backend=backend, threads=threads, cache_dir=cache_dir)
-            )
+            engines[name] = stack.enter_context(Engine(path, backend, device, threads, cache_dir))
         service = Service(engines, limits, options.concurrent, options.token, options.is_local)
         server = _Server(_config(service, options), ready)
         try:
