@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -220,15 +219,22 @@ def request_of() -> Request:
 
 
 def test_a_worker_that_is_killed_is_replaced_and_no_picture_is_lost(
-    tiny_plan: Path, tmp_path: Path
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = [Picture(str(n), str(save_picture(tmp_path / f"{n}.png", n))) for n in range(12)]
+    give, at_work = pool._Worker.give, []
+
+    def give_and_note(worker: pool._Worker, picture: Picture, tries: Counter[str]) -> None:
+        give(worker, picture, tries)
+        at_work.append(worker)
+
+    monkeypatch.setattr(pool._Worker, "give", give_and_note)
     options = EngineOptions(str(tiny_plan), "onnxruntime", 1)
     outcomes = []
     for outcome in label_in_processes(options, request_of(), pictures, 2):
         outcomes.append(outcome)
         if len(outcomes) == 2:
-            multiprocessing.active_children()[0].kill()
+            at_work[-1]._process.kill()  # one that still begins would be a refusal
     assert sorted(int(o.picture.key) for o in outcomes) == list(range(12))
     assert all(outcome.values is not None for outcome in outcomes)
 
