@@ -42,12 +42,13 @@ from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import load_model
-from xdecoder_rt.image import Letterbox, lay_image, load_image
+from xdecoder_rt.image import lay_image, load_image
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.pieces import clean_map
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.graphs import Normalise
 from xdecoder_rt.models.plain import plain_forward
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.words.encoder import unit
 from xdecoder_rt.words.templates import prompts

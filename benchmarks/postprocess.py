@@ -16,8 +16,8 @@ from functools import partial
 
 import numpy as np
 
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 SIDE = 128
 PLACES = {

@@ -11,7 +11,7 @@ from xdecoder_rt.calibration import ranges
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.export.presets import Preset, input_sizes, preset_named
 from xdecoder_rt.export.tensorrt.options import EngineOptions, check_count
-from xdecoder_rt.image import ResizeRule
+from xdecoder_rt.pixels.letterbox import ResizeRule
 from xdecoder_rt.plan.manifest import BACKENDS, INTERPOLATIONS, PROFILES
 from xdecoder_rt.tasks import TASKS
 

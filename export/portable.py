@@ -21,8 +21,8 @@ from xdecoder_rt.export.onnx_graphs import (
 from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.summary import GraphSummary
 from xdecoder_rt.export.verify import check_against_torch
-from xdecoder_rt.image import ResizeRule
 from xdecoder_rt.models import XDecoder
+from xdecoder_rt.pixels.letterbox import ResizeRule
 from xdecoder_rt.plan.file import write_plan
 from xdecoder_rt.plan.manifest import (
     DecoderInfo,

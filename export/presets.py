@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.evaluation.protocols import PROTOCOLS
-from xdecoder_rt.image import ResizeRule
+from xdecoder_rt.pixels.letterbox import ResizeRule
 
 __all__ = ["INPUT_STEP", "PRESET_NAMES", "Preset", "input_sizes", "preset_named"]
 

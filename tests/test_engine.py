@@ -25,8 +25,8 @@ from xdecoder_rt.errors import (
     PlanError,
     VocabularyError,
 )
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.results import Segmentation

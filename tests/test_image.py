@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xdecoder_rt.errors import ArgumentError, ImageError
-from xdecoder_rt.image import (
-    Letterbox,
-    choose_size,
-    lay_image,
-    letterbox,
-    load_image,
-    load_pixels,
-    resize_shorter_side,
-)
+from xdecoder_rt.image import lay_image, letterbox, load_image, load_pixels, resize_shorter_side
+from xdecoder_rt.pixels.letterbox import Letterbox, choose_size
 
 FIXTURE = Path(__file__).parent / "data" / "focal_tiny_a"
 

@@ -20,18 +20,12 @@ from xdecoder_rt.backends import (
 )
 from xdecoder_rt.cores import usable_cores
 from xdecoder_rt.errors import ArgumentError, ImageError
-from xdecoder_rt.image import (
-    ImageSource,
-    Letterbox,
-    check_channels,
-    lay_image,
-    load_image,
-    load_pixels,
-)
+from xdecoder_rt.image import ImageSource, check_channels, lay_image, load_image, load_pixels
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.pieces import clean_map
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Graphs, size_key
 from xdecoder_rt.plan.plan_graph import PlanGraph

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.backends.base import Value
-from xdecoder_rt.image import Letterbox
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.tasks import TASKS, RowLayout, answering_rows
 
 Floats = npt.NDArray[np.float32]

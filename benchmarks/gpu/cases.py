@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.masked_attention.schedule import Problem
 from xdecoder_rt.masks.resample import Axis, bicubic_axis
 from xdecoder_rt.pixels.axes import FixedAxis, fixed_axis
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 Array: TypeAlias = npt.NDArray[Any]
 FOLDERS = {"machine code": "aot-cubin", "PTX": "aot-ptx"}

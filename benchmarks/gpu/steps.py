@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from gpu.section import Context
 from gpu.timing import Run, first_line, prepare, tensors, time_in_turns
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.kernels.level_features.launch import level_features
 from xdecoder_rt.kernels.panoptic_map import reference as panoptic_reference
 from xdecoder_rt.kernels.panoptic_map import schedule as panoptic_schedule
 from xdecoder_rt.masks.resample import Axis, bicubic_matrix, mask_axis
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 Functions = dict[str, Callable[[], object]]
 SHRINK_TOLERANCE = 1e-2

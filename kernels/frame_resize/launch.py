@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.frame_resize import schedule
 from xdecoder_rt.kernels.launch import launch
 from xdecoder_rt.pixels.axes import FixedAxis, fixed_axis
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 
 def letterbox(

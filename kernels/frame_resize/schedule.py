@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.spec import BlockCount, Call, Constant, Grid
 from xdecoder_rt.pixels.axes import PRECISION, FixedAxis
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 MODULE = "xdecoder_rt.kernels.frame_resize.triton"
 ELEMENT = "u8"

@@ -7,11 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.launch import ELEMENT_OF, launch
 from xdecoder_rt.kernels.panoptic_map import schedule
 from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.resample import Axis, mask_axis
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 
 def owners(mask_logits: Tensor, rows: Axis, columns: Axis, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,9 @@ from xdecoder_rt.backends.torch.backend import TorchBackend  # noqa: E402
 from xdecoder_rt.backends.torch.frames import PanopticMaps, device_picture, laid  # noqa: E402
 from xdecoder_rt.export.convert import convert_plan  # noqa: E402
 from xdecoder_rt.export.options import ConvertOptions  # noqa: E402
-from xdecoder_rt.image import Letterbox, letterbox  # noqa: E402
+from xdecoder_rt.image import letterbox  # noqa: E402
 from xdecoder_rt.masks import postprocess  # noqa: E402
+from xdecoder_rt.pixels.letterbox import Letterbox  # noqa: E402
 
 WORDS = ["mug", "robot arm", "floor"]
 SIZE = (64, 64)

@@ -268,6 +268,35 @@ def command(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_all_but_the_engine_run_where_nothing_of_ours_is_compiled() -> None:
+    program = """
+import importlib, sys
+from importlib.machinery import ExtensionFileLoader
+
+create = ExtensionFileLoader.create_module
+def refuse(self, spec):
+    if spec.name.split(".")[0] == "xdecoder_rt":
+        raise ModuleNotFoundError("there is no compiled " + spec.name, name=spec.name)
+    return create(self, spec)
+ExtensionFileLoader.create_module = refuse
+
+for section in sys.argv[1:]:
+    importlib.import_module("gpu." + section)
+try:
+    import xdecoder_rt.pixels.scaling
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *(section for section in SHARES if section != "engine")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT / "benchmarks",
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("there is no compiled"), "nothing was withheld"
+
+
 def test_the_command_leaves_the_report_and_nothing_else(tmp_path: Path) -> None:
     done = command(*("--device", "cpu", "--only", "sanitizer", "--output", "out"), folder=tmp_path)
     assert done.returncode == 0, done.stderr

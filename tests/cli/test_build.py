@@ -14,7 +14,7 @@ from command_line import document_of, the_error
 from xdecoder_rt.cli import main
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.errors import BuildError
-from xdecoder_rt.image import Letterbox
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.file import Plan
 
 

@@ -24,8 +24,8 @@ from xdecoder_rt.errors import ArgumentError, DatasetError
 from xdecoder_rt.evaluation.protocols import PROTOCOLS, protocol_named
 from xdecoder_rt.evaluation.published import evaluate_published, vocabulary_of
 from xdecoder_rt.evaluation.report import EvaluationReport
-from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.masks.rle import decode_mask
+from xdecoder_rt.pixels.letterbox import Letterbox, ResizeRule
 from xdecoder_rt.words.files import read_words
 from xdecoder_rt.words.vocabulary import Vocabulary
 

@@ -13,7 +13,7 @@ from xdecoder_rt.evaluation.protocols import PROTOCOLS
 from xdecoder_rt.export import presets
 from xdecoder_rt.export.options import BuildOptions
 from xdecoder_rt.export.presets import PRESET_NAMES, input_sizes, preset_named
-from xdecoder_rt.image import Letterbox, ResizeRule
+from xdecoder_rt.pixels.letterbox import Letterbox, ResizeRule
 
 VGA, FULL_HD, STREET = (480, 640), (1080, 1920), (1024, 2048)
 

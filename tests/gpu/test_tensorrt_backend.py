@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from xdecoder_rt import Engine
 from xdecoder_rt.backends.cuda import context
 from xdecoder_rt.errors import ArgumentError, ImageError
-from xdecoder_rt.image import Letterbox
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 if TYPE_CHECKING:
     from fake_tensorrt import Gpu, Kernels
@@ -522,7 +522,7 @@ def test_frames_of_any_size_and_place_from_any_thread(
 
 
 def test_letterboxes_of_pictures_taken_as_they_are() -> None:
-    from xdecoder_rt.image import unscaled_letterbox
+    from xdecoder_rt.pixels.letterbox import unscaled_letterbox
 
     sizes = [(64, 64), (32, 96), (96, 96)]
     assert unscaled_letterbox((64, 64), sizes) == Letterbox((64, 64), (64, 64), (64, 64))

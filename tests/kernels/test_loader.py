@@ -149,8 +149,13 @@ def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         return
     if request.param == "cuda-bindings":
         fake = request.getfixturevalue("fake_driver")
+        driver = SimpleNamespace(
+            mem_alloc=cuda_driver.mem_alloc,
+            memcpy_htod=bindings.memcpy_htod,
+            Stream=cuda_driver.Stream,
+        )
         with bindings.current_context():
-            yield Cuda(bindings, fake.launches, cuda_driver)
+            yield Cuda(driver, fake.launches, cuda_driver)
         return
     fake = request.getfixturevalue("fake_cuda")
     driver = import_module("pycuda.driver")

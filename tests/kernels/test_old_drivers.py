@@ -113,7 +113,7 @@ def test_kernels_run_on_drivers_on_both_sides_of_cuda_13(
 ) -> None:  # fmt: skip
     fake = hopper(version, takes)
     with bindings.current_context():
-        memory = bindings.mem_alloc(256)
+        memory = cuda_driver.mem_alloc(256)
         loaded = Kernels(kernels(), cuda_driver)
         loaded.launch(a_call(int(memory)))
         (launch,) = fake.launches()
@@ -127,7 +127,7 @@ def test_code_that_a_driver_refuses_is_tried_as_ptx(
 ) -> None:
     fake = hopper(13000, 90)
     with bindings.current_context():
-        memory = bindings.mem_alloc(256)
+        memory = cuda_driver.mem_alloc(256)
         fake.fail("cuModuleLoadData", Result.INVALID_IMAGE)
         loaded = Kernels(kernels(), cuda_driver)
         loaded.launch(a_call(int(memory)))

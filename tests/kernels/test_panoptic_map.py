@@ -14,9 +14,9 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.panoptic_map import launch, reference
 from xdecoder_rt.masks.resample import bicubic_axis, mask_axis
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 # A pixel is decided where the best two masks, and a mask and its edge, differ by more than this.
 MARGIN = 1e-4

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from plain_postprocess import sigmoid
 
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import grid as mask_grid
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import Selection, top_instances
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 VARIANTS = list(variants("xdecoder_rt.masks._postprocess"))
 

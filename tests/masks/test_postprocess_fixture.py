@@ -12,9 +12,9 @@ import numpy as np
 import plain_postprocess
 import pytest
 
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import keep_panoptic, top_instances
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 FOLDER = Path(__file__).parents[1] / "data" / "focal_tiny_a"
 CONFIG = json.loads((FOLDER / "config.json").read_text())

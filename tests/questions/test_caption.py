@@ -24,11 +24,11 @@ from xdecoder_rt import Engine, tasks
 from xdecoder_rt.backends.base import ModelReader
 from xdecoder_rt.errors import ArgumentError, VocabularyError
 from xdecoder_rt.export.portable import NO_REPEAT_NGRAM
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.models import ModelConfig, XDecoder
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.models.graphs import DecodeGraph, TextGraph, TokenGraph, memory_names
 from xdecoder_rt.models.plain import PlainFeatures, plain_caption, plain_decode, plain_features
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import DecoderInfo, TextInfo
 from xdecoder_rt.questions.caption import (

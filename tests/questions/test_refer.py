@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from xdecoder_rt import Engine, tasks
 from xdecoder_rt.errors import ArgumentError, VocabularyError
-from xdecoder_rt.image import Letterbox, letterbox
+from xdecoder_rt.image import letterbox
 from xdecoder_rt.models import ModelConfig, XDecoder
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.models.plain import plain_forward
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import Manifest
 from xdecoder_rt.questions import refer as grounding
 from xdecoder_rt.results import Reference

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.image import Letterbox
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.questions.regions import read_region, region_levels
 from xdecoder_rt.results import Reference
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from xdecoder_rt import Vocabulary, Word
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import (
     Selection,
@@ -17,6 +16,7 @@ from xdecoder_rt.masks.classification import (
     keep_panoptic,
     top_instances,
 )
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.questions.least_score import least_score
 from xdecoder_rt.questions.segment import (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.classification import Selection, class_probabilities
 from xdecoder_rt.masks.postprocess import (
     BinaryMasks,
@@ -18,6 +17,7 @@ from xdecoder_rt.masks.postprocess import (
     Panoptic,
 )
 from xdecoder_rt.masks.resample import bicubic_axis, resample
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 __all__ = [
     "binary_masks",

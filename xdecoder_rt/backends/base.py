@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import PlanError
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.panoptic_rule import MapSegment
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 Array = npt.NDArray[Any]
 Value = Any

@@ -28,7 +28,7 @@ from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.export.options import BACKENDS, BuildOptions
 from xdecoder_rt.export.presets import PRESET_NAMES
 from xdecoder_rt.export.sources import STARTER_NAME, check_checkpoint
-from xdecoder_rt.image import ResizeRule
+from xdecoder_rt.pixels.letterbox import ResizeRule
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import INTERPOLATIONS
 from xdecoder_rt.tasks import TASKS

@@ -14,7 +14,7 @@ from xdecoder_rt.errors import VocabularyError, quoted
 from xdecoder_rt.tasks import TASKS
 
 if TYPE_CHECKING:
-    from xdecoder_rt.image import ResizeRule
+    from xdecoder_rt.pixels.letterbox import ResizeRule
     from xdecoder_rt.words.vocabulary import Vocabulary
     from xdecoder_rt.words.word import Entry
 
@@ -337,7 +337,7 @@ def input_size(text: str) -> tuple[int, int] | ResizeRule:
     match = re.fullmatch(r"short:([0-9]{1,5})(?:,longest:([0-9]{1,5}))?", text)
     if not match:
         return size(text)
-    from xdecoder_rt.image import ResizeRule
+    from xdecoder_rt.pixels.letterbox import ResizeRule
 
     short, longest = int(match[1]), None if match[2] is None else int(match[2])
     if short < 1 or (longest is not None and longest < short):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.image import ResizeRule
+from xdecoder_rt.pixels.letterbox import ResizeRule
 
 
 @dataclass(frozen=True)

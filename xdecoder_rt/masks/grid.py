@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.resample import Axis, mask_axis
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.pixels.variants import fastest
 
 __all__ = ["TILE_HEIGHT", "MaskGrid", "kernels", "place_logits"]

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.classification import (
     Selection,
     class_probabilities,
@@ -33,6 +32,7 @@ from xdecoder_rt.masks.grid import TILE_HEIGHT, kernels, place_logits
 from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.pieces import clean_masks
 from xdecoder_rt.pixels.bands import in_bands
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 __all__ = [
     "BinaryMasks",

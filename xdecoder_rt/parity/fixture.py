@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.base import Array
 from xdecoder_rt.errors import DatasetError, quoted
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.parity.settings import Settings, size_divisor
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 RESIZE_INPUT = "resize_src"
 BLOCKED_PIXELS = ".caption_region.blocked_mask"

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.backends.base import Array, Backend, Graph
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.resample import LEVEL_STRIDES
 from xdecoder_rt.models.config import ModelConfig
 from xdecoder_rt.parity.fixture import FixtureImage
 from xdecoder_rt.parity.forms import BACKBONE_EMBEDDING, Embeddings, GroundedPhrases, WrittenCaption
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import DecoderInfo, TextInfo
 from xdecoder_rt.questions.caption import CaptionWriter
 from xdecoder_rt.questions.refer import MAX_SCALE, phrase_groups, read_references

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeAlias
 
 from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
-from xdecoder_rt.image import Letterbox, ResizeRule
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.masks.resample import LEVEL_STRIDES, REGION_STRIDE
+from xdecoder_rt.pixels.letterbox import Letterbox, ResizeRule
 from xdecoder_rt.plan.archive import check_member_name
 from xdecoder_rt.plan.external import WEIGHTS, weights_digest
 from xdecoder_rt.tasks import TASKS

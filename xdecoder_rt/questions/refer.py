@@ -10,8 +10,8 @@ import numpy as np
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.questions.least_score import is_sure, least_score
 from xdecoder_rt.results import Reference
 from xdecoder_rt.rows import RowGroup

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.image import Letterbox
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.results import Reference
 from xdecoder_rt.rows import RegionLevels
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import class_shares, classify, join_regions
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.questions.example import check_examples
 from xdecoder_rt.questions.least_score import check_thresholds, is_sure, least_score

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from xdecoder_rt.backends.cuda.context import CudaContext, unpin
 from xdecoder_rt.backends.cuda.frames import DevicePicture
 from xdecoder_rt.backends.cuda.values import packed_offsets
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.frame_resize import schedule
 from xdecoder_rt.kernels.loader import Kernels
 from xdecoder_rt.pixels.axes import FixedAxis, fixed_axis
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 
 class FrameRoom:

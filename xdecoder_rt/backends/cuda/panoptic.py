@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends.cuda.context import CudaContext, unpin
 from xdecoder_rt.backends.cuda.values import DeviceValue, packed_offsets
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.loader import Kernels
 from xdecoder_rt.kernels.panoptic_map import schedule
 from xdecoder_rt.masks.panoptic_rule import MapSegment, panoptic_segments
 from xdecoder_rt.masks.resample import Axis, mask_axis
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 _Geometry = tuple[Letterbox, tuple[int, int]]
 Map = tuple[npt.NDArray[np.int32], tuple[MapSegment, ...]]

@@ -31,11 +31,11 @@ from xdecoder_rt.backends.tensorrt.library import Library, extra_of
 from xdecoder_rt.backends.tensorrt.plugins import PluginKernels, offering, register_plugins
 from xdecoder_rt.backends.tensorrt.signature import Signature
 from xdecoder_rt.errors import BackendError
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.kernels.compiled import CompiledKernels
 from xdecoder_rt.kernels.frame_resize import schedule as frame_resize
 from xdecoder_rt.kernels.loader import Kernels
 from xdecoder_rt.kernels.panoptic_map import schedule as panoptic_map
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import Manifest
 
 LANES = 2

@@ -22,7 +22,7 @@ from xdecoder_rt.backends.torch.frames import PanopticMaps, TorchPicture, device
 from xdecoder_rt.backends.torch.graph import TorchGraph
 from xdecoder_rt.backends.torch.program import Model
 from xdecoder_rt.errors import MemoryShortageError
-from xdecoder_rt.image import Letterbox
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 _LEAST_TRITON = (3, 6)
 

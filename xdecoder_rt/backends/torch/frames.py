@@ -13,8 +13,8 @@ from torch.utils.dlpack import from_dlpack
 
 from xdecoder_rt.backends.torch.device import Device, new_event
 from xdecoder_rt.errors import ImageError
-from xdecoder_rt.image import Letterbox
 from xdecoder_rt.masks.panoptic_rule import MapSegment
+from xdecoder_rt.pixels.letterbox import Letterbox
 
 _CUDA, _CUDA_MANAGED = 2, 13  # DLDeviceType
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from xdecoder_rt.errors import ArgumentError, CheckpointError
 from xdecoder_rt.export.sources import load_model
-from xdecoder_rt.image import Letterbox, RgbImage, lay_image
+from xdecoder_rt.image import RgbImage, lay_image
 from xdecoder_rt.models import XDecoder, save_checkpoint
 from xdecoder_rt.models.config import RegionConfig
 from xdecoder_rt.models.efficientnet_lite import (
@@ -32,6 +32,7 @@ from xdecoder_rt.models.efficientnet_lite import (
 )
 from xdecoder_rt.models.graphs import Normalise
 from xdecoder_rt.models.region import RegionClassifier
+from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.training.region.names import Names, imagenet_names
 from xdecoder_rt.training.validation import text_table
 from xdecoder_rt.words.tokenizer import ClipTokenizer
