@@ -194,7 +194,7 @@ def test_the_tiny_plan_follows_the_network_the_export_and_the_words_alone() -> N
         "xdecoder_rt.export.onnx_graphs",
         "xdecoder_rt.models.decoder",
         "xdecoder_rt.kernels.masked_attention.reference",
-        "xdecoder_rt.pixels._scale",
+        "xdecoder_rt.pixels.letterbox",
         "xdecoder_rt.plan.manifest",
         "xdecoder_rt.tasks",
         "xdecoder_rt.words.tokenizer",
