@@ -40,6 +40,7 @@ __all__ = [
     "tensorrt_plan",
 ]
 
+_NOT_READY = 600
 VERSIONS = {"tensorrt": "10.3.0", "tensorrt_rtx": "1.7.1.116"}
 
 
@@ -54,6 +55,9 @@ class StandInMachine:
 
     def check_current(self) -> None:
         self._driver.check_current()
+
+    def may_allocate(self, stream: int) -> bool:
+        return self._driver.streams[stream].captured is None
 
     def check(self, address: int, size: int) -> None:
         self._driver.access([(address, size)])
@@ -96,6 +100,10 @@ class FakeCudaMachine:
 
     def check_current(self) -> None:
         assert self._current_context(), "no context is current on this thread"
+
+    def may_allocate(self, stream: int) -> bool:
+        # What waits for a captured stream is refused, and the capture is void.
+        return self._library.cuStreamQuery(ctypes.c_void_p(stream)) in (0, _NOT_READY)
 
     def check(self, address: int, size: int) -> None:
         self.fake.array(address, (size,), np.uint8)
