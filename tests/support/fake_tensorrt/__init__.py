@@ -40,7 +40,6 @@ __all__ = [
     "tensorrt_plan",
 ]
 
-_NOT_READY = 600
 VERSIONS = {"tensorrt": "10.3.0", "tensorrt_rtx": "1.7.1.116"}
 
 
@@ -102,8 +101,9 @@ class FakeCudaMachine:
         assert self._current_context(), "no context is current on this thread"
 
     def may_allocate(self, stream: int) -> bool:
-        # What waits for a captured stream is refused, and the capture is void.
-        return self._library.cuStreamQuery(ctypes.c_void_p(stream)) in (0, _NOT_READY)
+        # One stream is captured at a time; to ask about a captured one voids the capture.
+        begun, ended = self.fake.log("cuStreamBeginCapture"), self.fake.log("cuStreamEndCapture")
+        return len(begun) == len(ended)
 
     def check(self, address: int, size: int) -> None:
         self.fake.array(address, (size,), np.uint8)
