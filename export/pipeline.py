@@ -256,7 +256,7 @@ def _check_toolchain(options: EngineOptions) -> None:
     require("onnx", options.backend)
     from xdecoder_rt.export.tensorrt.toolchain import open_toolchain
 
-    open_toolchain(options.backend, options.targets)
+    open_toolchain(options.backend, options.targets, options.device)
 
 
 def _precision(plan: Path) -> str:

@@ -18,7 +18,8 @@ class GraphSummary:
     """One graph of a portable plan.
 
     Attributes:
-        graph: ``"vision"``, ``"decode"``, ``"mask"``, ``"text"`` or ``"token"``.
+        graph: ``"vision"``, ``"decode"``, ``"mask"``, ``"text"`` or ``"token"``; of engines also
+            ``"frame"``.
         member: its name in the plan.
         nodes: ONNX nodes after simplification; None where it was not exported in this build.
         macs: multiply-accumulates for one image, or one short text; None likewise.

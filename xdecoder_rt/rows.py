@@ -50,6 +50,8 @@ class RowDecoder:
         width: of a row, as of a text embedding.
         graph: the decode graph for a state.
         backend: what runs it.
+        frame: the graph for a state that decodes the latents alone, with nothing but the image's
+            values; None where the plan has none.
 
     Attributes:
         level_strides: of the decoder's levels, in pixels of the network's input.
@@ -61,19 +63,21 @@ class RowDecoder:
         width: int,
         graph: Callable[[ImageState], Graph],
         backend: Backend,
+        frame: Callable[[ImageState], Graph | None] = lambda state: None,
     ) -> None:
         self.level_strides = info.level_strides
         self._info = info
         self._width = width
         self._graph = graph
+        self._frame = frame
         self._backend = backend
-        self._latents = RowGroup(tasks.latents(info.num_queries), np.empty((0, width), np.float32))
+        self._latents = _latents(info, width)
         # Most decodes are of the latents alone, whose rows are the same for every image.
-        rows = self._rows(self._latents.layout, [self._latents], None)
+        rows = _row_feeds(self._latents.layout, [self._latents], None, width)
         self._latent_rows: dict[str, Array] = {
             name: array.view(Recurring) for name, array in rows.items()
         }
-        self._no_past = self._past(None)
+        self._no_past = _past_feeds(None, info, width)
 
     def latents(self, state: ImageState) -> DecodedRows:
         """Return the latent queries of an image, decoded on first need and kept."""
@@ -140,24 +144,28 @@ class RowDecoder:
         past: DecodedRows | None,
         is_recurring: bool = False,
     ) -> list[DecodedRows]:
+        frame = None
         if past is None and len(groups) == 1:
             layout, rows, is_recurring = self._latents.layout, self._latent_rows, True
+            frame = self._frame(state)
         else:
             first = tasks.LATENT_GROUP if past is None else 1
             layout = tasks.side_by_side([group.layout for group in groups], first)
-            rows = self._rows(layout, groups, past)
-        regions = _regions(layout, groups, state, self._info.level_strides)
-        if is_recurring:
-            rows = {**rows, "kind": rows["kind"].view(Recurring)}
-            if all(group.region is None for group in groups):
-                regions = {name: array.view(Recurring) for name, array in regions.items()}
-        graph = self._graph(state)
-        feeds = {
-            **{name: value for name, value in state.values.items() if name in graph.inputs},
-            **rows,
-            **regions,
-            **(self._no_past if past is None else self._past(past)),
-        }
+            rows = _row_feeds(layout, groups, past, self._width)
+        graph = self._graph(state) if frame is None else frame
+        feeds = {name: value for name, value in state.values.items() if name in graph.inputs}
+        if frame is None:
+            size, strides = state.letterbox.target, self._info.level_strides
+            regions = _region_feeds(layout, groups, size, strides)
+            if is_recurring:
+                rows = {**rows, "kind": rows["kind"].view(Recurring)}
+                if all(group.region is None for group in groups):
+                    regions = {name: array.view(Recurring) for name, array in regions.items()}
+            feeds |= {
+                **rows,
+                **regions,
+                **(self._no_past if past is None else _past_feeds(past, self._info, self._width)),
+            }
         arrays = self._backend.to_numpy_all(graph(feeds))
         layers = range(self._info.layers)
         decoded = DecodedRows(
@@ -180,40 +188,61 @@ class RowDecoder:
             decoded_groups[0] = replace(decoded_groups[0], region_scores=scores)
         return decoded_groups
 
-    def _rows(
-        self, layout: RowLayout, groups: Sequence[RowGroup], past: DecodedRows | None
-    ) -> dict[str, Array]:
-        text = np.zeros((len(layout), self._width), np.float32)
-        text[layout.text != tasks.NO_TEXT] = np.concatenate([group.text for group in groups])
-        visible = tasks.visible(layout, None if past is None else past.layout)
-        if past is not None:
-            past_rows = len(past.layout)
-            for rows, group in zip(_group_slices(groups), groups, strict=True):
-                if group.visible is not None:
-                    visible[rows, :past_rows] = group.visible
-                    visible[rows, past_rows:] = np.eye(len(layout), dtype=np.bool_)[rows]
-            unused = np.zeros((len(layout), _padding(past_rows)), np.bool_)
-            visible = np.concatenate(
-                (visible[:, :past_rows], unused, visible[:, past_rows:]), axis=1
-            )
-        return {
-            "kind": layout.kind[None],
-            "content": layout.content[None],
-            "position": layout.position[None],
-            "text": text[None],
-            "visible": visible[None],
-        }
 
-    def _past(self, past: DecodedRows | None) -> dict[str, Array]:
-        heads = self._info.heads
-        past_rows = 0 if past is None else len(past.layout)
-        unused = np.zeros((1, heads, _padding(past_rows), self._width // heads), np.float32)
-        feeds: dict[str, Array] = {}
-        for i in range(self._info.layers):
-            for name in ("keys", "values"):
-                states = () if past is None else (getattr(past, name)[i],)
-                feeds[f"past_{name}_{i}"] = np.concatenate((*states, unused), axis=2)
-        return feeds
+def frame_feeds(info: DecoderInfo, width: int, size: tuple[int, int]) -> dict[str, Array]:
+    """Return what the decode graph takes besides the image's values when it decodes the latents.
+
+    It is the same for every image of an input size, so that a graph may have it in it.
+
+    Args:
+        info: the plan's decoder section.
+        width: of a row.
+        size: of the network's input, (height, width).
+    """
+    latents = _latents(info, width)
+    return {
+        **_row_feeds(latents.layout, [latents], None, width),
+        **_region_feeds(latents.layout, [latents], size, info.level_strides),
+        **_past_feeds(None, info, width),
+    }
+
+
+def _latents(info: DecoderInfo, width: int) -> RowGroup:
+    return RowGroup(tasks.latents(info.num_queries), np.empty((0, width), np.float32))
+
+
+def _row_feeds(
+    layout: RowLayout, groups: Sequence[RowGroup], past: DecodedRows | None, width: int
+) -> dict[str, Array]:
+    text = np.zeros((len(layout), width), np.float32)
+    text[layout.text != tasks.NO_TEXT] = np.concatenate([group.text for group in groups])
+    visible = tasks.visible(layout, None if past is None else past.layout)
+    if past is not None:
+        past_rows = len(past.layout)
+        for rows, group in zip(_group_slices(groups), groups, strict=True):
+            if group.visible is not None:
+                visible[rows, :past_rows] = group.visible
+                visible[rows, past_rows:] = np.eye(len(layout), dtype=np.bool_)[rows]
+        unused = np.zeros((len(layout), _padding(past_rows)), np.bool_)
+        visible = np.concatenate((visible[:, :past_rows], unused, visible[:, past_rows:]), axis=1)
+    return {
+        "kind": layout.kind[None],
+        "content": layout.content[None],
+        "position": layout.position[None],
+        "text": text[None],
+        "visible": visible[None],
+    }
+
+
+def _past_feeds(past: DecodedRows | None, info: DecoderInfo, width: int) -> dict[str, Array]:
+    past_rows = 0 if past is None else len(past.layout)
+    unused = np.zeros((1, info.heads, _padding(past_rows), width // info.heads), np.float32)
+    feeds: dict[str, Array] = {}
+    for i in range(info.layers):
+        for name in ("keys", "values"):
+            states = () if past is None else (getattr(past, name)[i],)
+            feeds[f"past_{name}_{i}"] = np.concatenate((*states, unused), axis=2)
+    return feeds
 
 
 def _group_slices(groups: Sequence[RowGroup]) -> list[slice]:
@@ -251,8 +280,8 @@ def joined(first: DecodedRows, *others: DecodedRows) -> DecodedRows:
     )
 
 
-def _regions(
-    layout: RowLayout, groups: Sequence[RowGroup], state: ImageState, strides: Sequence[int]
+def _region_feeds(
+    layout: RowLayout, groups: Sequence[RowGroup], size: tuple[int, int], strides: Sequence[int]
 ) -> dict[str, Array]:
     """Return every group's region as a channel of its own; one of zeros where there is none."""
     regions = [group.region for group in groups if group.region is not None]
@@ -264,7 +293,7 @@ def _regions(
                 weight[0, rows, channel] = tasks.sees_everything(group.layout)
                 channel += 1
     feeds: dict[str, Array] = {"region_weight": weight}
-    height, width = state.letterbox.target
+    height, width = size
     for level, stride in enumerate(strides):
         positions = (height // stride) * (width // stride)
         feeds[f"regions_{level}"] = (

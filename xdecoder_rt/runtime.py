@@ -45,11 +45,12 @@ class _SizeMembers:
     vision: str
     decode: str
     mask: str
+    frame: str | None
 
     @classmethod
     def of(cls, graphs: Graphs, size: tuple[int, int]) -> _SizeMembers:
         key = size_key(size)
-        return cls(graphs.vision[key], graphs.decode[key], graphs.mask[key])
+        return cls(graphs.vision[key], graphs.decode[key], graphs.mask[key], graphs.frame.get(key))
 
 
 class Runtime:
@@ -119,6 +120,7 @@ class Runtime:
             info.proj_dim,
             lambda state: self._graph(self._members[state.letterbox.target].decode, is_steady=True),
             self.backend,
+            self._frame_graph,
         )
 
     @property
@@ -303,6 +305,11 @@ class Runtime:
             if member not in self._prepared:
                 self._prepared.add(member)
                 self._preparing.prepare(member, PlanGraph(self._plan, member))
+
+    def _frame_graph(self, state: ImageState) -> Graph | None:
+        """Return the graph that decodes an image's latents alone, of plans that have one."""
+        member = self._members[state.letterbox.target].frame
+        return None if member is None else self._graph(member, is_steady=True)
 
     def _graph(self, member: str, is_steady: bool = False) -> Graph:
         """Return a compiled graph, loaded on first need: a warm vocabulary loads no text graph."""

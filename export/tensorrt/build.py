@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnx import ModelProto
+
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.progress import StepProgress
 from xdecoder_rt.export.tensorrt import layers as layer_reports
@@ -17,19 +19,27 @@ from xdecoder_rt.export.tensorrt import masked_attention_nodes, plugins
 from xdecoder_rt.export.tensorrt.engine import BuiltEngine, build_engine
 from xdecoder_rt.export.tensorrt.graph import (
     cast_frames_first,
+    declare_parser_opset,
     drop_softmax_floors,
+    fix_inputs,
+    fix_shapes,
     keep_scales_positive,
     read_graph,
 )
 from xdecoder_rt.export.tensorrt.options import EngineOptions
 from xdecoder_rt.export.tensorrt.plan_kernels import kernel_members
 from xdecoder_rt.export.tensorrt.plugins import Plugins
-from xdecoder_rt.export.tensorrt.profiles import profiles_of
+from xdecoder_rt.export.tensorrt.profiles import (
+    OptimizationProfile,
+    fixed_shapes,
+    profiles_of,
+)
 from xdecoder_rt.export.tensorrt.toolchain import Toolchain, open_toolchain
 from xdecoder_rt.kernels.compiled import KERNELS
 from xdecoder_rt.plan.external import WEIGHTS
 from xdecoder_rt.plan.file import Plan, write_plan
 from xdecoder_rt.plan.manifest import Graphs, InputInfo, Manifest, size_key
+from xdecoder_rt.rows import frame_feeds
 
 
 @dataclass(frozen=True)
@@ -71,9 +81,9 @@ def build_engines(
             or the plan cannot be written.
         KeyboardInterrupt: the build was interrupted, and has stopped.
     """
-    toolchain = open_toolchain(options.backend, options.targets)
-    progress(f"Building with {toolchain.release} for {', '.join(toolchain.capabilities)}")
-    with Plan.open(source, verify=True) as plan:
+    toolchain = open_toolchain(options.backend, options.targets, options.device)
+    progress(f"Building with {toolchain.release} for {toolchain.aims}")
+    with toolchain.on_device(), Plan.open(source, verify=True) as plan:
         built_sizes = _sizes_to_build(plan.manifest, source, options.backend, sizes)
         inputs = replace(plan.manifest.input, sizes=built_sizes)
         keys = {size_key(size) for size in inputs.all_sizes}
@@ -81,12 +91,13 @@ def build_engines(
         form = plugins.choose_plugins(toolchain, kernels, progress) if options.plugin else None
         engines: dict[str, BuiltEngine] = {}
 
-        def engine_of(graph: str, member: str) -> str:
-            name = f"{member.removesuffix('.onnx')}.engine"
+        def engine_of(graph: str, member: str, size: tuple[int, int] | None = None) -> str:
+            base = member if size is None else f"{graph}_{size_key(size)}.onnx"
+            name = f"{base.removesuffix('.onnx')}.engine"
             progress(f"Building {name}")
-            engines[name] = _build_member(
-                graph, member, plan, toolchain, options, form if graph == "decode" else None
-            )
+            used = form if graph in ("decode", "frame") else None
+            model, profiles = _network(graph, member, plan, options, used, size)
+            engines[name] = build_engine(base, model, profiles, toolchain, options, used)
             return name
 
         def all_of(graph: str, members: Mapping[str, str]) -> dict[str, str]:
@@ -99,6 +110,10 @@ def build_engines(
             all_of("mask", graphs.mask),
             engine_of("text", graphs.text),
             None if graphs.token is None else engine_of("token", graphs.token),
+            {
+                size_key(size): engine_of("frame", graphs.decode[size_key(size)], size)
+                for size in inputs.all_sizes
+            },
         )
         manifest = replace(
             _manifest(plan.manifest, built, inputs, toolchain, options),
@@ -149,22 +164,40 @@ def _sizes_to_build(
     return requested
 
 
-def _build_member(
+def _network(
     graph: str,
     member: str,
     plan: Plan,
-    toolchain: Toolchain,
     options: EngineOptions,
     form: Plugins | None,
-) -> BuiltEngine:
+    size: tuple[int, int] | None,
+) -> tuple[ModelProto, Sequence[OptimizationProfile]]:
+    """Return a graph as the parser takes it and its profiles; none where its shapes are fixed.
+
+    Args:
+        graph: which it is; ``frame`` is made of the decode graph.
+        member: of the portable plan.
+        plan: the portable plan.
+        options: the shapes to build for.
+        form: of masked attention's plugins, or None.
+        size: of the input, for ``frame``.
+    """
     model = read_graph(member, plan.graph(member))
+    declare_parser_opset(model)
     cast_frames_first(model)
     keep_scales_positive(model)
     drop_softmax_floors(model)
     if form is not None:
         masked_attention_nodes.replace(model, form.fields)
-    profiles = profiles_of(graph, model, plan.manifest, options.batch, options.max_rows)
-    return build_engine(member, model, profiles, toolchain, options, form)
+    info = plan.manifest
+    if size is not None:
+        fix_inputs(model, frame_feeds(info.decoder, info.text.proj_dim, size))
+    profiles = profiles_of(graph, model, info, options.batch, options.max_rows)
+    shapes = fixed_shapes(profiles)
+    if shapes is None:
+        return model, profiles
+    fix_shapes(model, shapes)
+    return model, []
 
 
 def _manifest(

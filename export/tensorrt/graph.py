@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from xdecoder_rt.errors import BuildError, PlanError
 
 _STANDARD = ("", "ai.onnx")
+# What may stand between an input of no elements and the concatenation that takes it.
+_ELEMENTWISE = ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")
+PARSER_OPSET = 20
+"""The newest opset that the parser of TensorRT 10.3, which JetPack 6 has, is documented for."""
 
 
 def read_graph(name: str, data: bytes) -> ModelProto:
@@ -44,6 +51,17 @@ def read_graph(name: str, data: bytes) -> ModelProto:
             fix="build the portable plan with xdecoder-rt build",
         )
     return model
+
+
+def declare_parser_opset(model: ModelProto) -> None:
+    """Declare the opset that every parser knows, where a graph declares a later one.
+
+    bf16 graphs declare 22, from which on ONNX has convolutions in bf16. TensorRT has them whatever
+    is declared, and the graphs were exported for an earlier opset, of whose operators they are.
+    """
+    for entry in model.opset_import:
+        if entry.domain in _STANDARD:
+            entry.version = min(entry.version, PARSER_OPSET)
 
 
 def cast_frames_first(model: ModelProto) -> None:
@@ -105,6 +123,71 @@ def keep_scales_positive(model: ModelProto) -> None:
                 least = np.finfo(scale.dtype).smallest_subnormal
                 positive = np.where(scale == 0, least, scale)
                 constant.CopyFrom(numpy_helper.from_array(positive, constant.name))
+
+
+def fix_inputs(model: ModelProto, values: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Put inputs that are the same in every call into a graph, which then takes the others alone.
+
+    Arrays without elements, which TensorRT takes as inputs only, must go into concatenations, from
+    which they are taken out.
+
+    Args:
+        model: changed in place.
+        values: by input; those of names that the graph does not take are left out.
+
+    Raises:
+        BuildError: something else reads an array without elements.
+    """
+    graph = model.graph
+    empty = set()
+    for port in [port for port in graph.input if port.name in values]:
+        graph.input.remove(port)
+        value = values[port.name]
+        if value.size:
+            kind = helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
+            graph.initializer.append(numpy_helper.from_array(value.astype(kind), port.name))
+        else:
+            empty.add(port.name)
+    for node in list(graph.node):
+        if empty.isdisjoint(node.input):
+            continue
+        if node.op_type in _ELEMENTWISE:
+            empty.update(node.output)
+            graph.node.remove(node)
+            continue
+        if node.op_type != "Concat" or empty.issuperset(node.input):
+            raise BuildError(
+                f"The operator {node.op_type} reads {', '.join(sorted(empty & set(node.input)))}",
+                expected="that no rows come before the latents, which the graph puts before others",
+                fix="build the portable plan again with this release",
+            )
+        full = [name for name in node.input if name not in empty]
+        del node.input[:]
+        node.input.extend(full)
+        if len(full) == 1:
+            node.op_type = "Identity"
+            del node.attribute[:]
+
+
+def fix_shapes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Make a graph one of fixed shapes, so that no kernel is compiled for others.
+
+    Args:
+        model: changed in place.
+        shapes: of every input.
+    """
+    graph, sizes = model.graph, dict[str, int]()
+    for port in graph.input:
+        for axis, size in zip(port.type.tensor_type.shape.dim, shapes[port.name], strict=True):
+            if axis.dim_param:
+                sizes[axis.dim_param] = size
+                axis.dim_value = size
+    for port in graph.output:
+        for axis in port.type.tensor_type.shape.dim:
+            if axis.dim_param in sizes:
+                axis.dim_value = sizes[axis.dim_param]
+    # What lies between is inferred; the shapes that are written down are symbolic.
+    del graph.value_info[:]
 
 
 def _swap(transpose: NodeProto, cast: NodeProto) -> None:

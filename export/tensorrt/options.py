@@ -21,6 +21,8 @@ class EngineOptions:
         backend: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         targets: compute capabilities as major x 10 + minor, for TensorRT-RTX; none for the GPU of
             this machine, which is also TensorRT's only target.
+        device: the GPU of this machine, by number (``"1"``, ``"cuda:1"``) or name; None for the
+            first. Not with `targets`, which need none.
         batch: most frames of one call.
         max_rows: most rows of one run of the decode engine; the runtime divides what is more.
         workspace: most bytes of scratch memory that a layer may take; None leaves it to the
@@ -44,6 +46,7 @@ class EngineOptions:
     timing_cache: Path | None = None
     kernels: Path | None = None
     plugin: bool = False
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.backend not in ENGINE_BACKENDS:
@@ -53,6 +56,11 @@ class EngineOptions:
             )
         for target in self.targets:
             check_count("a target", target, "a compute capability such as 89")
+        if self.device is not None and self.targets:
+            raise ArgumentError(
+                f"A GPU of this machine, {quoted(self.device)}, and targets are asked for",
+                expected="one of them: engines for targets are built without a GPU",
+            )
         check_count("batch", self.batch)
         check_count("max_rows", self.max_rows)
         if self.workspace is not None:

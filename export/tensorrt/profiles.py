@@ -1,8 +1,8 @@
 """The shapes that engines are optimized for: what the runtime feeds each graph.
 
-The first profile of the image graphs has one shape an input: the frame that a robot sees many times
-a second, with the latents alone. Such a call can be a CUDA graph. The next profile has everything
-else that is asked of an image.
+The first profile of the vision graph has one shape an input: the frame that a robot sees many times
+a second. Such a call can be a CUDA graph, and so can the decode of the latents alone, which has an
+engine of its own.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def profiles_of(
     """Return the profiles of a graph, the most specific first.
 
     Args:
-        graph: ``vision``, ``decode``, ``mask``, ``text`` or ``token``.
+        graph: ``vision``, ``decode``, ``frame``, ``mask``, ``text`` or ``token``.
         model: its ONNX form, whose symbolic dimensions are named.
         manifest: of the portable plan.
         batch: most frames of a call.
@@ -78,6 +78,13 @@ def profiles_of(
     """
     profiles = [_profile(graph, model, axes) for axes in _axes(graph, manifest, batch, max_rows)]
     return [profile for index, profile in enumerate(profiles) if profile not in profiles[:index]]
+
+
+def fixed_shapes(profiles: Sequence[OptimizationProfile]) -> dict[str, Shape] | None:
+    """Return the shapes of a graph's inputs, where its profiles allow no others."""
+    if len(profiles) != 1 or any(one.least != one.most for one in profiles[0].values()):
+        return None
+    return {name: one.least for name, one in profiles[0].items()}
 
 
 def longest_past(manifest: Manifest) -> int:
@@ -96,6 +103,8 @@ def _axes(graph: str, manifest: Manifest, batch: int, max_rows: int) -> Sequence
     if graph == "mask":
         most = max(queries, manifest.decoder.max_phrases)
         return [{"batch": frames, "kept": AxisRange(1, min(20, most), most)}]
+    if graph == "frame":
+        return [{"batch": single}]
     if graph == "token":
         most = max(LEAST_BEAMS, manifest.text.caption_beams)
         return [{"captions": AxisRange(1, min(most, manifest.text.caption_beams), most)}]
@@ -117,24 +126,16 @@ def _axes(graph: str, manifest: Manifest, batch: int, max_rows: int) -> Sequence
             f"{max_rows} rows are fewer than the {queries} latents of this model",
             expected=f"at least {queries}",
         )
-    latents = AxisRange.fixed(queries)
-    frame = {
-        "batch": single,
-        "rows": latents,
-        "past": AxisRange.fixed(0),
-        "seen": latents,
-        "regions": single,
-    }
     rows = AxisRange(1, min(max_rows, queries + _PHRASE), max_rows)
     past = AxisRange(0, _whole(queries), longest_past(manifest))
-    more = {
+    question = {
         "batch": frames,
         "rows": rows,
         "past": past,
         "seen": rows.plus(past),
         "regions": AxisRange(1, 1, MAX_REGIONS),
     }
-    return [frame, more]
+    return [question]
 
 
 def _profile(graph: str, model: ModelProto, axes: Axes) -> OptimizationProfile:

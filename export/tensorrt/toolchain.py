@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from xdecoder_rt.backends.cuda.context import CudaContext
+from xdecoder_rt.backends.cuda.context import CudaContext, find_device
 from xdecoder_rt.backends.tensorrt.compatibility import check_driver
 from xdecoder_rt.backends.tensorrt.library import Library
 from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
@@ -24,12 +25,16 @@ class Toolchain:
         targets: as major x 10 + minor.
         is_named: whether they were named, rather than the GPU of this machine.
         cuda: the CUDA version of this machine's driver, where its GPU is the target.
+        device: that GPU, as of `CudaContext`.
+        gpu: the same for people: its number, name and compute capability.
     """
 
     library: Library
     targets: tuple[int, ...]
     is_named: bool
     cuda: tuple[int, int] | None = None
+    device: str | None = None
+    gpu: str = ""
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -40,6 +45,24 @@ class Toolchain:
     def release(self) -> str:
         """Return library and version, for people."""
         return f"{self.library.title} {self.library.version}"
+
+    @property
+    def aims(self) -> str:
+        """Return what it builds for, for people."""
+        return self.gpu or f"compute capability {', '.join(self.capabilities)}"
+
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        """Make the chosen GPU the one that the library works on, which is the current one."""
+        if self.device is None:
+            yield
+            return
+        cuda = CudaContext(self.device, self.library.backend)
+        try:
+            with cuda:
+                yield
+        finally:
+            cuda.close()
 
     def aim(self, config: Any) -> None:
         """Set the targets of a builder config."""
@@ -52,12 +75,13 @@ class Toolchain:
                 raise BuildError(f"{self.release} refuses the target sm_{target}")
 
 
-def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
+def open_toolchain(backend: str, targets: Sequence[int], device: str | None = None) -> Toolchain:
     """Load a library and check what it is to build for.
 
     Args:
         backend: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         targets: compute capabilities as major x 10 + minor; none for the GPU of this machine.
+        device: which of its GPUs, by number or name; None for the first.
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -74,8 +98,11 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
         return Toolchain(library, _checked_targets(library, targets), True)
     capabilities = supported(library)
     try:
-        cuda = CudaContext(None, backend)
+        place = find_device("0" if device is None else device, backend)
+        cuda = CudaContext(place, backend)
     except (BackendError, MissingExtraError) as error:
+        if device is not None:
+            raise
         named = f"name the GPUs, as in --sm {capabilities[-1]}; or " if capabilities else ""
         raise BuildError(
             f"{library.title} builds for the GPU of this machine, which cannot be used "
@@ -86,7 +113,9 @@ def open_toolchain(backend: str, targets: Sequence[int]) -> Toolchain:
     facts = cuda.facts
     cuda.close()
     check_driver(library, facts)
-    return Toolchain(library, (int(facts.capability.replace(".", "")),), False, facts.cuda)
+    target = int(facts.capability.replace(".", ""))
+    gpu = f"GPU {place.removeprefix('cuda:')}, {facts}"
+    return Toolchain(library, (target,), False, facts.cuda, place, gpu)
 
 
 def supported(library: Library) -> list[int]:

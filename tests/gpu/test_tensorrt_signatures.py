@@ -28,7 +28,15 @@ CALLS = {
         "get_tensor_profile_shape": "list[Dims]",
         "get_device_memory_size_for_profile_v2": "int",
         "create_execution_context": "IExecutionContext",
+        "create_runtime_config": "IRuntimeConfig",
     },
+    "IRuntimeConfig": {
+        "create_runtime_cache": "IRuntimeCache",
+        "set_runtime_cache": "bool",
+        "set_execution_context_allocation_strategy": "None",
+        "get_execution_context_allocation_strategy": "ExecutionContextAllocationStrategy",
+    },
+    "IRuntimeCache": {"serialize": "IHostMemory", "deserialize": "bool"},
     "IExecutionContext": {
         "set_device_memory": "None",
         "set_optimization_profile_async": "bool",
@@ -37,12 +45,11 @@ CALLS = {
         "get_tensor_shape": "Dims",
         "set_tensor_address": "bool",
         "execute_async_v3": "bool",
+        "is_stream_capturable": "bool",
     },
     "ILogger": {"log": "None"},
 }
 PROPERTIES = {"ICudaEngine": ["num_io_tensors", "num_optimization_profiles"]}
-# Asked for by name, and done without where a library lacks them.
-OPTIONAL = {"get_engine_validity"}
 
 
 @pytest.fixture(params=NAMES)
@@ -56,19 +63,21 @@ def test_the_fake_has_the_real_signatures(real: Any) -> None:
     """So what runs on the fake calls what the real library has, with as many arguments."""
     from fake_tensorrt import library
 
-    fakes = {
-        "Runtime": library.RuntimeWithValidity,
-        "ICudaEngine": library.Engine,
-        "IExecutionContext": library.Context,
+    is_rtx = hasattr(real, "IRuntimeCache")
+    fakes: dict[str, Any] = {
+        "Runtime": library.RtxRuntime if is_rtx else library.Runtime,
+        "ICudaEngine": library.RtxEngine if is_rtx else library.Engine,
+        "IExecutionContext": library.RtxContext if is_rtx else library.Context,
         "ILogger": library.ILogger,
     }
+    if is_rtx:
+        fakes |= {"IRuntimeConfig": library.IRuntimeConfig, "IRuntimeCache": library.IRuntimeCache}
     for kind, fake in fakes.items():
-        public = {key for key, value in vars(fake).items() if inspect.isfunction(value)}
+        public = {key for key, _ in inspect.getmembers(fake, inspect.isfunction)}
         public = {key for key in public if not key.startswith("_")}
-        assert public - set(CALLS[kind]) <= {"output_shapes"}, "compare it too"
-        for method, gives in CALLS[kind].items():
-            if method in OPTIONAL and not hasattr(getattr(real, kind), method):
-                continue
+        assert public - set(CALLS[kind]) <= {"output_shapes", "compile"}, "compare it too"
+        for method in public & set(CALLS[kind]):
+            gives = CALLS[kind][method]
             parameters = list(inspect.signature(getattr(fake, method)).parameters)[1:]
             forms = overloads(getattr(getattr(real, kind), method))
             assert (parameters, gives) in forms, f"{kind}.{method} is {forms}"
@@ -96,7 +105,7 @@ def overloads(method: Any) -> list[tuple[list[str], str]]:
         form = re.match(rf"\s*(?:\d+\. )?{method.__name__}\((self.*)\) -> (.*)", line)
         if form:
             names = re.findall(r"(?:^|, )(\w+): ", form.group(1))
-            gives = re.sub(r"\w+\.", "", form.group(2)).replace("List", "list")
+            gives = re.sub(r"\w+(?:\.|::)", "", form.group(2)).replace("List", "list")
             found.append((names[1:], gives.replace("Tuple", "tuple").strip()))
     return found
 
@@ -117,6 +126,18 @@ def test_the_log_is_one_of_the_real_library(real: Any) -> None:
     log.log(real.ILogger.Severity.ERROR, "one\n two")
     log.log(real.ILogger.Severity.INFO, "three")
     assert heard.said == [("ERROR", "one\n two"), ("INFO", "three")]
+
+
+def test_how_tensorrt_rtx_compiles_can_be_told() -> None:
+    from fake_tensorrt import bindings, library
+
+    real: Any = bindings.real_bindings("tensorrt_rtx")
+    strategies = library.DynamicShapesKernelSpecializationStrategy
+    members = real.DynamicShapesKernelSpecializationStrategy.__members__
+    assert {name: value.value for name, value in strategies.__members__.items()} == {
+        name: int(members[name].value) for name in strategies.__members__
+    }
+    assert isinstance(real.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)
 
 
 def test_names_of_element_types_are_real(real: Any) -> None:

@@ -70,7 +70,7 @@ def open_backend(
             )
         from xdecoder_rt.backends.tensorrt.backend import TensorRTBackend
 
-        return TensorRTBackend(manifest, device)
+        return TensorRTBackend(manifest, device, cache_dir)
     if name not in (None, *PORTABLE):
         raise BackendError(
             f"There is no backend {name!r} for a portable plan",

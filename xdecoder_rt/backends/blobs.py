@@ -110,6 +110,11 @@ class ModelBlobs:
         names = [path.stem for path in self._by_age() if path.name.startswith(beginning)]
         return names[-1] if names else None
 
+    def remove(self, key: str) -> None:
+        """Throw the model of a key away: its library does not take it."""
+        with contextlib.suppress(OSError):
+            self._path(key).unlink()
+
     def note_use(self, key: str) -> None:
         """Make a key the `latest`."""
         with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ from xdecoder_rt.export.tensorrt.options import ENGINE_MAX_ROWS, EngineOptions
 from xdecoder_rt.words.cache import default_directory
 
 _UNITS = {"": 1 << 20, "M": 1 << 20, "G": 1 << 30}
-_NAMES = ("sm", "batch", "max_rows", "workspace", "timing_cache", "kernels", "plugin")
+_NAMES = ("sm", "device", "batch", "max_rows", "workspace", "timing_cache", "kernels", "plugin")
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,12 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         metavar="SM",
         help="GPUs by compute capability: 86 for RTX 30, 89 for RTX 40, 120 for RTX 50; with "
         "tensorrt_rtx alone, which then needs no GPU (default: the GPU of this machine)",
+    )
+    group.add_argument(
+        "--device",
+        metavar="GPU",
+        help="the GPU of this machine to build on and for, by number (1, cuda:1) or by name or a "
+        "part of it (default: the first)",
     )
     group.add_argument(
         "--batch", type=positive, metavar="N", help="most frames of one call (default 1)"
@@ -84,6 +90,7 @@ def engine_options(args: argparse.Namespace) -> EngineOptions:
         timing_cache=cache,
         kernels=args.kernels,
         plugin=bool(args.plugin),
+        device=args.device,
     )
 
 

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``extract``."""
     add_plan(parser, positional=True)
     parser.add_argument(
-        "--graph", metavar="NAME", help="vision, decode, mask, text or token (default: list them)"
+        "--graph",
+        metavar="NAME",
+        help="vision, frame, decode, mask, text or token (default: list them)",
     )
     parser.add_argument(
         "--size",

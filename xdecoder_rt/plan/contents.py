@@ -13,6 +13,7 @@ def graph_members(graphs: Graphs) -> list[tuple[str, str, str]]:
     """Return (graph, what it is for, member) of each graph of a plan."""
     groups = {
         "vision": graphs.vision,
+        "frame": graphs.frame,
         "decode": graphs.decode,
         "mask": graphs.mask,
         "text": {"any": graphs.text},

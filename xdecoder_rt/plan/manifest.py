@@ -174,7 +174,7 @@ class Graphs:
     """The member that holds each graph.
 
     `vision`, `decode` and `mask` have one per input size, keyed by `size_key`. `token` is None in
-    plans that write no captions.
+    plans that write no captions. `frame` decodes the latents alone, in plans of engines.
     """
 
     vision: GraphOfSize
@@ -182,10 +182,11 @@ class Graphs:
     mask: GraphOfSize
     text: str
     token: str | None = None
+    frame: GraphOfSize = field(default_factory=dict)
 
     def members(self) -> tuple[str, ...]:
         """Return the names of all members that hold graphs."""
-        groups = (self.vision, self.decode, self.mask)
+        groups = (self.vision, self.decode, self.mask, self.frame)
         single = (self.text,) if self.token is None else (self.text, self.token)
         return (*(name for group in groups for name in group.values()), *single)
 
@@ -458,6 +459,8 @@ def _check_agreement(manifest: Manifest) -> None:
         if sizes != set(getattr(manifest.graphs, name)):
             expected = f"one {name} graph for each input size"
             _fail("graphs", "and input.sizes differ", expected)
+    if not set(manifest.graphs.frame) <= (set() if manifest.backend == "portable" else sizes):
+        _fail("graphs.frame", "is not for this plan", "its input sizes, in plans of engines")
     for task in manifest.tasks:
         if not task.isidentifier():
             _fail("tasks", f"holds {task[:40]!r}", f"names such as {', '.join(TASKS)}")

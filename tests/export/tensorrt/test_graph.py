@@ -16,7 +16,9 @@ from onnx import TensorProto, helper
 
 from xdecoder_rt.errors import BuildError, PlanError
 from xdecoder_rt.export.tensorrt.graph import (
+    PARSER_OPSET,
     cast_frames_first,
+    declare_parser_opset,
     drop_softmax_floors,
     keep_scales_positive,
     read_graph,
@@ -57,6 +59,32 @@ def test_frames_are_cast_before_anything_else_and_nothing_changes(tiny_plan: Pat
     feeds = {"frame": frame, "valid": np.array([[64, 64], [40, 64]])}
     for expected, actual in zip(outputs(plain, feeds), outputs(changed, feeds), strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize(("declared", "expected"), [(18, 18), (19, 19), (20, 20), (22, 20)])
+def test_no_parser_is_given_an_opset_that_it_does_not_know(declared: int, expected: int) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    ports = [helper.make_tensor_value_info(name, TensorProto.BFLOAT16, [1]) for name in "xy"]
+    model = helper.make_model(
+        helper.make_graph([node], "g", ports[:1], ports[1:]),
+        opset_imports=[helper.make_opsetid("", declared)],
+    )
+    declare_parser_opset(model)
+    assert [entry.version for entry in model.opset_import] == [expected]
+
+
+def test_every_operator_of_a_plan_means_in_that_opset_what_it_was_exported_as(
+    tiny_plan: Path,
+) -> None:
+    """What is declared later is for types; the graphs are exported for opset 18."""
+    from xdecoder_rt.export.onnx_graphs import OPSET
+
+    assert OPSET <= PARSER_OPSET
+    with Plan.open(tiny_plan) as plan:
+        graphs = [onnx.load_from_string(plan.graph(m)) for m in plan.manifest.graphs.members()]
+    for kind in {node.op_type for graph in graphs for node in graph.graph.node}:
+        first, last = (onnx.defs.get_schema(kind, opset, "") for opset in (OPSET, PARSER_OPSET))
+        assert list(first.attributes) == list(last.attributes) or kind in ("Cast", "Resize"), kind
 
 
 def test_other_graphs_are_left_alone(tiny_plan: Path) -> None:

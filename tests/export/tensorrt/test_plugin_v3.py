@@ -633,7 +633,7 @@ def test_a_plan_with_them_says_so_and_carries_their_kernels(
             held = {name.removeprefix(KERNELS): plan.read(name) for name in plan.names}
         kernels = PluginKernels(CompiledKernels(held.__getitem__), ORIN, CUDA, print)
         for name, found in numbers.items():
-            has_plugins = plugin and name.startswith("decode")
+            has_plugins = plugin and name.startswith(("decode", "frame"))
             assert found == [kernels.number] * (2 * layers if has_plugins else 0)
             assert (forms[name] is not None) == has_plugins
 

@@ -16,7 +16,7 @@ from xdecoder_rt import Engine
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt.graph import read_graph
-from xdecoder_rt.export.tensorrt.profiles import OptimizationProfile, profiles_of
+from xdecoder_rt.export.tensorrt.profiles import OptimizationProfile, fixed_shapes, profiles_of
 from xdecoder_rt.plan.file import Plan
 
 MAX_ROWS = 256
@@ -102,11 +102,12 @@ def test_everything_that_is_asked_of_an_image_fits_a_profile(
             assert any(admits(profile, shapes) for profile in profiles[member]), (member, shapes)
 
 
-def test_the_frame_of_a_camera_has_a_profile_of_one_shape(
+def test_the_vision_graph_has_one_shape_without_batches(
     profiles: dict[str, list[OptimizationProfile]],
 ) -> None:
-    for member in ("vision_64x64.onnx", "decode_64x64.onnx"):
-        assert all(shapes.least == shapes.most for shapes in profiles[member][0].values())
+    assert set(fixed_shapes(profiles["vision_64x64.onnx"]) or {}) == {"frame", "valid"}
+    for member in ("decode_64x64.onnx", "text.onnx", "token.onnx"):
+        assert fixed_shapes(profiles[member]) is None
 
 
 def test_the_usual_shape_lies_in_every_range(
@@ -124,6 +125,7 @@ def test_batches_widen_the_frames(tiny_plan: Path) -> None:
         member = plan.manifest.graphs.vision["64x64"]
         graph = read_graph(member, plan.graph(member))
         first, second = profiles_of("vision", graph, plan.manifest, batch=4, max_rows=MAX_ROWS)
+    assert fixed_shapes([first, second]) is None
     assert first["frame"].most == (1, 64, 64, 3)
     assert (second["frame"].least[0], second["frame"].most[0]) == (1, 4)
 

@@ -23,6 +23,7 @@ from xdecoder_rt.errors import BuildError
 from xdecoder_rt.export.tensorrt import layers as layer_reports
 from xdecoder_rt.export.tensorrt.build import build_engines
 from xdecoder_rt.export.tensorrt.engine import build_engine
+from xdecoder_rt.export.tensorrt.graph import declare_parser_opset
 from xdecoder_rt.export.tensorrt.options import EngineOptions
 from xdecoder_rt.export.tensorrt.profiles import InputRange
 from xdecoder_rt.export.tensorrt.toolchain import open_toolchain
@@ -60,7 +61,14 @@ def test_a_plan_has_an_engine_for_every_graph_and_says_what_it_is_for(
         assert manifest.decoder.max_rows == 64
         assert sorted(members) == sorted(
             f"{name}.engine"
-            for name in ("vision_64x64", "decode_64x64", "mask_64x64", "text", "token")
+            for name in (
+                "vision_64x64",
+                "frame_64x64",
+                "decode_64x64",
+                "mask_64x64",
+                "text",
+                "token",
+            )
         )
         assert all(len(plan.read(member)) > 1000 for member in members)
         listed = layer_reports.layers_from_json(plan.read(layer_reports.LAYERS))
@@ -76,6 +84,54 @@ def test_fp16_is_built_as_fp16_for_every_target(target: int) -> None:
     built = build_engine("it", model("MatMul", TensorProto.FLOAT16), [FIXED], toolchain, OPTIONS)
     assert layer_reports.precisions(built.layers) == {"MatMul": {"fp16": 1}}
     assert built.data and built.seconds > 0
+
+
+@pytest.mark.parametrize("target", [80, 86, 89, 120, 121])
+def test_bf16_is_built_as_bf16_whatever_opset_is_declared(target: int) -> None:
+    """A convolution, which ONNX has in bf16 from opset 22 on; the parser is told 20."""
+    bf16 = TensorProto.BFLOAT16
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="it")
+    shapes = {"x": [1, 8, 6, 6], "y": [1, 8, 4, 4]}
+    ports = [helper.make_tensor_value_info(name, bf16, shape) for name, shape in shapes.items()]
+    weight = helper.make_tensor("w", bf16, [8, 8, 3, 3], [0.5] * 576)
+    graph = helper.make_model(
+        helper.make_graph([node], "g", ports[:1], ports[1:], [weight]),
+        opset_imports=[helper.make_opsetid("", 22)],
+        ir_version=10,
+    )
+    declare_parser_opset(graph)
+    toolchain = open_toolchain("tensorrt_rtx", (target,))
+    built = build_engine("it", graph, [], toolchain, OPTIONS)
+    assert layer_reports.precisions(built.layers) == {"Conv": {"bf16": 1}}
+
+
+def test_engines_are_told_to_allocate_nothing_themselves(
+    rtx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it TensorRT-RTX's work can be in no CUDA graph."""
+    configs = []
+    toolchain = open_toolchain("tensorrt_rtx", (89,))
+
+    class Builder:
+        def __init__(self, logger: Any) -> None:
+            self._builder = rtx.Builder(logger)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._builder, name)
+
+        def create_builder_config(self) -> Any:
+            configs.append(self._builder.create_builder_config())
+            return configs[-1]
+
+    class Module:
+        def __getattr__(self, name: str) -> Any:
+            return Builder if name == "Builder" else getattr(rtx, name)
+
+    monkeypatch.setattr(toolchain.library, "module", Module())
+    build_engine("it", model("MatMul", TensorProto.FLOAT16), [FIXED], toolchain, OPTIONS)
+    (config,) = configs
+    assert config.get_flag(rtx.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    assert not config.get_flag(rtx.BuilderFlag.TF32)
 
 
 @pytest.mark.parametrize("target", [75, 80, 86, 89, 120, 121])
@@ -324,7 +380,7 @@ def test_an_engine_comes_out_as_it_was_built(
 def test_the_whole_tiny_model_for_one_gpu(target: int, tiny_plan: Path, tmp_path: Path) -> None:
     options = EngineOptions("tensorrt_rtx", (target,))
     built = build_engines(tiny_plan, tmp_path / "rtx.plan", options)
-    assert len(built.engines) == 8
+    assert len(built.engines) == 10
     assert all(engine.layers for engine in built.engines.values())
 
 
@@ -338,6 +394,6 @@ def test_the_starter_for_three_generations(
     summary = json.loads(capsys.readouterr().out)
     assert summary["targets"] == ["8.6", "8.9", "12.0"]
     graphs = {graph["graph"]: graph for graph in summary["graphs"]}
-    assert set(graphs) == {"vision", "decode", "mask", "text", "token"}
+    assert set(graphs) == {"vision", "frame", "decode", "mask", "text", "token"}
     assert graphs["vision"]["precisions"]["Conv"] == {"fp32": 57}
     assert list(tmp_path.iterdir()) == [tmp_path / "rtx.plan"]

@@ -55,6 +55,9 @@ class StandInMachine:
     def check_current(self) -> None:
         self._driver.check_current()
 
+    def may_allocate(self, stream: int) -> bool:
+        return self._driver.streams[stream].captured is None
+
     def check(self, address: int, size: int) -> None:
         self._driver.access([(address, size)])
 
@@ -96,6 +99,11 @@ class FakeCudaMachine:
 
     def check_current(self) -> None:
         assert self._current_context(), "no context is current on this thread"
+
+    def may_allocate(self, stream: int) -> bool:
+        # One stream is captured at a time; to ask about a captured one voids the capture.
+        begun, ended = self.fake.log("cuStreamBeginCapture"), self.fake.log("cuStreamEndCapture")
+        return len(begun) == len(ended)
 
     def check(self, address: int, size: int) -> None:
         self.fake.array(address, (size,), np.uint8)

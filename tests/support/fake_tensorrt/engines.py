@@ -23,6 +23,8 @@ class Header:
         profiles: for each, the smallest and the largest shape of every input.
         size: bytes of the model.
         plugins: namespace, name and numbers of each plugin in it.
+        allocates: whether it allocates memory as it runs, as TensorRT-RTX's engines may unless
+            they were built with REQUIRE_USER_ALLOCATION.
     """
 
     version: str
@@ -30,6 +32,7 @@ class Header:
     profiles: list[dict[str, list[list[int]]]]
     size: int
     plugins: list[tuple[str, str, dict[str, int]]]
+    allocates: bool = False
 
 
 def engine(
@@ -38,6 +41,7 @@ def engine(
     version: str = "10.3.0",
     capability: str = "8.7",
     plugins: Sequence[tuple[str, str, dict[str, int]]] = (),
+    allocates: bool = False,
 ) -> bytes:
     """An engine file.
 
@@ -48,13 +52,14 @@ def engine(
         capability: of the device that it is for.
         plugins: namespace, name and numbers of each that the engine holds; the model need not
             have them.
+        allocates: whether it allocates memory as it runs.
     """
     profiles = [
         {name: [list(least), list(most)] for name, (least, most) in profile.items()}
         for profile in ranges
     ]
     header = json.dumps(
-        asdict(Header(version, capability, profiles, len(model), list(plugins)))
+        asdict(Header(version, capability, profiles, len(model), list(plugins), allocates))
     ).encode()
     return MAGIC + struct.pack("<I", len(header)) + header + model
 
@@ -114,6 +119,7 @@ def tensorrt_plan(
     change: Callable[[str, bytes], bytes] = lambda name, data: data,
     more: Mapping[str, bytes] | None = None,
     plugins: Sequence[tuple[str, str, dict[str, int]]] = (),
+    allocates: bool = False,
 ) -> Any:
     """A TensorRT plan of a portable plan's graphs.
 
@@ -126,6 +132,7 @@ def tensorrt_plan(
         change: made to every engine, given its member's name.
         more: members besides.
         plugins: of the decode engines; the manifest names them.
+        allocates: whether engines allocate memory as they run.
 
     Returns:
         `target`.
@@ -133,11 +140,13 @@ def tensorrt_plan(
     from dataclasses import replace
 
     from xdecoder_rt.plan.file import Plan, write_plan
+    from xdecoder_rt.plan.manifest import size_key
+    from xdecoder_rt.rows import frame_feeds
 
     with Plan.open(source) as plan:
         manifest = plan.manifest
         queries = manifest.decoder.num_queries
-        members = dict(more or {})
+        members, frame = dict(more or {}), dict[str, str]()
         for name in plan.names:
             if name.startswith("weights/"):
                 continue
@@ -145,9 +154,17 @@ def tensorrt_plan(
             if name.endswith(".onnx"):
                 profiles = [ranges(data, *dims) for dims in _dimensions(name, queries)]
                 engine_plugins = plugins if name.startswith("decode") else ()
-                data = change(name, engine(data, profiles, version, capability, engine_plugins))
+                facts = (version, capability, engine_plugins, allocates)
+                data = change(name, engine(data, profiles, *facts))
                 name = name.replace(".onnx", ".engine")
             members[name] = data
+        for size in manifest.input.all_sizes:
+            portable = plan.graph(manifest.graphs.decode[size_key(size)])
+            data = _frame(portable, frame_feeds(manifest.decoder, manifest.text.proj_dim, size))
+            name = f"frame_{size_key(size)}.engine"
+            facts = (version, capability, plugins, allocates)
+            members[name] = change(name, engine(data, [ranges(data, {}, {})], *facts))
+            frame[size_key(size)] = name
 
     def renamed(group: Mapping[str, str]) -> dict[str, str]:
         return {key: name.replace(".onnx", ".engine") for key, name in group.items()}
@@ -169,10 +186,30 @@ def tensorrt_plan(
             mask=renamed(graphs.mask),
             text=graphs.text.replace(".onnx", ".engine"),
             token=token,
+            frame=frame,
         ),
     )
     write_plan(target, changed, members)
     return target
+
+
+def _frame(decode: bytes, feeds: Mapping[str, Any]) -> bytes:
+    """The decode graph with what it takes of the latents in it, as a build makes it."""
+    import onnx
+
+    from xdecoder_rt.export.tensorrt.graph import fix_inputs, fix_shapes
+
+    model = onnx.load_from_string(decode)
+    fix_inputs(model, feeds)
+    fix_shapes(
+        model,
+        {
+            port.name: [dim.dim_value or 1 for dim in port.type.tensor_type.shape.dim]
+            for port in model.graph.input
+        },
+    )
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def _dimensions(name: str, queries: int) -> list[tuple[dict[str, int], dict[str, int]]]:
@@ -180,10 +217,9 @@ def _dimensions(name: str, queries: int) -> list[tuple[dict[str, int], dict[str,
     if name.startswith("vision"):
         return [({"batch": 1}, {"batch": 1})]
     if name.startswith("decode"):
-        fixed = {"batch": 1, "rows": queries, "past": 0, "sum": queries, "regions": 1}
         least = {"batch": 1, "rows": 1, "past": 0, "sum": 1, "regions": 1}
         most = {"batch": 1, "rows": 256, "past": 320, "sum": 576, "regions": 8}
-        return [(fixed, fixed), (least, most)]
+        return [(least, most)]
     if name.startswith("mask"):
         return [({"batch": 1, "kept": 1}, {"batch": 1, "kept": 2 * queries})]
     if name.startswith("text"):

@@ -7,6 +7,7 @@ assertion here. Work is queued on the stream, and runs when the driver gets ther
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntFlag
@@ -59,6 +60,12 @@ class Severity(Enum):
     VERBOSE = 4
 
 
+class DynamicShapesKernelSpecializationStrategy(Enum):
+    LAZY = 0
+    EAGER = 1
+    NONE = 2
+
+
 class EngineValidity(Enum):
     VALID = 0
     SUBOPTIMAL = 1
@@ -101,6 +108,9 @@ class Machine(Protocol):
     """What the library needs of the driver under it."""
 
     capability: str
+
+    def may_allocate(self, stream: int) -> bool:
+        """Whether memory may be allocated now: not for a stream that is captured."""
 
     def check_current(self) -> None:
         """Assert that a CUDA context is current on this thread."""
@@ -155,11 +165,25 @@ class Runtime:
         if problem := self.registry.read(header.plugins):
             self._logger.log(Severity.ERROR, f"IRuntime::deserializeCudaEngine: {problem}")
             return None
+        return self._made(header, model)
+
+    def _made(self, header: Header, model: bytes) -> Engine:
         return Engine(self.machine, self._logger, header, model)
 
 
-class RuntimeWithValidity(Runtime):
-    """That of TensorRT-RTX, which can tell about an engine before it reads it."""
+class RtxRuntime(Runtime):
+    """That of TensorRT-RTX, which can tell about an engine before it reads it.
+
+    Attributes:
+        compilations: what was compiled since the module was made, which takes long.
+    """
+
+    compilations: list[str]
+
+    def _made(self, header: Header, model: bytes) -> Engine:
+        made = RtxEngine(self.machine, self._logger, header, model)
+        made.version, made.compilations = self.version, self.compilations
+        return made
 
     def get_engine_validity(self, buffer: Any) -> tuple[EngineValidity, int]:
         try:
@@ -194,6 +218,7 @@ class Engine:
             model, options, providers=["CPUExecutionProvider"]
         )
         graph = onnx.load_from_string(model).graph
+        self.allocates = header.allocates
         self.types = {
             port.name: _TYPES[port.type.tensor_type.elem_type]
             for port in (*graph.input, *graph.output)
@@ -317,6 +342,8 @@ class Context:
         engine, machine = self.engine, self._machine
         machine.check_current()
         assert self._profile is not None, "no profile is chosen"
+        if engine.allocates and not machine.may_allocate(stream):
+            return self._refuse("memory cannot be allocated while the stream is captured")
         unset_names = [name for name in engine.inputs if name not in self._shapes]
         unset_names += [name for name in engine.types if name not in self._addresses]
         if unset_names:
@@ -377,6 +404,109 @@ class Context:
         return False
 
 
+class IRuntimeCache:
+    """Kernels that TensorRT-RTX compiled, by engine and what they are for."""
+
+    def __init__(self, engine: RtxEngine) -> None:
+        self._machine = engine.machine
+        self._environment = f"{engine.version} {engine.machine.capability}"
+        self.kernels: set[str] = set()
+
+    def serialize(self) -> bytes:
+        self._machine.check_current()
+        return json.dumps([self._environment, sorted(self.kernels)]).encode()
+
+    def deserialize(self, blob: Any) -> bool:
+        self._machine.check_current()
+        environment, kernels = json.loads(bytes(blob))
+        if environment != self._environment:
+            return False
+        self.kernels.update(kernels)
+        return True
+
+
+class IRuntimeConfig:
+    """How a context of TensorRT-RTX runs."""
+
+    def __init__(self, engine: RtxEngine) -> None:
+        self._engine = engine
+        self._strategy = ExecutionContextAllocationStrategy.STATIC
+        self.cache: IRuntimeCache | None = None
+        self.dynamic_shapes_kernel_specialization_strategy = (
+            DynamicShapesKernelSpecializationStrategy.LAZY
+        )
+
+    def create_runtime_cache(self) -> IRuntimeCache:
+        return IRuntimeCache(self._engine)
+
+    def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
+        assert isinstance(cache, IRuntimeCache)
+        self.cache = cache
+        return True
+
+    def set_execution_context_allocation_strategy(
+        self, strategy: ExecutionContextAllocationStrategy
+    ) -> None:
+        self._strategy = strategy
+
+    def get_execution_context_allocation_strategy(self) -> ExecutionContextAllocationStrategy:
+        return self._strategy
+
+
+class RtxEngine(Engine):
+    """``ICudaEngine`` of TensorRT-RTX."""
+
+    version: str
+    compilations: list[str]
+
+    def create_runtime_config(self) -> IRuntimeConfig:
+        return IRuntimeConfig(self)
+
+    def create_execution_context(self, runtime_config: Any = None) -> Context:
+        self.machine.check_current()
+        if not isinstance(runtime_config, IRuntimeConfig):
+            strategy, runtime_config = runtime_config, IRuntimeConfig(self)
+            if strategy is not None:
+                runtime_config.set_execution_context_allocation_strategy(strategy)
+        return RtxContext(self, runtime_config)
+
+    def compile(self, what: str, cache: IRuntimeCache | None) -> None:
+        """Compile kernels that the cache does not have."""
+        kernels = f"{sorted(self.types)}: {what}"
+        if cache is None or kernels not in cache.kernels:
+            self.compilations.append(kernels)
+        if cache is not None:
+            cache.kernels.add(kernels)
+
+
+class RtxContext(Context):
+    """``IExecutionContext`` of TensorRT-RTX, which compiles as it is made and as shapes come."""
+
+    engine: RtxEngine
+
+    def __init__(self, engine: RtxEngine, config: IRuntimeConfig) -> None:
+        super().__init__(engine, config.get_execution_context_allocation_strategy())
+        self._config = config
+        self._has_run: set[tuple[Any, ...]] = set()
+        engine.compile("any shape", config.cache)
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return not self.engine.allocates
+
+    def _execute(self, stream: int) -> bool:
+        shapes = tuple(sorted(self._shapes.items()))
+        strategies = DynamicShapesKernelSpecializationStrategy
+        strategy = self._config.dynamic_shapes_kernel_specialization_strategy
+        if shapes not in self._has_run and strategy != strategies.NONE:
+            assert self._machine.may_allocate(stream), "kernels are compiled before a capture"
+            self.engine.compile(str(shapes), self._config.cache)
+            self._has_run.add(shapes)
+        elif not self._machine.may_allocate(stream):
+            # What is not compiled eagerly may still be the fallback, and stay so in a CUDA graph.
+            assert strategy == strategies.EAGER, "a fallback kernel would be captured"
+        return super()._execute(stream)
+
+
 def module(name: str, version: str, machine: Machine) -> ModuleType:
     """The module, to be put into ``sys.modules``.
 
@@ -385,12 +515,11 @@ def module(name: str, version: str, machine: Machine) -> ModuleType:
         version: its own.
         machine: the driver under it.
     """
-    base = RuntimeWithValidity if name == "tensorrt_rtx" else Runtime
+    base = RtxRuntime if name == "tensorrt_rtx" else Runtime
     plugins = module_members()
     registry = plugins["get_plugin_registry"]()
-    runtime = type(
-        "Runtime", (base,), {"machine": machine, "version": version, "registry": registry}
-    )
+    members: dict[str, Any] = {"machine": machine, "version": version, "registry": registry}
+    runtime = type("Runtime", (base,), {**members, "compilations": []})
     fake_module = ModuleType(name)
     public = {
         "__version__": version,
@@ -409,6 +538,9 @@ def module(name: str, version: str, machine: Machine) -> ModuleType:
         public |= {
             "EngineValidity": EngineValidity,
             "EngineInvalidityDiagnostics": EngineInvalidityDiagnostics,
+            "IRuntimeCache": IRuntimeCache,
+            "IRuntimeConfig": IRuntimeConfig,
+            "DynamicShapesKernelSpecializationStrategy": DynamicShapesKernelSpecializationStrategy,
         }
     for key, value in public.items():
         setattr(fake_module, key, value)

@@ -77,11 +77,7 @@ class CudaContext:
             version = int(self.driver.get_driver_version())
             self._context: Any = handle.retain_primary_context()
         except self.driver.Error as error:
-            raise BackendError(
-                f"The CUDA driver cannot be used ({error})",
-                expected="an NVIDIA GPU with its driver",
-                fix="look at nvidia-smi; in a container, give it the GPU (--gpus all)",
-            ) from error
+            raise _unusable(error) from error
         self.facts = DeviceFacts(
             str(handle.name()), f"{major}.{minor}", (version // 1000, version % 1000 // 10)
         )
@@ -146,6 +142,38 @@ class CudaContext:
         self._context.detach()
 
 
+def find_device(wanted: str, extra: str) -> str:
+    """Return ``"cuda:1"`` for the number of a GPU, or for its name or a part of that.
+
+    Args:
+        wanted: ``"1"``, ``"cuda:1"``, ``"RTX 4090"``. Of several GPUs of one name it is the first.
+        extra: as of :class:`CudaContext`.
+
+    Raises:
+        BackendError: there is no such GPU, or several whose names differ, or no driver.
+        MissingExtraError: neither pycuda nor cuda-bindings is installed.
+    """
+    driver: Any = cuda_driver.choose(extra)
+    try:
+        driver.init()
+        names = [str(driver.Device(number).name()) for number in range(driver.Device.count())]
+    except driver.Error as error:
+        raise _unusable(error) from error
+    present = ", ".join(f"{number} ({name})" for number, name in enumerate(names)) or "none"
+    if match := re.fullmatch(r"(?:cuda:)?(\d{1,3})|cuda", wanted):
+        number = int(match.group(1) or 0)
+        if number < len(names):
+            return f"cuda:{number}"
+        raise BackendError(f"There is no GPU {number}", expected=f"one of {present}")
+    found = [number for number, name in enumerate(names) if wanted.casefold() in name.casefold()]
+    if not wanted.strip() or len({names[number] for number in found}) != 1:
+        raise BackendError(
+            f"{quoted(wanted)} is the name of {'several GPUs' if found else 'no GPU here'}",
+            expected=f"the number or the name of one of {present}",
+        )
+    return f"cuda:{found[0]}"
+
+
 def pop_unknown_to_pycuda() -> None:
     """Pop the calling thread's context and leave pycuda's own count of contexts as it is."""
     # The one call that pycuda does not offer and that must work without cuda-bindings too.
@@ -156,6 +184,14 @@ def unpin(array: npt.NDArray[np.uint8]) -> None:
     """Release what :meth:`CudaContext.pinned` gave."""
     allocation: Any = array.base
     allocation.free()
+
+
+def _unusable(error: Exception) -> BackendError:
+    return BackendError(
+        f"The CUDA driver cannot be used ({error})",
+        expected="an NVIDIA GPU with its driver",
+        fix="look at nvidia-smi; in a container, give it the GPU (--gpus all)",
+    )
 
 
 def _device_number(device: str | None) -> int:

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from xdecoder_rt.backends.tensorrt.compatibility import check_engine, check_plan
 from xdecoder_rt.backends.tensorrt.lane import Lane
 from xdecoder_rt.backends.tensorrt.library import Library, extra_of
 from xdecoder_rt.backends.tensorrt.plugins import PluginKernels, offering, register_plugins
+from xdecoder_rt.backends.tensorrt.runtime_cache import Contexts, KeptKernels
 from xdecoder_rt.backends.tensorrt.signature import Signature
 from xdecoder_rt.errors import BackendError
 from xdecoder_rt.kernels.compiled import CompiledKernels
@@ -52,6 +54,7 @@ class TensorRTGraph:
         library: TensorRT.
         engine: an ``ICudaEngine``.
         capturer: makes CUDA graphs.
+        kept: the file of what TensorRT-RTX compiles, or None.
 
     Attributes:
         inputs: names of what it takes.
@@ -59,7 +62,13 @@ class TensorRTGraph:
     """
 
     def __init__(
-        self, name: str, cuda: CudaContext, library: Library, engine: Any, capturer: Capturer
+        self,
+        name: str,
+        cuda: CudaContext,
+        library: Library,
+        engine: Any,
+        capturer: Capturer,
+        kept: KeptKernels | None = None,
     ) -> None:
         self._name = name
         self._cuda = cuda
@@ -68,8 +77,9 @@ class TensorRTGraph:
         self.inputs = tuple(self._signature.inputs)
         self._input_names = frozenset(self.inputs)
         signature = self._signature
+        contexts = self._contexts = Contexts(library, engine, kept)
         self._make: Callable[[], Lane] = lambda: Lane(
-            name, cuda, library, engine, signature, capturer
+            name, cuda, library, engine, contexts, signature, capturer
         )
         self._changed = threading.Condition()
         first = self._make()
@@ -83,6 +93,7 @@ class TensorRTGraph:
             raise
         self._lanes = [first]
         self._idle = [first]
+        contexts.keep()  # a program that is ended later has at least these
 
     def __call__(self, feeds: Mapping[str, Value | Array]) -> dict[str, Value]:
         """Queue the graph; outputs stay on the device and may not be written yet.
@@ -108,6 +119,7 @@ class TensorRTGraph:
         while self._lanes:
             self._lanes.pop().close()
         self._blocks.close()
+        self._contexts.close()
         del self._make, self._engine
 
     def _take(self) -> Lane:
@@ -127,6 +139,7 @@ class TensorRTBackend:
     Args:
         manifest: the plan's; whether it fits this machine is checked first.
         device: ``"cuda"``, ``"cuda:1"``, or None for the first GPU.
+        cache_dir: where TensorRT-RTX's compiled kernels are kept, or None.
 
     Attributes:
         name: ``"tensorrt"`` or ``"tensorrt_rtx"``.
@@ -141,8 +154,11 @@ class TensorRTBackend:
             its engines hold plugins that this release does not have.
     """
 
-    def __init__(self, manifest: Manifest, device: str | None = None) -> None:
+    def __init__(
+        self, manifest: Manifest, device: str | None = None, cache_dir: Path | None = None
+    ) -> None:
         self.name = manifest.backend
+        self._cache_dir = cache_dir
         library = Library(manifest.backend)
         cuda = CudaContext(device, extra_of(manifest.backend))
         self._resources = _Resources(cuda, library)
@@ -182,7 +198,10 @@ class TensorRTBackend:
                     expected="a whole engine, built by this version for this GPU",
                     fix=rebuild(self.name),
                 )
-            graph = TensorRTGraph(name, cuda, library, engine, self._capturer)
+            kept = None
+            if self._cache_dir is not None and hasattr(library.module, "IRuntimeCache"):
+                kept = KeptKernels(self._cache_dir, library, name, engine_data, cuda.facts)
+            graph = TensorRTGraph(name, cuda, library, engine, self._capturer, kept)
             resources.graphs.append(graph)
             resources.downloads.reserve(graph.output_sizes)
         return graph

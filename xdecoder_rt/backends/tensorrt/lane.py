@@ -15,6 +15,7 @@ from xdecoder_rt.backends.cuda.graphs import CapturedGraph, CaptureError, Captur
 from xdecoder_rt.backends.cuda.staging import DeviceInput, Staging
 from xdecoder_rt.backends.cuda.values import DeviceValue, bytes_of, packed_offsets
 from xdecoder_rt.backends.tensorrt.library import Library
+from xdecoder_rt.backends.tensorrt.runtime_cache import Contexts
 from xdecoder_rt.backends.tensorrt.signature import EngineProfile, Shape, Signature
 from xdecoder_rt.errors import BackendError
 
@@ -53,6 +54,7 @@ class Lane:
         cuda: the CUDA context.
         library: TensorRT.
         engine: an ``ICudaEngine``.
+        contexts: makes its execution contexts.
         signature: its bindings.
         capturer: makes CUDA graphs.
 
@@ -66,6 +68,7 @@ class Lane:
         cuda: CudaContext,
         library: Library,
         engine: Any,
+        contexts: Contexts,
         signature: Signature,
         capturer: Capturer,
     ) -> None:
@@ -91,24 +94,23 @@ class Lane:
         self._activations = cuda.memory(size)
         self._contexts: list[Any] = []
         try:
-            for index in indices:
-                self._contexts.append(self._context(engine, index, size))
+            for profile in signature.profiles:
+                self._contexts.append(self._context(contexts, profile, size))
             self.stream.synchronize()
         except BaseException:
             self.close()
             raise
 
-    def _context(self, engine: Any, profile: int, size: int) -> Any:
+    def _context(self, contexts: Contexts, profile: EngineProfile, size: int) -> Any:
         """An execution context for a profile, on the lane's activation memory."""
-        strategy = self._library.module.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = engine.create_execution_context(strategy)
+        context = contexts.create(profile.index, profile.is_fixed)
         if context is None:
             raise self._error("cannot make an execution context for")
         context.set_device_memory(int(self._activations), size)
         try:
-            context.set_optimization_profile_async(profile, self.stream.handle)
+            context.set_optimization_profile_async(profile.index, self.stream.handle)
         except RuntimeError as error:
-            raise self._error(f"refuses profile {profile} of") from error
+            raise self._error(f"refuses profile {profile.index} of") from error
         return context
 
     def output_sizes(self, profile: EngineProfile) -> list[int]:
