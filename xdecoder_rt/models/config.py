@@ -174,14 +174,19 @@ class RegionConfig:
         weight: share of its scores in those of classes where it is sure, 0 to 1.
         scale: factor of the products of its names' vectors and texts.
         void: the product of each of its names with the void class.
+        trunk: ``shared``: the model's backbone, as ImageNet made it; ``own``: another with
+            ImageNet's weights, beside a backbone that was trained further.
+        shrink: an own trunk sees the image smaller by this factor, and takes less time.
     """
 
     features: Size = 1280
     width: SizeOrZero = 0
     names: Size = 1000
-    weight: Annotated[float, Rule(low=0, high=1)] = 0.65
+    weight: Annotated[float, Rule(low=0, high=1)] = 0.3
     scale: Annotated[float, Rule(low=0, high=1000)] = 28.0
     void: Annotated[float, Rule(low=-1000, high=1000)] = 0.2
+    trunk: Annotated[str, Rule(one_of=("shared", "own"))] = "shared"
+    shrink: Annotated[int, Rule(low=1, high=4)] = 1
 
     @property
     def map_width(self) -> int:
