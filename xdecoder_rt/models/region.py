@@ -1,11 +1,12 @@
 """What an image classifier says of every query's region.
 
 Compact models stand on a trunk that was trained to classify photographs. Its classifier, kept as it
-was (with a trunk of its own where the model's was trained further), is asked for the part of the image under each query's mask: its features at stride 32 are
-averaged under the mask, and its scores of its own names are made of the average. What its names are
-in the words of a call is settled outside the graphs, by a vector for each name in the space of
-texts (:mod:`xdecoder_rt.words.region_names`). FC-CLIP (Yu et al., 2023) joins a frozen classifier
-and a trained decoder in the same way.
+was, with a trunk of its own where the model's was trained further, is asked for the part of the
+image under each query's mask: its features at stride 32 are averaged under the mask, and its scores
+of its own names are made of the average. What its names are in the words of a call is settled
+outside the graphs, by a vector for each name in the space of texts
+(:mod:`xdecoder_rt.words.region_names`). FC-CLIP (Yu et al., 2023) joins a frozen classifier and a
+trained decoder in the same way.
 
 The matrix between features and names may be stored as the product of two narrow ones. The first is
 then applied to the map, as averages and linear maps commute.

@@ -16,8 +16,8 @@ from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET
 _DESCRIPTION = """\
 Give a compact checkpoint the ImageNet classifier of its trunk, which then names what the decoder
 finds, photographs of things that no training data shows included. The checkpoint must have been
-trained with a frozen trunk, or gets a second one (--trunk own). Nothing is learnt of labels: WordNet says which words are true of
-ImageNet's names. Needs
+trained with a frozen trunk, or gets a second one (--trunk own). Nothing is learnt of labels:
+WordNet says which words are true of ImageNet's names. Needs
 
   sudo apt-get install wordnet-base
 
