@@ -167,6 +167,8 @@ def build_portable(
         instance_topk=thresholds.instance_topk,
         void_offset=thresholds.void_offset,
         piece_share=piece_share,
+        curves=thresholds.curves,
+        min_scores=thresholds.min_scores,
     )
     manifest = _manifest(
         model,

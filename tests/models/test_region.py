@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,6 +31,7 @@ from xdecoder_rt.words.region_names import RegionNames, names_of
 from xdecoder_rt.words.vocabulary import Vocabulary
 
 WORDS = ["mug", "table", "robot arm"]
+OWN = {"trunk": "own"}
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +69,14 @@ def run_graphs(model: XDecoder, pixels: np.ndarray) -> dict[str, torch.Tensor]:
         return dict(zip(decode.outputs, decode(*(feeds[n] for n in decode.inputs)), strict=True))
 
 
-@pytest.mark.parametrize("width", [0, 6])
+@pytest.mark.parametrize(("width", "own"), [(0, {}), (6, {}), (0, OWN), (0, {**OWN, "shrink": 2})])
 def test_maps_and_masks_of_the_coarsest_level_give_the_classifier_under_each_mask(
-    naming_model: XDecoder, width: int, redraw: Callable[[XDecoder], XDecoder]
+    naming_model: XDecoder, width: int, own: dict[str, Any], redraw: Callable[[XDecoder], XDecoder]
 ) -> None:
     """Averages and linear maps commute, and so do shrinking and the product of masks."""
     config, pixels = naming_model.config, frame()
     assert config.region is not None
-    region = dataclasses.replace(config.region, width=width)
+    region = dataclasses.replace(config.region, width=width, **own)
     model = redraw(XDecoder(dataclasses.replace(config, region=region)))
     found = run_graphs(model, pixels)["region_scores"]
     queries = config.num_queries
@@ -91,13 +93,14 @@ def test_maps_and_masks_of_the_coarsest_level_give_the_classifier_under_each_mas
     # Of the latents alone: no task asks for the regions of other rows.
     torch.testing.assert_close(found.sum(dim=2), torch.ones(1, queries))
     torch.testing.assert_close(found, expected[:, :queries], rtol=1e-4, atol=1e-5)
-    assert found.std(dim=1).max() > 1e-3  # regions differ
+    if not own:  # a trunk of random weights sees little, and at half the size one position
+        assert found.std(dim=1).max() > 1e-3  # regions differ
 
 
 def test_the_class_tokens_region_is_all_of_the_image(naming_model: XDecoder) -> None:
     assert naming_model.region is not None
-    maps = naming_model.backbone(torch.randn(1, 3, 64, 64))
-    region_map = naming_model.region.map(maps[3])
+    images = torch.randn(1, 3, 64, 64)
+    region_map = naming_model.region.map(images, naming_model.backbone(images)[3])
     whole = naming_model.region.scores(region_map, torch.ones(1, 1, region_map.shape[1]))
     kind = torch.tensor([[tasks.Row.OBJECT, tasks.Row.CLASS]])
     masks, features = torch.randn(1, 2, 16) * 9, torch.randn(1, region_map.shape[1], 16)

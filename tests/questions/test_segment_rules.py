@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,9 +18,10 @@ from xdecoder_rt.masks.classification import (
     keep_panoptic,
     top_instances,
 )
+from xdecoder_rt.masks.score_curve import ScoreCurve
 from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import PostprocessInfo
-from xdecoder_rt.questions.least_score import least_score
+from xdecoder_rt.questions.least_score import ScoreScale, least_score
 from xdecoder_rt.questions.segment import (
     SEGMENT_RULES,
     instance_result,
@@ -39,7 +42,11 @@ def logits_of(*rows: list[float]) -> np.ndarray:
 
 
 def segmented(
-    task: str, words: Vocabulary, *rows: list[float], min_score: float = 0.0
+    task: str,
+    words: Vocabulary,
+    *rows: list[float],
+    min_score: float = 0.0,
+    plan: PostprocessInfo = PLAN,
 ) -> Segmentation:
     """The output of one query a horizontal band of the image, each sure of its band."""
     size = (4 * SIDE, 4 * SIDE)
@@ -55,9 +62,9 @@ def segmented(
             chosen = masks[kept.queries]
             return postprocess.panoptic(kept.scores, kept.labels, chosen, box, things, overlap)
 
-        return panoptic_result(logits, form, box, words, PLAN, min_score)
+        return panoptic_result(logits, form, box, words, plan, min_score)
     rule = semantic_result if task == "semantic" else instance_result
-    return rule(logits, lambda kept: masks[kept], box, words, PLAN, 1, min_score)
+    return rule(logits, lambda kept: masks[kept], box, words, plan, 1, min_score)
 
 
 def found(result: Segmentation) -> list[str]:
@@ -274,3 +281,62 @@ def test_published_plans_have_no_least_score_unless_asked() -> None:
         assert least_score(None, kind, "published") == 0.0
         assert least_score(np.float32(0.5), kind, "published") == 0.5
     assert least_score(None, "instance", "compact") == least_score(None, "refer", "compact") == 0.25
+
+
+def test_a_plans_own_defaults_go_before_the_familys() -> None:
+    assert least_score(None, "refer", "compact", {"refer": 0.4}) == 0.4
+    assert least_score(None, "instance", "compact", {"refer": 0.4}) == 0.25
+    assert least_score(0.1, "refer", "compact", {"refer": 0.4}) == 0.1
+
+
+# --- curves ---------------------------------------------------------------------------------------
+
+CURVE = ScoreCurve((0.0, 0.3, 0.7, 1.0), (0.1, 0.2, 0.8, 0.9))
+CURVED = replace(PLAN, curves={"panoptic": CURVE, "instance": CURVE})
+
+
+@pytest.mark.parametrize("words", RULED)
+@pytest.mark.parametrize("task", SEGMENT_RULES)
+def test_a_curve_changes_scores_and_nothing_else(task, words) -> None:
+    """Thresholds of words are on its scale: so far none of these keeps anything back."""
+    rows = [[0.9, 0.05, 0.0], [0.05, 0.9, 0.0], [0.45, 0.4, 0.1]]
+    plain, curved = (segmented(task, words, *rows, plan=plan) for plan in (PLAN, CURVED))
+    assert [info["label"] for info in plain.segments_info] == [
+        info["label"] for info in curved.segments_info
+    ]
+    assert np.array_equal(plain.segmentation, curved.segmentation)
+    for before, after in zip(plain.segments_info, curved.segments_info, strict=True):
+        assert after["score"] == CURVE.reported(before["score"])
+    if task == "instance":
+        assert curved.scores.tolist() == [info["score"] for info in curved.segments_info]
+
+
+@given(
+    shares=st.lists(st.lists(st.floats(0.0, 0.25), min_size=4, max_size=4), min_size=1, max_size=4),
+    scale=st.floats(0.0, 4.0),
+    min_score=st.floats(0.0, 1.0),
+    task=st.sampled_from(SEGMENT_RULES),
+    words=st.sampled_from(RULED),
+)
+@settings(deadline=None, max_examples=200)
+def test_a_least_score_is_one_of_those_reported(shares, scale, min_score, task, words) -> None:
+    columns = len(words.words)
+    rows = [[min(scale, 1 / max(sum(row), 1e-9)) * share for share in row] for row in shares]
+    rows = [row[:columns] for row in rows]
+    result = segmented(task, words, *rows, min_score=min_score, plan=CURVED)
+    assert all(info["score"] >= min_score for info in result.segments_info)
+    if task == "instance":
+        assert (result.scores >= min_score).all()
+
+
+@pytest.mark.parametrize(("threshold", "reported"), [(0.79, True), (0.81, False)])
+@pytest.mark.parametrize("task", SEGMENT_RULES)
+def test_the_threshold_of_a_word_is_one_of_the_scores_reported(task, threshold, reported) -> None:
+    words = Vocabulary.parse(["mug", "cup"], thresholds={"mug": threshold})
+    result = segmented(task, words, [0.7, 0.05], plan=CURVED)
+    assert ("mug" in found(result)) == reported
+
+
+def test_semantic_output_has_the_scale_of_panoptic_output() -> None:
+    assert ScoreScale.of(CURVED, "semantic") == ScoreScale.of(CURVED, "panoptic")
+    assert ScoreScale.of(CURVED, "refer").reported(0.3) == 0.3

@@ -231,6 +231,43 @@ def test_a_trunk_that_was_trained_further_is_refused(
     assert not (tmp_path / "out.safetensors").exists()
 
 
+def test_a_trunk_of_its_own_is_imagenets_whatever_became_of_the_models(
+    checkpoint: Path, wordnet: Path, tmp_path: Path
+) -> None:
+    """Beside a trunk that was never trained it says what that one's classifier says."""
+    model = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        model.backbone._blocks[3]._bn1.running_mean += 0.5
+    moved = tmp_path / "moved.safetensors"
+    save_checkpoint(moved, model)
+    rest = ["--wordnet", str(wordnet), "--steps", "1"]
+    shared, own = tmp_path / "shared.safetensors", tmp_path / "own.safetensors"
+    assert main(["fit", str(checkpoint), "-o", str(shared), *rest]) == 0
+    assert main(["fit", str(moved), "-o", str(own), *rest, "--trunk", "own"]) == 0
+    pixels = torch.randn(1, 3, 96, 64)
+    first, second = load_checkpoint(shared), load_checkpoint(own)
+    assert first.region is not None and second.region is not None
+    with torch.no_grad():
+        expected = first.region.map(pixels, first.backbone(pixels)[3])
+        found = second.region.map(pixels, second.backbone(pixels)[3])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--shrink", "2"], "--shrink was given for a shared trunk"),
+        (["--shrink", "9", "--trunk", "own"], "--shrink is 9"),
+        (["--width", "24", "--images", ".", "--trunk", "own"], "--width was given"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "starter", "-o", str(tmp_path / "out"), *arguments]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_another_trunk_is_refused(tiny: ModelConfig, tmp_path: Path, images: Path) -> None:
     from xdecoder_rt.training.region.fitting import check_trunk
 

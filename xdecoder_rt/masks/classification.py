@@ -84,11 +84,11 @@ def join_regions(
 ) -> npt.NDArray[np.float32]:
     """Return class logits joined with what a classifier says of the queries' regions.
 
-    A mean of both probabilities, in which the classifier counts as far as it is sure of a class
-    and the decoder is not. So a query that the decoder is sure of keeps its class and outbids what
-    the classifier names beside it, and void gives way only to what somebody is sure of. A geometric
-    mean, as for a decoder that knows photographs, lets queries speak that void silences because
-    another query has their object.
+    A mean of both probabilities, in which the classifier counts as far as the decoder is unsure,
+    and by the square of how sure it is itself of a class. So a query that the decoder is sure of
+    keeps its class and outbids what the classifier names beside it, and void gives way only to what
+    somebody is sure of. A geometric mean, as for a decoder that knows photographs, lets queries
+    speak that void silences because another query has their object.
 
     Args:
         class_logits: ``[Q, K + 1]``, the last column void.
@@ -101,7 +101,7 @@ def join_regions(
     decoder = class_probabilities(class_logits)
     doubt = 1 - decoder[:, :-1].max(axis=1, keepdims=True)
     certainty = region_probabilities[:, :-1].max(axis=1, keepdims=True)
-    shares = np.float32(weight) * doubt * certainty
+    shares = np.float32(weight) * doubt * certainty**2
     joined = decoder + shares * (region_probabilities - decoder)
     logits: npt.NDArray[np.float32] = np.log(np.maximum(joined, _LEAST_PROBABILITY))
     return logits

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
 from xdecoder_rt.errors import CheckpointError
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.masks.resample import LEVEL_STRIDES, REGION_STRIDE
+from xdecoder_rt.masks.score_curve import ScoreCurve, score_problem
 from xdecoder_rt.tasks import TASKS
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -172,14 +174,19 @@ class RegionConfig:
         weight: share of its scores in those of classes where it is sure, 0 to 1.
         scale: factor of the products of its names' vectors and texts.
         void: the product of each of its names with the void class.
+        trunk: ``shared``: the model's backbone, as ImageNet made it; ``own``: another with
+            ImageNet's weights, beside a backbone that was trained further.
+        shrink: an own trunk sees the image smaller by this factor, and takes less time.
     """
 
     features: Size = 1280
     width: SizeOrZero = 0
     names: Size = 1000
-    weight: Annotated[float, Rule(low=0, high=1)] = 0.65
+    weight: Annotated[float, Rule(low=0, high=1)] = 0.3
     scale: Annotated[float, Rule(low=0, high=1000)] = 28.0
     void: Annotated[float, Rule(low=-1000, high=1000)] = 0.2
+    trunk: Annotated[str, Rule(one_of=("shared", "own"))] = "shared"
+    shrink: Annotated[int, Rule(low=1, high=4)] = 1
 
     @property
     def map_width(self) -> int:
@@ -197,12 +204,17 @@ class PostprocessConfig:
         instance_topk: candidates that instance output looks at.
         void_offset: what is taken from the void class's logit, 0 or more: names that share a
             query's probability among them then lose less often to void, which does not.
+        curves: from scores to how often they are right, by kinds of output; see
+            :mod:`xdecoder_rt.masks.score_curve`.
+        min_scores: least scores that are reported unless a call says otherwise, by kinds of output.
     """
 
     object_mask_threshold: float = 0.8
     overlap_threshold: float = 0.8
     instance_topk: Size = 100
     void_offset: float = 0.0
+    curves: Mapping[str, ScoreCurve] = field(default_factory=dict)
+    min_scores: Mapping[str, Annotated[float, Rule(low=0, high=1)]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -348,6 +360,9 @@ def check_agreement(config: ModelConfig) -> None:
             f"{_NAME}: with region, decoder must attend to stride {REGION_STRIDE}, whose masks "
             "say what a region is"
         )
+    rules = config.postprocess
+    if problem := score_problem(rules.curves, rules.min_scores):
+        raise CheckpointError(f"{_NAME}: postprocess {problem[0]}", expected=problem[1])
     if config.num_queries < 2:
         raise CheckpointError(f"{_NAME}: num_queries is 1, the class token and no object")
     if config.context_length < 3:

@@ -96,7 +96,8 @@ class VisionGraph(nn.Module):
             ``[B, proj_dim]``; and the map that regions are averaged of, if the model names
             regions, ``[B, N, width]``.
         """
-        maps = self.model.backbone(self.normalise(frame, valid))
+        images = self.normalise(frame, valid)
+        maps = self.model.backbone(images)
         features = self.model.pixel_decoder(maps)
         mask_features = self.model.pixel_decoder.mask_features(features.mask_map)
         memory = self.model.remember(features, mask_features)
@@ -106,7 +107,7 @@ class VisionGraph(nn.Module):
             *memory.mask_features,
             mask_features.permute(0, 2, 3, 1),
             self.model.backbone_embedding(maps),
-            *([] if self.model.region is None else [self.model.region.map(maps[3])]),
+            *([] if self.model.region is None else [self.model.region.map(images, maps[3])]),
         )
 
 

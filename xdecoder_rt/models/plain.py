@@ -25,11 +25,13 @@ class PlainFeatures:
     """What the original computes of an image before the decoder.
 
     Attributes:
+        images: normalised, ``[B, 3, H, W]``.
         backbone: four maps, finest first.
         pixels: the pixel decoder's output.
         mask_features: ``[B, mask_dim, H/s, W/s]``, ``s`` the model's ``mask_stride``.
     """
 
+    images: Tensor
     backbone: list[Tensor]
     pixels: PixelFeatures
     mask_features: Tensor
@@ -82,7 +84,9 @@ def plain_features(model: XDecoder, images: Tensor) -> PlainFeatures:
     """The original's pass before the decoder, over normalised, padded ``[B, 3, H, W]``."""
     backbone = model.backbone(images)
     pixels: PixelFeatures = model.pixel_decoder(backbone)
-    return PlainFeatures(backbone, pixels, model.pixel_decoder.mask_features(pixels.mask_map))
+    return PlainFeatures(
+        images, backbone, pixels, model.pixel_decoder.mask_features(pixels.mask_map)
+    )
 
 
 def plain_decode(
@@ -136,7 +140,7 @@ def _region_scores(
     classifier: RegionClassifier, rows: Rows, seen: PlainFeatures, mask_logits: list[Tensor]
 ) -> Tensor:
     """The classifier's own order: its features averaged under each mask, then its scores."""
-    features = F.relu6(classifier.head(seen.backbone[3]))
+    features = classifier.features(seen.images, seen.backbone[3])
     logits = F.interpolate(
         mask_logits[-1], features.shape[-2:], mode="bicubic", antialias=True, align_corners=False
     )

@@ -1,11 +1,12 @@
 """What an image classifier says of every query's region.
 
 Compact models stand on a trunk that was trained to classify photographs. Its classifier, kept as it
-was, is asked for the part of the image under each query's mask: its features at stride 32 are
-averaged under the mask, and its scores of its own names are made of the average. What its names are
-in the words of a call is settled outside the graphs, by a vector for each name in the space of
-texts (:mod:`xdecoder_rt.words.region_names`). FC-CLIP (Yu et al., 2023) joins a frozen classifier
-and a trained decoder in the same way.
+was, with a trunk of its own where the model's was trained further, is asked for the part of the
+image under each query's mask: its features at stride 32 are averaged under the mask, and its scores
+of its own names are made of the average. What its names are in the words of a call is settled
+outside the graphs, by a vector for each name in the space of texts
+(:mod:`xdecoder_rt.words.region_names`). FC-CLIP (Yu et al., 2023) joins a frozen classifier and a
+trained decoder in the same way.
 
 The matrix between features and names may be stored as the product of two narrow ones. The first is
 then applied to the map, as averages and linear maps commute.
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from xdecoder_rt import tasks
 from xdecoder_rt.models.config import RegionConfig
+from xdecoder_rt.models.efficientnet_lite import EfficientNetLite0
 
 _LEAST_WEIGHT = 1e-6
 
@@ -37,6 +39,10 @@ class RegionClassifier(nn.Module):
     def __init__(self, config: RegionConfig, in_channels: int, proj_dim: int) -> None:
         super().__init__()
         # The normalisation after the classifier's convolution is folded into it.
+        self.trunk = EfficientNetLite0() if config.trunk == "own" else None
+        self.shrink = config.shrink
+        if self.trunk is not None:
+            in_channels = self.trunk.out_channels[3]
         self.head = nn.Conv2d(in_channels, config.features, 1)
         self.reduce = (
             nn.Parameter(torch.randn(config.features, config.width) * 0.02)
@@ -48,9 +54,23 @@ class RegionClassifier(nn.Module):
         self.vectors = nn.Parameter(torch.randn(config.names, proj_dim) * proj_dim**-0.5)
         self.requires_grad_(False)
 
-    def map(self, coarsest: Tensor) -> Tensor:
-        """Return what is averaged over regions: ``[B, C, h, w] -> [B, h * w, width]``."""
-        features = F.relu6(self.head(coarsest))
+    def features(self, images: Tensor, coarsest: Tensor) -> Tensor:
+        """Return the classifier's features at stride 32: ``[B, features, h, w]``.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalised.
+            coarsest: ``[B, C, h, w]`` of the backbone.
+        """
+        if self.trunk is None:
+            return F.relu6(self.head(coarsest))
+        if self.shrink == 1:
+            return F.relu6(self.head(self.trunk(images)[3]))
+        seen = self.trunk(F.avg_pool2d(images, self.shrink))[3]
+        return F.interpolate(F.relu6(self.head(seen)), size=coarsest.shape[2:], mode="nearest")
+
+    def map(self, images: Tensor, coarsest: Tensor) -> Tensor:
+        """Return what is averaged over regions, ``[B, h * w, width]``; see :meth:`features`."""
+        features = self.features(images, coarsest)
         # Channels last before the sides are joined: so it is no work after a convolution.
         positions = features.permute(0, 2, 3, 1).flatten(1, 2)
         return positions if self.reduce is None else positions @ self.reduce

@@ -17,6 +17,7 @@ from xdecoder_rt.errors import PlanError, PlanVersionError, quoted
 from xdecoder_rt.json_reader import INTEGER_LIMIT, Rule, parse_json, read_object
 from xdecoder_rt.kernels.compiled import KERNEL_INDEX, KERNELS
 from xdecoder_rt.masks.resample import LEVEL_STRIDES, REGION_STRIDE
+from xdecoder_rt.masks.score_curve import ScoreCurve, score_problem
 from xdecoder_rt.pixels.letterbox import Letterbox, ResizeRule
 from xdecoder_rt.plan.archive import check_member_name
 from xdecoder_rt.plan.external import WEIGHTS, weights_digest
@@ -308,6 +309,10 @@ class PostprocessInfo:
         void_offset: what is taken from the void class's logit of every query.
         piece_share: connected pieces of a mask that are smaller than this share of its largest are
             left out of it; 0 leaves every mask as it is (:mod:`xdecoder_rt.masks.pieces`).
+        curves: from scores to how often they are right, by kinds of output; a kind without
+            reports the scores of its rules.
+        min_scores: least scores that are reported unless a call says otherwise, on the scale of
+            the curves, by kinds of output; others have the family's.
     """
 
     object_mask_threshold: Share
@@ -316,6 +321,8 @@ class PostprocessInfo:
     keep_semantic_background: bool = False
     void_offset: Annotated[float, Rule(low=0.0, high=_OFFSET_LIMIT)] = 0.0
     piece_share: Share = 0.0
+    curves: Mapping[str, ScoreCurve] = field(default_factory=dict)
+    min_scores: Mapping[str, Share] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -472,6 +479,8 @@ def _check_agreement(manifest: Manifest) -> None:
     strides = manifest.decoder.level_strides
     if len(set(strides)) < len(strides) or not set(strides) <= set(LEVEL_STRIDES):
         _fail("decoder.level_strides", f"is {list(strides)}", "some of 32, 16 and 8, each once")
+    if problem := score_problem(manifest.postprocess.curves, manifest.postprocess.min_scores):
+        _fail("postprocess", *problem)
     if manifest.region is not None and REGION_STRIDE not in strides:
         _fail("decoder.level_strides", f"is {list(strides)}", f"{REGION_STRIDE}, for `region`")
     for part, width, heads in (

@@ -1,16 +1,24 @@
-"""The least score of what is reported: what a call says, or a default for each kind of output."""
+"""The scale of scores that are reported, and the least of them: what a call says, or a default."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.masks.score_curve import ScoreCurve
+from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.words.checks import is_share
+from xdecoder_rt.words.vocabulary import Vocabulary
 
-__all__ = ["MIN_SCORES", "check_min_score", "check_thresholds", "is_sure", "least_score"]
+__all__ = ["AS_THEY_ARE", "MIN_SCORES", "ScoreScale", "check_min_score", "check_thresholds"]
+__all__ += ["is_sure", "least_score"]
+
+_Scores = TypeVar("_Scores", float, npt.NDArray[np.float32])
 
 MIN_SCORES: Mapping[str, float] = {
     "panoptic": 0.0,
@@ -18,25 +26,64 @@ MIN_SCORES: Mapping[str, float] = {
     "instance": 0.25,
     "refer": 0.25,
 }
-"""Defaults of compact plans, chosen on held-out scenes (docs/words.md); published ones have 0.
+"""Defaults of compact plans that have none of their own, chosen on held-out scenes.
 
-Panoptic output has the plan's own threshold, and semantic output gives every pixel a class.
+docs/words.md has the figures; published plans have 0. Panoptic output has the plan's own
+threshold, and semantic output gives every pixel a class.
 """
 
 
-def least_score(min_score: object, kind: str, family: str) -> float:
+@dataclass(frozen=True)
+class ScoreScale:
+    """How the scores of a plan's rules are reported: by its curve, or as they are.
+
+    Attributes:
+        curve: None for the latter.
+    """
+
+    curve: ScoreCurve | None
+
+    @classmethod
+    def of(cls, rules: PostprocessInfo, kind: str) -> ScoreScale:
+        """Return the scale of a segmentation task or ``"refer"``."""
+        return cls(rules.curves.get("panoptic" if kind == "semantic" else kind))
+
+    def reported(self, scores: _Scores) -> _Scores:
+        """Return scores of the rules as they are reported."""
+        return scores if self.curve is None else self.curve.reported(scores)
+
+    def least(self, min_score: float) -> float:
+        """Return the least score of the rules that is reported as `min_score` or more."""
+        return min_score if self.curve is None else self.curve.least(min_score)
+
+    def inside(self, vocabulary: Vocabulary) -> Vocabulary:
+        """Return a vocabulary whose words' thresholds are scores of the rules."""
+        if self.curve is None or not vocabulary.has_rules:
+            return vocabulary
+        return vocabulary.with_thresholds(lambda threshold: min(1.0, self.least(threshold)))
+
+
+AS_THEY_ARE = ScoreScale(None)
+"""The scale of plans without curves."""
+
+
+def least_score(
+    min_score: object, kind: str, family: str, defaults: Mapping[str, float] | None = None
+) -> float:
     """Return the least score of what is reported.
 
     Args:
         min_score: as asked for; None for the default.
         kind: a segmentation task or ``"refer"``.
         family: of the plan's model; published plans keep the published rules.
+        defaults: the plan's own, by kinds of output.
 
     Raises:
         ArgumentError: it is no number from 0 to 1.
     """
     if min_score is None:
-        return MIN_SCORES[kind] if family == "compact" else 0.0
+        default = MIN_SCORES[kind] if family == "compact" else 0.0
+        return (defaults or {}).get(kind, default)
     return check_min_score(min_score)
 
 

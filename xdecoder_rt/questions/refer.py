@@ -12,7 +12,7 @@ from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.pixels.letterbox import Letterbox
-from xdecoder_rt.questions.least_score import is_sure, least_score
+from xdecoder_rt.questions.least_score import AS_THEY_ARE, ScoreScale, is_sure, least_score
 from xdecoder_rt.results import Reference
 from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
@@ -59,7 +59,12 @@ class ReferQuestion:
         """
         runtime.require("refer")
         decoder = runtime.manifest.decoder
-        least = least_score(min_score, "refer", runtime.manifest.model.family)
+        least = least_score(
+            min_score,
+            "refer",
+            runtime.manifest.model.family,
+            runtime.manifest.postprocess.min_scores,
+        )
         checked = check_phrases(phrases, decoder.max_phrases)
         runtime.text.check_lengths(checked, strict)
         features = runtime.text.token_features(checked)
@@ -85,6 +90,7 @@ class ReferQuestion:
             runtime.manifest.postprocess.piece_share,
             runtime.threads,
             self.min_score,
+            ScoreScale.of(runtime.manifest.postprocess, "refer"),
         )
 
 
@@ -140,6 +146,7 @@ def read_references(
     piece_share: float,
     threads: int,
     min_score: float = 0.0,
+    scale: ScoreScale = AS_THEY_ARE,
 ) -> list[Reference]:
     """Match phrases to the queries of their groups, and form the masks of the matched.
 
@@ -157,17 +164,19 @@ def read_references(
         piece_share: of the plan; see :class:`~xdecoder_rt.plan.manifest.PostprocessInfo`.
         threads: for post-processing.
         min_score: a phrase below it is not found: its mask is empty and never formed.
+        scale: of the scores.
     """
     groups = list(rows) * len(phrases) if len(rows) == 1 else rows
-    scale = min(logit_scale, MAX_SCALE)
+    factor = min(logit_scale, MAX_SCALE)
     embeddings, scores = [], []
     for tokens, group in zip(features, groups, strict=True):
         class_embedding, mask_embedding = group.answer("refer")
         queries = unit(class_embedding)
         likeness = queries @ unit(tokens[-1])
         best = int(likeness.argmax())
-        margin = scale * float(queries[best] @ background - likeness[best])
-        scores.append(1.0 / (1.0 + float(np.exp(np.clip(margin, -80.0, 80.0)))))
+        margin = factor * float(queries[best] @ background - likeness[best])
+        score = 1.0 / (1.0 + float(np.exp(np.clip(margin, -80.0, 80.0))))
+        scores.append(scale.reported(score))
         embeddings.append(mask_embedding[best])
     references = [_not_found(*pair, letterbox) for pair in zip(phrases, scores, strict=True)]
     found: list[int] = np.flatnonzero(is_sure(scores, min_score)).tolist()

@@ -17,7 +17,7 @@ from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.questions.example import check_examples
-from xdecoder_rt.questions.least_score import check_thresholds, is_sure, least_score
+from xdecoder_rt.questions.least_score import ScoreScale, check_thresholds, is_sure, least_score
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.rows import RowGroup
@@ -78,7 +78,12 @@ class SegmentQuestion:
                 f"There is no segmentation task {quoted(rule)}",
                 expected=", ".join(repr(name) for name in SEGMENT_RULES),
             )
-        least = least_score(min_score, rule, runtime.manifest.model.family)
+        least = least_score(
+            min_score,
+            rule,
+            runtime.manifest.model.family,
+            runtime.manifest.postprocess.min_scores,
+        )
         thresholds = check_thresholds(
             rule, object_threshold=object_threshold, overlap_threshold=overlap_threshold
         )
@@ -209,11 +214,14 @@ def panoptic_result(
         rules: thresholds.
         min_score: least score of a segment.
     """
-    selection = panoptic_queries(class_logits, vocabulary, rules, min_score)
+    scale = ScoreScale.of(rules, "panoptic")
+    selection = panoptic_queries(
+        class_logits, scale.inside(vocabulary), rules, scale.least(min_score)
+    )
     if not len(selection):
         return Segmentation(np.zeros(letterbox.source, np.int32), [], "panoptic")
     panoptic_map = form(selection)
-    segments = _infos(panoptic_map.segments, vocabulary)
+    segments = _infos(panoptic_map.segments, vocabulary, scale)
     return Segmentation(panoptic_map.segmentation, segments, "panoptic")
 
 
@@ -228,7 +236,10 @@ def semantic_result(
 ) -> Segmentation:
     """Give every pixel a class; a label's score is that of the query which is surest of it."""
     logits = masks(np.arange(len(class_logits), dtype=np.int64))
-    columns, column_labels = semantic_columns(class_logits, vocabulary, rules, min_score)
+    scale = ScoreScale.of(rules, "semantic")
+    columns, column_labels = semantic_columns(
+        class_logits, scale.inside(vocabulary), rules, scale.least(min_score)
+    )
     winners = postprocess.most_likely(columns, logits, letterbox, threads=threads)
     best, areas = columns.max(axis=0), np.bincount(winners.ravel(), minlength=len(column_labels))
     ids, things = vocabulary.ids, vocabulary.is_thing()
@@ -240,7 +251,7 @@ def semantic_result(
         for label, column in sorted((int(column_labels[column]), column) for column in present)
     ]
     of_column = np.where(column_labels >= 0, ids[column_labels], -1).astype(np.int32)
-    return Segmentation(of_column[winners], _infos(segments, vocabulary), "semantic")
+    return Segmentation(of_column[winners], _infos(segments, vocabulary, scale), "semantic")
 
 
 def instance_result(
@@ -253,18 +264,20 @@ def instance_result(
     min_score: float = 0.0,
 ) -> Segmentation:
     """Return scored masks of things, which may overlap, best first, without empty masks."""
-    selection = instance_pairs(class_logits, vocabulary, rules, min_score)
+    scale = ScoreScale.of(rules, "instance")
+    inside, least = scale.inside(vocabulary), scale.least(min_score)
+    selection = instance_pairs(class_logits, inside, rules, least)
     if not len(selection):
         return _no_instances(letterbox)
     logits = masks(selection.unique_queries)
     instances = postprocess.instance(
         selection, logits, letterbox, piece_share=rules.piece_share, threads=threads
     )
-    reported = (instances.areas > 0) & is_sure(instances.scores, min_score)
+    reported = (instances.areas > 0) & is_sure(instances.scores, least)
     if vocabulary.has_rules:
         # A mask's certainty is part of the score that is reported.
-        other = None if vocabulary.other is None else vocabulary.other.threshold
-        thresholds = np.append(vocabulary.thresholds, np.nan if other is None else other)
+        other = None if inside.other is None else inside.other.threshold
+        thresholds = np.append(inside.thresholds, np.nan if other is None else other)
         reported &= ~(instances.scores <= thresholds[instances.label_ids])
     rows = np.flatnonzero(reported)
     if not len(rows):
@@ -278,10 +291,10 @@ def instance_result(
     kept_masks, boxes = instances.masks[rows], instances.boxes[rows]
     return Segmentation(
         postprocess.paint_masks(kept_masks, boxes, letterbox.source),
-        _infos(segments, vocabulary),
+        _infos(segments, vocabulary, scale),
         "instance",
         kept_masks,
-        scores,
+        scale.reported(scores),
         vocabulary.ids[labels].astype(np.int32),
         boxes,
     )
@@ -299,14 +312,16 @@ def _no_instances(letterbox: Letterbox) -> Segmentation:
     )
 
 
-def _infos(segments: Sequence[MapSegment], vocabulary: Vocabulary) -> list[dict[str, Any]]:
+def _infos(
+    segments: Sequence[MapSegment], vocabulary: Vocabulary, scale: ScoreScale
+) -> list[dict[str, Any]]:
     """Return segments as users read them, labels by name and by the vocabulary's ids."""
     return [
         {
             "id": segment.id,
             "label_id": int(vocabulary.ids[segment.label_id]),
             "label": vocabulary.labels[segment.label_id],
-            "score": float(segment.score),
+            "score": scale.reported(float(segment.score)),
             "area": segment.area,
             "isthing": segment.isthing,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TypeVar
@@ -143,6 +143,17 @@ class Vocabulary:
         return _checked_vocabulary((*self.words, *entries), (), (), {}, self.other).keeping_ids_of(
             self
         )
+
+    def with_thresholds(self, change: Callable[[float], float]) -> Vocabulary:
+        """Return this vocabulary with every threshold that a word has changed."""
+
+        def changed(word: Word) -> Word:
+            return (
+                word if word.threshold is None else replace(word, threshold=change(word.threshold))
+            )
+
+        other = None if self.other is None else changed(self.other)
+        return replace(self, words=tuple(map(changed, self.words)), other=other)
 
     def without(self, *labels: str) -> Vocabulary:
         """Return this vocabulary without some words; the others keep their ids.

@@ -16,8 +16,8 @@ from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET
 _DESCRIPTION = """\
 Give a compact checkpoint the ImageNet classifier of its trunk, which then names what the decoder
 finds, photographs of things that no training data shows included. The checkpoint must have been
-trained with a frozen trunk. Nothing is learnt of labels: WordNet says which words are true of
-ImageNet's names. Needs
+trained with a frozen trunk, or gets a second one (--trunk own). Nothing is learnt of labels:
+WordNet says which words are true of ImageNet's names. Needs
 
   sudo apt-get install wordnet-base
 
@@ -25,9 +25,11 @@ Fit again whenever the text encoder was trained further.
 """
 _MOST_WIDTH = 999
 """What all of a thousand names share is left out, so their matrix has no higher rank."""
+_MOST_SHRINK = 4
 _EXAMPLES = """\
 examples:
   python -m xdecoder_rt.training.region fit runs/model.safetensors -o runs/naming.safetensors
+  python -m xdecoder_rt.training.region fit starter -o naming.safetensors --trunk own
 """
 
 
@@ -75,6 +77,22 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--weight", type=float, help="share of the regions' scores, 0 to 1")
     fit.add_argument("--scale", type=float, help="factor of the regions' scores")
     fit.add_argument("--void", type=float, help="the regions' score of void")
+    fit.add_argument(
+        "--trunk",
+        choices=("shared", "own"),
+        default="shared",
+        help="what the classifier looks through: shared, the model's own trunk, which must be as "
+        "ImageNet made it; own, a second one beside it, for models whose trunk was trained, which "
+        "costs its time in every frame (default: %(default)s)",
+    )
+    fit.add_argument(
+        "--shrink",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --trunk own: look at the image smaller by N, in a fraction of the time "
+        "(default: 1)",
+    )
     return parser
 
 
@@ -102,10 +120,20 @@ def _fit(arguments: argparse.Namespace) -> str:
         raise ArgumentError(
             "--width and --images go together", expected="both, or neither to keep all features"
         )
+    if not 1 <= arguments.shrink <= _MOST_SHRINK:
+        raise ArgumentError(f"--shrink is {arguments.shrink}", expected=f"1 to {_MOST_SHRINK}")
+    if arguments.shrink > 1 and arguments.trunk == "shared":
+        raise ArgumentError(
+            "--shrink was given for a shared trunk", expected="it with --trunk own alone"
+        )
+    if arguments.width and arguments.trunk == "own":
+        raise ArgumentError(
+            "--width was given with --trunk own", expected="one of them", fix="leave --width out"
+        )
     settings = FitSettings(steps=arguments.steps, seed=arguments.seed)
     joining = {
         name: value
-        for name in ("width", "weight", "scale", "void")
+        for name in ("width", "weight", "scale", "void", "trunk", "shrink")
         if (value := getattr(arguments, name)) is not None
     }
     settings = replace(settings, config=replace(settings.config, **joining))

@@ -116,7 +116,8 @@ def fit_region_classifier(
     """
     settings = FitSettings() if settings is None else settings
     base = load_model(checkpoint)
-    check_trunk(base)
+    if settings.config.trunk == "shared":
+        check_trunk(base)
     classifier = load_imagenet_classifier()
     reduce, scores, same_name = None, classifier.names, 1.0
     if settings.config.width:
@@ -162,7 +163,8 @@ def check_trunk(model: XDecoder) -> None:
                 raise CheckpointError(
                     f"The trunk was trained further: {name} has changed",
                     expected="ImageNet's weights, which the classifier knows",
-                    fix="train with a frozen trunk: --freeze-backbone",
+                    fix="train with --freeze-backbone, or give the classifier a trunk of its own: "
+                    "--trunk own",
                 )
 
 
@@ -272,6 +274,8 @@ def with_classifier(
         region.head.bias.copy_(classifier.head_bias)
         if region.reduce is not None and reduce is not None:
             region.reduce.copy_(reduce)
+        if region.trunk is not None:
+            load_imagenet_weights(region.trunk)
         region.names.weight.copy_(scores)
         region.names.bias.copy_(classifier.names_bias)
         region.vectors.copy_(vectors)

@@ -1,0 +1,1 @@
+"""What the scores of a compact model are worth: curves fitted to labelled images."""
