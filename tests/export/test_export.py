@@ -32,7 +32,7 @@ from xdecoder_rt.export.onnx_graphs import (
 )
 from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.export.repack import repack_portable
-from xdecoder_rt.export.verify import check_against_torch
+from xdecoder_rt.export.verify import check_against_torch, tolerance
 from xdecoder_rt.models import ModelConfig, XDecoder
 from xdecoder_rt.models.decoder import Rows
 from xdecoder_rt.models.graphs import memory_names, state_names
@@ -485,3 +485,12 @@ class TestRepack:
             repack_portable(tiny_plan, output)
         assert output.read_bytes() == b"older"
         assert os.listdir(tmp_path) == ["new.plan"]
+
+
+@pytest.mark.parametrize(
+    ("size", "bound"), [((448, 448), 1e-4), ((1024, 1024), 1e-4), ((2048, 2048), 2e-4)]
+)
+def test_only_large_frames_may_differ_by_more(size: tuple[int, int], bound: float) -> None:
+    frame = torch.zeros(1, *size, 3, dtype=torch.uint8)
+    assert tolerance({"frame": frame, "valid": torch.tensor([size])}) == pytest.approx(bound)
+    assert tolerance({"mask_map": torch.zeros(1, *size, 4)}) == 1e-4
