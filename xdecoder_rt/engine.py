@@ -583,7 +583,7 @@ class Engine(TrackingCalls):
             VocabularyError: the name cannot be a word's.
 
         Example:
-            >>> mine = engine.example("desk.jpg", (40, 30, 200, 160), "my mug")
+            >>> mine = engine.example("desk.jpg", (20, 20, 620, 460), "my mug")
             >>> mine.name, engine.segment("shelf.jpg", [mine, "mug"]).size
             ('my mug', (480, 640))
         """

@@ -270,7 +270,7 @@ class TestProbe:
     ) -> None:
         (tmp_path / "a_broken_one.py").write_text(body)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        seconds = 30.0 if "sleep" in body else 300.0
+        seconds = 2.0 if "sleep" in body else 300.0
         answer = probe.ask("a_broken_one", seconds)
         assert set(answer) == {"problem"} and problem in answer["problem"]
         assert "\n" not in answer["problem"]

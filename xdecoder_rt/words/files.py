@@ -187,8 +187,8 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
         VocabularyError: it cannot be read, is too large, or is not such a file.
 
     Example:
-        >>> save_words("words.txt", [Word("sofa", ["couch"]), Word("floor", stuff=True)], None, 0)
-        >>> [word.stuff for word in read_words("words.txt").entries]
+        >>> save_words("words.json", [Word("sofa", ["couch"]), Word("floor", stuff=True)], None, 0)
+        >>> [word.stuff for word in read_words("words.json").entries]
         [False, True]
     """
     name = quoted(str(path), 200)

@@ -190,14 +190,14 @@ class EvalDocument(_Scored, total=False):
     panoptic_things: Quality
     panoptic_stuff: Quality
     instance: InstancePrecision | None
-    unscored: Unscored
-    absent: Absent
+    unscored: Unscored | None
+    absent: Absent | None
     semantic: MeanIoU | None
     referring: ReferringIoU | None
     retrieval: Recall | None
     caption: CaptionQuality | None
     vqa: Accuracy | None
-    time_ms: Percentiles
+    time_ms: Percentiles | None
     task_time_ms: dict[str, Percentiles]
     notes: list[str]
 
