@@ -33,7 +33,7 @@ DIGESTS = {
     "vocab/1": "c5b88eb2b6d4",
     "label/1": "a529e577b6df",
     "data/1": "c61605bb0c54",
-    "eval/1": "0edc447827af",
+    "eval/1": "3d1959deb22e",
     "export-triton/1": "9f778a672a8a",
     "doctor/1": "bc7964084a85",
     "info/1": "f15ef10c765d",
