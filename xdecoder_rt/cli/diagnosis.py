@@ -214,8 +214,8 @@ def install_command(extra: str) -> str:
 def _cache(folder: Path | None) -> dict[str, Any]:
     """Return where caches lie, how large they are, and why they could not be written."""
     if folder is None:
-        problem = "this user has no home; set XDECODER_RT_CACHE"
-        return {"folder": None, "files": 0, "bytes": 0, "writable": False, "problem": problem}
+        no_home = "this user has no home; set XDECODER_RT_CACHE"
+        return {"folder": None, "files": 0, "bytes": 0, "writable": False, "problem": no_home}
     sizes = []
     for place, _, names in os.walk(folder):
         for name in names:
@@ -290,7 +290,8 @@ def _problems(document: Mapping[str, Any], modules: Mapping[str, Mapping[str, An
 
 def _advice(document: Mapping[str, Any], root: Path) -> list[dict[str, str]]:
     """Return what would make more of this machine, with the command."""
-    backends, advice = document["backends"], []
+    backends = document["backends"]
+    advice: list[dict[str, str]] = []
 
     def add(purpose: str, command: str) -> None:
         advice.append({"purpose": purpose, "command": command})
