@@ -85,7 +85,7 @@ class _Parser(argparse.ArgumentParser):
         if similar:
             hint = f"did you mean {similar[0]}?"
         elif is_command:
-            hint = f"{self.prog} alone lists them"
+            hint = f"{self.prog} --help lists them"
         else:
             hint = f"choose from {', '.join(names)}"
         message = f"there is no {noun} {quoted(value)}; {hint}"
