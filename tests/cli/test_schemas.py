@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import signal
@@ -134,13 +135,23 @@ def required(document: dict[str, Any]) -> list[str]:
     return sorted(min((one for one in keys if one <= document.keys()), key=len))
 
 
+def takes_json(parser: argparse.ArgumentParser) -> bool:
+    """Return whether a command, or one of its actions, has the option."""
+    return any(
+        "--json" in action.option_strings
+        or isinstance(action, argparse._SubParsersAction)
+        and any(map(takes_json, action.choices.values()))
+        for action in parser._actions
+    )
+
+
 def test_every_command_with_json_has_a_schema_and_a_document_here() -> None:
     parser = _build_parser()
     (action,) = parser._subparsers._group_actions  # type: ignore[union-attr]
     with_json = {
         name
         for name, command in action.choices.items()  # type: ignore[union-attr]
-        if any("--json" in option.option_strings for option in command._actions)
+        if takes_json(command)
     }
     assert with_json == set(DOCUMENTS)
     tried = {name.partition(" ")[0] for name in COMMANDS}
