@@ -63,6 +63,9 @@ COMMANDS: dict[str, list[str]] = {
     "vocab list": ["vocab", "list"],
     "vocab export": ["vocab", "export", "some.xemb", "--words", "mug"],
     "vocab import": ["vocab", "import", "some.xemb"],
+    "vocab example": [
+        *("vocab", "example", "words.json", "--name", "my mug", "--mark", "photo.png", "0,0,70,50"),
+    ],
     "label": ["label", "shots", "--words", "mug", "-o", "labelled", "--review", "1"],
     "data": ["data", "inspect", "scenes", "scenes"],
     "eval": ["eval", "PLAN", "scenes", "--no-progress"],
