@@ -69,7 +69,12 @@ class Request:
 
 
 class UnreachableError(CheckpointError):
-    """A server that cannot be reached or is out of order, where an older copy may do."""
+    """The server of a checkpoint cannot be reached, or is out of order.
+
+    An older copy in the cache is used where there is one.
+
+    Fix: look at the network and the proxy; with ``--offline`` the cache alone is asked.
+    """
 
 
 class _BrokenOffError(Exception):

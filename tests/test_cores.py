@@ -168,3 +168,41 @@ def test_post_processing_makes_no_more_threads_than_the_quota_allows(
         assert bands._pool()._max_workers == 3
     finally:
         bands._pool.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"proc/self/cgroup": "0::/job", "sys/fs/cgroup/job/memory.max": "max"}, None),
+        ({"proc/self/cgroup": "0::/job", "sys/fs/cgroup/job/memory.max": "4096"}, 4096),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b",
+                "sys/fs/cgroup/a/b/memory.max": "max",
+                "sys/fs/cgroup/a/memory.max": "8192",
+            },
+            8192,
+        ),
+        (
+            {
+                "proc/self/mountinfo": "32 31 0:29 / /sys/fs/cgroup/memory rw - cgroup x rw,memory",
+                "proc/self/cgroup": "4:memory:/job",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+                "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "2048",
+            },
+            2048,
+        ),
+    ],
+)
+def test_the_least_limit_of_memory_of_all_groups_counts(
+    files: dict[str, str], expected: int | None, root: Root
+) -> None:
+    mounts = {"proc/self/mountinfo": V2}
+    assert cores.memory_limit(root({**mounts, **files})) == expected
+
+
+def test_what_limits_the_cores_is_told_apart(root: Root) -> None:
+    files = {"proc/self/mountinfo": V2, "proc/self/cgroup": "0::/a"}
+    limits = cores.core_limits(root({**files, "sys/fs/cgroup/a/cpu.max": "250000 100000"}))
+    assert (limits.machine, limits.affinity, limits.quota, limits.usable) == (16, 16, 2.5, 3)

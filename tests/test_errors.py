@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import re
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +64,31 @@ def test_require_imports_or_names_the_extra():
     with pytest.raises(MissingExtraError) as caught:
         errors.require("no_such_module_anywhere", "train")
     assert 'pip install "xdecoder_rt[train]"' in str(caught.value)
+
+
+def every_error() -> list[type[XDecoderError]]:
+    from xdecoder_rt.export.transfer import UnreachableError
+    from xdecoder_rt.serving.limits import RefusedError
+
+    public = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    found = [kind for kind in public if issubclass(kind, XDecoderError)]
+    return [*found, UnreachableError, RefusedError]
+
+
+def test_no_error_of_ours_is_left_out_of_the_list():
+    listed = {kind.__name__ for kind in every_error()}
+    folder = Path(errors.__file__).parent
+    for place in (folder, *map(Path, (files("xdecoder_rt.export"), files("xdecoder_rt.kernels")))):
+        for path in place.rglob("*.py"):
+            for name, bases in re.findall(r"^class (\w+)\(([^)]*)\):", path.read_text(), re.M):
+                if {base.strip() for base in bases.split(",")} & listed:
+                    assert name in listed, path
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_the_docstring_of_an_error_says_its_usual_cause_and_what_to_do(kind):
+    text = inspect.getdoc(kind)
+    paragraphs = text.split("\n\n")
+    cause, fixes = paragraphs[0], [p for p in paragraphs if p.startswith("Fix: ")]
+    assert cause.endswith(".") and "\n" not in cause
+    assert len(fixes) == 1 and len(fixes[0]) > 40

@@ -17,6 +17,7 @@ __all__ = [
     "HAS_LOCKS",
     "atomic_writer",
     "check_private",
+    "check_private_folder",
     "lock",
     "make_folder",
     "private_folder",
@@ -156,10 +157,30 @@ def private_folder(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
+    _check_private_folder(path)
+    return path
+
+
+def check_private_folder(path: Path) -> None:
+    """Refuse what :func:`private_folder` would refuse, and make nothing.
+
+    Raises:
+        OSError: as for :func:`private_folder`.
+    """
+    if os.path.lexists(path):
+        _check_private_folder(path)
+        return
+    parent = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not parent.is_dir():
+        raise NotADirectoryError(f"{parent} is no folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"no folder can be made in {parent}")
+
+
+def _check_private_folder(path: Path) -> None:
     check_private(path, stat.S_ISDIR, "folder")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise PermissionError(f"the folder {path} cannot be read, written and searched")
-    return path
 
 
 def check_private(

@@ -68,6 +68,12 @@ class Engine(TrackingCalls):
         PlanError: the file is not a usable plan.
         BackendError: the backend does not exist or cannot run this plan.
         MissingExtraError: the backend's package is not installed.
+
+    Example:
+        >>> with xdecoder_rt.Engine("model.plan", backend="onnxruntime") as engine:
+        ...     result = engine.segment("desk.jpg", ["mug", "laptop"])
+        >>> result.size
+        (480, 640)
     """
 
     def __init__(
@@ -133,6 +139,13 @@ class Engine(TrackingCalls):
             VocabularyError: the vocabulary is empty, or holds a word twice.
             ArgumentError: an unknown task, a score or threshold is no number from 0 to 1, or a
                 threshold is given for other output than panoptic.
+
+        Example:
+            >>> result = engine.segment("desk.jpg", ["mug", ["sofa", "couch"]], stuff=["table"])
+            >>> result.segmentation.shape, result.segmentation.dtype
+            ((480, 640), dtype('int32'))
+            >>> len(engine.segment(["desk.jpg", "shelf.jpg"], ["mug"], task="instance"))
+            2
         """
         question = SegmentQuestion.ask(
             self._runtime, vocabulary, task, stuff, min_score, object_threshold, overlap_threshold
@@ -177,6 +190,11 @@ class Engine(TrackingCalls):
 
         Returns:
             One entry a phrase, in their order; for a list of images, a list of those.
+
+        Example:
+            >>> red, left = engine.refer("desk.jpg", ["the red mug", "the mug on the left"])
+            >>> red.phrase, red.mask.shape, red.box.shape
+            ('the red mug', (480, 640), (4,))
         """
         answer: list[Reference] | list[list[Reference]] = answer_each(
             self._runtime, image, channels,
@@ -225,6 +243,11 @@ class Engine(TrackingCalls):
         Raises:
             ArgumentError: the region is outside the image or empty, or `beams` or `max_tokens` is
                 out of range.
+
+        Example:
+            >>> caption = engine.caption("desk.jpg", region=(40, 30, 200, 160), max_tokens=8)
+            >>> caption.score <= 0
+            True
         """
         answer: Caption | list[Caption] = answer_each(
             self._runtime, image, channels,
@@ -249,6 +272,11 @@ class Engine(TrackingCalls):
 
         Yields:
             Texts which together are the caption.
+
+        Example:
+            >>> text = "".join(engine.caption_stream("desk.jpg", max_tokens=8))
+            >>> text == engine.caption("desk.jpg", beams=1, max_tokens=8).text
+            True
         """
         question = CaptionQuestion.ask(self._runtime, prompt, region, 1, max_tokens, strict)
         state = self._runtime.state(image, channels, question.is_textual)
@@ -287,6 +315,11 @@ class Engine(TrackingCalls):
 
         Raises:
             ArgumentError: a choice is there twice, or there are none.
+
+        Example:
+            >>> answer = engine.answer("desk.jpg", "is there a mug?", ["yes", "no"])
+            >>> answer.text in ("yes", "no"), list(answer.scores)
+            (True, ['yes', 'no'])
         """
         answer: Answer | list[Answer] = answer_each(
             self._runtime, image, channels,
@@ -305,6 +338,11 @@ class Engine(TrackingCalls):
 
         Returns:
             float32 ``[proj_dim]``; ``[N, proj_dim]`` for a list of N images.
+
+        Example:
+            >>> embeddings = engine.embed_image(["desk.jpg", "shelf.jpg"])
+            >>> embeddings.shape == (2, engine.manifest.text.proj_dim)
+            True
         """
         question = EmbedQuestion.ask(self._runtime)
         rows = np.array(answer_each(self._runtime, image, channels, lambda _: question), np.float32)
@@ -324,6 +362,11 @@ class Engine(TrackingCalls):
         Args:
             images: images or states of :meth:`encode`.
             texts: sentences.
+
+        Example:
+            >>> ranking = engine.rank(["desk.jpg", "shelf.jpg"], ["a desk", "a shelf", "a robot"])
+            >>> ranking.scores.shape, sorted(ranking.images(0))
+            ((2, 3), [0, 1])
         """
         table = self.embed_text(texts, strict=strict)
         rows = self.embed_image(image_list(images), channels=channels)
@@ -344,6 +387,11 @@ class Engine(TrackingCalls):
             images: at least one image or state of :meth:`encode`.
             phrase: such as "the red mug".
             min_score: see :meth:`refer`.
+
+        Example:
+            >>> finding = engine.find(["desk.jpg", "shelf.jpg"], "the red mug")
+            >>> finding.image in (0, 1), finding.reference.phrase
+            (True, 'the red mug')
         """
         for task in ("refer", "embed"):
             self._runtime.require(task)
@@ -405,6 +453,11 @@ class Engine(TrackingCalls):
 
         Returns:
             What was asked for; the other fields are None. A list for a list.
+
+        Example:
+            >>> output = engine.run("desk.jpg", segment=["mug"], refer=["the red mug"], embed=True)
+            >>> output.segment.size, len(output.refer), output.caption
+            ((480, 640), 1, None)
         """
         arguments: dict[str, Any] = {
             "segment": segment, "task": task, "stuff": stuff, "min_score": min_score,
@@ -428,6 +481,11 @@ class Engine(TrackingCalls):
 
         Raises:
             ImageError: it is not such an image.
+
+        Example:
+            >>> state = engine.encode("desk.jpg")
+            >>> [engine.segment(state, [word]).size for word in ("mug", "table")]
+            [(480, 640), (480, 640)]
         """
         return self._runtime.encode(image, channels)
 
@@ -436,6 +494,11 @@ class Engine(TrackingCalls):
 
         Other calls do this by themselves; here it is done ahead, so that what is asked later costs
         its own rows only.
+
+        Example:
+            >>> state = engine.decode("desk.jpg")
+            >>> state.latents is None
+            False
         """
         state = self._runtime.state(image, channels)
         self._runtime.rows.latents(state)
@@ -446,6 +509,13 @@ class Engine(TrackingCalls):
 
         Args:
             texts: words or sentences.
+
+        Example:
+            >>> embeddings = engine.embed_text(["a red mug", "a table"])
+            >>> embeddings.shape == (2, engine.manifest.text.proj_dim)
+            True
+            >>> np.linalg.norm(embeddings, axis=1).round(3).tolist()
+            [1.0, 1.0]
         """
         self._runtime.require()
         return self._runtime.text.texts(self._runtime.text.check_texts(texts, strict))
@@ -457,6 +527,9 @@ class Engine(TrackingCalls):
             vocabulary: see :meth:`segment`; words that are known cost nothing.
             progress: called with the number of sentences that are encoded and of all that must be;
                 a word has one a template of the plan.
+
+        Example:
+            >>> engine.warm(["mug", "laptop", "table"])
         """
         self.class_table(vocabulary, progress)
 
@@ -472,6 +545,11 @@ class Engine(TrackingCalls):
         Returns:
             float32 ``[texts + 1, proj_dim]``, read-only: a row for each of the vocabulary's
             ``texts``, and last the void class's.
+
+        Example:
+            >>> table = engine.class_table(["mug", ["sofa", "couch"]])
+            >>> table.shape == (4, engine.manifest.text.proj_dim)  # three texts and the void class
+            True
         """
         self._runtime.require()
         words = Vocabulary.parse(vocabulary)
@@ -503,6 +581,11 @@ class Engine(TrackingCalls):
             ArgumentError: there is not one region for each image, one is none, or the model
                 outlines nothing there.
             VocabularyError: the name cannot be a word's.
+
+        Example:
+            >>> mine = engine.example("desk.jpg", (20, 20, 620, 460), "my mug")
+            >>> mine.name, engine.segment("shelf.jpg", [mine, "mug"]).size
+            ('my mug', (480, 640))
         """
         return learn(self._runtime, images, regions, name, channels)
 
@@ -512,17 +595,34 @@ class Engine(TrackingCalls):
 
         Raises:
             PlanError: one of them is damaged.
+
+        Example:
+            >>> sorted(engine.vocabularies)
+            []
         """
         self._runtime.require()
         return self._runtime.words.vocabularies()
 
     @property
     def text_cache(self) -> TextCache:
-        """Where text embeddings are kept; its ``stats`` count hits and misses."""
+        """Where text embeddings are kept; its ``stats`` count hits and misses.
+
+        Example:
+            >>> engine.warm(["mug", "table"])
+            >>> before = engine.text_cache.stats.misses
+            >>> engine.warm(["table", "mug"])
+            >>> engine.text_cache.stats.misses - before
+            0
+        """
         return self._runtime.text.cache
 
     def close(self) -> None:
-        """Release graphs, caches and the file; states of this engine are of no use after it."""
+        """Release graphs, caches and the file; states of this engine are of no use after it.
+
+        Example:
+            >>> engine = xdecoder_rt.Engine("model.plan", backend="onnxruntime")
+            >>> engine.close()
+        """
         self._runtime.close()
 
     def __enter__(self: _Engine) -> _Engine:

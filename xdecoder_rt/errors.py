@@ -1,7 +1,8 @@
 """Every exception that xdecoder_rt raises on purpose.
 
 All of them derive from `XDecoderError`, so one ``except`` catches what bad input can cause.
-Each message is one line that says what was wrong, what was expected, and what to do.
+Each message is one line that says what was wrong, what was expected, and what to do. The docstring
+of each class begins with its usual cause; its paragraph ``Fix:`` says what to do.
 """
 
 from __future__ import annotations
@@ -50,7 +51,18 @@ def _sentence(text: str) -> str:
 
 
 class XDecoderError(Exception):
-    """Base of all errors of this package.
+    """Something given to this package cannot be used; the message says what and what to do.
+
+    Fix: read the one line of the message. Code that calls the package catches this class for
+    everything that bad input can cause, or one of its subclasses. Any other exception is a fault of
+    the package: on the command line ``--debug`` shows where it comes from.
+
+    Example:
+        >>> error = XDecoderError("The image is empty", expected="one pixel", fix="look again")
+        >>> str(error)
+        'The image is empty. Expected one pixel. Fix: look again.'
+        >>> error.what, error.expected, error.fix
+        ('The image is empty', 'one pixel', 'look again')
 
     Args:
         what: what was wrong, as a sentence ("The image is empty").
@@ -75,23 +87,41 @@ class XDecoderError(Exception):
 
 
 class PlanError(XDecoderError):
-    """A file that is not a usable plan.
+    """The file is no plan, or a copy of one that was cut off or changed on its way.
 
-    Not a plan at all, truncated, altered, naming members that are absent, oversized or outside
-    the archive, or a bare TensorRT engine or ONNX graph.
+    Also raised for a bare TensorRT engine or ONNX graph, and for a plan whose members are absent,
+    oversized or outside the archive.
+
+    Fix: copy it again and compare ``xdecoder-rt info FILE``, which checks every member; or build
+    one: ``xdecoder-rt build -o model.plan``.
     """
 
 
 class PlanVersionError(PlanError):
-    """A plan written in a format version that this release does not read."""
+    """The plan was built by another release, in a format version that this one does not read.
+
+    Fix: build it again from its checkpoint with this release, or install the release that built it.
+    """
 
 
 class BackendError(XDecoderError):
-    """A backend that is unknown, absent, or cannot run this plan on this machine."""
+    """The library that is to run the plan is absent, too old, or cannot run it on this machine.
+
+    A TensorRT plan runs on the kind of GPU and the version of TensorRT that it was built with;
+    ``cuda`` needs a driver and a package with CUDA in it.
+
+    Fix: ``xdecoder-rt doctor`` says which backends work here; choose one with ``--backend`` and
+    ``--device``, or build a TensorRT plan on the device itself.
+    """
 
 
 class MemoryShortageError(BackendError, MemoryError):
-    """A backend that found too little memory to load a graph or to run it; it may be called again.
+    """There was too little memory to load a graph or to run it, on the GPU or the processor.
+
+    The engine may be called again.
+
+    Fix: close other programs, ask for fewer words, phrases or beams at once, or build a plan of a
+    smaller input (``xdecoder-rt build --plan model.plan --size 288x512 -o small.plan``).
 
     Args:
         task: what it could not do, to be read after "for".
@@ -105,31 +135,66 @@ class MemoryShortageError(BackendError, MemoryError):
 
 
 class MissingExtraError(XDecoderError, ImportError):
-    """An optional dependency that is not installed; the message names the extra to install."""
+    """A package that this call needs is not installed, or does not import.
+
+    Fix: run the ``pip install`` command of the message; ``xdecoder-rt doctor`` lists every extra
+    and what is broken.
+    """
 
 
 class ImageError(XDecoderError, ValueError):
-    """An image that cannot be read or has the wrong shape, type or content."""
+    """The image is damaged, of an unknown format, or an array of the wrong shape or type.
+
+    ``cv2.imread`` returns None for a file that it cannot read.
+
+    Fix: give a whole file of a common format, or an array of uint8, ``[H, W, 3]``, ``[H, W]`` or
+    ``[H, W, 4]``; scale floating pixels to 0 to 255 and round them first.
+    """
 
 
 class VocabularyError(XDecoderError, ValueError):
-    """A vocabulary, phrase or question that cannot be encoded."""
+    """A word, phrase or question is empty, there twice, too long, or no valid text.
+
+    Names that differ in capitals or spaces alone are one word. A file of words may also be missing,
+    or made for another plan.
+
+    Fix: remove the word that the message quotes; join two names of one thing as synonyms:
+    ``"sofa|couch"`` on the command line, ``["sofa", "couch"]`` in Python.
+    """
 
 
 class CheckpointError(XDecoderError):
-    """A checkpoint that is corrupt or does not hold the tensors that the model needs."""
+    """The file of weights is incomplete, of another network, or could not be downloaded.
+
+    Fix: ``xdecoder-rt info FILE`` says of which network it is and which tensors are missing; fetch
+    it again, or convert a checkpoint of another form with ``xdecoder-rt convert``.
+    """
 
 
 class DatasetError(XDecoderError, ValueError):
-    """A data set on disk (labelled folder, COCO files) that contradicts its format."""
+    """The data set is not where it was said to be, or its files contradict each other.
+
+    Fix: ``xdecoder-rt data inspect DIR`` names every image and map that cannot be read; the form of
+    a labelled folder is in ``xdecoder-rt eval --help``.
+    """
 
 
 class BuildError(XDecoderError):
-    """An export or engine build that could not be completed."""
+    """A plan could not be built: a graph is not exact, INT8 gains nothing, or a library refused.
+
+    Nothing is left behind: a plan appears whole or not at all.
+
+    Fix: try the precision, backend or size that the message names; for INT8 give more calibration
+    images, or keep fp32.
+    """
 
 
 class ArgumentError(XDecoderError, ValueError):
-    """A function argument outside its allowed values."""
+    """An argument is outside its allowed values, or the plan was built without that task.
+
+    Fix: the message says what is accepted; ``xdecoder-rt info FILE`` lists the tasks and input
+    sizes of a plan, ``--help`` the values of an option.
+    """
 
 
 def quoted(value: object, limit: int = 80) -> str:

@@ -99,6 +99,13 @@ def load_image(source: ImageSource, channels: str = "rgb") -> npt.NDArray[np.uin
         ImageError: none of the above, empty, unreadable or truncated; the message says which, and
             for arrays of other types how to convert them.
         ArgumentError: `channels` is another order.
+
+    Example:
+        >>> image = load_image("desk.jpg")
+        >>> image.shape, image.dtype
+        ((480, 640, 3), dtype('uint8'))
+        >>> load_image(image[:, :, ::-1], "bgr").shape
+        (480, 640, 3)
     """
     pixels, order = load_pixels(source, channels)
     return pixels if order == "rgb" else turned_round(pixels)

@@ -6,6 +6,9 @@ are (left, top, right, bottom) in pixels, the right and bottom edges exclusive, 
 width is ``right - left``. All results exist for "nothing found" too, with empty lists and arrays.
 Areas and boxes are those of the masks that are given, cleaned where the plan says so
 (`xdecoder_rt.masks.pieces`).
+
+Docstrings give each field as ``name (type and shape; unit)``: docs/results.md is made of them by
+``python -m xdecoder_rt.cli.result_fields docs/results.md``.
 """
 
 from __future__ import annotations
@@ -47,6 +50,12 @@ def box_of_mask(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
 
     Returns:
         float32 ``[4]``: left, top, right, bottom (exclusive); zeros for an empty mask.
+
+    Example:
+        >>> mask = np.zeros((4, 6), np.bool_)
+        >>> mask[1:3, 2:5] = True
+        >>> box_of_mask(mask).tolist()
+        [2.0, 1.0, 5.0, 3.0]
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
@@ -62,17 +71,29 @@ class Segmentation:
     """Labelled segments of one image.
 
     Attributes:
-        task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
-        segmentation: int32 ``[H, W]``. Panoptic and instance: segment ids, 0 where there is none
+        segmentation (int32 [H, W]; ids): panoptic and instance: segment ids, 0 where there is none
             (where instances overlap, the one with the highest score). Semantic: label ids, -1
             where there is none.
-        segments_info: one dict per segment, with `id` (its value in `segmentation`), `label_id`
-            (index into the vocabulary, unless that has ids of its own), `label`, `score`, `area`
-            (pixels) and `isthing`.
-        masks: instance only, bool ``[N, H, W]``; may overlap; in the order of `segments_info`.
-        scores: instance only, float32 ``[N]``.
-        label_ids: instance only, int32 ``[N]``.
-        boxes: instance only, float32 ``[N, 4]``, xyxy.
+        segments_info (list of dict): one per segment, with the keys below.
+        task (str): ``"panoptic"``, ``"semantic"`` or ``"instance"``.
+        masks (bool [N, H, W]): instance only; may overlap; in the order of `segments_info`.
+        scores (float32 [N]; 0 to 1): instance only.
+        label_ids (int32 [N]; ids): instance only.
+        boxes (float32 [N, 4]; pixels): instance only: left, top, right, bottom.
+
+    Keys of segments_info:
+        id (int; id): its value in `segmentation`; of semantic output its label id.
+        label_id (int; id): index into the vocabulary, unless that has ids of its own.
+        label (str): its word, as typed.
+        score (float; 0 to 1): how sure the model is.
+        area (int; pixels): of its mask.
+        isthing (bool): whether its word has instances.
+
+    Example:
+        >>> [(info["label"], info["area"]) for info in result.segments_info]
+        [('mug', 15000)]
+        >>> int((result.segmentation == result.segments_info[0]["id"]).sum())
+        15000
     """
 
     segmentation: npt.NDArray[np.int32]
@@ -92,7 +113,12 @@ class Segmentation:
         return len(self.segments_info)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
-        """Return the mask of the segment ``segments_info[index]``, bool ``[H, W]``."""
+        """Return the mask of the segment ``segments_info[index]``, bool ``[H, W]``.
+
+        Example:
+            >>> int(result.mask(0).sum())
+            15000
+        """
         mask: npt.NDArray[np.bool_]
         if self.masks is not None:
             mask = self.masks[index]
@@ -116,6 +142,9 @@ class Segmentation:
 
         Raises:
             ImageError: `image` cannot be read or is of another size.
+
+        Example:
+            >>> result.draw("desk.jpg").save("found.png")
         """
         return drawing.draw_map(load_image(image, channels), *self._index_map(), font)
 
@@ -134,6 +163,12 @@ class Segmentation:
 
         Raises:
             ArgumentError: `depth` or the intrinsics are not of this image, or of another type.
+
+        Example:
+            >>> depth = np.full((480, 640), 1000, np.uint16)  # everything is a metre away
+            >>> (place,) = result.in_space(depth, [500, 500, 320, 240])
+            >>> place.label, place.median.round(2).tolist()
+            ('mug', [0.11, -0.18, 1.0])
         """
         camera = Intrinsics.of(intrinsics, self.size)
         metres = depth_in_metres(depth, self.size)
@@ -149,6 +184,10 @@ class Segmentation:
 
         Raises:
             MissingExtraError: the package supervision is not installed.
+
+        Example:
+            >>> result.to_supervision().xyxy.tolist()
+            [[300.0, 100.0, 450.0, 200.0]]
         """
         supervision = require("supervision", "supervision")
         masks = np.zeros((len(self), *self.size), np.bool_)
@@ -186,6 +225,11 @@ class Segmentation:
 
         Raises:
             ArgumentError: a label is missing in `category_ids`, or an id is out of range.
+
+        Example:
+            >>> (annotation,) = result.to_coco(image_id=7, category_ids={"mug": 3})
+            >>> annotation["category_id"], annotation["bbox"]
+            (3, [300.0, 100.0, 150.0, 100.0])
         """
         first = whole_number("first_id", first_id, 1, None, "a whole number of at least 1")
         if not isinstance(image_id, str):
@@ -218,7 +262,13 @@ class Segmentation:
         return annotations
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for ``json.dumps``, masks run-length encoded."""
+        """Return everything as plain values for ``json.dumps``, masks run-length encoded.
+
+        Example:
+            >>> (segment,) = result.to_dict()["segments"]
+            >>> segment["label"], segment["box"]
+            ('mug', [300.0, 100.0, 450.0, 200.0])
+        """
         height, width = self.size
         segments = [
             {
@@ -258,10 +308,14 @@ class Reference:
     """The part of an image that a phrase refers to.
 
     Attributes:
-        phrase: as it was asked.
-        mask: bool ``[H, W]``; empty if the phrase was not found.
-        score: how well it matches, 0 to 1, found or not.
-        box: float32 ``[4]``, xyxy around the mask; zeros if that is empty.
+        phrase (str): as it was asked.
+        mask (bool [H, W]): empty if the phrase was not found.
+        score (float; 0 to 1): how well it matches, found or not.
+        box (float32 [4]; pixels): left, top, right, bottom around the mask; zeros if that is empty.
+
+    Example:
+        >>> reference.phrase, reference.found, reference.box.tolist()
+        ('the red mug', True, [300.0, 100.0, 450.0, 200.0])
     """
 
     phrase: str
@@ -282,13 +336,23 @@ class Reference:
     def draw(
         self, image: ImageSource, *, font: str | None = None, channels: str = "rgb"
     ) -> Image.Image:
-        """Draw the mask over its image, labelled with the phrase; see `Segmentation.draw`."""
+        """Draw the mask over its image, labelled with the phrase; see `Segmentation.draw`.
+
+        Example:
+            >>> reference.draw("desk.jpg").size
+            (640, 480)
+        """
         region = drawing.LabelledRegion(self.phrase, self.score, 0)
         pixels = load_image(image, channels)
         return drawing.draw_map(pixels, self.mask.astype(np.int32), [region], font)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for ``json.dumps``, the mask run-length encoded."""
+        """Return everything as plain values for ``json.dumps``, the mask run-length encoded.
+
+        Example:
+            >>> sorted(reference.to_dict())
+            ['box', 'found', 'mask', 'phrase', 'score']
+        """
         return {
             "phrase": self.phrase,
             "score": float(self.score),
@@ -303,15 +367,25 @@ class Caption:
     """A sentence about an image.
 
     Attributes:
-        text: the sentence.
-        score: mean log-probability per token, at most 0.
+        text (str): the sentence.
+        score (float; natural logarithm): mean log-probability per token, at most 0.
+
+    Example:
+        >>> caption = Caption("a red mug on a table", -0.5)
+        >>> caption.text
+        'a red mug on a table'
     """
 
     text: str
     score: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``json.dumps``."""
+        """Return plain values for ``json.dumps``.
+
+        Example:
+            >>> Caption("a red mug", -0.5).to_dict()
+            {'text': 'a red mug', 'score': -0.5}
+        """
         return {"text": self.text, "score": float(self.score)}
 
 
@@ -320,9 +394,14 @@ class Answer:
     """The answer to a question.
 
     Attributes:
-        text: the best answer.
-        score: its probability among the choices, 0 to 1.
-        scores: the same for every choice.
+        text (str): the best answer.
+        score (float; 0 to 1): its probability among the choices.
+        scores (mapping of str to float; 0 to 1): the probability of every choice.
+
+    Example:
+        >>> answer = Answer("yes", 0.75, {"yes": 0.75, "no": 0.25})
+        >>> answer.text, answer.scores["no"]
+        ('yes', 0.25)
     """
 
     text: str
@@ -330,7 +409,12 @@ class Answer:
     scores: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``json.dumps``."""
+        """Return plain values for ``json.dumps``.
+
+        Example:
+            >>> Answer("yes", 1.0, {"yes": 1.0}).to_dict()
+            {'text': 'yes', 'score': 1.0, 'scores': {'yes': 1.0}}
+        """
         scores = {choice: float(score) for choice, score in self.scores.items()}
         return {"text": self.text, "score": float(self.score), "scores": scores}
 
@@ -340,25 +424,47 @@ class Ranking:
     """Likeness of images and texts.
 
     Attributes:
-        texts: T texts, as they were asked.
-        scores: float32 ``[N, T]``, of N images, at most 1.
+        texts (tuple of str): T texts, as they were asked.
+        scores (float32 [N, T]; at most 1): likeness of N images and T texts.
+
+    Example:
+        >>> ranking = Ranking(("a desk", "a shelf"), np.array([[0.3, 0.1], [0.2, 0.4]], np.float32))
+        >>> ranking.scores.shape
+        (2, 2)
     """
 
     texts: tuple[str, ...]
     scores: npt.NDArray[np.float32]
 
     def images(self, text: int) -> list[int]:
-        """Return indices of the images, those most like a text first."""
+        """Return indices of the images, those most like a text first.
+
+        Example:
+            >>> ranking = Ranking(("a shelf",), np.array([[0.1], [0.4]], np.float32))
+            >>> ranking.images(0)
+            [1, 0]
+        """
         order: list[int] = np.argsort(-self.scores[:, text], kind="stable").tolist()
         return order
 
     def best_texts(self, image: int) -> list[int]:
-        """Return indices of the texts, those most like an image first."""
+        """Return indices of the texts, those most like an image first.
+
+        Example:
+            >>> ranking = Ranking(("a desk", "a shelf"), np.array([[0.1, 0.4]], np.float32))
+            >>> [ranking.texts[index] for index in ranking.best_texts(0)]
+            ['a shelf', 'a desk']
+        """
         order: list[int] = np.argsort(-self.scores[image], kind="stable").tolist()
         return order
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``json.dumps``."""
+        """Return plain values for ``json.dumps``.
+
+        Example:
+            >>> Ranking(("a desk",), np.array([[0.5]], np.float32)).to_dict()
+            {'texts': ['a desk'], 'scores': [[0.5]]}
+        """
         return {"texts": list(self.texts), "scores": self.scores.tolist()}
 
 
@@ -367,9 +473,14 @@ class Finding:
     """The image that a phrase is about, and the place in it.
 
     Attributes:
-        image: index of the image.
-        score: its likeness to the phrase, at most 1.
-        reference: what the phrase refers to in it.
+        image (int; index): of the image among those that were given.
+        score (float; at most 1): its likeness to the phrase.
+        reference (Reference): what the phrase refers to in it.
+
+    Example:
+        >>> finding = Finding(0, 0.5, reference)
+        >>> finding.reference.phrase
+        'the red mug'
     """
 
     image: int
@@ -377,7 +488,12 @@ class Finding:
     reference: Reference
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``json.dumps``."""
+        """Return plain values for ``json.dumps``.
+
+        Example:
+            >>> Finding(0, 0.5, reference).to_dict()["image"]
+            0
+        """
         return {"image": self.image, "score": self.score, "reference": self.reference.to_dict()}
 
 
@@ -386,11 +502,16 @@ class Output:
     """The results of one fused call, each None where it was not asked for.
 
     Attributes:
-        segment: segments of the vocabulary.
-        refer: one entry per phrase, in their order.
-        caption: a sentence.
-        answer: the answer to the question.
-        embed: float32 ``[proj_dim]``; see `Engine.embed_image`.
+        segment (Segmentation): segments of the vocabulary.
+        refer (list of Reference): one entry per phrase, in their order.
+        caption (Caption): a sentence.
+        answer (Answer): the answer to the question.
+        embed (float32 [proj_dim]; unit vector): see `Engine.embed_image`.
+
+    Example:
+        >>> output = Output(segment=result, refer=[reference])
+        >>> output.segment.size, output.caption
+        ((480, 640), None)
     """
 
     segment: Segmentation | None = None
@@ -426,6 +547,9 @@ class Output:
         Raises:
             ImageError: `image` cannot be read or is of another size.
             ArgumentError: the font cannot be read.
+
+        Example:
+            >>> Output(segment=result, refer=[reference]).draw("desk.jpg").save("all.png")
         """
         pixels = load_image(image, channels)
         outlines = [
@@ -458,7 +582,12 @@ class Output:
         return with_strip(picture, key, notes, font)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was asked for, as plain values for ``json.dumps``."""
+        """Return what was asked for, as plain values for ``json.dumps``.
+
+        Example:
+            >>> Output(caption=Caption("a mug", -0.5)).to_dict()
+            {'caption': {'text': 'a mug', 'score': -0.5}}
+        """
         result: dict[str, Any] = {}
         for name in ("segment", "caption", "answer"):
             value = getattr(self, name)

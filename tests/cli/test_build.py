@@ -114,8 +114,8 @@ def test_python_makes_the_plan_of_the_command(
     assert main(["build", "--checkpoint", str(checkpoint), *arguments]) == 0
     assert by_python.read_bytes() == by_command.read_bytes()
     document = json.loads(capsys.readouterr().out)
-    expected = {**made.to_dict(), "plan": str(by_command), "seconds": document["seconds"]}
-    assert document == expected
+    given = {"schema": "build/1", "plan": str(by_command), "seconds": document["seconds"]}
+    assert document == {**made.to_dict(), **given}
 
 
 def test_a_rule_and_thresholds_are_in_the_plan_and_images_keep_their_scale(

@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from xdecoder_rt.cli import main
-from xdecoder_rt.cli.dispatch import _build_parser
+from xdecoder_rt.cli.dispatch import COMMANDS, PURPOSES, _build_parser
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
@@ -82,3 +82,41 @@ def test_what_is_wrong_on_the_command_line_is_named(
 def test_names_that_begin_with_a_hyphen_stand_after_two_hyphens() -> None:
     assert parsed("caption", "--beams", "2", "--", "-1.jpg").images == ["-1.jpg"]
     assert parsed("caption", "--beams", "2", "a.jpg").images == ["a.jpg"]
+
+
+def test_without_arguments_a_map_shows_every_command_once_by_its_purpose(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    places = [lines.index(f"{purpose}:") for purpose in PURPOSES]
+    assert places == sorted(places)
+    for place, names in zip(places, PURPOSES.values(), strict=True):
+        shown = lines[place + 1 : place + 1 + len(names)]
+        assert [line.split()[0] for line in shown] == list(names)
+        assert all(len(line) <= 100 for line in shown)
+    assert len(set(COMMANDS)) == len(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segmnt", "a.jpg"], "there is no command 'segmnt'; did you mean segment?"),
+        (["exprt-triton"], "there is no command 'exprt-triton'; did you mean export-triton?"),
+        (["Doctor"], "there is no command 'Doctor'; did you mean doctor?"),
+        (["xyzzy"], "there is no command 'xyzzy'; xdecoder-rt --help lists them"),
+        (["\x1b[31mred"], "there is no command '\\x1b[31mred'; xdecoder-rt --help lists them"),
+        (["data", "inspct", "a"], "there is no choice 'inspct'; did you mean inspect?"),
+        (["segment", "a", "--task", "panopitc"], "choice 'panopitc'; did you mean panoptic?"),
+        (["segment", "a", "--task", "q"], "choose from panoptic, semantic, instance"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_a_mistyped_command_or_choice_is_told_the_nearest(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err

@@ -106,7 +106,7 @@ class TestStopped:
     ) -> None:
         at_opening(send(signal.SIGTERM), monkeypatch)
         assert on_tiny_plan(command)(shots, *COMMANDS[command], "--json") == 130
-        assert document_of(capsys) == {"complete": False}
+        assert document_of(capsys) == {"schema": f"{command}/1", "complete": False}
 
     @pytest.mark.parametrize(
         "arguments",

@@ -43,9 +43,20 @@ def save_labelled_folder(path: Path, images: int = 2) -> None:
 
 
 def document_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """Return the JSON that is all that stdout holds."""
+    """Return the JSON that is all that stdout holds, valid under its command's schema."""
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    check_document(document)
     return document
+
+
+def check_document(document: dict[str, Any]) -> None:
+    """Refuse a document that is not as the schema of its command says."""
+    import jsonschema
+
+    from xdecoder_rt.cli.json_schema import document_schema
+
+    command = document["schema"].partition("/")[0]
+    jsonschema.validate(document, document_schema(command), jsonschema.Draft202012Validator)
 
 
 def the_error(capsys: pytest.CaptureFixture[str], *, after_progress: bool = False) -> str:

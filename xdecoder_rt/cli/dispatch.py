@@ -11,46 +11,35 @@ Exit codes: 0 success; 1 an error, told in one line on stderr; 2 the command lin
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from xdecoder_rt import __version__
+from xdecoder_rt.cli.documents import DOCUMENTS, kind_of
 from xdecoder_rt.cli.output import CommandReport, note
 from xdecoder_rt.cli.signals import EXIT_INTERRUPTED, Interruption
 from xdecoder_rt.cli.stdio import flush_streams, prepare_streams, write_stdout
-from xdecoder_rt.errors import XDecoderError, shortened
+from xdecoder_rt.errors import XDecoderError, quoted, shortened
 
 __all__ = ["dispatch"]
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE = 0, 1, 2
 
-COMMANDS = (
-    "build",
-    "segment",
-    "refer",
-    "caption",
-    "answer",
-    "rank",
-    "run",
-    "label",
-    "serve",
-    "export-triton",
-    "eval",
-    "train",
-    "data",
-    "vocab",
-    "check",
-    "info",
-    "convert",
-    "extract",
-    "bench",
-    "demo",
-)
+PURPOSES = {
+    "ask about images": ("segment", "refer", "caption", "answer", "rank", "run"),
+    "see a video or a camera": ("demo",),
+    "build plans": ("build", "convert", "vocab"),
+    "label and learn": ("label", "data", "train", "eval"),
+    "serve": ("serve", "export-triton"),
+    "look inside": ("doctor", "info", "check", "bench", "extract", "schema"),
+}
+COMMANDS = tuple(name for names in PURPOSES.values() for name in names)
 
 GUIDE = """\
 xdecoder-rt finds things in pictures by name: any words, no training for them.
@@ -63,8 +52,9 @@ xdecoder-rt finds things in pictures by name: any words, no training for them.
        xdecoder-rt run photo.jpg --words mug --phrases "the red mug" --caption -o all.png
   4. watch a camera:
        xdecoder-rt demo 0 --words mug hand
+  5. know what this machine can run, and what to install for more:
+       xdecoder-rt doctor
 
-Commands:
 {commands}
 
 xdecoder-rt COMMAND --help explains a command with examples.
@@ -83,6 +73,23 @@ class _Parser(argparse.ArgumentParser):
     """Takes options anywhere among the others, and says in a usage error where to read more."""
 
     _is_within = False
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is no choice, and name the nearest one: argparse lists them all."""
+        if action.choices is None or value in action.choices:
+            return
+        names = [str(choice) for choice in action.choices]
+        is_command = isinstance(action, argparse._SubParsersAction)
+        noun = "command" if is_command else "choice"
+        similar = difflib.get_close_matches(str(value), names, n=1)
+        if similar:
+            hint = f"did you mean {similar[0]}?"
+        elif is_command:
+            hint = f"{self.prog} --help lists them"
+        else:
+            hint = f"choose from {', '.join(names)}"
+        message = f"there is no {noun} {quoted(value)}; {hint}"
+        raise argparse.ArgumentError(None if is_command else action, message)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -165,11 +172,12 @@ def _parse_and_run(arguments: list[str], interruption: Interruption) -> int:
     except SystemExit as exit_:  # after --help or a usage error
         return exit_.code if isinstance(exit_.code, int) else EXIT_ERROR
     if args.command is None:
-        write_stdout(GUIDE.format(commands=_command_list()))
+        write_stdout(GUIDE.format(commands=_command_map()))
         return EXIT_OK
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        args.command_report = CommandReport(getattr(args, "json", None))
+        kind = kind_of(args.command) if args.command in DOCUMENTS else None
+        args.command_report = CommandReport(getattr(args, "json", None), kind)
         try:
             code: int = args.run(args)
         except BaseException as error:
@@ -234,10 +242,14 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command_list() -> str:
-    summaries = {name: _module_of(name).SUMMARY for name in COMMANDS}
+def _command_map() -> str:
+    """Return the commands by their purpose, a line each."""
     width = max(map(len, COMMANDS)) + 1
-    return "\n".join(f"  {name:{width}}{summary}" for name, summary in summaries.items())
+    lines = []
+    for purpose, names in PURPOSES.items():
+        lines.append(f"{purpose}:")
+        lines += [f"  {name:{width}}{_module_of(name).SUMMARY}" for name in names]
+    return "\n".join(lines)
 
 
 def _module_of(command: str) -> ModuleType:

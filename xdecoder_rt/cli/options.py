@@ -250,7 +250,7 @@ def add_json(parser: argparse._ActionsContainer) -> None:
         const=STDOUT,
         metavar="FILE",
         help="also write JSON to FILE; without FILE, stdout is JSON and nothing else and the "
-        "text goes to stderr",
+        "text goes to stderr (xdecoder-rt schema COMMAND prints its form)",
     )
 
 

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,13 +27,16 @@ class CommandReport:
 
     Args:
         json_target: None, a path, or ``"-"`` for stdout.
+        kind: what documents begin with under ``"schema"``, such as ``"segment/1"``; None for a
+            command that writes none.
 
     Raises:
         ArgumentError: the file could not be written, or is one that should not be.
     """
 
-    def __init__(self, json_target: str | None) -> None:
+    def __init__(self, json_target: str | None, kind: str | None = None) -> None:
         self._target = json_target
+        self._kind = kind
         self._is_written = False
         if json_target not in (None, STDOUT):
             check_writable(json_target, "the JSON")
@@ -50,13 +53,14 @@ class CommandReport:
         else:
             write_stdout(text)
 
-    def document(self, value: Any) -> None:
-        """Write for programs, where asked to."""
+    def document(self, value: Mapping[str, Any]) -> None:
+        """Write for programs, where asked to, with the kind of document before all else."""
         self._is_written = True
         if self._target is None:
             return
         # ASCII: names of files need not be valid Unicode, and stdout need not be UTF-8.
-        text = json.dumps(value, allow_nan=False, indent=2) + "\n"
+        document = {"schema": self._kind, **value}
+        text = json.dumps(document, allow_nan=False, indent=2) + "\n"
         if self._target == STDOUT:
             write_stdout(text)
         else:

@@ -79,6 +79,11 @@ class CocoFile:
 
         Raises:
             ArgumentError: the image is there already, or a label is no category.
+
+        Example:
+            >>> coco = CocoFile(["mug", "bin"])
+            >>> coco.add("desk.jpg", result), len(coco)
+            (1, 1)
         """
         name = os.fspath(image)
         if not isinstance(name, str) or name in self._images:
@@ -98,7 +103,14 @@ class CocoFile:
         return image_id
 
     def document(self) -> dict[str, Any]:
-        """Return everything as plain values for ``json.dumps``."""
+        """Return everything as plain values for ``json.dumps``.
+
+        Example:
+            >>> coco = CocoFile(["mug", "bin"])
+            >>> _ = coco.add("desk.jpg", result)
+            >>> [entry["category_id"] for entry in coco.document()["annotations"]]
+            [1]
+        """
         categories = [
             {"id": id_, "name": label, "isthing": int(self._is_thing.get(label, True))}
             for label, id_ in self._category_ids.items()
@@ -115,6 +127,11 @@ class CocoFile:
 
         Raises:
             DatasetError: it cannot be written.
+
+        Example:
+            >>> coco = CocoFile()
+            >>> _ = coco.add("desk.jpg", result)
+            >>> coco.write("found.json")
         """
         data = json.dumps(self.document(), allow_nan=False).encode("ascii")
         try:

@@ -78,6 +78,12 @@ def evaluate(
         ArgumentError: if a threshold is no number from 0 to 1, `limit` is less than 1, or `tasks`
             is empty or names something else.
         DatasetError: if an item is broken, or no item has anything to score.
+
+    Example:
+        >>> from xdecoder_rt.datasets.labelled_folder import LabelledFolder
+        >>> report = evaluate(engine, LabelledFolder.open("scenes"), tasks=["segment"])
+        >>> report.items, 0 <= report.panoptic.pq <= 100
+        (2, True)
     """
     if limit is not None and limit < 1:
         raise ArgumentError(f"'limit' is {limit}", expected="at least 1, or None")

@@ -100,6 +100,15 @@ def label(
 
     Raises:
         XDecoderError: the plan, the words, the sources or the folder are not usable.
+
+    Example:
+        >>> from xdecoder_rt.labelling.asking import EngineOptions, Request
+        >>> engine_options = EngineOptions("model.plan", backend="onnxruntime", threads=1)
+        >>> request = Request(xdecoder_rt.Vocabulary.parse(["mug"], stuff=["table"]))
+        >>> options = LabelOptions(Path("labelled"), review=0)
+        >>> summary = label(["shots"], engine_options, request, options)
+        >>> summary.pictures, summary.labelled, sorted(summary.written)
+        (2, 2, ['folder'])
     """
     progress = progress or Progress()
     for name in options.formats:

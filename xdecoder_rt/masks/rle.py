@@ -36,7 +36,12 @@ class RunLengths(TypedDict):
 
 
 def encode_mask(mask: npt.NDArray[np.bool_]) -> RunLengths:
-    """Encode a boolean mask ``[H, W]``."""
+    """Encode a boolean mask ``[H, W]``.
+
+    Example:
+        >>> encode_mask(np.ones((2, 3), np.bool_))
+        {'size': [2, 3], 'counts': '06'}
+    """
     flat = np.asarray(mask, dtype=bool).ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts_with_one = flat.size > 0 and bool(flat[0])
@@ -51,6 +56,10 @@ def decode_mask(encoded: RunLengths) -> npt.NDArray[np.bool_]:
     Raises:
         ArgumentError: it is no compressed mask, is larger than 2^27 pixels, or its runs do not add
             up to its size.
+
+    Example:
+        >>> decode_mask({"size": [2, 3], "counts": "06"}).tolist()
+        [[True, True, True], [True, True, True]]
     """
     counts = decode_runs(encoded)
     height, width = encoded["size"]

@@ -61,6 +61,11 @@ class Plan:
     Attributes:
         path: where the file is.
         manifest: what it says about itself.
+
+    Example:
+        >>> with Plan.open("model.plan") as plan:
+        ...     plan.manifest.backend, plan.manifest.precision
+        ('portable', 'fp32')
     """
 
     def __init__(
@@ -87,6 +92,11 @@ class Plan:
         Raises:
             PlanVersionError: it was written in a format version that this release does not read.
             PlanError: there is no such file, or it is not a sound plan; the message says in what.
+
+        Example:
+            >>> with Plan.open("model.plan", verify=True) as plan:
+            ...     "segment" in plan.manifest.tasks
+            True
         """
         location = Path(path)
         file = _open_file(location)
@@ -129,6 +139,11 @@ class Plan:
         Raises:
             PlanError: there is no such member, its digest is wrong, the file cannot be read, or the
                 plan is closed.
+
+        Example:
+            >>> with Plan.open("model.plan") as plan:
+            ...     len(plan.read(plan.names[0])) > 0
+            True
         """
         size = self._member(name).size
         data = self._read(name, 0, size)
@@ -145,6 +160,12 @@ class Plan:
 
         Raises:
             PlanError: as for `read`.
+
+        Example:
+            >>> with Plan.open("model.plan") as plan:
+            ...     name = plan.names[0]
+            ...     b"".join(plan.chunks(name)) == plan.read(name)
+            True
         """
         size, digest = self._member(name).size, hashlib.sha256()
         for start in range(0, size, _CHUNK):
@@ -164,6 +185,11 @@ class Plan:
 
         Raises:
             PlanError: as for `read`, of the graph or of its weights, or the graph is refused.
+
+        Example:
+            >>> with Plan.open("model.plan") as plan:
+            ...     type(plan.graph(plan.manifest.graphs.text))
+            <class 'bytes'>
         """
         data = self._walked_graph(name)
         text = self.manifest.text.graph_sha256 if name == self.manifest.graphs.text else None
@@ -182,6 +208,10 @@ class Plan:
 
         Raises:
             PlanError: as for `graph`.
+
+        Example:
+            >>> with Plan.open("model.plan") as plan:
+            ...     plan.walk(plan.manifest.graphs.text)
         """
         self._walked_graph(name)
 
@@ -245,13 +275,22 @@ class Plan:
 
         Raises:
             PlanError: one of them is wrong; the message names the member.
+
+        Example:
+            >>> with Plan.open("model.plan") as plan:
+            ...     plan.verify()
         """
         for name in self.names:
             for _ in self.chunks(name):
                 pass
 
     def close(self) -> None:
-        """Close the file. May be called twice."""
+        """Close the file. May be called twice.
+
+        Example:
+            >>> plan = Plan.open("model.plan")
+            >>> plan.close()
+        """
         with self._lock:
             if self._file is not None:
                 self._file.close()

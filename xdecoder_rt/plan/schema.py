@@ -18,16 +18,16 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.json_reader import ITEMS_LIMIT, TEXT_LIMIT, Node, node_of
 from xdecoder_rt.plan.manifest import FORMAT_VERSION, Manifest
 
-__all__ = ["manifest_schema", "schema_of"]
+__all__ = ["DIALECT", "described", "manifest_schema", "schema_of"]
 
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ROLE = re.compile(r":\w+:`[~!]?([^`]*)`")
 
 
 def manifest_schema() -> dict[str, Any]:
     """Return the schema that every manifest of this format version is valid under."""
     return {
-        "$schema": _DIALECT,
+        "$schema": DIALECT,
         "title": f"manifest.json of a plan, format version {FORMAT_VERSION}",
         **schema_of(node_of(Manifest, null_is_absent=True)),
     }
@@ -72,7 +72,7 @@ def schema_of(node: Node) -> dict[str, Any]:
 
 
 def _schema_of_dataclass(node: Node) -> dict[str, Any]:
-    summary, about = _described(node.base)
+    summary, about = described(node.base)
     properties = {}
     for field in node.fields:
         schema = schema_of(field.node)
@@ -94,8 +94,8 @@ def _any_of(schemas: list[dict[str, Any]], nullable: bool) -> dict[str, Any]:
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
-def _described(kind: type) -> tuple[str, dict[str, str]]:
-    """The first paragraph of a dataclass's docstring, and what it says of each attribute."""
+def described(kind: type) -> tuple[str, dict[str, str]]:
+    """Return the first paragraph of a class's docstring, and what it says of each attribute."""
     text = _ROLE.sub(r"\1", inspect.getdoc(kind) or "").replace("``", "`")
     about, _, attributes = text.partition("\nAttributes:\n")
     entries = re.findall(r"^    (\w+): ((?:.+\n?)(?:^     +.+\n?)*)", attributes, re.MULTILINE)

@@ -44,6 +44,11 @@ class TrackingCalls:
 
         Raises:
             ArgumentError: the task is another.
+
+        Example:
+            >>> frames = ["desk.jpg", "desk.jpg", "shelf.jpg"]
+            >>> [result.size for result in engine.track(frames, ["mug", "laptop"])]
+            [(480, 640), (480, 640), (480, 640)]
         """
         if task not in ("panoptic", "instance"):
             raise ArgumentError(

@@ -43,7 +43,12 @@ class Limits:
 
 
 class RefusedError(XDecoderError):
-    """A request that is refused before an engine sees it.
+    """A request to the server is malformed, too large, late or unauthorised.
+
+    No engine has seen it.
+
+    Fix: the answer says what was expected; the bounds are options of ``xdecoder-rt serve``, the
+    calls stand in ``/openapi.json``.
 
     Args:
         status: of HTTP.

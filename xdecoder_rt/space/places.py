@@ -32,7 +32,18 @@ _TAIL = 0.5  # percent at each end of an extent that noise may have
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole camera, in pixels: focal lengths and the point that the optical axis meets."""
+    """A pinhole camera.
+
+    Attributes:
+        fx (float; pixels): focal length across.
+        fy (float; pixels): focal length down.
+        cx (float; pixels): column that the optical axis meets.
+        cy (float; pixels): row that the optical axis meets.
+
+    Example:
+        >>> Intrinsics(500.0, 500.0, 320.0, 240.0).fx
+        500.0
+    """
 
     fx: float
     fy: float
@@ -50,6 +61,10 @@ class Intrinsics:
 
         Raises:
             ArgumentError: they are none, or those of an image of another size.
+
+        Example:
+            >>> Intrinsics.of([[500, 0, 320], [0, 500, 240], [0, 0, 1]], (480, 640))
+            Intrinsics(fx=500.0, fy=500.0, cx=320.0, cy=240.0)
         """
         if isinstance(source, Intrinsics):
             numbers = np.array([source.fx, source.fy, source.cx, source.cy])
@@ -86,9 +101,14 @@ class SpaceBox:
     """A box along the axes of what is seen of a thing.
 
     Attributes:
-        centre: float64 ``[3]``, metres.
-        size: float64 ``[3]``, metres along its axes, the longest first.
-        axes: float64 ``[3, 3]``: the columns are its axes, a right-handed rotation.
+        centre (float64 [3]; metres): its centre.
+        size (float64 [3]; metres): along its axes, the longest first.
+        axes (float64 [3, 3]; unit vectors): the columns are its axes, a right-handed rotation.
+
+    Example:
+        >>> box = SpaceBox(np.zeros(3), np.array([2.0, 1.0, 1.0]), np.eye(3))
+        >>> float(box.size.prod())
+        2.0
     """
 
     centre: Floats
@@ -96,7 +116,13 @@ class SpaceBox:
     axes: Floats
 
     def corners(self) -> Floats:
-        """Return its corners, float64 ``[8, 3]``; bit i of the index is the side of axis i."""
+        """Return its corners, float64 ``[8, 3]``; bit i of the index is the side of axis i.
+
+        Example:
+            >>> box = SpaceBox(np.zeros(3), np.array([2.0, 1.0, 1.0]), np.eye(3))
+            >>> box.corners()[0].tolist()
+            [-1.0, -0.5, -0.5]
+        """
         signs = np.array([[(n >> i & 1) - 0.5 for i in range(3)] for n in range(8)])
         corners: Floats = self.centre + (signs * self.size) @ self.axes.T
         return corners
@@ -107,15 +133,21 @@ class Place:
     """Where a segment is.
 
     Attributes:
-        id: the segment's.
-        label: its label.
-        score: its score.
-        median: float64 ``[3]``, the median of its points, metres.
-        distance: of the median from the camera, metres.
-        low, high: float64 ``[3]``, its extent along the camera's axes, metres.
-        box: an oriented box around what is seen of it.
-        points: pixels of its mask with a depth that was believed.
-        share: these, of the mask's pixels.
+        id (int; id): the segment's.
+        label (str): the segment's.
+        score (float; 0 to 1): the segment's.
+        median (float64 [3]; metres): the median of its points: x right, y down, z forward.
+        distance (float; metres): of the median from the camera.
+        low (float64 [3]; metres): the least of its extent along the camera's axes.
+        high (float64 [3]; metres): the greatest of its extent along the camera's axes.
+        box (SpaceBox): an oriented box around what is seen of it.
+        points (int; pixels): of its mask with a depth that was believed.
+        share (float; 0 to 1): these, of the mask's pixels.
+
+    Example:
+        >>> (place,) = result.in_space(np.full((480, 640), 2.0), [500, 500, 320, 240])
+        >>> place.label, float(place.median[2])
+        ('mug', 2.0)
     """
 
     id: int
@@ -130,7 +162,13 @@ class Place:
     share: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``json.dumps``, metres."""
+        """Return plain values for ``json.dumps``, metres.
+
+        Example:
+            >>> (place,) = result.in_space(np.full((480, 640), 2.0), [500, 500, 320, 240])
+            >>> place.to_dict()["label"]
+            'mug'
+        """
         return {
             "id": self.id,
             "label": self.label,

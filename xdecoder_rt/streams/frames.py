@@ -71,6 +71,12 @@ def open_frames(text: str, fps: float | None = None, tell: Tell = in_silence) ->
         ImageError: there is nothing of that name, or it cannot be read.
         ArgumentError: what follows ``csi://`` is no camera.
         MissingExtraError: OpenCV (cameras) or PyAV (all other moving pictures) is not installed.
+
+    Example:
+        >>> frames = open_frames("shots", fps=5)
+        >>> [(frame.pixels.shape, frame.seconds) for frame in frames]
+        [((480, 640, 3), 0.0), ((480, 640, 3), 0.2)]
+        >>> frames.close()
     """
     number = camera_number(text)
     if number is not None:

@@ -35,6 +35,13 @@ class LatestFrame(Generic[T]):
     Attributes:
         received: frames put so far.
         dropped: frames that were replaced before they were taken.
+
+    Example:
+        >>> box = LatestFrame()
+        >>> for frame in ("old", "new"):
+        ...     _ = box.put(frame)
+        >>> box.take().content, box.dropped
+        ('new', 1)
     """
 
     def __init__(self) -> None:
@@ -54,6 +61,10 @@ class LatestFrame(Generic[T]):
 
         Returns:
             False when the box is closed and the frame was not accepted.
+
+        Example:
+            >>> LatestFrame().put("a frame")
+            True
         """
         arrived = time.perf_counter()
         with self._changed:
@@ -79,6 +90,11 @@ class LatestFrame(Generic[T]):
 
         Raises:
             BaseException: what ended the stream, if it was an error; once.
+
+        Example:
+            >>> box = LatestFrame()
+            >>> box.take(timeout=0.01) is None, box.ended
+            (True, False)
         """
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._closed, timeout)
@@ -90,7 +106,14 @@ class LatestFrame(Generic[T]):
             return frame
 
     def close(self, error: BaseException | None = None) -> None:
-        """End the stream. A frame that has not been taken still can be; later ones are refused."""
+        """End the stream. A frame that has not been taken still can be; later ones are refused.
+
+        Example:
+            >>> box = LatestFrame()
+            >>> box.close()
+            >>> box.put("a frame"), box.ended
+            (False, True)
+        """
         with self._changed:
             if not self._closed:
                 self._closed, self._error = True, error
@@ -119,6 +142,11 @@ class FrameReader(Generic[T]):
 
     Attributes:
         box: where the frames are left.
+
+    Example:
+        >>> with FrameReader(["first", "second"], every=True) as reader:
+        ...     [reader.box.take().content for _ in range(2)]
+        ['first', 'second']
     """
 
     def __init__(

@@ -19,8 +19,8 @@ class TimedFrame:
     """A frame and when it was.
 
     Attributes:
-        pixels: RGB, uint8 ``[H, W, 3]``, upright.
-        seconds: since the stream's first frame.
+        pixels (uint8 [H, W, 3]): RGB, upright.
+        seconds (float; seconds): since the first frame of the stream.
     """
 
     pixels: npt.NDArray[np.uint8]

@@ -129,6 +129,11 @@ class Tracker:
 
         Raises:
             ArgumentError: it is semantic output, which has no segments to follow.
+
+        Example:
+            >>> tracker = xdecoder_rt.Tracker()
+            >>> [tracker.update(result).segments_info[0]["id"] for _ in range(3)]
+            [1, 1, 1]
         """
         if segmentation.task not in ("panoptic", "instance"):
             raise ArgumentError(
@@ -152,7 +157,15 @@ class Tracker:
         return self._result(segmentation, renamed, of_segment, grid.step)
 
     def forget(self) -> None:
-        """Forget every segment, as after other words; ids that were given are not given again."""
+        """Forget every segment, as after other words; ids that were given are not given again.
+
+        Example:
+            >>> tracker = xdecoder_rt.Tracker()
+            >>> first = tracker.update(result).segments_info[0]["id"]
+            >>> tracker.forget()
+            >>> tracker.update(result).segments_info[0]["id"] == first
+            False
+        """
         self._tracks, self._stuff, self._maps = [], {}, []
 
     def _followed(

@@ -185,6 +185,11 @@ def read_words(path: str | os.PathLike[str]) -> WordList:
 
     Raises:
         VocabularyError: it cannot be read, is too large, or is not such a file.
+
+    Example:
+        >>> save_words("words.json", [Word("sofa", ["couch"]), Word("floor", stuff=True)], None, 0)
+        >>> [word.stuff for word in read_words("words.json").entries]
+        [False, True]
     """
     name = quoted(str(path), 200)
     try:
@@ -231,6 +236,11 @@ def save_words(
 
     Raises:
         VocabularyError: it cannot be written, or a name cannot be written as text.
+
+    Example:
+        >>> save_words("words.json", [Word("mug", id=4)], None, 5)
+        >>> read_words("words.json").next_id
+        5
     """
     if Path(path).suffix.lower() == ".json":
         data = words_to_json(words, other, next_id)

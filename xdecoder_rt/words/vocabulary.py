@@ -55,6 +55,11 @@ class Vocabulary:
         other: the label of what is there and is none of the words for sure, or None for leaving
             that out. Its name is not embedded.
         next_id: the id of the next word to come; no id below is given twice.
+
+    Example:
+        >>> words = Vocabulary.parse(["mug", ["sofa", "couch"]], stuff=["floor"], other="thing")
+        >>> words.labels
+        ('mug', 'sofa', 'floor', 'thing')
     """
 
     words: tuple[Word, ...]
@@ -89,6 +94,11 @@ class Vocabulary:
             VocabularyError: it is empty, or holds an empty, duplicate, over-long or unreadable
                 word; a threshold or an id is out of range; ``thresholds`` names none of its
                 labels; or an argument is of another kind.
+
+        Example:
+            >>> words = Vocabulary.parse(["mug", "knife"], negatives=["hand"])
+            >>> words.found_labels, words.texts
+            (('mug', 'knife'), ('mug', 'knife', 'hand'))
         """
         has_rules = other is not None or any(
             rules is not None and not is_empty(rules) for rules in (negatives, thresholds)
@@ -113,6 +123,11 @@ class Vocabulary:
 
         Raises:
             VocabularyError: it cannot be read, or is not such a file.
+
+        Example:
+            >>> Vocabulary.parse(["mug", "table"]).save("words.txt")
+            >>> Vocabulary.load("words.txt").labels
+            ('mug', 'table')
         """
         return cls.from_list(read_words(path))
 
@@ -122,6 +137,11 @@ class Vocabulary:
 
         Raises:
             VocabularyError: as for :meth:`parse`.
+
+        Example:
+            >>> from xdecoder_rt.words.files import WordList
+            >>> Vocabulary.from_list(WordList(["mug", "table"])).labels
+            ('mug', 'table')
         """
         parsed = cls.parse(words.entries, other=words.other)
         return replace(parsed, next_id=max(parsed.next_id, words.next_id))
@@ -131,6 +151,11 @@ class Vocabulary:
 
         Raises:
             VocabularyError: it cannot be written.
+
+        Example:
+            >>> Vocabulary.parse(["mug", ["sofa", "couch"]]).save("words.json")
+            >>> Vocabulary.load("words.json").texts
+            ('mug', 'sofa', 'couch')
         """
         save_words(path, self.words, self.other, self.next_id)
 
@@ -139,6 +164,11 @@ class Vocabulary:
 
         Raises:
             VocabularyError: as for :meth:`parse`.
+
+        Example:
+            >>> words = Vocabulary.parse(["mug", "table"]).with_words("bin")
+            >>> words.labels, words.ids.tolist()
+            (('mug', 'table', 'bin'), [0, 1, 2])
         """
         return _checked_vocabulary((*self.words, *entries), (), (), {}, self.other).keeping_ids_of(
             self
@@ -160,6 +190,11 @@ class Vocabulary:
 
         Raises:
             VocabularyError: a label is not in it, or none would be left.
+
+        Example:
+            >>> words = Vocabulary.parse(["mug", "table", "bin"]).without("table")
+            >>> words.labels, words.ids.tolist()
+            (('mug', 'bin'), [0, 2])
         """
         gone = checked_labels("The words to leave out", labels)
         refuse_unknown("The words to leave out", gone, map(name_key, self.labels))
@@ -173,6 +208,11 @@ class Vocabulary:
         """Return this vocabulary with the ids of an earlier one where their labels are the same.
 
         Words that are new, and a new label of ``other``, get ids that none of the earlier one had.
+
+        Example:
+            >>> earlier = Vocabulary.parse(["mug", "table"])
+            >>> Vocabulary.parse(["bin", "mug"]).keeping_ids_of(earlier).ids.tolist()
+            [2, 0]
         """
         ids = {name_key(word.name): word.id for word in earlier._reported}
         following = earlier.next_id
@@ -203,6 +243,10 @@ class Vocabulary:
 
         Raises:
             VocabularyError: no word would be left that can be found.
+
+        Example:
+            >>> Vocabulary.parse(["mug", "background"]).without_void("background").labels
+            ('mug',)
         """
         key = (background, tuple(suffixes))
         if key not in self._void_forms:
@@ -299,7 +343,12 @@ class Vocabulary:
         return has_word_rules or self.other is not None
 
     def is_thing(self) -> npt.NDArray[np.bool_]:
-        """Return one flag for each of ``labels``: True for things; read-only."""
+        """Return one flag for each of ``labels``: True for things; read-only.
+
+        Example:
+            >>> Vocabulary.parse(["mug"], stuff=["floor"]).is_thing().tolist()
+            [True, False]
+        """
         return self._is_thing
 
     @cached_property

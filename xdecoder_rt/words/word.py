@@ -29,6 +29,10 @@ class Word:
         id: its ``label_id`` in results; None for its place in the vocabulary.
         example: what it looks like, as :meth:`Engine.example` learnt it, in place of its name's
             embedding; None for the name's. Synonyms are texts all the same.
+
+    Example:
+        >>> Word("sofa", synonyms=["couch"], threshold=0.5).texts
+        ('sofa', 'couch')
     """
 
     name: str
