@@ -75,7 +75,8 @@ def _module_facts(name: str) -> dict[str, Any]:
         module = load_module(name) if name in ENGINE_BACKENDS else import_module(name)
         version = getattr(module, "__version__", None)
         facts = {"version": None if version is None else str(version)}
-        return {**facts, **_MORE.get(name, lambda _: {})(module)}
+        more = _MORE.get(name)
+        return facts if more is None else {**facts, **more(module)}
     except Exception as error:  # whatever a broken library raises is what is asked for
         words = " ".join(str(error).split())
         return {"problem": f"{type(error).__name__}: {words}" if words else type(error).__name__}

@@ -155,7 +155,7 @@ def judge_instances(
 
 def _is_unscored(mask: _Bools, unlabelled: _Bools) -> bool:
     area = np.count_nonzero(mask)
-    return not area or 2 * np.count_nonzero(mask & unlabelled) > area
+    return bool(not area or 2 * np.count_nonzero(mask & unlabelled) > area)
 
 
 def _true_masks(
