@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xdecoder_rt.backends.base import (
     Backend,
+    CoreSharingBackend,
     DeviceBackend,
     Graph,
     PanopticMap,
@@ -18,6 +19,7 @@ from xdecoder_rt.plan.manifest import Manifest
 
 __all__ = [
     "Backend",
+    "CoreSharingBackend",
     "DeviceBackend",
     "Graph",
     "PanopticMap",

@@ -48,6 +48,7 @@ class SegmentQuestion:
     """
 
     is_textual: ClassVar[bool] = False
+    is_stepwise: ClassVar[bool] = False
     vocabulary: Vocabulary
     rule: str
     names_void: bool = False
