@@ -6,7 +6,7 @@
 
 It is to be run again whenever the weights of the starter change: a build takes the ranges for the
 weights whose digest they name, and for no others. Labelled folders of as many kinds of scenes as
-there are; each counts the same. Half an hour on two cores.
+there are; each counts the same.
 """
 
 from __future__ import annotations
