@@ -387,7 +387,7 @@ class Engine(TrackingCalls):
         strict: bool = False,
         channels: str = "rgb",
     ) -> Output | list[Output]:
-        """Do several tasks on one image: one look, one decode, and a caption beside it.
+        """Do several tasks on one image: one look, one decode, and a caption's later tokens.
 
         Every result is what the task's own call gives. The other arguments are those of that call:
         `task`, `stuff` and thresholds of :meth:`segment`, `joint` of :meth:`refer`, `min_score` of

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from xdecoder_rt.backends import (
     Backend,
-    CoreSharingBackend,
     DeviceBackend,
     Graph,
     PreparingBackend,
@@ -67,7 +66,6 @@ class Runtime:
         manifest: the plan's.
         backend: what runs the graphs.
         threads: for pre- and post-processing.
-        shares_cores: whether two calls may run beside each other, on several cores.
         words: the vocabularies that the plan carries.
         text: embeds words.
         text_graph: encodes tokens.
@@ -107,11 +105,6 @@ class Runtime:
                 self._device.take_kernels(lambda name: self._plan.read(KERNELS + name))
             self._panoptic_map = None if self._device is None else self._device.panoptic_map
             self._preparing = self.backend if isinstance(self.backend, PreparingBackend) else None
-            self.shares_cores = (
-                self.threads > 1
-                and isinstance(self.backend, CoreSharingBackend)
-                and self.backend.shares_cores
-            )
         except BaseException:
             self._plan.close()
             if hasattr(self, "backend"):

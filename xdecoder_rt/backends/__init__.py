@@ -6,7 +6,6 @@ from pathlib import Path
 
 from xdecoder_rt.backends.base import (
     Backend,
-    CoreSharingBackend,
     DeviceBackend,
     Graph,
     PanopticMap,
@@ -19,7 +18,6 @@ from xdecoder_rt.plan.manifest import Manifest
 
 __all__ = [
     "Backend",
-    "CoreSharingBackend",
     "DeviceBackend",
     "Graph",
     "PanopticMap",

@@ -48,17 +48,6 @@ class PreparingBackend(Protocol):
         """
 
 
-@runtime_checkable
-class CoreSharingBackend(Protocol):
-    """Ability of a backend to run two calls beside each other, each as soon as a core is free.
-
-    Attributes:
-        shares_cores: whether it does so here.
-    """
-
-    shares_cores: bool
-
-
 class Recurring(np.ndarray[Any, Any]):
     """An input whose values come again in most calls of its shapes: a backend may compile for them.
 

@@ -37,7 +37,6 @@ class OpenVINOFirst:
 
     name = "openvino"
     device = "cpu"
-    shares_cores = True
 
     def __init__(
         self, threads: int | None = None, precision: str = "int8", cache_dir: Path | None = None

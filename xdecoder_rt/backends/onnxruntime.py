@@ -112,7 +112,6 @@ class OnnxRuntimeBackend:
         self.version = str(ort.__version__)
         self.device = "cpu" if device is None else device
         self._place, self._providers = _providers(self.device, self.version, cache_dir)
-        self.shares_cores = self.device == "cpu"
         # Where the process imported it before this package, which keeps it from beginning at all.
         ort.disable_telemetry_events()
         self._options = ort.SessionOptions()

@@ -350,7 +350,7 @@ class OpenVINOBackend:
         self.version = str(openvino.__version__)
         self.device = "cpu" if device is None else device
         self._plugin = self._plugin_of(self.device)
-        self._is_cpu = self.shares_cores = self._plugin == "CPU"
+        self._is_cpu = self._plugin == "CPU"
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             # A compiled model that is cut off while it is mapped ends the process.

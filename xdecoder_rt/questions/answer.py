@@ -30,7 +30,6 @@ class AnswerQuestion:
     """
 
     is_textual: ClassVar[bool] = False
-    is_stepwise: ClassVar[bool] = False
     choices: tuple[str, ...]
     texts: tuple[str, ...]
     group: RowGroup

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +44,6 @@ class CaptionQuestion:
         max_tokens: longest caption; None for 50.
     """
 
-    is_stepwise: ClassVar[bool] = True
     writer: CaptionWriter
     opening: Opening
     region: RegionSource | None

@@ -19,7 +19,6 @@ class EmbedQuestion:
     """The embedding of an image."""
 
     is_textual: ClassVar[bool] = True
-    is_stepwise: ClassVar[bool] = False
 
     @classmethod
     def ask(cls, runtime: Runtime) -> EmbedQuestion:

@@ -1,14 +1,11 @@
 """The form of every question to an encoded image: its rows, and the reading of its answer.
 
-All that is asked at once goes through one decode, after which each question reads its own rows. On
-processors of several cores, answers that come step by step are written beside the others: a step
-has so few rows that it takes one core as long as two.
+All that is asked at once goes through one decode, after which each question reads its own rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeAlias
 
 from xdecoder_rt.errors import ArgumentError
@@ -32,10 +29,6 @@ class Question(Protocol):
     def is_textual(self) -> bool:
         """Whether, asked alone, it takes the input that a plan may have for texts."""
 
-    @property
-    def is_stepwise(self) -> bool:
-        """Whether reading its answer decodes more rows, a few at a time."""
-
     def groups(self, state: ImageState) -> Sequence[RowGroup]:
         """Return the rows that it adds to the latents."""
 
@@ -44,33 +37,17 @@ class Question(Protocol):
 
 
 def answer_all(runtime: Runtime, state: ImageState, questions: Sequence[Question]) -> list[Any]:
-    """Answer questions on one image, those that come step by step beside the others.
-
-    The latents are decoded once; where everything is answered in one thread, with all rows that
-    are asked for in one decode.
-    """
-    asked = [(question, question.groups(state)) for question in questions]
-    stepwise = [pair for pair in asked if pair[0].is_stepwise]
-    if not runtime.shares_cores or len(stepwise) in (0, len(asked)):
-        return _answers(runtime, state, asked)
-    runtime.rows.latents(state)
-    with ThreadPoolExecutor(1, "xdecoder_rt questions") as pool:
-        whole = [pair for pair in asked if not pair[0].is_stepwise]
-        answers_of_whole = pool.submit(_answers, runtime, state, whole)
-        steps = iter(_answers(runtime, state, stepwise))
-        others = iter(answers_of_whole.result())
-    return [next(steps if question.is_stepwise else others) for question in questions]
-
-
-def _answers(
-    runtime: Runtime, state: ImageState, asked: Sequence[tuple[Question, Sequence[RowGroup]]]
-) -> list[Any]:
-    """Answer questions, each with its rows, by one decode."""
-    rows = iter(runtime.rows.decode(state, [group for _, groups in asked for group in groups]))
-    decoded = [[next(rows) for _ in groups] for _, groups in asked]
+    """Answer questions on one image with one decode; later tokens of a caption come after it."""
+    groups = [question.groups(state) for question in questions]
+    rows = iter(
+        runtime.rows.decode(
+            state, [group for question_groups in groups for group in question_groups]
+        )
+    )
+    decoded = [[next(rows) for _ in question_groups] for question_groups in groups]
     return [
         question.read(runtime, state, question_rows)
-        for (question, _), question_rows in zip(asked, decoded, strict=True)
+        for question, question_rows in zip(questions, decoded, strict=True)
     ]
 
 

@@ -36,7 +36,6 @@ class ReferQuestion:
     """
 
     is_textual: ClassVar[bool] = False
-    is_stepwise: ClassVar[bool] = False
     phrases: Sequence[str]
     features: Sequence[Floats]
     phrase_groups: Sequence[RowGroup]

@@ -48,7 +48,6 @@ class SegmentQuestion:
     """
 
     is_textual: ClassVar[bool] = False
-    is_stepwise: ClassVar[bool] = False
     vocabulary: Vocabulary
     rule: str
     names_void: bool = False
