@@ -137,7 +137,8 @@ def test_a_decode_of_known_rows_is_the_decode(tiny_plan: Path, tmp_path: Path) -
             backend = OpenVINOBackend(1)
             plain, known = (backend.load("decode", read, is_steady=True) for _ in range(2))
             expected = plain({name: np.asarray(value) for name, value in feeds.items()})
-            actual = known(feeds)
+            for _ in range(3):  # a model may write over its constants
+                actual = known(feeds)
         assert actual.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(actual[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
@@ -181,3 +182,33 @@ def test_no_more_than_a_few_models_are_kept(
         for kind in (*tasks.Row, *tasks.Row):
             graph({**token, "kind": np.full_like(token["kind"], kind).view(Recurring)})
     assert compiled == [False, False, True]
+
+
+def test_a_model_that_gives_something_else_the_second_time_is_not_used(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those do whose constants OpenVINO writes over."""
+    (feeds, *_) = calls_of_the_decode(tiny_plan, tmp_path)
+    compiled = OpenVINOBackend._compile
+
+    def forgetful(backend: OpenVINOBackend, kept: Any, network: Any, call: Any) -> Any:
+        model = compiled(backend, kept, network, call)
+        if call is not None and call.values:
+            run, runs = model.run, []
+
+            def drift(inputs: Mapping[str, Array]) -> dict[str, Any]:
+                runs.append(1)
+                return {name: value + len(runs) - 1 for name, value in run(inputs).items()}
+
+            model.run = drift
+        return model
+
+    with Plan.open(tiny_plan) as plan:
+        data = plan.graph("decode_64x64.onnx")
+    sound = OpenVINOBackend(1).load("decode", lambda: data, is_steady=True)
+    expected = sound(feeds)
+    monkeypatch.setattr(OpenVINOBackend, "_compile", forgetful)
+    graph = OpenVINOBackend(1).load("decode", lambda: data, is_steady=True)
+    for _ in range(3):
+        for name, value in graph(feeds).items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-4)

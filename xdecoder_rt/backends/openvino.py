@@ -10,9 +10,8 @@ import io
 import queue
 import sys
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +31,7 @@ from xdecoder_rt.backends.base import (
 )
 from xdecoder_rt.backends.blobs import Blob
 from xdecoder_rt.backends.kept import KeptModels, signature
-from xdecoder_rt.backends.specialised import drop_floors, fix_inputs
+from xdecoder_rt.backends.specialised import FixedCall, drop_floors, fix_inputs, repeats
 from xdecoder_rt.backends.unquantized import multiplies_bytes_slowly, unquantize
 from xdecoder_rt.backends.winograd import use_winograd
 from xdecoder_rt.cores import usable_cores
@@ -86,40 +85,6 @@ def _core() -> Any:
 _MOST_FIXED = 6
 
 
-@dataclass(frozen=True)
-class FixedCall:
-    """Calls that a model is compiled for.
-
-    Attributes:
-        shapes: of all inputs.
-        values: of the inputs that are the same in all these calls.
-    """
-
-    shapes: dict[str, tuple[int, ...]]
-    values: dict[str, Array]
-
-    @classmethod
-    def of(cls, feeds: Mapping[str, Array], recurring: Collection[str]) -> FixedCall:
-        """Return the form of a call, whose inputs of some names are the same in all of them."""
-        values = {name: feeds[name] for name in recurring}
-        return cls({name: array.shape for name, array in feeds.items()}, values)
-
-    @property
-    def key(self) -> Hashable:
-        """What tells these calls from others."""
-        values = tuple((name, array.tobytes()) for name, array in self.values.items())
-        return tuple(self.shapes.items()), values
-
-    @property
-    def digest(self) -> str:
-        """A SHA-256 that tells these calls from others."""
-        digest = hashlib.sha256(repr(sorted(self.shapes.items())).encode())
-        for name, array in sorted(self.values.items()):
-            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
-
-
 class OpenVINOGraph:
     """A model, compiled for any shapes or also for those that most calls come with.
 
@@ -152,7 +117,7 @@ class OpenVINOGraph:
         self._compile = compile_model
         self._is_steady = is_steady
         self._lock = threading.Lock()
-        # None where OpenVINO refuses the shapes.
+        # None where OpenVINO refuses the shapes, or the model forgets what was made part of it.
         self._fixed: dict[Hashable, _Compiled | None] = {}
         self._general: _Compiled | None = None
         self._kept = kept
@@ -180,9 +145,9 @@ class OpenVINOGraph:
         with self._errors("run"):
             inputs = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
             recurring = [name for name in self.inputs if isinstance(feeds[name], Recurring)]
-            return self._for(FixedCall.of(inputs, recurring)).run(inputs)
+            return self._for(FixedCall.of(inputs, recurring), inputs).run(inputs)
 
-    def _for(self, call: FixedCall) -> _Compiled:
+    def _for(self, call: FixedCall, inputs: Mapping[str, Array]) -> _Compiled:
         """What runs calls of this form, compiled on first need."""
         key = call.key
         with self._lock:
@@ -190,7 +155,10 @@ class OpenVINOGraph:
             is_new = key not in self._fixed and len(self._fixed) < _MOST_FIXED
             if self._is_steady and is_new and (call.values or not self._fixed):
                 try:
-                    self._fixed[key] = self._made(call)
+                    made = self._made(call)
+                    self._fixed[key] = (
+                        made if not call.values or repeats(made.run, inputs) else None
+                    )
                 except RuntimeError as error:  # some models OpenVINO takes with open shapes alone
                     if is_shortage(error):
                         raise

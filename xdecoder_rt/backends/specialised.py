@@ -6,7 +6,9 @@ others is a product with zeros or a choice that is made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,55 @@ from typing import Any
 import numpy as np
 
 from xdecoder_rt.backends.base import Array
+
+
+@dataclass(frozen=True)
+class FixedCall:
+    """Calls that a model is compiled for.
+
+    Attributes:
+        shapes: of all inputs.
+        values: of the inputs that are the same in all these calls.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    values: dict[str, Array]
+
+    @classmethod
+    def of(cls, feeds: Mapping[str, Array], recurring: Collection[str]) -> FixedCall:
+        """Return the form of a call, whose inputs of some names are the same in all of them."""
+        values = {name: feeds[name] for name in recurring}
+        return cls({name: array.shape for name, array in feeds.items()}, values)
+
+    @property
+    def key(self) -> Hashable:
+        """What tells these calls from others."""
+        values = tuple((name, array.tobytes()) for name, array in self.values.items())
+        return tuple(self.shapes.items()), values
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 that tells these calls from others."""
+        digest = hashlib.sha256(repr(sorted(self.shapes.items())).encode())
+        for name, array in sorted(self.values.items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+def repeats(
+    run: Callable[[Mapping[str, Array]], Mapping[str, Array]], inputs: Mapping[str, Array]
+) -> bool:
+    """Return whether a model gives the same for the same inputs a second time.
+
+    OpenVINO 2026.4 writes over constants of some graphs, so that the first run alone is right.
+
+    Args:
+        run: runs it.
+        inputs: of a call.
+    """
+    first, second = run(inputs), run(inputs)
+    return all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def drop_floors(network: Any) -> int:
