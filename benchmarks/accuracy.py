@@ -1,7 +1,7 @@
 """Accuracy of a plan on labelled folders: a Markdown table and the figures as JSON.
 
     python benchmarks/accuracy.py model.plan data/workcell_val data/clipart_val \\
-        -o docs/accuracy.md --json benchmarks/results/accuracy.json
+        -o docs/measured/accuracy.md --json benchmarks/results/accuracy.json
 
 Every folder is asked for its whole vocabulary and all its texts; the scores are those of
 ``xdecoder-rt eval``, with a dash where a folder or the plan lacks what a score needs.

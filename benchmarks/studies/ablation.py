@@ -2,7 +2,7 @@
 
     python benchmarks/studies/ablation.py data \\
         --validation scenes/workcell_val scenes/clipart_novel \\
-        -o docs/ablation.md --json benchmarks/results/ablation.json
+        -o docs/measured/ablation.md --json benchmarks/results/ablation.json
 
 `data` is a folder that `examples/train_starter.sh` has filled: `bank`, `workcell`, `teacher.npz`,
 `taught.safetensors`, and for the arm `stored scenes` also `clipart`, a labelled folder of the split

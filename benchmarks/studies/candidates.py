@@ -3,7 +3,7 @@
     python benchmarks/studies/candidates.py time runs/candidates
     python benchmarks/studies/candidates.py train runs/candidates data/bank \\
         --words export/starter/starter.safetensors --validation data/workcell_val data/clipart_val
-    python benchmarks/studies/candidates.py page runs/candidates -o docs/candidates.md \\
+    python benchmarks/studies/candidates.py page runs/candidates -o docs/measured/candidates.md \\
         --json benchmarks/results/candidates.json --picture docs/images/candidates.png
 
 `time` exports every candidate with random weights and measures its graphs in each form that a plan

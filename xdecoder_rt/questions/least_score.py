@@ -18,9 +18,9 @@ MIN_SCORES: Mapping[str, float] = {
     "instance": 0.25,
     "refer": 0.25,
 }
-"""Defaults of compact plans, chosen on held-out scenes (docs/words.md); published ones have 0.
+"""Defaults of compact plans, chosen on held-out scenes (docs/measured/words.md).
 
-Panoptic output has the plan's own threshold, and semantic output gives every pixel a class.
+Published plans have 0. Panoptic output has the plan's own threshold, and semantic output gives every pixel a class.
 """
 
 
