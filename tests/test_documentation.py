@@ -51,6 +51,8 @@ FOREIGN = {
     "trtexec": "needs TensorRT",
     "jq": "reads what comes before the pipe",
     "pytest": "is this",
+    "mkdocs": "builds the site; .ci/run does",
+    "ruff": "is of .ci/run",
     "ros2": "needs ROS 2",
     "colcon": "needs ROS 2",
     "ln": "puts the package into a workspace",
