@@ -64,7 +64,8 @@ def main() -> int:
             texts.append([path.name, *text_cells(report)])
             classes += extremes(path.name, report)
     command = shlex.join(["python", *sys.argv])
-    text = f"Weights `{digest[:12]}`, measured by\n`{command}`\n\n{table(SEGMENTS, segments)}\n"
+    text = f"# Accuracy\n\nWeights `{digest[:12]}`, measured by\n`{command}`\n\n"
+    text += f"{table(SEGMENTS, segments)}\n"
     if any(cell != ABSENT for _, *cells in texts for cell in cells):
         text += f"{table(TEXTS, texts)}\n"
     with atomic_writer(args.output) as file:

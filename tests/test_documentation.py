@@ -22,7 +22,9 @@ import documented
 import numpy as np
 import pytest
 from command_line import save_labelled_folder
-from documented import FENCE, ROOT, STARTER_SCRIPT, Command, expanded, fenced, parser_of
+from documented import (
+    FENCE, INLINE, ROOT, STARTER_SCRIPT, Command, expanded, fenced, parser_of
+)  # fmt: skip
 from PIL import Image
 
 from xdecoder_rt.cli import main
@@ -335,6 +337,38 @@ def test_the_slow_command_runs(command: Command, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("form", [*NOT_RUN, *SLOW])
 def test_what_is_said_of_a_command_is_said_of_one(form: str) -> None:
     assert any(matches(command, [form]) for command in WRITTEN)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return what a link may name behind ``#``: headings as the site and the forge write them."""
+    text = FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", head).strip().lower()) for head in headings}
+
+
+@pytest.mark.parametrize("page", [*documented.PAGES, "SECURITY.md"])
+def test_the_links_of_the_page_lead_somewhere(page: str) -> None:
+    text = INLINE.sub("", FENCE.sub("", (ROOT / page).read_text()))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert target.is_file() and target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors_of(target), link
+        # The site has the pages below docs/ and nothing else.
+        assert not page.startswith("docs/") or target.is_relative_to(ROOT / "docs"), link
+
+
+def test_the_site_has_every_page_and_every_old_address_leads_to_one() -> None:
+    settings = (ROOT / "mkdocs.yml").read_text()
+    menu, redirects = settings.split("redirect_maps:")
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert {page for page in pages if not re.search(rf"[ -]{re.escape(page)}$", menu, re.M)} == set()
+    for old, new in re.findall(r"^ {8}(\S+): (\S+)$", redirects, re.MULTILINE):
+        name, _, anchor = new.partition("#")
+        assert old not in pages and name in pages
+        assert not anchor or anchor in anchors_of(ROOT / "docs" / name), new
 
 
 def test_snippets_of_every_page_run_or_have_a_reason() -> None:
