@@ -23,7 +23,14 @@ import numpy as np
 import pytest
 from command_line import save_labelled_folder
 from documented import (
-    FENCE, INLINE, ROOT, STARTER_SCRIPT, Command, expanded, fenced, parser_of
+    FENCE,
+    INLINE,
+    ROOT,
+    STARTER_SCRIPT,
+    Command,
+    expanded,
+    fenced,
+    parser_of,
 )  # fmt: skip
 from PIL import Image
 
@@ -364,7 +371,8 @@ def test_the_site_has_every_page_and_every_old_address_leads_to_one() -> None:
     settings = (ROOT / "mkdocs.yml").read_text()
     menu, redirects = settings.split("redirect_maps:")
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
-    assert {page for page in pages if not re.search(rf"[ -]{re.escape(page)}$", menu, re.M)} == set()
+    for page in pages:
+        assert re.search(rf"[ -]{re.escape(page)}$", menu, re.MULTILINE), page
     for old, new in re.findall(r"^ {8}(\S+): (\S+)$", redirects, re.MULTILINE):
         name, _, anchor = new.partition("#")
         assert old not in pages and name in pages

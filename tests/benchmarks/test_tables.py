@@ -12,7 +12,8 @@ pytest.importorskip("cv2", reason="the studies train, which needs opencv-python-
 pytest.importorskip("onnxscript", reason="the studies export graphs")
 pytest.importorskip("openvino", reason="a study measures OpenVINO")
 ROOT = Path(__file__).parents[2]
-sys.path += [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "studies")]
+sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks" / "studies"))
 
 import tables
 
@@ -25,8 +26,9 @@ def test_the_table_of_the_page_is_that_of_its_results(name: str) -> None:
 
 
 def test_every_comment_that_names_the_program_is_of_a_table_that_it_writes() -> None:
+    begin = re.compile(re.escape(tables.begin_of("NAME")).replace("NAME", r"(\w+)"))
     for path in sorted((ROOT / "docs").rglob("*.md")):
-        for name in re.findall(re.escape(tables.begin_of("")[:-4]) + r"(\w+) -->", path.read_text()):
+        for name in begin.findall(path.read_text()):
             assert tables.TABLES[name][0] == str(path.relative_to(ROOT))
 
 

@@ -20,7 +20,8 @@ MIN_SCORES: Mapping[str, float] = {
 }
 """Defaults of compact plans, chosen on held-out scenes (docs/measured/words.md).
 
-Published plans have 0. Panoptic output has the plan's own threshold, and semantic output gives every pixel a class.
+Published plans have 0. Panoptic output has the plan's own threshold, and semantic output gives
+every pixel a class.
 """
 
 
