@@ -31,7 +31,7 @@ from documented import (
     expanded,
     fenced,
     parser_of,
-)  # fmt: skip
+)
 from PIL import Image
 
 from xdecoder_rt.cli import main

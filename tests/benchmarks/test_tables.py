@@ -11,11 +11,12 @@ import pytest
 pytest.importorskip("cv2", reason="the studies train, which needs opencv-python-headless")
 pytest.importorskip("onnxscript", reason="the studies export graphs")
 pytest.importorskip("openvino", reason="a study measures OpenVINO")
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "benchmarks"))
-sys.path.append(str(ROOT / "benchmarks" / "studies"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "studies"))
 
 import tables
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
