@@ -33,9 +33,9 @@ def test_every_comment_that_names_the_program_is_of_a_table_that_it_writes() -> 
             assert tables.TABLES[name][0] == str(path.relative_to(ROOT))
 
 
-def test_every_file_of_results_has_a_table() -> None:
+def test_every_table_has_its_file_of_results() -> None:
     names = {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")}
-    assert names == set(tables.TABLES)
+    assert names >= set(tables.TABLES)
 
 
 def test_a_page_without_the_place_is_refused() -> None:
