@@ -1,7 +1,7 @@
 """Accuracy of a plan on labelled folders: a Markdown table and the figures as JSON.
 
     python benchmarks/accuracy.py model.plan data/workcell_val data/clipart_val \\
-        -o docs/accuracy.md --json benchmarks/results/accuracy.json
+        -o docs/measured/accuracy.md --json benchmarks/results/accuracy.json
 
 Every folder is asked for its whole vocabulary and all its texts; the scores are those of
 ``xdecoder-rt eval``, with a dash where a folder or the plan lacks what a score needs.
@@ -64,7 +64,8 @@ def main() -> int:
             texts.append([path.name, *text_cells(report)])
             classes += extremes(path.name, report)
     command = shlex.join(["python", *sys.argv])
-    text = f"Weights `{digest[:12]}`, measured by\n`{command}`\n\n{table(SEGMENTS, segments)}\n"
+    text = f"# Accuracy\n\nWeights `{digest[:12]}`, measured by\n`{command}`\n\n"
+    text += f"{table(SEGMENTS, segments)}\n"
     if any(cell != ABSENT for _, *cells in texts for cell in cells):
         text += f"{table(TEXTS, texts)}\n"
     with atomic_writer(args.output) as file:

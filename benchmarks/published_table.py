@@ -112,18 +112,25 @@ class Table:
         Raises:
             ArgumentError: the file was measured elsewhere, or otherwise.
         """
-        table = cls(rounds, threads, describe_machine((*LIBRARIES, "torch")), [])
+        machine = describe_machine((*LIBRARIES, "torch"))
         if path is None or not path.exists():
-            return table
-        document = json.loads(path.read_text())
-        settings = {"rounds": rounds, "threads": threads, "machine": table.machine}
-        changed = [name for name, value in settings.items() if document[name] != value]
+            return cls(rounds, threads, machine, [])
+        table = cls.read(path)
+        settings = {"rounds": rounds, "threads": threads, "machine": machine}
+        changed = [name for name, value in settings.items() if getattr(table, name) != value]
         if changed:
             raise ArgumentError(
                 f"{path} was measured with another {' and '.join(changed)}",
                 expected="one machine and one way to measure in a table",
                 fix="write another file",
             )
+        return table
+
+    @classmethod
+    def read(cls, path: Path) -> Table:
+        """Return the table of a file."""
+        document = json.loads(path.read_text())
+        table = cls(document["rounds"], document["threads"], document["machine"], [])
         for row in document["rows"]:
             cost, size = BuildCost(**row.pop("build")), tuple(row.pop("size"))
             table.add(Row(build=cost, size=size, **row))

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from xdecoder_rt.export.tensorrt.build import EngineSummary
 
 _EXPORT_MODULES = ("torch", "safetensors", "onnx", "onnxscript", "onnxsim")
-# Published models are held to their published figures. docs/masks.md has what 0.3 was chosen by.
+# Published models are held to their published figures. What 0.3 was chosen by is in
+# docs/measured/masks.md.
 _DEFAULT_PIECE_SHARES = {"compact": 0.3, "published": 0.0}
 
 

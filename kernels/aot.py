@@ -157,7 +157,7 @@ def main() -> None:
         epilog="examples:\n"
         "  python -m xdecoder_rt.kernels.aot -o compiled\n"
         "  python -m xdecoder_rt.kernels.aot -o orin --target 87\n"
-        "  python -m xdecoder_rt.kernels.aot -o compiled --report docs/kernels-aot.md",
+        "  python -m xdecoder_rt.kernels.aot -o compiled --report docs/measured/kernels-aot.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     capabilities = [goal.capability for goal in TARGETS]

@@ -18,7 +18,7 @@ def resources(index: Mapping[str, Any]) -> str:
         "",
         "Registers a thread / KiB of shared memory a program, by target; **+n** where n bytes "
         f"spill. Compiled by Triton {index['triton']} without a GPU:",
-        "`python -m xdecoder_rt.kernels.aot -o compiled --report docs/kernels-aot.md`.",
+        "`python -m xdecoder_rt.kernels.aot -o compiled --report docs/measured/kernels-aot.md`.",
         "Not a measure of speed.",
         "",
         "| target | devices |",

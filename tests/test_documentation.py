@@ -22,7 +22,16 @@ import documented
 import numpy as np
 import pytest
 from command_line import save_labelled_folder
-from documented import FENCE, ROOT, STARTER_SCRIPT, Command, expanded, fenced, parser_of
+from documented import (
+    FENCE,
+    INLINE,
+    ROOT,
+    STARTER_SCRIPT,
+    Command,
+    expanded,
+    fenced,
+    parser_of,
+)
 from PIL import Image
 
 from xdecoder_rt.cli import main
@@ -32,12 +41,10 @@ if TYPE_CHECKING:
 
 # What a page has said by then, for snippets that go on from it. The README's begin from nothing.
 KNOWN_NAMES = {
-    "docs/presets.md": ("engine", "img"),
     "docs/words.md": ("engine", "img", "plan_of_the_day"),
-    "docs/robots.md": ("engine", "frames", "depth", "rgb"),
+    "docs/robots.md": ("engine", "frames", "depth"),
     "docs/gpu.md": ("frame",),
-    "docs/tensorrt.md": ("frame",),
-    "docs/kernels.md": ("problem", "operands", "out", "stream"),
+    "docs/measured/kernels.md": ("problem", "operands", "out", "stream"),
 }
 # Programs of others, which this cannot parse.
 FOREIGN = {
@@ -53,6 +60,8 @@ FOREIGN = {
     "trtexec": "needs TensorRT",
     "jq": "reads what comes before the pipe",
     "pytest": "is this",
+    "mkdocs": "builds the site; .ci/run does",
+    "ruff": "is of .ci/run",
     "ros2": "needs ROS 2",
     "colcon": "needs ROS 2",
     "ln": "puts the package into a workspace",
@@ -61,12 +70,23 @@ FOREIGN = {
 # Pages whose snippets are compiled and searched for unknown names, and not run.
 SNIPPETS_NOT_RUN = {
     "docs/robots.md": "needs a camera with depth; tests/test_in_space.py and tests/tracking",
-    "docs/gpu.md": "needs a GPU; tests/backends/test_torch.py runs the same on the CPU",
-    "docs/kernels.md": "needs a GPU",
-    "docs/tensorrt.md": "needs a GPU",
-    "docs/tensorrt-build.md": "needs TensorRT-RTX, and minutes; tests/export/tensorrt builds",
+    "docs/gpu.md": "needs a GPU; tests/backends/test_torch.py runs the same on the CPU, and "
+    "tests/export/test_pipeline.py builds from Python",
+    "docs/measured/kernels.md": "needs a GPU",
 }
-SNIPPETS_RUN = ("README.md", "docs/words.md", "docs/evaluation.md", "docs/presets.md")
+SNIPPETS_RUN = (
+    "README.md",
+    "docs/api.md",
+    "docs/build.md",
+    "docs/quickstart.md",
+    "docs/training.md",
+    "docs/words.md",
+)
+# Of these pages all but snippets that have this in them.
+SNIPPET_NOT_RUN = {
+    "ConvertOptions(": "takes minutes, and is refused where it gains nothing, as with a tiny "
+    "model; tests/export/test_convert.py converts",
+}
 
 # Parsed and not run: a pattern of the command, and why.
 NOT_RUN = {
@@ -75,7 +95,6 @@ NOT_RUN = {
     r" --backend tensorrt": "needs a GPU, or minutes; tests/export/tensorrt builds on stand-ins",
     r"^xdecoder-rt build .*--precision (int8|bf16|fp16)": "takes minutes, and is refused where it "
     "gains nothing, as with a tiny model; tests/export/test_convert.py builds",
-    r"^xdecoder-rt build --kernels DIR": "is a form, and no command",
     r"^xdecoder-rt (bench|extract|info|segment)\b.*\b(orin|rtx)\.plan": "needs an engine of a GPU",
     r"^xdecoder-rt demo 0 ": "needs a camera",
     r"^xdecoder-rt eval .*yolo": "own data; tests/datasets/test_own.py makes some",
@@ -112,10 +131,13 @@ STAND_INS = {
     "training.pt": "runs/train/model.safetensors",
     "IN.pt": "runs/train/model.safetensors",
     "runs/mine/model.safetensors": "runs/train/model.safetensors",
+    "runs/kitchen/model.safetensors": "runs/train/model.safetensors",
 }
-PLANS = ("model", "fp32", "int8", "fp16", "bf16", "robot", "kitchen", "clean", "standin-int8")
+PLANS = (
+    "model", "fp32", "int8", "fp16", "bf16", "mine", "robot", "kitchen", "clean", "standin-int8"
+)  # fmt: skip
 FOLDERS = ("shots", "frames", "scenes/val/images")
-LABELLED = ("scenes/held_out", "data/workcell_val", "scenes/workcell_train", "few_val")
+LABELLED = ("scenes/held_out", "data/workcell_val", "few_val", "kitchen/val")
 CHECKPOINT = "runs/train/model.safetensors"
 
 WRITTEN = documented.written()
@@ -324,6 +346,39 @@ def test_what_is_said_of_a_command_is_said_of_one(form: str) -> None:
     assert any(matches(command, [form]) for command in WRITTEN)
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Return what a link may name behind ``#``: headings as the site and the forge write them."""
+    text = FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", head).strip().lower()) for head in headings}
+
+
+@pytest.mark.parametrize("page", [*documented.PAGES, "SECURITY.md"])
+def test_the_links_of_the_page_lead_somewhere(page: str) -> None:
+    text = INLINE.sub("", FENCE.sub("", (ROOT / page).read_text()))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert target.is_file() and target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors_of(target), link
+        # The site has the pages below docs/ and nothing else.
+        assert not page.startswith("docs/") or target.is_relative_to(ROOT / "docs"), link
+
+
+def test_the_site_has_every_page_and_every_old_address_leads_to_one() -> None:
+    settings = (ROOT / "mkdocs.yml").read_text()
+    menu, redirects = settings.split("redirect_maps:")
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    for page in pages:
+        assert re.search(rf"[ -]{re.escape(page)}$", menu, re.MULTILINE), page
+    for old, new in re.findall(r"^ {8}(\S+): (\S+)$", redirects, re.MULTILINE):
+        name, _, anchor = new.partition("#")
+        assert old not in pages and name in pages
+        assert not anchor or anchor in anchors_of(ROOT / "docs" / name), new
+
+
 def test_snippets_of_every_page_run_or_have_a_reason() -> None:
     pages = {page for page, _ in fenced("python")}
     assert pages == {*SNIPPETS_RUN, *SNIPPETS_NOT_RUN}
@@ -344,34 +399,41 @@ def test_a_snippet_has_no_names_that_its_page_does_not_give(page: str, code: str
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("page", ["docs/evaluation.md", "docs/presets.md"])
+@pytest.mark.parametrize(
+    "page", [page for page in SNIPPETS_RUN if page not in ("README.md", "docs/words.md")]
+)
 def test_the_snippets_of_the_page_run(
     page: str, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(desk)
     monkeypatch.setenv("XDECODER_RT_CACHE", str(desk / "cache"))
-    for name, block in fenced("python"):
-        if name == page:
-            exec(compile(block, page, "exec"), {"__name__": "page"})
+    snippets = [code for name, code in fenced("python") if name == page]
+    if any("import cv2" in code for code in snippets):
+        pytest.importorskip("cv2", reason="frames of OpenCV need it")
+    names: dict[str, object] = {"__name__": "page"}
+    for code in snippets:
+        if not any(part in code for part in SNIPPET_NOT_RUN):
+            exec(compile(code, page, "exec"), names)
+    if "engine" in names:
+        names["engine"].close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(2))
 def test_the_snippets_of_the_first_page_run(
     number: int, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(desk)
     monkeypatch.setenv("XDECODER_RT_CACHE", str(desk / "cache"))
     snippets = [block for page, block in fenced("python") if page == "README.md"]
-    assert len(snippets) == 3
-    if "import cv2" in snippets[number]:
-        pytest.importorskip("cv2", reason="frames of OpenCV need it")
+    assert len(snippets) == 2
     # A tiny model that was never trained has no answers of its own.
-    code = (
-        snippets[number]
-        .replace("engine.answer(state, question)", "engine.answer(state, question, choices=words)")
-        .replace("answer=question", "answer=question, choices=words")
-    )
+    code = snippets[number].replace("answer=question", "answer=question, choices=words")
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_a_snippet_that_is_not_run_is_there() -> None:
+    for part in SNIPPET_NOT_RUN:
+        assert any(part in code for page, code in fenced("python") if page in SNIPPETS_RUN)
 
 
 def test_the_words_of_the_page_on_words_can_be_asked_for(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # imported, and would otherwise write a device id into the home and send events.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Engine", "Plan", "Tracker", "Vocabulary", "Word", "XDecoderError", "__version__"]
 
 _MODULE_OF = {

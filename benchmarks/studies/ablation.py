@@ -2,7 +2,7 @@
 
     python benchmarks/studies/ablation.py data \\
         --validation scenes/workcell_val scenes/clipart_novel \\
-        -o docs/ablation.md --json benchmarks/results/ablation.json
+        -o docs/measured/ablation.md --json benchmarks/results/ablation.json
 
 `data` is a folder that `examples/train_starter.sh` has filled: `bank`, `workcell`, `teacher.npz`,
 `taught.safetensors`, and for the arm `stored scenes` also `clipart`, a labelled folder of the split
@@ -48,6 +48,7 @@ from xdecoder_rt.training.trainer import CHECKPOINT, STATE, Trainer
 from xdecoder_rt.training.validation import validate
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
+BEGIN, END = "<!-- written by benchmarks/tables.py: ablation -->", "<!-- end -->"
 CPU = torch.device("cpu")
 TASKS = ("segment", "refer")
 BATCH_OF_VALIDATION = 16
@@ -177,15 +178,25 @@ def measure(model: XDecoder, folder: Path, size: int, limit: int, plan: Path) ->
 
 
 def report(results: Sequence[Mapping[str, Any]], folders: Sequence[str], command: str) -> str:
-    """Return the Markdown of all results: means over the folders, and a table for each measure.
+    """Return the page of all results, with the comments that `tables.py` looks for.
 
     Args:
         results: what `run_arm` gave, in the order of the rows.
         folders: the columns.
         command: what made it.
     """
-    lines = ["# One lever at a time", "", f"`{command}`", ""]
-    lines += [
+    lines = ["# One lever at a time", "", f"`{command}`", "", BEGIN, tables(results, folders), END]
+    return "\n".join(lines) + "\n"
+
+
+def tables(results: Sequence[Mapping[str, Any]], folders: Sequence[str]) -> str:
+    """Return the Markdown of all results: means over the folders, and a table for each measure.
+
+    Args:
+        results: what `run_arm` gave, in the order of the rows.
+        folders: the columns.
+    """
+    lines = [
         "Means over the held-out folders; bold where they are farther from the mean of the "
         "recipe's seeds than these are apart:",
         "",
@@ -211,7 +222,7 @@ def report(results: Sequence[Mapping[str, Any]], folders: Sequence[str], command
         for result in results:
             cells = [_format_score(result["scores"][folder][measure]) for folder in folders]
             lines.append(_row([result["arm"], *cells]))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _heading(measure: str) -> str:

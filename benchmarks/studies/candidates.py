@@ -3,7 +3,7 @@
     python benchmarks/studies/candidates.py time runs/candidates
     python benchmarks/studies/candidates.py train runs/candidates data/bank \\
         --words export/starter/starter.safetensors --validation data/workcell_val data/clipart_val
-    python benchmarks/studies/candidates.py page runs/candidates -o docs/candidates.md \\
+    python benchmarks/studies/candidates.py page runs/candidates -o docs/measured/candidates.md \\
         --json benchmarks/results/candidates.json --picture docs/images/candidates.png
 
 `time` exports every candidate with random weights and measures its graphs in each form that a plan
@@ -148,9 +148,7 @@ def write_page(args: argparse.Namespace) -> None:
     names = [name for name in candidates() if name in times]
     scores = {name: averages(runs, SCREENING, name) for name in names}
     draw(times, scores, args.chosen, args.picture)
-    page = table(times, scores, names, args.chosen)
-    for course in sorted({run["course"] for run in runs} - {SCREENING}):
-        page += f"\n\nCourse *{course}*:\n\n" + course_table(runs, course, names, args.chosen)
+    page = tables(times, runs, args.chosen)
     text = args.output.read_text() if args.output.exists() else ""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -161,7 +159,17 @@ def write_page(args: argparse.Namespace) -> None:
     print(page)
 
 
-BEGIN, END = "<!-- table of candidates.py -->", "<!-- end of the table -->"
+BEGIN, END = "<!-- written by benchmarks/tables.py: candidates -->", "<!-- end -->"
+
+
+def tables(times: Mapping[str, Any], runs: Sequence[Result], chosen: str) -> str:
+    """Return the Markdown of all candidates, and of every course beside that of the screening."""
+    names = [name for name in candidates() if name in times]
+    scores = {name: averages(runs, SCREENING, name) for name in names}
+    text = table(times, scores, names, chosen)
+    for course in sorted({run["course"] for run in runs} - {SCREENING}):
+        text += f"\n\nCourse *{course}*:\n\n" + course_table(runs, course, names, chosen)
+    return text
 
 
 def averages(runs: Sequence[Result], course: str, name: str) -> dict[str, list[float]]:

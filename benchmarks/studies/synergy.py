@@ -1,7 +1,7 @@
 """Trains all tasks together and each alone, from the same weights, and compares them.
 
     python benchmarks/studies/synergy.py data/clipart_train data/workcell_train \\
-        --validation data/workcell_val --steps 300 -o docs/synergy.md
+        --validation data/workcell_val --steps 300 -o docs/measured/synergy.md
 
 The paper claims that tasks help one another. Here every run begins with the same checkpoint, sees
 the same images in the same order, and takes as many steps; only `--tasks` differs. Views differ

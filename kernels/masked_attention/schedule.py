@@ -128,7 +128,7 @@ def choose(problem: Problem, device: DeviceTraits) -> Schedule:
     """Return the schedule for a device.
 
     Small blocks skip more tiles and fill a chip sooner, large ones read keys and values less often;
-    the choice was measured on an H200 (docs/kernels.md).
+    the choice was measured on an H200 (docs/measured/kernels.md).
     """
     capability = device.capability
     tiles = WIDE if has_tensor_cores(problem.element, capability) else NARROW_PLAIN

@@ -302,8 +302,8 @@ def test_the_example_of_the_docs_runs(
 ) -> None:
     """On the tiny model."""
     require_rtx()
-    page = (ROOT / "docs" / "tensorrt-build.md").read_text()
-    (code,) = re.findall(r"## From Python\n.*?```python\n(.*?)```", page, re.DOTALL)
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    (code,) = re.findall(r"### From Python\n.*?```python\n(.*?)```", page, re.DOTALL)
     build(tiny_plan, tmp_path / "model.plan", BuildOptions(sizes=[SIZE]))
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "docs", "exec"), {})

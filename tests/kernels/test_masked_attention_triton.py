@@ -46,7 +46,7 @@ def plain(way: Schedule) -> torch.dtype:
     """fp32, where a schedule serves it: on a GPU not with tiles that take tensor cores.
 
     There two such schedules failed, one with an illegal access, and nobody knows why
-    (docs/kernels.md); no form that is compiled for fp32 has such tiles.
+    (docs/measured/kernels.md); no form that is compiled for fp32 has such tiles.
     """
     large = way.tiles.query * way.tiles.key > 2 * schedule.NARROW.query * schedule.NARROW.key
     return torch.float16 if large and torch.cuda.is_available() else torch.float32

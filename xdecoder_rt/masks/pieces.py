@@ -3,7 +3,8 @@
 A model's masks have specks: a few pixels far from the thing, which stretch its box. Pixels that
 touch, at a corner at least, are of one piece. The largest piece of a mask always stays, and so does
 every piece that has at least a given share of its pixels: a thing behind a pole is in two pieces.
-The share is the plan's (``postprocess.piece_share``); ``docs/masks.md`` has what it was chosen by.
+The share is the plan's (``postprocess.piece_share``); ``docs/measured/masks.md`` has what it was
+chosen by.
 """
 
 from __future__ import annotations

@@ -381,8 +381,9 @@ def check_agreement(config: ModelConfig) -> None:
 def compact_config(name: str = "compact", **changes: Any) -> ModelConfig:
     """Return the compact family's default: EfficientNet-Lite0 and a narrow, shallow decoder.
 
-    The shape was chosen by the time of a frame and by short trainings; ``docs/candidates.md`` has
-    the table. The checkpoint that comes with the package has the shape before it.
+    The shape was chosen by the time of a frame and by short trainings, whose table is in
+    ``docs/measured/candidates.md``. The checkpoint that comes with the package has the shape before
+    it.
 
     Args:
         name: the model's name.

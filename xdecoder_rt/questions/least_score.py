@@ -28,7 +28,7 @@ MIN_SCORES: Mapping[str, float] = {
 }
 """Defaults of compact plans that have none of their own, chosen on held-out scenes.
 
-docs/words.md has the figures; published plans have 0. Panoptic output has the plan's own
+docs/measured/words.md has the figures; published plans have 0. Panoptic output has the plan's own
 threshold, and semantic output gives every pixel a class.
 """
 
