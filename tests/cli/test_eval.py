@@ -43,7 +43,7 @@ def test_json_alone_is_all_that_stdout_holds(
     out, err = capsys.readouterr()
     scores = json.loads(out)
     assert set(scores) == {
-        "panoptic", "unscored", "absent", "semantic", "time_ms", "items", "complete",
+        "schema", "panoptic", "unscored", "absent", "semantic", "time_ms", "items", "complete",
     }  # fmt: skip
     assert scores["complete"] is True
     assert set(scores["panoptic"]) == {"pq", "sq", "rq", "per_class"}

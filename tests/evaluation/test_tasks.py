@@ -321,7 +321,7 @@ def test_the_command(
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert set(document) == {
-        "referring", "caption", "vqa", "task_time_ms", "items", "notes", "complete",
+        "schema", "referring", "caption", "vqa", "task_time_ms", "items", "notes", "complete",
     }  # fmt: skip
     assert document["referring"] is None
     assert document["caption"] == {"cider": None, "bleu4": None}

@@ -32,6 +32,7 @@ PURPOSES = {
     "ray": "labelling on a cluster (xdecoder-rt label --ray)",
     "triton": "our kernels in PyTorch on a GPU",
     "dev": "work on this package: tests, types, style",
+    "docs": "the site of the documentation (mkdocs serve)",
 }
 _DISTRIBUTION = "xdecoder_rt"
 # What is imported, where it is not the package's name.

@@ -175,7 +175,16 @@ class Vocabulary:
         )
 
     def with_thresholds(self, change: Callable[[float], float]) -> Vocabulary:
-        """Return this vocabulary with every threshold that a word has changed."""
+        """Return this vocabulary with every threshold that a word has changed.
+
+        Args:
+            change: from a threshold to another, 0 to 1.
+
+        Example:
+            >>> words = Vocabulary.parse(["mug", "knife"], thresholds={"knife": 0.9})
+            >>> words.with_thresholds(lambda threshold: threshold / 2).words[1].threshold
+            0.45
+        """
 
         def changed(word: Word) -> Word:
             return (
