@@ -31,8 +31,8 @@ PURPOSES = {
     "serve": "plans behind an address (xdecoder-rt serve)",
     "ray": "labelling on a cluster (xdecoder-rt label --ray)",
     "triton": "our kernels in PyTorch on a GPU",
-    "dev": "work on this package: tests, types, style",
     "docs": "the site of the documentation (mkdocs serve)",
+    "dev": "work on this package: tests, types, style",
 }
 _DISTRIBUTION = "xdecoder_rt"
 # What is imported, where it is not the package's name.
