@@ -72,7 +72,9 @@ def by_command(
     """The JSON of the command, without what is measured anew each time."""
     capsys.readouterr()
     assert main(["build", *map(str, arguments), "-o", str(output), "--json"]) == 0
-    return without_times(json.loads(capsys.readouterr().out))
+    document = without_times(json.loads(capsys.readouterr().out))
+    assert document.pop("schema") == "build/1"  # of the command's document alone
+    return document
 
 
 def without_times(summary: dict[str, Any]) -> dict[str, Any]:
