@@ -213,8 +213,10 @@ class PostprocessConfig:
     overlap_threshold: float = 0.8
     instance_topk: Size = 100
     void_offset: float = 0.0
-    curves: Mapping[str, ScoreCurve] = field(default_factory=dict)
-    min_scores: Mapping[str, Annotated[float, Rule(low=0, high=1)]] = field(default_factory=dict)
+    curves: Mapping[str, ScoreCurve] = field(default_factory=dict, hash=False)
+    min_scores: Mapping[str, Annotated[float, Rule(low=0, high=1)]] = field(
+        default_factory=dict, hash=False
+    )
 
 
 @dataclass(frozen=True)
