@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xdecoder_rt.masks.score_curve import ScoreCurve, score_problem
@@ -37,6 +37,7 @@ def test_order_stays(curve: ScoreCurve, scores: list[float]) -> None:
 
 
 @given(curve=curves(), asked=st.floats(0, 1), score=st.floats(0, 1, width=32))
+@example(ScoreCurve((0.0, 1.0), (0.02910746637, 0.5)), 0.02910746640096918, 0.0)
 def test_the_least_score_divides_those_that_are_reported_so(
     curve: ScoreCurve, asked: float, score: float
 ) -> None:

@@ -55,9 +55,11 @@ class ScoreCurve:
         Returns:
             0 where every score is; infinity where none is.
         """
-        if reported <= np.float32(self.shares[0]):
+        # NumPy would round a number that it compares with one of its own.
+        lowest, highest = (float(np.float32(share)) for share in (self.shares[0], self.shares[-1]))
+        if reported <= lowest:
             return 0.0
-        if reported > np.float32(self.shares[-1]):
+        if reported > highest:
             return math.inf
         score = np.float32(np.interp(reported, self.shares, self.scores))
         while self.reported(float(score)) < reported:  # by rounding
