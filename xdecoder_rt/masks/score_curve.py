@@ -61,10 +61,15 @@ class ScoreCurve:
             return 0.0
         if reported > highest:
             return math.inf
-        score = np.float32(np.interp(reported, self.shares, self.scores))
-        while self.reported(float(score)) < reported:  # by rounding
-            score = np.nextafter(score, np.float32(np.inf))
-        return float(score)
+        # Among all float32: those above 0 are in the order of their bits.
+        low, high = 0, int(np.float32(1.0).view(np.int32))
+        while low < high:
+            middle = (low + high) // 2
+            if self.reported(float(np.int32(middle).view(np.float32))) >= reported:
+                high = middle
+            else:
+                low = middle + 1
+        return float(np.int32(low).view(np.float32))
 
 
 def score_problem(
