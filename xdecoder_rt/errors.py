@@ -255,6 +255,11 @@ def printable(text: str, limit: int = 40) -> str:
     return text if text.isprintable() and len(text) <= limit else quoted(text, limit)
 
 
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra; the package itself for ``""``."""
+    return f'pip install "xdecoder_rt[{extra}]"' if extra else "pip install xdecoder_rt"
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import the optional dependency `module`, or says which extra brings it.
 
@@ -273,5 +278,5 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise MissingExtraError(
             f"The module {module!r} could not be imported ({error})",
-            fix=f'pip install "xdecoder_rt[{extra}]"',
+            fix=install_command(extra),
         ) from error

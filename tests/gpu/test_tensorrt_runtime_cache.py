@@ -221,19 +221,25 @@ def test_fixed_shapes_are_compiled_before_they_are_captured(
     assert gpu.live() == (0, 0)
 
 
-def test_an_engine_that_allocates_as_it_runs_is_not_captured_and_right_all_the_same(
-    gpu: Gpu, rtx: Any, plan: Path, tiny_plan: Path, tmp_path: Path
-) -> None:
-    """Engines that older releases built, without REQUIRE_USER_ALLOCATION."""
+def allocating_plan(tiny_plan: Path, folder: Path) -> Path:
+    """A plan of engines that older releases built, which allocate as they run."""
     import fake_tensorrt
 
-    old = fake_tensorrt.tensorrt_plan(
+    path: Path = fake_tensorrt.tensorrt_plan(
         tiny_plan,
-        tmp_path / "old.plan",
+        folder / "old.plan",
         backend="tensorrt_rtx",
         version=VERSION,
         allocates=True,
     )
+    return path
+
+
+def test_an_engine_that_allocates_as_it_runs_is_not_captured_and_right_all_the_same(
+    gpu: Gpu, rtx: Any, plan: Path, tiny_plan: Path, tmp_path: Path
+) -> None:
+    """Engines that older releases built, without REQUIRE_USER_ALLOCATION."""
+    old = allocating_plan(tiny_plan, tmp_path)
     expected = used(plan, tmp_path / "cache")
     with counting_graphs(gpu) as launched:
         before = launched()
@@ -245,17 +251,10 @@ def test_an_engine_that_allocates_fails_where_it_is_captured_nevertheless(
     gpu: Gpu, rtx: Any, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the question whether it can be captured; the work is then queued plainly."""
-    import fake_tensorrt
     from fake_tensorrt import library
 
     monkeypatch.setattr(library.RtxContext, "is_stream_capturable", lambda self, stream: True)
-    old = fake_tensorrt.tensorrt_plan(
-        tiny_plan,
-        tmp_path / "old.plan",
-        backend="tensorrt_rtx",
-        version=VERSION,
-        allocates=True,
-    )
+    old = allocating_plan(tiny_plan, tmp_path)
     with counting_graphs(gpu) as launched:
         used(old, None)
         assert launched() == 0

@@ -33,6 +33,8 @@ from xdecoder_rt.results import Segmentation
 
 SIDE = 8
 PLAN = PostprocessInfo(object_mask_threshold=0.5, overlap_threshold=0.5, instance_topk=50)
+CURVE = ScoreCurve((0.0, 0.3, 0.7, 1.0), (0.1, 0.2, 0.8, 0.9))
+CURVED = replace(PLAN, curves={"panoptic": CURVE, "instance": CURVE})
 
 
 def logits_of(*rows: list[float]) -> np.ndarray:
@@ -224,14 +226,20 @@ RULED = [
     min_score=st.floats(0.0, 1.0),
     task=st.sampled_from(SEGMENT_RULES),
     words=st.sampled_from(RULED),
+    plan=st.sampled_from([PLAN, CURVED]),
 )
-@settings(deadline=None, max_examples=300)
-def test_nothing_is_reported_below_the_least_score(shares, scale, min_score, task, words) -> None:
+@settings(deadline=None, max_examples=500)
+def test_nothing_is_reported_below_the_least_score(
+    shares, scale, min_score, task, words, plan
+) -> None:
     columns = len(words.words)
     rows = [[min(scale, 1 / max(sum(row), 1e-9)) * share for share in row] for row in shares]
-    result = segmented(task, words, *(row[:columns] for row in rows), min_score=min_score)
+    rows = [row[:columns] for row in rows]
+    result = segmented(task, words, *rows, min_score=min_score, plan=plan)
     assert all(info["score"] >= min_score for info in result.segments_info)
     assert all(info["area"] > 0 for info in result.segments_info)
+    if task == "instance":
+        assert (result.scores >= min_score).all()
 
 
 @pytest.mark.parametrize("words", RULED)
@@ -291,9 +299,6 @@ def test_a_plans_own_defaults_go_before_the_familys() -> None:
 
 # --- curves ---------------------------------------------------------------------------------------
 
-CURVE = ScoreCurve((0.0, 0.3, 0.7, 1.0), (0.1, 0.2, 0.8, 0.9))
-CURVED = replace(PLAN, curves={"panoptic": CURVE, "instance": CURVE})
-
 
 @pytest.mark.parametrize("words", RULED)
 @pytest.mark.parametrize("task", SEGMENT_RULES)
@@ -309,24 +314,6 @@ def test_a_curve_changes_scores_and_nothing_else(task, words) -> None:
         assert after["score"] == CURVE.reported(before["score"])
     if task == "instance":
         assert curved.scores.tolist() == [info["score"] for info in curved.segments_info]
-
-
-@given(
-    shares=st.lists(st.lists(st.floats(0.0, 0.25), min_size=4, max_size=4), min_size=1, max_size=4),
-    scale=st.floats(0.0, 4.0),
-    min_score=st.floats(0.0, 1.0),
-    task=st.sampled_from(SEGMENT_RULES),
-    words=st.sampled_from(RULED),
-)
-@settings(deadline=None, max_examples=200)
-def test_a_least_score_is_one_of_those_reported(shares, scale, min_score, task, words) -> None:
-    columns = len(words.words)
-    rows = [[min(scale, 1 / max(sum(row), 1e-9)) * share for share in row] for row in shares]
-    rows = [row[:columns] for row in rows]
-    result = segmented(task, words, *rows, min_score=min_score, plan=CURVED)
-    assert all(info["score"] >= min_score for info in result.segments_info)
-    if task == "instance":
-        assert (result.scores >= min_score).all()
 
 
 @pytest.mark.parametrize(("threshold", "reported"), [(0.79, True), (0.81, False)])

@@ -22,6 +22,7 @@ from xdecoder_rt.cli.extras import PURPOSES, Package, installed_packages, is_the
 from xdecoder_rt.cli.machine import describe_machine
 from xdecoder_rt.cli.probe import GPUS, ask
 from xdecoder_rt.cores import core_limits, memory_limit, usable_cores
+from xdecoder_rt.errors import install_command
 from xdecoder_rt.words.cache import default_directory
 
 __all__ = ["BACKENDS", "diagnose"]
@@ -204,11 +205,6 @@ def _extra(
         "packages": entries,
         "install": None if entries and is_whole else install_command(name),
     }
-
-
-def install_command(extra: str) -> str:
-    """Return the command that installs an extra; the package itself for ``""``."""
-    return f'pip install "xdecoder_rt[{extra}]"' if extra else "pip install xdecoder_rt"
 
 
 def _cache(folder: Path | None) -> dict[str, Any]:

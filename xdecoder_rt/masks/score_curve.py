@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, TypeAlias, TypeVar
 
@@ -55,21 +56,27 @@ class ScoreCurve:
         Returns:
             0 where every score is; infinity where none is.
         """
-        # NumPy would round a number that it compares with one of its own.
-        lowest, highest = (float(np.float32(share)) for share in (self.shares[0], self.shares[-1]))
-        if reported <= lowest:
-            return 0.0
-        if reported > highest:
-            return math.inf
-        # Among all float32: those above 0 are in the order of their bits.
-        low, high = 0, int(np.float32(1.0).view(np.int32))
-        while low < high:
-            middle = (low + high) // 2
-            if self.reported(float(np.int32(middle).view(np.float32))) >= reported:
-                high = middle
-            else:
-                low = middle + 1
-        return float(np.int32(low).view(np.float32))
+        return _least(self, reported)
+
+
+@lru_cache(maxsize=256)  # asked for in every frame
+def _least(curve: ScoreCurve, reported: float) -> float:
+    """Return :meth:`ScoreCurve.least`."""
+    # NumPy would round a number that it compares with one of its own.
+    lowest, highest = (float(np.float32(share)) for share in (curve.shares[0], curve.shares[-1]))
+    if reported <= lowest:
+        return 0.0
+    if reported > highest:
+        return math.inf
+    # Among all float32: those above 0 are in the order of their bits.
+    low, high = 0, int(np.float32(1.0).view(np.int32))
+    while low < high:
+        middle = (low + high) // 2
+        if curve.reported(float(np.int32(middle).view(np.float32))) >= reported:
+            high = middle
+        else:
+            low = middle + 1
+    return float(np.int32(low).view(np.float32))
 
 
 def score_problem(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.datasets.items import NOTHING, PanopticDataset, PanopticItem
+from xdecoder_rt.datasets.items import PanopticDataset, PanopticItem
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.masks.score_curve import CURVE_KINDS
 from xdecoder_rt.results import Segmentation
@@ -164,4 +164,4 @@ def _true_masks(
     ids = [s.id for s in item.segments if s.label == label and not s.iscrowd]
     if merged:
         return [np.isin(truth, ids)] if ids else []
-    return [truth == number for number in ids if number not in (0, NOTHING)]
+    return [truth == number for number in ids]
