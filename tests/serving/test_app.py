@@ -208,6 +208,28 @@ def test_a_huge_request_is_refused_before_it_is_read(client: TestClient) -> None
     )
 
 
+def test_a_request_that_never_ends_is_let_go(service: Service) -> None:
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/v1/segment", "query_string": b""},
+        **{"headers": headers, "http_version": "1.1", "scheme": "http", "root_path": ""},
+    }
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if not parts:
+            await asyncio.Event().wait()
+        return parts.pop()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(make_app(service)(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert b"The request was not there after 1 s" in sent[1]["body"]
+
+
 def test_the_page_health_and_metrics_are_there_and_load_nothing_of_others(
     client: TestClient, photo: bytes
 ) -> None:

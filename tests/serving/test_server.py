@@ -64,6 +64,7 @@ def test_the_client_of_the_examples_asks_and_prints(address: str, tmp_path: Path
     assert refused.returncode == 1 and "RuntimeError: 400: " in refused.stderr
 
 
+@pytest.mark.slow  # thirty seconds of waiting
 def test_a_client_that_never_ends_its_request_is_let_go_and_others_are_answered(
     address: str, command: list[str]
 ) -> None:
