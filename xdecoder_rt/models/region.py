@@ -20,7 +20,11 @@ from torch.nn import functional as F
 
 from xdecoder_rt import tasks
 from xdecoder_rt.models.config import RegionConfig
-from xdecoder_rt.models.efficientnet_lite import EfficientNetLite0
+from xdecoder_rt.models.efficientnet_lite import (
+    EfficientNetLite0,
+    load_imagenet_classifier,
+    load_imagenet_weights,
+)
 
 _LEAST_WEIGHT = 1e-6
 
@@ -53,6 +57,24 @@ class RegionClassifier(nn.Module):
         # No graph reads them: they travel in the plan beside the graphs.
         self.vectors = nn.Parameter(torch.randn(config.names, proj_dim) * proj_dim**-0.5)
         self.requires_grad_(False)
+
+    def load_imagenet(self) -> None:
+        """Take the trunk, if it has its own, the head and the names that ImageNet's training made.
+
+        Raises:
+            MissingExtraError: the package with the ImageNet weights is not installed.
+            CheckpointError: its file does not fit.
+        """
+        classifier = load_imagenet_classifier()
+        with torch.no_grad():
+            self.head.weight.copy_(classifier.head[..., None, None])
+            assert self.head.bias is not None  # it has one
+            self.head.bias.copy_(classifier.head_bias)
+            self.names.bias.copy_(classifier.names_bias)
+            if self.reduce is None:
+                self.names.weight.copy_(classifier.names)
+        if self.trunk is not None:
+            load_imagenet_weights(self.trunk)
 
     def features(self, images: Tensor, coarsest: Tensor) -> Tensor:
         """Return the classifier's features at stride 32: ``[B, features, h, w]``.

@@ -262,21 +262,17 @@ def with_classifier(
     """Return a model with a classifier of regions and the weights of another."""
     features, count = classifier.head.shape[0], len(classifier.names)
     width = 0 if reduce is None else reduce.shape[1]
-    config = replace(config, features=features, width=width, names=count)
+    weights = "stored" if width else "imagenet"
+    config = replace(config, features=features, width=width, names=count, weights=weights)
     model = XDecoder(replace(base.config, region=config))
     kept = {k: v for k, v in base.state_dict().items() if not k.startswith("region.")}
     model.load_state_dict(kept, strict=False)
     region = model.region
     assert isinstance(region, RegionClassifier)  # as configured
+    region.load_imagenet()
     with torch.no_grad():
-        region.head.weight.copy_(classifier.head[..., None, None])
-        assert region.head.bias is not None  # it has one
-        region.head.bias.copy_(classifier.head_bias)
         if region.reduce is not None and reduce is not None:
             region.reduce.copy_(reduce)
-        if region.trunk is not None:
-            load_imagenet_weights(region.trunk)
-        region.names.weight.copy_(scores)
-        region.names.bias.copy_(classifier.names_bias)
+            region.names.weight.copy_(scores)
         region.vectors.copy_(vectors)
     return model.eval()
