@@ -166,6 +166,7 @@ def build_portable(
         overlap_threshold=_given(overlap_threshold, thresholds.overlap_threshold),
         instance_topk=thresholds.instance_topk,
         void_offset=thresholds.void_offset,
+        votes=thresholds.votes,
         piece_share=piece_share,
         curves=thresholds.curves,
         min_scores=thresholds.min_scores,
@@ -256,6 +257,7 @@ def _manifest(
                 weight=config.region.weight,
                 scale=config.region.scale,
                 void=config.region.void,
+                void_yield=config.region.void_yield,
             )
         ),
         accuracy={"relative_rms_error_against_pytorch": errors},

@@ -20,6 +20,8 @@ from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.tasks import RowLayout
 
 PAST_MULTIPLE = 64
+_OF_LATENTS = ("region_scores", "overlaps")
+"""Outputs that not all plans have, about the first group's rows if these are the latents."""
 RegionLevels = tuple[Floats, ...]
 """1 inside and -1 outside, float32 ``[N]`` for each level that the decoder attends to."""
 
@@ -183,9 +185,9 @@ class RowDecoder:
                 replace(decoded.chosen(rows), region=group.region)
                 for rows, group in zip(_group_slices(groups), groups, strict=True)
             ]
-        if past is None and "region_scores" in arrays:  # the first group are the latents
-            scores = arrays["region_scores"][0]
-            decoded_groups[0] = replace(decoded_groups[0], region_scores=scores)
+        if past is None:  # the first group are the latents
+            of_latents = {name: arrays[name][0] for name in _OF_LATENTS if name in arrays}
+            decoded_groups[0] = replace(decoded_groups[0], **of_latents)
         return decoded_groups
 
 

@@ -31,6 +31,8 @@ class DecodedRows:
             :class:`xdecoder_rt.rows.RowGroup`, or None.
         region_scores: float32 ``[R, names]``, how likely each latent's region is each name of the
             plan's classifier; None where it has none, and for other rows.
+        overlaps: float32 ``[R, R]``, intersection over union of the latents' masks; None where the
+            plan's rules do not ask for it, and for other rows.
     """
 
     layout: RowLayout
@@ -41,6 +43,7 @@ class DecodedRows:
     values: tuple[Floats, ...]
     region: tuple[Floats, ...] | None = None
     region_scores: Floats | None = None
+    overlaps: Floats | None = None
 
     def answer(self, task: str) -> list[Floats]:
         """Return what a task reads of these rows, by the task table.

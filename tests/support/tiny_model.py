@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from xdecoder_rt.export.onnx_graphs import (
     ExportedGraph,
@@ -28,7 +29,14 @@ from xdecoder_rt.models.config import (
     RegionConfig,
     TextConfig,
 )
-from xdecoder_rt.models.graphs import DecodeGraph, MaskGraph, TextGraph, TokenGraph, VisionGraph
+from xdecoder_rt.models.graphs import (
+    DecodeGraph,
+    MaskGraph,
+    Normalise,
+    TextGraph,
+    TokenGraph,
+    VisionGraph,
+)
 
 SIZES = ((64, 64), (32, 96))
 EXPORTED_SIZE = (64, 96)
@@ -92,14 +100,28 @@ def drawn() -> XDecoder:
 
 
 def naming_config() -> ModelConfig:
-    """Return the configuration of the tiny model with a classifier of regions."""
-    region = RegionConfig(features=12, width=6, names=7, weight=0.5, scale=30.0, void=0.1)
-    return replace(tiny_config(), region=region)
+    """Return the configuration of the tiny model with a classifier of regions, and votes."""
+    region = RegionConfig(
+        features=12, width=6, names=7, weight=0.5, scale=30.0, void=0.1, void_yield=0.5
+    )
+    rules = replace(tiny_config().postprocess, votes=0.5)
+    return replace(tiny_config(), region=region, postprocess=rules)
 
 
 def naming_model() -> XDecoder:
     """Return the model of `build_naming_plan`, every value drawn at random."""
-    return redrawn(XDecoder(naming_config())).requires_grad_(False)
+    model = redrawn(XDecoder(naming_config())).requires_grad_(False)
+    # Random masks are alike, and cover all of the image or nothing: what they have in common, and
+    # what positions have in common, is taken out.
+    frame = torch.randint(0, 256, (1, *SIZES[0], 3), dtype=torch.uint8)
+    normalise = Normalise(model.config.pixel_mean, model.config.pixel_std)
+    seen = model(normalise(frame, torch.tensor(SIZES[:1])))
+    last = model.decoder.mask_embed[2]
+    last.bias.sub_(seen.layers[-1].mask_embedding.mean((0, 1)))
+    common = F.normalize(seen.mask_features.mean((0, 2, 3)), dim=0)
+    last.weight.sub_(torch.outer(common, common @ last.weight))
+    last.bias.sub_(common * (common @ last.bias))
+    return model
 
 
 def build_naming_plan(folder: Path) -> None:

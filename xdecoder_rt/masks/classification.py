@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError
 
-__all__ = ["Selection", "class_probabilities", "class_shares", "classify", "join_regions"]
-__all__ += ["keep_panoptic", "top_instances"]
+__all__ = ["LEAST_PROBABILITY", "Selection", "block_products", "class_probabilities"]
+__all__ += ["class_shares", "classify", "join_regions", "keep_panoptic", "top_instances"]
 
 _BLOCK_ROWS = 8
 _BLOCK_MACS = 1 << 19
-_LEAST_PROBABILITY = np.float32(1e-30)
+LEAST_PROBABILITY = np.float32(1e-30)
+"""That logarithms are taken of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +75,14 @@ def classify(
             expected="[queries, width] and [classes + 1, width]",
         )
     unit = embeddings / (np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-7)
-    return np.ascontiguousarray(_products(table, unit * np.float32(scale)).T)
+    return np.ascontiguousarray(block_products(table, unit * np.float32(scale)).T)
 
 
 def join_regions(
     class_logits: npt.NDArray[np.float32],
     region_probabilities: npt.NDArray[np.float32],
     weight: float,
+    void_yield: float = 0.0,
 ) -> npt.NDArray[np.float32]:
     """Return class logits joined with what a classifier says of the queries' regions.
 
@@ -94,6 +96,8 @@ def join_regions(
         class_logits: ``[Q, K + 1]``, the last column void.
         region_probabilities: ``[Q, K + 1]``, the last column none of the classes.
         weight: share of a classifier that is sure beside a decoder that is not at all, 0 to 1.
+        void_yield: share that void's probability then loses where the classifier is sure of a
+            class, 0 to 1.
 
     Returns:
         float32 ``[Q, K + 1]``, logarithms of probabilities.
@@ -103,7 +107,10 @@ def join_regions(
     certainty = region_probabilities[:, :-1].max(axis=1, keepdims=True)
     shares = np.float32(weight) * doubt * certainty**2
     joined = decoder + shares * (region_probabilities - decoder)
-    logits: npt.NDArray[np.float32] = np.log(np.maximum(joined, _LEAST_PROBABILITY))
+    if void_yield:
+        joined[:, -1:] *= 1 - np.float32(void_yield) * certainty
+        joined /= joined.sum(axis=1, keepdims=True)
+    logits: npt.NDArray[np.float32] = np.log(np.maximum(joined, LEAST_PROBABILITY))
     return logits
 
 
@@ -120,10 +127,10 @@ def class_shares(
         float32 ``[Q, K + 1]``.
     """
     names = np.asarray(name_probabilities, dtype=np.float32)
-    return np.ascontiguousarray(_products(np.asarray(relation, dtype=np.float32), names).T)
+    return np.ascontiguousarray(block_products(np.asarray(relation, dtype=np.float32), names).T)
 
 
-def _products(
+def block_products(
     table: npt.NDArray[np.float32], unit: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Return ``table @ unit.T``, in blocks so small that BLAS takes each on the calling thread.

@@ -174,6 +174,8 @@ class RegionConfig:
         weight: share of its scores in those of classes where it is sure, 0 to 1.
         scale: factor of the products of its names' vectors and texts.
         void: the product of each of its names with the void class.
+        void_yield: share of void's probability that it loses where the classifier is sure of a
+            word, 0 to 1.
         trunk: ``shared``: the model's backbone, as ImageNet made it; ``own``: another with
             ImageNet's weights, beside a backbone that was trained further.
         shrink: an own trunk sees the image smaller by this factor, and takes less time.
@@ -187,6 +189,7 @@ class RegionConfig:
     weight: Annotated[float, Rule(low=0, high=1)] = 0.3
     scale: Annotated[float, Rule(low=0, high=1000)] = 28.0
     void: Annotated[float, Rule(low=-1000, high=1000)] = 0.2
+    void_yield: Annotated[float, Rule(low=0, high=1)] = 0.0
     trunk: Annotated[str, Rule(one_of=("shared", "own"))] = "shared"
     shrink: Annotated[int, Rule(low=1, high=4)] = 1
     weights: Annotated[str, Rule(one_of=("stored", "imagenet"))] = "stored"
@@ -207,6 +210,8 @@ class PostprocessConfig:
         instance_topk: candidates that instance output looks at.
         void_offset: what is taken from the void class's logit, 0 or more: names that share a
             query's probability among them then lose less often to void, which does not.
+        votes: weight in panoptic output of what queries with much the same mask say, 0 to 1; see
+            :mod:`xdecoder_rt.masks.votes`. With 0 no graph says how masks overlap.
         curves: from scores to how often they are right, by kinds of output; see
             :mod:`xdecoder_rt.masks.score_curve`.
         min_scores: least scores that are reported unless a call says otherwise, by kinds of output.
@@ -216,6 +221,7 @@ class PostprocessConfig:
     overlap_threshold: float = 0.8
     instance_topk: Size = 100
     void_offset: float = 0.0
+    votes: Annotated[float, Rule(low=0, high=1)] = 0.0
     curves: Mapping[str, ScoreCurve] = field(default_factory=dict, hash=False)
     min_scores: Mapping[str, Annotated[float, Rule(low=0, high=1)]] = field(
         default_factory=dict, hash=False

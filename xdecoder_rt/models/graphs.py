@@ -15,6 +15,7 @@ from xdecoder_rt.masks.resample import REGION_STRIDE
 from xdecoder_rt.models.config import DecoderConfig
 from xdecoder_rt.models.decoder import ImageMemory, Past, Rows
 from xdecoder_rt.models.deployed import DeployedDecoder
+from xdecoder_rt.models.overlaps import overlap_stride, overlaps
 from xdecoder_rt.models.xdecoder import XDecoder
 
 
@@ -134,6 +135,7 @@ class DecodeGraph(nn.Module):
         self.layers, self.levels = shape.layers, len(shape.level_strides)
         self.strides = shape.level_strides
         self.queries = shape.num_queries
+        self.compares_masks = model.config.postprocess.votes > 0
         self.inputs = (
             *memory_names(shape),
             *region_names(model),
@@ -151,6 +153,7 @@ class DecodeGraph(nn.Module):
             "mask_embedding",
             "caption_embedding",
             *([] if model.region is None else ["region_scores"]),
+            *(["overlaps"] if self.compares_masks else []),
             *state_names("row", self.layers),
         )
 
@@ -167,8 +170,9 @@ class DecodeGraph(nn.Module):
         Returns:
             ``[B, R, proj_dim]`` class embeddings, unnormalised; ``[B, R, mask_dim]`` mask
             embeddings; ``[B, R, text width]`` caption embeddings; what the latents' regions are by
-            the names of the model's classifier, if it has one, ``[B, queries, names]``, which say
-            something where the first rows are the latents; and the rows' own keys and values
+            the names of the model's classifier, if it has one, ``[B, queries, names]``, and how
+            their masks overlap, if its rules ask, ``[B, queries, queries]``, which say something
+            where the first rows are the latents; and the rows' own keys and values
             ``[B, heads, R, head_dim]``, a pair a layer.
         """
         feeds = dict(zip(self.inputs, values, strict=True))
@@ -192,18 +196,21 @@ class DecodeGraph(nn.Module):
             [feeds[f"past_values_{i}"] for i in layers],
         )
         decoded = self.decoder(memory, rows, past)
-        regions = []
+        of_latents = []
+        # Latents come first, and nobody asks for the regions of other rows.
+        masks = self._first_rows(decoded.prediction.mask_embedding, 0)
         if self.region is not None:
             features = memory.mask_features[self.strides.index(REGION_STRIDE)]
-            # Latents come first, and nobody asks for the regions of other rows.
             kind = self._first_rows(rows.kind, tasks.Row.PADDING)
-            masks = self._first_rows(decoded.prediction.mask_embedding, 0)
-            regions = [self.region(feeds["region_map"], kind, masks, features)]
+            of_latents.append(self.region(feeds["region_map"], kind, masks, features))
+        if self.compares_masks:
+            features = memory.mask_features[self.strides.index(overlap_stride(self.strides))]
+            of_latents.append(overlaps(masks, features))
         return (
             decoded.prediction.class_embedding,
             decoded.prediction.mask_embedding,
             decoded.caption_embedding,
-            *regions,
+            *of_latents,
             *decoded.rows.keys,
             *decoded.rows.values,
         )

@@ -85,12 +85,15 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
     width = text.proj_dim // decoder.heads
     row = ("batch", "rows")
     positions = _positions(decoder.level_strides, size)
-    named_regions: dict[str, _Expected] = {}
+    of_latents: dict[str, _Expected] = {}
     if manifest.region is not None:
-        named_regions["region_scores"] = (
+        of_latents["region_scores"] = (
             FLOAT32,
             ("batch", decoder.num_queries, manifest.region.names),
         )
+    if manifest.postprocess.votes:
+        pairs = ("batch", decoder.num_queries, decoder.num_queries)
+        of_latents["overlaps"] = FLOAT32, pairs
     return GraphPorts(
         {
             **memory,
@@ -108,7 +111,7 @@ def graph_ports(manifest: Manifest, graph: str, size: tuple[int, int] | None) ->
             "class_embedding": (FLOAT32, (*row, text.proj_dim)),
             "mask_embedding": (FLOAT32, (*row, decoder.mask_dim)),
             "caption_embedding": (FLOAT32, (*row, text.width)),
-            **named_regions,
+            **of_latents,
             **_states("row", decoder.layers, ("batch", decoder.heads, "rows", width)),
         },
         frozenset(memory),

@@ -243,6 +243,7 @@ class RegionInfo:
         weight: share of its scores in those of classes, where it is sure of one.
         scale: factor of the products of those vectors and texts.
         void: the product of every name with the void class.
+        void_yield: share of void's probability that it loses where the classifier is sure.
     """
 
     width: Width
@@ -251,6 +252,7 @@ class RegionInfo:
     weight: Share
     scale: Annotated[float, Rule(low=0.0, high=1000.0)]
     void: Annotated[float, Rule(low=-1000.0, high=1000.0)]
+    void_yield: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -309,6 +311,8 @@ class PostprocessInfo:
         void_offset: what is taken from the void class's logit of every query.
         piece_share: connected pieces of a mask that are smaller than this share of its largest are
             left out of it; 0 leaves every mask as it is (:mod:`xdecoder_rt.masks.pieces`).
+        votes: weight in panoptic output of what queries with much the same mask say, of which one
+            then speaks (:mod:`xdecoder_rt.masks.votes`); 0 leaves every query alone.
         curves: from scores to how often they are right, by kinds of output; a kind without
             reports the scores of its rules.
         min_scores: least scores that are reported unless a call says otherwise, on the scale of
@@ -321,6 +325,7 @@ class PostprocessInfo:
     keep_semantic_background: bool = False
     void_offset: Annotated[float, Rule(low=0.0, high=_OFFSET_LIMIT)] = 0.0
     piece_share: Share = 0.0
+    votes: Share = 0.0
     curves: Mapping[str, ScoreCurve] = field(default_factory=dict)
     min_scores: Mapping[str, Share] = field(default_factory=dict)
 

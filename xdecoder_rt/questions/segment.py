@@ -14,6 +14,7 @@ from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import class_shares, classify, join_regions
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
+from xdecoder_rt.masks.votes import join_votes, without_duplicates
 from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.questions.example import check_examples
@@ -117,8 +118,13 @@ class SegmentQuestion:
             names = runtime.text.region_table(vocabulary) if vocabulary.examples else table
             relation = runtime.regions.relation(names)
             shares = word_shares(latents.region_scores[:queries], relation, vocabulary)
-            logits = join_regions(logits, shares, runtime.regions.info.weight)
+            info = runtime.regions.info
+            logits = join_regions(logits, shares, info.weight, info.void_yield)
         if self.rule == "panoptic":
+            overlaps = None
+            if rules.votes and latents.overlaps is not None:
+                overlaps = latents.overlaps[:queries, :queries]
+                logits = join_votes(logits, overlaps, rules.votes)
             is_thing = vocabulary.is_thing()
             rules = replace(
                 rules,
@@ -136,6 +142,7 @@ class SegmentQuestion:
                 vocabulary,
                 rules,
                 self.min_score,
+                overlaps,
             )
         if self.names_void:
             rules = replace(rules, keep_semantic_background=True)
@@ -203,6 +210,7 @@ def panoptic_result(
     vocabulary: Vocabulary,
     rules: PostprocessInfo,
     min_score: float = 0.0,
+    overlaps: Floats | None = None,
 ) -> Segmentation:
     """Put every pixel in at most one segment; only the masks of kept queries are formed.
 
@@ -213,11 +221,14 @@ def panoptic_result(
         vocabulary: the classes.
         rules: thresholds.
         min_score: least score of a segment.
+        overlaps: ``[Q, Q]``, by which queries with nearly the same mask are left out; or None.
     """
     scale = ScoreScale.of(rules, "panoptic")
     selection = panoptic_queries(
         class_logits, scale.inside(vocabulary), rules, scale.least(min_score)
     )
+    if overlaps is not None:
+        selection = without_duplicates(selection, overlaps)
     if not len(selection):
         return Segmentation(np.zeros(letterbox.source, np.int32), [], "panoptic")
     panoptic_map = form(selection)

@@ -78,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--scale", type=float, help="factor of the regions' scores")
     fit.add_argument("--void", type=float, help="the regions' score of void")
     fit.add_argument(
+        "--void-yield",
+        type=float,
+        help="share of void's probability that it loses where the regions are sure of a word",
+    )
+    fit.add_argument(
         "--trunk",
         choices=("shared", "own"),
         default="shared",
@@ -133,7 +138,7 @@ def _fit(arguments: argparse.Namespace) -> str:
     settings = FitSettings(steps=arguments.steps, seed=arguments.seed)
     joining = {
         name: value
-        for name in ("width", "weight", "scale", "void", "trunk", "shrink")
+        for name in ("width", "weight", "scale", "void", "void_yield", "trunk", "shrink")
         if (value := getattr(arguments, name)) is not None
     }
     settings = replace(settings, config=replace(settings.config, **joining))

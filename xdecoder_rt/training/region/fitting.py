@@ -57,7 +57,7 @@ class FitSettings:
         seed: decides the texts of each step.
     """
 
-    config: RegionConfig = RegionConfig()
+    config: RegionConfig = RegionConfig(void_yield=0.5)
     steps: int = 150
     texts_a_step: int = 384
     nearness: float = 0.3
