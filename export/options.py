@@ -47,6 +47,7 @@ _OF_WEIGHTS = (
     "tasks",
     "max_phrases",
     "piece_share",
+    "regions",
 )
 
 
@@ -151,6 +152,8 @@ class BuildOptions:
         piece_share: connected pieces of a mask that are smaller than this share of its largest are
             left out, 0 to 1; 0 keeps all. None: 0.3 for compact models, 0 for published ones. Not
             for a plan either.
+        regions: False leaves the classifier of regions out of a model that has one: frames take
+            less time, and things of photographs get no names. None: the model's. Not for a plan.
         vocabularies: words for the plan to carry, embedded, by names of at most 60 letters, digits,
             ``-`` and ``_``.
         conversion: the precision, and how it is reached. None: that of the source.
@@ -172,6 +175,7 @@ class BuildOptions:
     tasks: Sequence[str] | None = None
     max_phrases: int | None = None
     piece_share: float | None = None
+    regions: bool | None = None
     vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
     conversion: ConvertOptions | None = None
     engines: EngineOptions | None = None
@@ -197,6 +201,10 @@ class BuildOptions:
         for name in ("piece_share", "object_threshold", "overlap_threshold"):
             if getattr(self, name) is not None:
                 _check_share(name, getattr(self, name))
+        if self.regions not in (None, True, False):
+            raise ArgumentError(
+                f"regions is {quoted(self.regions)}", expected="True, False or None"
+            )
         if self.vocabularies:
             from xdecoder_rt.words.carried import check_name
 

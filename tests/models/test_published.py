@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import original
 import pytest
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def config() -> ModelConfig:
 
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, Tensor]:
-    return read_tensors(FIXTURE / "weights.safetensors")[0]
+    return read_tensors(original.weights())[0]
 
 
 def save(path: Path, content: Any) -> Path:
@@ -56,7 +57,7 @@ def test_every_published_tensor_maps_onto_ours_one_to_one(size: str, file: str, 
 def test_loads_safetensors_in_full_precision(
     config: ModelConfig, tensors: dict[str, Tensor]
 ) -> None:
-    model = load_published(FIXTURE / "weights.safetensors", config)
+    model = load_published(original.weights(), config)
     assert not model.training
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert tensors[BIAS].dtype == torch.float16
@@ -66,7 +67,7 @@ def test_loads_safetensors_in_full_precision(
 def test_loads_pt(tmp_path: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> None:
     path = save(tmp_path / "weights.pt", tensors)
     model = load_published(path, config)
-    expected = load_published(FIXTURE / "weights.safetensors", config)
+    expected = load_published(original.weights(), config)
     for (name, ours), theirs in zip(
         model.state_dict().items(), expected.state_dict().values(), strict=True
     ):
@@ -102,7 +103,7 @@ def test_refuses_a_file_that_does_not_fit_by_naming_the_tensor(
 
 def test_refuses_another_size_than_asked_for() -> None:
     with pytest.raises(CheckpointError, match="does not fit"):
-        load_published(FIXTURE / "weights.safetensors", published_config("tiny"))
+        load_published(original.weights(), published_config("tiny"))
 
 
 class Malicious:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import original
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -193,7 +194,7 @@ def test_forward_equals_the_plain_form_at_other_sizes(
 
 def test_forward_equals_the_plain_form_with_the_fixtures_weights() -> None:
     config = model_config(Fixture.open(FIXTURE).settings, "fixture")
-    model = load_published(FIXTURE / "weights.safetensors", config).double()
+    model = load_published(original.weights(), config).double()
     plain = assert_same_predictions(model, normal(2, 3, 64, 96, seed=5))
     whole_rows = torch.cat([blocked.all(dim=-1).flatten() for blocked in plain.blocked])
     assert whole_rows.any(), "the rule for queries that may see nothing was not exercised"

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from xdecoder_rt import Engine
+from xdecoder_rt.errors import DatasetError
 from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.models.published import load_published
@@ -60,7 +61,8 @@ def keep_expected(folder: Path, keep: Callable[[str, Any], Any]) -> list[str]:
 
 
 def change_weight(folder: Path, name: str, factor: float) -> None:
-    weights = load_file(folder / "weights.safetensors")
+    fixture = Fixture.open(folder)
+    weights = load_file(fixture.weights)
     weights[name] *= factor
     save_file(weights, folder / "weights.safetensors")
 
@@ -206,6 +208,15 @@ def test_other_expectations_fail(tmp_path: Path) -> None:
     assert code == 1
     assert tensors["res4"]["verdict"] == tensors["res5"]["verdict"] == "FAIL"
     assert tensors["extra"]["verdict"] == "not built", "never silently skipped, never passed"
+
+
+def test_packed_weights_that_are_damaged_are_told(tmp_path: Path) -> None:
+    folder = copy(WHOLE, tmp_path)
+    packed = folder / "weights.safetensors.xz"
+    packed.write_bytes(packed.read_bytes()[:100_000])
+    fixture = Fixture.open(folder)
+    with pytest.raises(DatasetError, match=r"weights\.safetensors\.xz is damaged"):
+        _ = fixture.weights
 
 
 def test_missing_tensors_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import original
 import pytest
 import torch
 
@@ -17,8 +18,6 @@ from xdecoder_rt.models.checkpoint import read_tensors
 from xdecoder_rt.models.published import published_name
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.finetuning import build_model, freeze, set_training_mode
-
-PUBLISHED = Path(__file__).parents[1] / "data" / "focal_tiny_a"
 
 
 def starting_from(path: Path) -> XDecoder:
@@ -37,8 +36,8 @@ def test_a_run_starts_from_a_checkpoint_of_ours(
 
 
 def test_a_run_starts_from_a_published_checkpoint() -> None:
-    started = starting_from(PUBLISHED / "weights.safetensors")
-    tensors, _ = read_tensors(PUBLISHED / "weights.safetensors")
+    started = starting_from(original.weights())
+    tensors, _ = read_tensors(original.weights())
     for name, value in started.state_dict().items():
         assert torch.equal(value, tensors[published_name(name)].to(value.dtype)), name
 

@@ -192,6 +192,10 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
             else "as they are, specks too",
         ),
     ]
+    if manifest.region is not None:
+        facts.append(("regions", f"named by a classifier of {manifest.region.names} names"))
+    if thresholds.votes:
+        facts.append(("votes", "queries with much the same mask agree on its name"))
     if manifest.targets:
         facts.append(("targets", "compute capability " + ", ".join(manifest.targets)))
     if manifest.plugins:

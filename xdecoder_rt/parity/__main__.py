@@ -33,8 +33,8 @@ DESCRIPTION = """\
 Run a fixture folder through our network and compare every array that the original computed.
 
 A fixture folder holds config.json (the original's hyper-parameters), weights.safetensors (under
-the original's names), inputs.npz and expected.npz. Each expected array gets a line: name, shape,
-what was measured, and a verdict:
+the original's names; packed as weights.safetensors.xz too), inputs.npz and expected.npz. Each
+expected array gets a line: name, shape, what was measured, and a verdict:
 
   pass         within its bound: relative RMS error of at most 1e-4; ids and tokens exact; maps of
                ids equal on at least 99.9 % of the pixels

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -21,8 +24,12 @@ from xdecoder_rt.pixels.letterbox import Letterbox
 
 RESIZE_INPUT = "resize_src"
 BLOCKED_PIXELS = ".caption_region.blocked_mask"
-FILES = ("config.json", "inputs.npz", "expected.npz", "weights.safetensors")
-_FIXTURE = "a folder with " + ", ".join(FILES)
+WEIGHTS = "weights.safetensors"
+PACKED = f"{WEIGHTS}.xz"
+FILES = ("config.json", "inputs.npz", "expected.npz", WEIGHTS)
+_FIXTURE = f"a folder with {', '.join(FILES)}, the last one packed by xz or not"
+_WEIGHTS_LIMIT = 4 << 30
+_BLOCK = 1 << 20
 _MAX_SIDE = 1 << 14
 _CONFIG_LIMIT = 16 << 20
 _CAPTIONS = "retrieval_captions_"
@@ -129,6 +136,8 @@ class Fixture:
             DatasetError: it is not one: a file is missing, broken or contradicts another.
         """
         missing = [name for name in FILES if not os.path.isfile(folder / name)]
+        if os.path.isfile(folder / PACKED):
+            missing = [name for name in missing if name != WEIGHTS]
         if missing:
             raise DatasetError(f"{folder} has no {', '.join(missing)}", expected=_FIXTURE)
         path = folder / "config.json"
@@ -149,10 +158,33 @@ class Fixture:
             _captions=read_object(captions, dict[str, TextList], f"{path}, case", DatasetError),
         )
 
-    @property
+    @cached_property
     def weights(self) -> Path:
-        """The weights, under the original's names."""
-        return self.folder / "weights.safetensors"
+        """The weights, under the original's names; packed ones are unpacked as long as this lives.
+
+        Raises:
+            DatasetError: what is packed is damaged, or larger than weights are.
+        """
+        if os.path.isfile(self.folder / WEIGHTS):
+            return self.folder / WEIGHTS
+        path = Path(self._unpacked.name, WEIGHTS)
+        left = _WEIGHTS_LIMIT
+        try:
+            with lzma.open(self.folder / PACKED) as packed, path.open("wb") as file:
+                while left > 0 and (block := packed.read(_BLOCK)):
+                    file.write(block)
+                    left -= len(block)
+        except (lzma.LZMAError, EOFError) as error:
+            raise DatasetError(f"{self.folder / PACKED} is damaged: {error}") from error
+        if left <= 0:
+            raise DatasetError(
+                f"{self.folder / PACKED} unpacks to more than {_WEIGHTS_LIMIT:,} bytes"
+            )
+        return path
+
+    @cached_property
+    def _unpacked(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="xdecoder-rt-parity-")
 
     def class_names(self) -> list[str]:
         """Return the vocabulary, without the background.

@@ -23,6 +23,7 @@ from xdecoder_rt.errors import ArgumentError, CheckpointError
 from xdecoder_rt.export.sources import load_model
 from xdecoder_rt.image import RgbImage, lay_image
 from xdecoder_rt.models import XDecoder, save_checkpoint
+from xdecoder_rt.models.checkpoint import read_header
 from xdecoder_rt.models.config import RegionConfig
 from xdecoder_rt.models.efficientnet_lite import (
     EfficientNetLite0,
@@ -135,7 +136,11 @@ def fit_region_classifier(
     model = with_classifier(base, classifier, reduce, scores, vectors, settings.config)
     report = FitReport(len(names.texts), loss, same_name)
     try:
-        save_checkpoint(out, model, {"region": json.dumps(vars(report))})
+        header = read_header(checkpoint)
+    except CheckpointError:  # a published file, which says nothing about itself
+        header = {}
+    try:
+        save_checkpoint(out, model, {**header, "region": json.dumps(vars(report))})
     except OSError as error:
         raise CheckpointError(f"{out} cannot be written: {error.strerror or error}") from error
     return report
