@@ -11,6 +11,9 @@ within each round, so that a busy machine slows all alike.
 
 Exit code 1 when the panoptic ids of an engine and of eager PyTorch differ on more than 0.1 % of the
 pixels, or when there was nothing to compare.
+
+The classifier of regions is no part of the original: the plan must be without
+(`xdecoder-rt build --no-regions`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,10 +46,13 @@ from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import load_model
 from xdecoder_rt.image import lay_image, load_image
+from xdecoder_rt.masks.classification import Selection
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.pieces import clean_map
+from xdecoder_rt.masks.votes import join_votes, without_duplicates
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.graphs import Normalise
+from xdecoder_rt.models.overlaps import overlap_stride
 from xdecoder_rt.models.plain import plain_forward
 from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import Manifest
@@ -61,6 +67,7 @@ WORDS = (
     "gripper", "cup", "bowl", "chair", "lamp", "cable", "screwdriver", "person", "door", "window",
 )  # fmt: skip
 STUFF = ("floor", "wall")
+CUBIC: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
 FORMATS = {torch.contiguous_format: "contiguous", torch.channels_last: "channels_last"}
 LEAST_AGREEMENT = 0.999
 WARMUP = 3
@@ -131,19 +138,40 @@ class EagerPath:
         decoded = time.perf_counter()
         queries = logits.shape[1] - (not self._manifest.decoder.class_token_is_mask)
         masks = resize_masks(out.mask_logits[-1][:, :queries], box)
-        return self._panoptic(logits[0, :queries], masks), decoded
+        shared = self.overlaps(out.mask_logits[-1][0, :queries], box)
+        return self._panoptic(logits[0, :queries], masks, shared), decoded
 
-    def _panoptic(self, class_logits: Tensor, mask_logits: Tensor) -> np.ndarray:
+    def overlaps(self, mask_logits: Tensor, box: Letterbox) -> np.ndarray:
+        """Return how far masks are the same where votes look: ``[Q, h, w] -> [Q, Q]`` float32."""
+        stride = overlap_stride(self._manifest.decoder.level_strides)
+        size = [side // stride for side in box.target]
+        resized = F.interpolate(mask_logits[None], size, **CUBIC)[0]
+        inside = (resized.flatten(1) > 0).float()
+        shared, area = inside @ inside.T, inside.sum(dim=1)
+        shares: np.ndarray = (shared / (area[:, None] + area - shared).clamp(min=1)).numpy()
+        return shares
+
+    def _panoptic(
+        self, class_logits: Tensor, mask_logits: Tensor, overlaps: np.ndarray
+    ) -> np.ndarray:
         """Apply the original's rules: ``[Q, K + 1], [Q, H, W] -> [H, W]`` int32.
 
-        What the plan cleans the original does not; both sides are cleaned by the engine's function.
+        The original neither lets queries vote nor cleans masks; for a plan that does, the engine's
+        functions do it on both sides.
         """
         rules = self._manifest.postprocess
         class_logits = class_logits.clone()
         class_logits[:, -1] -= rules.void_offset
+        if rules.votes:
+            class_logits = torch.from_numpy(join_votes(class_logits.numpy(), overlaps, rules.votes))
         scores, labels = class_logits.softmax(dim=-1).max(dim=-1)
         probabilities = mask_logits.sigmoid()
         keep = (labels != len(WORDS)) & (scores > rules.object_mask_threshold)
+        if rules.votes:
+            queries = keep.nonzero()[:, 0]
+            chosen = Selection(queries.numpy(), scores[queries].numpy(), labels[queries].numpy())
+            keep[:] = False
+            keep[torch.from_numpy(without_duplicates(chosen, overlaps).queries)] = True
         ids = torch.zeros(mask_logits.shape[1:], dtype=torch.int32)
         if not keep.any():
             return ids.numpy()
@@ -186,10 +214,16 @@ class EagerPath:
 
 def resize_masks(mask_logits: Tensor, box: Letterbox) -> Tensor:
     """Resize ``[1, Q, H/4, W/4]`` of the padded input to ``[Q, H, W]`` of the image."""
-    cubic: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
-    padded = F.interpolate(mask_logits, box.target, **cubic)
+    padded = F.interpolate(mask_logits, box.target, **CUBIC)
     valid = padded[:, :, : box.valid[0], : box.valid[1]]
-    return F.interpolate(valid, box.source, **cubic)[0]
+    return F.interpolate(valid, box.source, **CUBIC)[0]
+
+
+def without_regions(checkpoint: Path | None) -> XDecoder:
+    """Load a model as the original has it, without a classifier of regions."""
+    model = load_model(checkpoint).eval().requires_grad_(False)
+    model.region, model.config = None, replace(model.config, region=None)
+    return model
 
 
 @dataclass
@@ -293,7 +327,7 @@ def failures(document: dict[str, Any]) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     """Measure, print and judge; return the exit code."""
     torch.set_num_threads(options.threads)
-    model = load_model(options.checkpoint).eval().requires_grad_(False)
+    model = without_regions(options.checkpoint)
     pixels = load_image(options.image)
     backends = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
     with ExitStack() as stack:
@@ -309,7 +343,7 @@ def run(options: argparse.Namespace) -> int:
             raise ArgumentError(
                 f"{options.plan} does not hold the weights of the checkpoint in fp32",
                 expected="a portable plan that was built from the same checkpoint",
-                fix="name the plan's own checkpoint with --checkpoint",
+                fix="build it with --no-regions; name its own checkpoint with --checkpoint",
             )
         subjects: list[Subject] = [EnginePath(engine) for engine in engines]
         subjects += [EagerPath(model, manifest, memory_format) for memory_format in FORMATS]

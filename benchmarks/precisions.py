@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import torch
-from eager import EXAMPLE, FORMATS, PAUSE_SECONDS, STUFF, WORDS, EagerPath
+from eager import EXAMPLE, FORMATS, PAUSE_SECONDS, STUFF, WORDS, EagerPath, without_regions
 
 from xdecoder_rt import Engine
 from xdecoder_rt.backends.openvino import OpenVINOBackend
@@ -32,7 +32,7 @@ from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
-from xdecoder_rt.export.sources import STARTER, load_model
+from xdecoder_rt.export.sources import STARTER
 from xdecoder_rt.image import load_image
 from xdecoder_rt.plan.file import Plan
 
@@ -65,14 +65,14 @@ def eager_forms(checkpoint: Path, plan: str, image: np.ndarray) -> Forms:
     Raises:
         ArgumentError: the plan holds other weights.
     """
-    model = load_model(checkpoint).eval().requires_grad_(False)
+    model = without_regions(checkpoint)
     with Plan.open(plan) as plan_file:
         manifest = plan_file.manifest
     if manifest.model.weights_sha256 != weights_digest(model):
         raise ArgumentError(
             f"{plan} does not hold the weights of {checkpoint}",
             expected="a plan that was built from the checkpoint",
-            fix="name the plan's own checkpoint with --eager FILE",
+            fix="build it with --no-regions; name its own checkpoint with --eager FILE",
         )
     paths = [EagerPath(model, manifest, memory_format) for memory_format in FORMATS]
     return {f"{path.name}, fp32": lambda path=path: path(image) for path in paths}  # type: ignore[misc]

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from eager import EXAMPLE, FORMATS, STUFF, WARMUP, WORDS, EagerPath, resize_masks
+from eager import EXAMPLE, FORMATS, STUFF, WARMUP, WORDS, EagerPath, resize_masks, without_regions
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -42,7 +42,6 @@ from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.export.costs import weights_digest
-from xdecoder_rt.export.sources import load_model
 from xdecoder_rt.image import lay_image, load_image
 from xdecoder_rt.models.decoder import Rows, unit
 from xdecoder_rt.models.plain import PlainFeatures, PlainOutput, plain_decode, plain_features
@@ -129,7 +128,8 @@ class EagerTasks(EagerPath):
         logits = model.class_logits(embeddings, self.table)
         queries = logits.shape[1] - (not self._manifest.decoder.class_token_is_mask)
         masks = resize_masks(generic.mask_logits[-1][:, :queries], box)
-        segmentation = self._panoptic(logits[0, :queries], masks).numpy()
+        shared = self.overlaps(generic.mask_logits[-1][0, :queries], box)
+        segmentation = self._panoptic(logits[0, :queries], masks, shared)
 
         references = []
         for phrase in PHRASES:
@@ -315,7 +315,7 @@ def markdown(document: dict[str, Any]) -> str:
 def run(options: argparse.Namespace) -> int:
     """Measure, print and judge; return the exit code."""
     torch.set_num_threads(options.threads)
-    model = load_model(options.checkpoint).eval().requires_grad_(False)
+    model = without_regions(options.checkpoint)
     image = load_image(options.image)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as cache:
         settings = {"backend": options.backend, "threads": options.threads}
@@ -327,7 +327,7 @@ def run(options: argparse.Namespace) -> int:
                 raise ArgumentError(
                     f"{options.plan} does not hold the weights of the checkpoint in fp32",
                     expected="a portable plan that was built from the same checkpoint",
-                    fix="name the plan's own checkpoint with --checkpoint",
+                    fix="build it with --no-regions; name its own checkpoint with --checkpoint",
                 )
             ours = EnginePath(engine)
             eager = [EagerTasks(model, manifest, memory_format) for memory_format in FORMATS]

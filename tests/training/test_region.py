@@ -166,7 +166,9 @@ def test_a_checkpoint_gets_the_classifier_and_keeps_all_else(
     base, fitted = load_checkpoint(checkpoint), load_checkpoint(outs[0])
     assert fitted.config.region is not None
     assert (fitted.config.region.weight, fitted.config.region.void) == (0.25, 3.0)
-    assert dataclasses.replace(fitted.config, region=None) == base.config
+    assert fitted.config.postprocess.votes == 0.5
+    rules = dataclasses.replace(fitted.config.postprocess, votes=0.0)
+    assert dataclasses.replace(fitted.config, region=None, postprocess=rules) == base.config
     for name, value in base.state_dict().items():
         torch.testing.assert_close(fitted.state_dict()[name], value, rtol=0, atol=0)
     # The trunk's classifier as it was: the checkpoint leaves it to its package.

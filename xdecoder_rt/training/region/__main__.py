@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         help="share of void's probability that it loses where the regions are sure of a word",
     )
     fit.add_argument(
+        "--votes",
+        type=float,
+        default=0.5,
+        help="weight in panoptic output of queries with much the same mask (default: 0.5)",
+    )
+    fit.add_argument(
         "--trunk",
         choices=("shared", "own"),
         default="shared",
@@ -135,7 +141,7 @@ def _fit(arguments: argparse.Namespace) -> str:
         raise ArgumentError(
             "--width was given with --trunk own", expected="one of them", fix="leave --width out"
         )
-    settings = FitSettings(steps=arguments.steps, seed=arguments.seed)
+    settings = FitSettings(steps=arguments.steps, seed=arguments.seed, votes=arguments.votes)
     joining = {
         name: value
         for name in ("width", "weight", "scale", "void", "void_yield", "trunk", "shrink")

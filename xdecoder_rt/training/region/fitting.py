@@ -52,13 +52,16 @@ class FitSettings:
 
     Attributes:
         config: sizes, and how scores are joined.
+        votes: weight in panoptic output of queries with much the same mask, 0 to 1, which what a
+            classifier names needs more than what a decoder knows (:mod:`xdecoder_rt.masks.votes`).
         steps: of the vectors' optimization.
         texts_a_step: how many texts are told apart in a step.
         nearness: what a vector's distance from its class's own names costs.
         seed: decides the texts of each step.
     """
 
-    config: RegionConfig = RegionConfig(void_yield=0.5)
+    config: RegionConfig = RegionConfig(weight=0.2, void_yield=0.5)
+    votes: float = 0.5
     steps: int = 150
     texts_a_step: int = 384
     nearness: float = 0.3
@@ -70,6 +73,8 @@ class FitSettings:
         Raises:
             ArgumentError: one is out of range.
         """
+        if not 0 <= self.votes <= 1:
+            raise ArgumentError(f"votes is {self.votes}", expected="0 to 1")
         if self.steps < 0 or self.texts_a_step < 2 or not self.nearness >= 0:
             raise ArgumentError(
                 f"{self.steps} steps of {self.texts_a_step} texts at a nearness of {self.nearness}",
@@ -133,6 +138,9 @@ def fit_region_classifier(
         table = text_table(base, tokenizer, names.texts, torch.device("cpu"))
     scale = float(base.text_encoder.logit_scale.detach().exp())
     vectors, loss = class_vectors(names, table, scale, settings)
+    base.config = replace(
+        base.config, postprocess=replace(base.config.postprocess, votes=settings.votes)
+    )
     model = with_classifier(base, classifier, reduce, scores, vectors, settings.config)
     report = FitReport(len(names.texts), loss, same_name)
     try:
