@@ -92,6 +92,7 @@ def test_every_choice_is_known_where_it_is_carried_out() -> None:
         (lambda: BuildOptions(max_phrases=0), "max_phrases is 0"),
         (lambda: BuildOptions(piece_share=1.5), "piece_share is 1.5.*from 0 to 1"),
         (lambda: BuildOptions(piece_share=True), "piece_share is True"),
+        (lambda: BuildOptions(regions="none"), "regions is 'none'.*True, False or None"),  # type: ignore[arg-type]
         (lambda: BuildOptions(object_threshold=-0.1), "object_threshold is -0.1.*from 0 to 1"),
         (lambda: BuildOptions(overlap_threshold="0.4"), "overlap_threshold is '0.4'"),
         (lambda: BuildOptions(interpolation="nearest"), "interpolation is 'nearest'.*bicubic"),

@@ -15,6 +15,9 @@ import torch
 
 from xdecoder_rt import Engine, tasks
 from xdecoder_rt.errors import CheckpointError, PlanError
+from xdecoder_rt.export import portable
+from xdecoder_rt.export.options import BuildOptions
+from xdecoder_rt.export.pipeline import build
 from xdecoder_rt.export.precision import is_state
 from xdecoder_rt.export.tensorrt.profiles import profiles_of
 from xdecoder_rt.masks.classification import class_probabilities, class_shares, join_regions
@@ -381,3 +384,24 @@ def test_a_region_section_without_one_of_its_keys_is_refused(naming_plan: Path, 
     del document["region"][key]
     with pytest.raises(PlanError, match=f"region.{key}"):
         Manifest.from_json(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(("regions", "has_them"), [(None, True), (True, True), (False, False)])
+def test_a_build_may_leave_the_classifier_out(
+    naming_model: XDecoder,
+    regions: bool | None,
+    has_them: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class BuiltError(Exception):
+        pass
+
+    def build_portable(model: XDecoder, *_: Any, **__: Any) -> None:
+        assert (model.region is not None) == (model.config.region is not None) == has_them
+        raise BuiltError
+
+    save_checkpoint(tmp_path / "naming.safetensors", naming_model)
+    monkeypatch.setattr(portable, "build_portable", build_portable)
+    with pytest.raises(BuiltError):
+        build(tmp_path / "naming.safetensors", tmp_path / "a.plan", BuildOptions(regions=regions))
