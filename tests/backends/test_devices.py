@@ -86,6 +86,24 @@ def test_tensorrt_keeps_its_engines_in_a_private_folder(
     assert folder.is_relative_to(tmp_path) and folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_cuda_of_nvidias_wheels_is_loaded_first_and_nothing_is_printed(
+    gpu_build: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded: list[str] = []
+
+    def preload() -> None:
+        loaded.append("CUDA")
+        print("Failed to load libcudnn.so.9")
+
+    monkeypatch.setattr(ort, "preload_dlls", preload, raising=False)
+    OnnxRuntimeBackend(device="cuda")
+    assert loaded == ["CUDA"]
+    OnnxRuntimeBackend(device="cpu")
+    assert loaded == ["CUDA"] and capsys.readouterr() == ("", "")
+    monkeypatch.delattr(ort, "preload_dlls")  # before 1.21
+    OnnxRuntimeBackend(device="cuda")
+
+
 def test_a_provider_that_cannot_begin_is_said(gpu_build: None) -> None:
     with pytest.raises(BackendError, match="cannot use CUDAExecutionProvider here"):
         OnnxRuntimeBackend(device="cuda").load("vision", lambda: b"")

@@ -6,6 +6,8 @@ on the device.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -189,6 +191,11 @@ def _providers(device: str, version: str, cache_dir: Path | None) -> tuple[_Plac
             expected="onnxruntime-gpu in place of onnxruntime",
             fix="pip uninstall onnxruntime; pip install onnxruntime-gpu",
         )
+    # CUDA and cuDNN of NVIDIA's wheels lie where the linker does not look. What cannot be loaded is
+    # printed; without it the provider does not begin, which is told below.
+    if (preload := getattr(ort, "preload_dlls", None)) is not None:  # from 1.21 on
+        with contextlib.redirect_stdout(io.StringIO()):
+            preload()
     # TF32 would round the factors of fp32 products to ten bits.
     cuda = (_PROVIDERS["cuda"], {"device_id": str(number), "use_tf32": "0"})
     if kind == "cuda":

@@ -54,6 +54,7 @@ class CudaContext:
         driver: the module ``pycuda.driver``, or what has its names over cuda-bindings
             (:mod:`xdecoder_rt.kernels.cuda_driver`).
         facts: the device.
+        number: the driver's number of it.
         capturing: held while a stream is captured: the driver then refuses to wait for everything.
 
     Raises:
@@ -62,7 +63,7 @@ class CudaContext:
     """
 
     def __init__(self, device: str | None, extra: str) -> None:
-        number = _device_number(device)
+        number = self.number = _device_number(device)
         self.capturing = threading.Lock()
         self.driver: Any = cuda_driver.choose(extra)
         try:
