@@ -191,10 +191,15 @@ class Report:
                 )
             )
         head = ("way", "task", "answer", "p50 ms", "p90 ms", "peak MiB")
+        left_out = [
+            f"{record['way']}, {record.get('task', 'all')}: {record['reason']}"
+            for record in self._records("engine", "left out")
+        ]
         return (
             f"## The plan {plan['model']}, {plan['precision']}, by the torch backend\n\n"
             "Milliseconds of whole calls, from a frame on the host to the answer.\n\n"
             + table(head, rows)
+            + ("\n\nLeft out:\n\n" + bullets(left_out) if left_out else "")
         )
 
     def _sanitizer(self) -> str:

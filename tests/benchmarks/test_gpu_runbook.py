@@ -238,6 +238,7 @@ def test_every_other_section_has_its_table() -> None:
     asked = {"kind": "row", "way": "kernels", "task": "segment", "ways": {"kernels": way}}
     broken = {**asked, "task": "caption", "ways": {"kernels": {**way, "failed": "another text"}}}
     peak = {"kind": "memory", "way": "kernels", "peak_mib": 80.5}
+    late = {"kind": "left out", "way": "kernels", "task": "refer", "reason": "no time was left"}
     case = {"kind": "row", "code": "PTX", "target": "sm_80", "driver": "ctypes"}
     good = {**case, "case": "any", "largest_difference": 0.001, "failed": ""}
     tool = {"kind": "row", "tool": "memcheck", "status": "clean", "found": "0 errors"}
@@ -245,7 +246,7 @@ def test_every_other_section_has_its_table() -> None:
     failure = {"kind": "failure", "test": "test_x", "reason": "AssertionError"}
     text = report_of(
         Result("steps", "done", records=[steps]),
-        Result("engine", "done", records=[plan, asked, broken, peak]),
+        Result("engine", "done", records=[plan, asked, broken, peak, late]),
         Result("loader", "done", records=[good]),
         Result("sanitizer", "done", records=[tool]),
         Result("tests", "failed", "1 failed", records=[counts, failure]),
@@ -253,6 +254,7 @@ def test_every_other_section_has_its_table() -> None:
     assert "## The plan starter, fp16, by the torch backend" in text
     assert "| kernels | segment | as on the CPU | 1.5 | 2.0 | 80.5 |" in text
     assert "- engine, kernels, caption: another text" in text
+    assert "- kernels, refer: no time was left" in text
     assert "| panoptic_map, compact | torch | 20.0 (4.00) |" in text
     assert "| PTX | sm_80 | any | largest difference 0.001 |" in text
     assert "| memcheck | clean | 0 errors |" in text

@@ -22,7 +22,7 @@ from xdecoder_rt.kernels import cuda_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
 # What cuda-bindings says of a call that the driver does not have.
-_LACKS_CALL = re.compile(r"Function \S+ not found")
+_LACKS_CALL = re.compile(r"function \S+ (is )?not found", re.IGNORECASE)
 # Streams that do not wait for the legacy default stream, which other libraries use.
 _NON_BLOCKING = 1
 
