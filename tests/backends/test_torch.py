@@ -529,7 +529,7 @@ def test_a_gpu_that_pytorch_cannot_use_leaves_the_plan_to_the_cpu_unless_it_is_a
         engine = Engine(tiny_plan)
     with engine:
         assert engine.backend.name == "onnxruntime"
-        engine.embed_text("a mug")
+        engine.embed_text(["a mug"])
     with pytest.raises(BackendError, match="GTX 1080"):
         Engine(tiny_plan, device="cuda")
 
