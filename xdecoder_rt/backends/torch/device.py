@@ -126,7 +126,7 @@ def _no_cuda() -> BackendError:
     reason = ""
     if cuda is not None:
         try:
-            torch.cuda.init()
+            torch.cuda.init()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             reason = f" ({str(error).split('. ')[0]})"
     return BackendError(

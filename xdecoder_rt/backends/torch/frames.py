@@ -51,7 +51,9 @@ def device_picture(image: Any, device: Device) -> TorchPicture | None:
     stream = device.stream
     if stream is None:
         return None
-    kind, where = (0, 0) if place is None else map(int, place())
+    kind = where = 0
+    if place is not None:
+        kind, where = map(int, place())
     if kind in (_CUDA, _CUDA_MANAGED):
         if kind == _CUDA:
             check_same_gpu(where, device.device.index or 0)
