@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from xdecoder_rt import Engine, backends
+from xdecoder_rt.backends import onnxruntime as backend_module
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend, _Place
 from xdecoder_rt.cli import main
 from xdecoder_rt.errors import BackendError
@@ -122,6 +123,26 @@ def test_an_onnx_runtime_for_cpus_says_which_one_is_needed(tiny_plan: Path) -> N
 def test_a_device_that_onnx_runtime_lacks_is_refused(device: str, tiny_plan: Path) -> None:
     with pytest.raises(BackendError, match="cannot run on device"):
         Engine(tiny_plan, backend="onnxruntime", device=device)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_quantized_products_stay_whole_but_on_processors_that_overflow(
+    slow: bool, gpu_build: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_module, "multiplies_bytes_slowly", lambda: slow)
+    places = ("cpu", "cuda", "tensorrt")  # TensorRT takes them as they are
+    whole = [not has_entry(OnnxRuntimeBackend(device=place)._options, UNFUSED) for place in places]
+    assert whole == [not slow, True, True]
+
+
+UNFUSED = "session.disable_quant_qdq"
+
+
+def has_entry(options: ort.SessionOptions, key: str) -> bool:
+    try:
+        return bool(options.get_session_config_entry(key))
+    except RuntimeError:  # no such entry
+        return False
 
 
 def test_onnx_runtime_multiplies_bytes_without_an_overflow() -> None:

@@ -126,7 +126,7 @@ class OnnxRuntimeBackend:
         # A frame goes through several sessions: threads of one that spin for more work would take
         # the cores from the next.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if multiplies_bytes_slowly():
+        if self._place == _HOST and multiplies_bytes_slowly():
             # Its kernels for such processors add two products of bytes in 16 bits, which overflow:
             # sums were wrong by up to a fifth. Quantized values are multiplied in fp32 instead.
             self._options.add_session_config_entry("session.disable_quant_qdq", "1")
