@@ -185,8 +185,9 @@ def check_threads(context: Context, way: Way, engine: Engine, image: Any) -> Non
         thread.start()
     for thread in threads:
         thread.join()
-    shares = [1.0 if a is None else (a != b).mean() for a, b in zip(made, expected, strict=True)]
-    row: dict[str, Any] = {"ours": True, "whole": True, "wrong": max(shares) > PER_PIXEL}
+    pairs = zip(made, expected, strict=True)
+    share = max(1.0 if a is None else float((a != b).mean()) for a, b in pairs)
+    row: dict[str, Any] = {"ours": True, "whole": True, "wrong": share > PER_PIXEL}
     if row["wrong"]:
-        row["failed"] = f"{max(shares):.2%} of the pixels differ"
+        row["failed"] = f"{share:.2%} of the pixels differ"
     context.emit("row", way=way.name, task="four threads", ways={way.name: row})
