@@ -5,7 +5,8 @@
     python benchmarks/backend_parity.py model.plan --image photo.jpg --json parity.json
 
 What graphs give is compared as a relative difference (root mean square over that of ONNX Runtime),
-the largest of the outputs; answers as they are. A task that the plan lacks is a dash.
+the largest of the outputs; answers as they are, of maps the share of pixels with another id. A task
+that the plan lacks is a dash; so is an example where no segment was found.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from xdecoder_rt import Engine
+from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.evaluation.agreement import Apart
 from xdecoder_rt.image import load_pixels
-from xdecoder_rt.results import Output
+from xdecoder_rt.results import Output, Segmentation
 from xdecoder_rt.streams import synthetic
 
 WORDS = ["mug", "robot arm", "table", "floor"]
@@ -42,6 +44,9 @@ COLUMNS = (
     "caption",
     "answer",
     "image embedding",
+    "semantic, instance",
+    "rank, find",
+    "example, track",
 )
 
 
@@ -58,6 +63,9 @@ class Row:
     caption: str
     answer: str
     embedding: str
+    kinds: str
+    retrieval: str
+    frames: str
 
 
 def questions(engine: Engine) -> dict[str, Any]:
@@ -92,7 +100,70 @@ def compared(plan: Path, image: Any, backend: str, device: str | None, name: str
         for _ in range(2):  # recorded or captured, and run again
             found = tried.run(image, **questions(tried))
         expected = base.run(image, **questions(base))
-    return Row(name, vision, rows, *answers(found, expected))
+        rest = [further(engine, image, expected) for engine in (tried, base)]
+    return Row(name, vision, rows, *answers(found, expected), *further_answers(*rest))
+
+
+def further(engine: Engine, image: Any, known: Output) -> dict[str, Any]:
+    """Return the answers of the calls that `Engine.run` has no part in, of a frame and its mirror.
+
+    Args:
+        engine: of either backend.
+        image: the frame.
+        known: what the reference found in it: the example is of the first of its segments.
+    """
+    tasks, found = engine.manifest.tasks, dict[str, Any]()
+    states = [engine.encode(each) for each in (image, np.ascontiguousarray(image[:, ::-1]))]
+    if "segment" in tasks:
+        for kind in ("semantic", "instance"):
+            found[kind] = [engine.segment(states[0], WORDS, task=kind)]
+        found["track"] = list(engine.track([*states, states[0]], WORDS, stuff=["table", "floor"]))
+        if known.segment is not None and known.segment.segments_info:
+            mark = known.segment.segmentation == known.segment.segments_info[0]["id"]
+            try:
+                word = engine.example(states[0], mark, "this one")
+            except ArgumentError as error:  # no query outlines it
+                found["example"] = str(error)
+            else:
+                found["example"] = [engine.segment(states[1], [word, *WORDS])]
+    if "embed" in tasks:
+        found["rank"] = engine.rank(states, PHRASES).scores
+        if "refer" in tasks:
+            found["find"] = engine.find(states, PHRASES[0])
+    return found
+
+
+def further_answers(found: dict[str, Any], expected: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what the answers of `further` differ by: kinds of segments, retrieval, frames."""
+
+    def apart(name: str) -> str:
+        if name not in expected:
+            return ABSENT
+        one, other = found[name], expected[name]
+        if name == "rank":
+            return apart_by(one, other)
+        if name == "find":
+            share = (one.reference.mask != other.reference.mask).mean()
+            return f"{share:.3%}" if one.image == other.image else "another image"
+        if isinstance(other, str) or isinstance(one, str):
+            return "none" if one == other else f"{one!r}, not {other!r}"
+        return segments_apart(one, other)
+
+    first, second, third = (
+        ", ".join(map(apart, names))
+        for names in (("semantic", "instance"), ("rank", "find"), ("example", "track"))
+    )
+    return first, second, third
+
+
+def segments_apart(found: list[Segmentation], expected: list[Segmentation]) -> str:
+    """Return the largest share of pixels with another id, where the same is found."""
+    for one, other in zip(found, expected, strict=True):
+        named = [[s["label"] for s in each.segments_info] for each in (one, other)]
+        if named[0] != named[1]:
+            return "others"
+    pairs = zip(found, expected, strict=True)
+    return f"{max((a.segmentation != b.segmentation).mean() for a, b in pairs):.3%}"
 
 
 def engine_value(engine: Engine, state: Any, key: str) -> Any:

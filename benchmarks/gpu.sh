@@ -2,8 +2,9 @@
 # Checks and measures the kernels on the GPU of this machine: one command, no network, from a plain
 # copy of the tree. Needs a GPU and a Python with torch, triton and numpy; launches of compiled
 # kernels also cuda-bindings, tests pytest and hypothesis. Nothing of ours need be installed, but for
-# the section engine, which runs a plan: from a wheel of ours (--wheels) or as it is installed. Ends
-# within --budget seconds (420) and leaves only what it writes to --output: three files at most.
+# the sections engine and tensorrt, which run a plan: from a wheel of ours (--wheels) or as it is
+# installed. Ends within --budget seconds (420) and leaves only what it writes to --output: three
+# files at most.
 #
 #   benchmarks/gpu.sh                              # gpu-results/gpu-DATE.json and gpu-DATE.md
 #   benchmarks/gpu.sh --output docs/gpu --quick    # a few shapes

@@ -78,6 +78,17 @@ def test_extras_are_found_by_every_pip() -> None:
     assert asked and extras.issuperset(name for names in asked for name in names.split(","))
 
 
+def test_pycuda_is_asked_for_by_its_own_extra_and_by_jetsons_alone() -> None:
+    """It is compiled where it is installed, against a CUDA toolkit, which a Jetson has."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asking = {name for name, wanted in extras.items() if any("pycuda" in one for one in wanted)}
+    assert asking == {"pycuda", "jetson"}
+    for extra in ("tensorrt", "tensorrt-rtx", "jetson"):
+        assert any(name.startswith("cuda-bindings") for name in extras[extra]), extra
+
+
 @pytest.mark.slow
 def test_a_wheel_adds_one_name(tmp_path: Path) -> None:
     for tool in ("scikit_build_core", "Cython"):

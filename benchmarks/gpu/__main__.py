@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from gpu.report import Report
-from gpu.section import PARTS, SHARES, Result, part_of, supervise
+from gpu.section import INSTALLED, PARTS, SHARES, Result, part_of, supervise
 
 RESERVE = 3.0
 """Seconds at the end for the report and for removing the work folder."""
@@ -41,7 +41,7 @@ def main() -> int:
     passed = ["--device", options.device, *(("--quick",) if options.quick else ())]
     passed += ["--plan", str(options.plan)] if options.plan else []
     print_sizes(options.work, options.wheels, options.plan)
-    if options.wheels and "engine" in options.only:
+    if options.wheels and not set(INSTALLED).isdisjoint(options.only):
         install(options.wheels, options.work / "site")
     waiting = [section for section in SHARES if section in options.only]
     for section in SHARES:
@@ -90,13 +90,16 @@ def arguments() -> argparse.Namespace:
         "--part", choices=list(PARTS), help="run the first or the second half of the sections"
     )
     parser.add_argument(
-        "--plan", type=Path, metavar="FILE", help="the portable plan that the section engine runs"
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="the portable plan that engine and tensorrt run",
     )
     parser.add_argument(
         "--wheels",
         type=Path,
         metavar="DIR",
-        help="wheels for the section engine, ours among them; without it what is installed runs",
+        help="wheels for these sections, ours among them; without it what is installed runs",
     )
     parser.add_argument("--quick", action="store_true", help="fewer shapes")
     parser.add_argument(

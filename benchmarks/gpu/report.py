@@ -70,7 +70,10 @@ class Report:
         if self.failures():
             parts.append("## Failures\n\n" + bullets(self.failures()))
         parts += self._attention()
-        parts += [self._engine()]
+        parts += [
+            self._plan("engine", "by the torch backend"),
+            self._plan("tensorrt", "by the TensorRT backend, PyTorch in place of its engines"),
+        ]
         parts += [self._parts(), self._steps(), self._loader(), self._sanitizer(), self._tests()]
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -171,13 +174,13 @@ class Report:
         head = ("code", "target", "case", "against the reference")
         return f"## Compiled ahead of time\n\n{intro}\n\n{table(head, rows)}"
 
-    def _engine(self) -> str:
-        plan = self._first_record("engine", "plan")
+    def _plan(self, section: str, how: str) -> str:
+        plan = self._first_record(section, "plan")
         if not plan:
             return ""
-        memory = {r["way"]: r["peak_mib"] for r in self._records("engine", "memory")}
+        memory = {r["way"]: r["peak_mib"] for r in self._records(section, "memory")}
         rows = []
-        for record in self._records("engine", "row"):
+        for record in self._records(section, "row"):
             (way,) = record["ways"].values()
             times = way.get("ms", {})
             rows.append(
@@ -191,10 +194,15 @@ class Report:
                 )
             )
         head = ("way", "task", "answer", "p50 ms", "p90 ms", "peak MiB")
+        left_out = [
+            f"{record['way']}, {record.get('task', 'all')}: {record['reason']}"
+            for record in self._records(section, "left out")
+        ]
         return (
-            f"## The plan {plan['model']}, {plan['precision']}, by the torch backend\n\n"
+            f"## The plan {plan['model']}, {plan['precision']}, {how}\n\n"
             "Milliseconds of whole calls, from a frame on the host to the answer.\n\n"
             + table(head, rows)
+            + ("\n\nLeft out:\n\n" + bullets(left_out) if left_out else "")
         )
 
     def _sanitizer(self) -> str:

@@ -27,17 +27,20 @@ SHARES = {
     "loader": 0.13,
     "sanitizer": 0.08,
     "attention": 0.21,
-    "engine": 0.20,
+    "engine": 0.15,
+    "tensorrt": 0.10,
     "compiled": 0.07,
     "steps": 0.05,
-    "tests": 0.22,
+    "tests": 0.17,
 }
 """Sections in the order in which they run, and the part of the time that each may take."""
 PARTS = {
     "1": ("device", "loader", "sanitizer", "attention"),
-    "2": ("device", "engine", "compiled", "steps", "tests"),
+    "2": ("device", "engine", "tensorrt", "compiled", "steps", "tests"),
 }
 """Sections of a run in two parts, where one may not take as long as all of them need."""
+INSTALLED = ("engine", "tensorrt")
+"""Sections that run what is installed, compiled modules and all."""
 SPARE_SHARE = 0.1
 """The part of its time that a section should leave, and after which it is ended."""
 GRACE = 4.0
@@ -147,7 +150,7 @@ def environment(section: str, work: Path) -> dict[str, str]:
     The kernels need nothing compiled; the engine does, from a wheel of ours or as it is installed
     in this Python.
     """
-    if section != "engine":
+    if section not in INSTALLED:
         return dict(os.environ)
     alone = work / "alone"
     alone.mkdir(exist_ok=True)

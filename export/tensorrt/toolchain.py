@@ -10,7 +10,7 @@ from typing import Any
 
 from xdecoder_rt.backends.cuda.context import CudaContext, find_device
 from xdecoder_rt.backends.tensorrt.compatibility import check_driver
-from xdecoder_rt.backends.tensorrt.library import Library
+from xdecoder_rt.backends.tensorrt.library import Library, extra_of
 from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
 
 _TARGET = re.compile(r"SM(\d+)")
@@ -57,7 +57,7 @@ class Toolchain:
         if self.device is None:
             yield
             return
-        cuda = CudaContext(self.device, self.library.backend)
+        cuda = CudaContext(self.device, extra_of(self.library.backend))
         try:
             with cuda:
                 yield
@@ -91,15 +91,19 @@ def open_toolchain(backend: str, targets: Sequence[int], device: str | None = No
     try:
         library = Library(backend)
     except MissingExtraError as error:
+        if backend != "tensorrt_rtx":
+            raise
         # Building takes less than running, where there is no GPU.
-        extra = "tensorrt-rtx-build" if backend == "tensorrt_rtx" else backend
-        raise MissingExtraError(error.what, fix=f'pip install "xdecoder_rt[{extra}]"') from error
+        raise MissingExtraError(
+            error.what, fix='pip install "xdecoder_rt[tensorrt-rtx-build]"'
+        ) from error
     if targets:
         return Toolchain(library, _checked_targets(library, targets), True)
     capabilities = supported(library)
     try:
-        place = find_device("0" if device is None else device, backend)
-        cuda = CudaContext(place, backend)
+        extra = extra_of(backend)
+        place = find_device("0" if device is None else device, extra)
+        cuda = CudaContext(place, extra)
     except (BackendError, MissingExtraError) as error:
         if device is not None:
             raise

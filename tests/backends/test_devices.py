@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from xdecoder_rt import Engine, backends
+from xdecoder_rt.backends import onnxruntime as backend_module
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend, _Place
 from xdecoder_rt.cli import main
 from xdecoder_rt.errors import BackendError
@@ -86,6 +87,24 @@ def test_tensorrt_keeps_its_engines_in_a_private_folder(
     assert folder.is_relative_to(tmp_path) and folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_cuda_of_nvidias_wheels_is_loaded_first_and_nothing_is_printed(
+    gpu_build: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded: list[str] = []
+
+    def preload() -> None:
+        loaded.append("CUDA")
+        print("Failed to load libcudnn.so.9")
+
+    monkeypatch.setattr(ort, "preload_dlls", preload, raising=False)
+    OnnxRuntimeBackend(device="cuda")
+    assert loaded == ["CUDA"]
+    OnnxRuntimeBackend(device="cpu")
+    assert loaded == ["CUDA"] and capsys.readouterr() == ("", "")
+    monkeypatch.delattr(ort, "preload_dlls")  # before 1.21
+    OnnxRuntimeBackend(device="cuda")
+
+
 def test_a_provider_that_cannot_begin_is_said(gpu_build: None) -> None:
     with pytest.raises(BackendError, match="cannot use CUDAExecutionProvider here"):
         OnnxRuntimeBackend(device="cuda").load("vision", lambda: b"")
@@ -104,6 +123,57 @@ def test_an_onnx_runtime_for_cpus_says_which_one_is_needed(tiny_plan: Path) -> N
 def test_a_device_that_onnx_runtime_lacks_is_refused(device: str, tiny_plan: Path) -> None:
     with pytest.raises(BackendError, match="cannot run on device"):
         Engine(tiny_plan, backend="onnxruntime", device=device)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_quantized_products_stay_whole_but_on_processors_that_overflow(
+    slow: bool, gpu_build: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_module, "multiplies_bytes_slowly", lambda: slow)
+    places = ("cpu", "cuda", "tensorrt")  # TensorRT takes them as they are
+    whole = [not has_entry(OnnxRuntimeBackend(device=place)._options, UNFUSED) for place in places]
+    assert whole == [not slow, True, True]
+
+
+UNFUSED = "session.disable_quant_qdq"
+
+
+def has_entry(options: ort.SessionOptions, key: str) -> bool:
+    try:
+        return bool(options.get_session_config_entry(key))
+    except RuntimeError:  # no such entry
+        return False
+
+
+def test_onnx_runtime_multiplies_bytes_without_an_overflow() -> None:
+    """On processors without VNNI its own kernels give half of these sums."""
+    onnx = pytest.importorskip("onnx", reason="graphs are made with the package onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    width = 64
+    constants = {
+        "scale": np.array(1, np.float32),
+        "zero": np.array(0, np.uint8),
+        "weight": np.full((width, 8), 127, np.int8),
+        "weight_zero": np.array(0, np.int8),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["steps"]),
+        helper.make_node("DequantizeLinear", ["steps", "scale", "zero"], ["left"]),
+        helper.make_node("DequantizeLinear", ["weight", "scale", "weight_zero"], ["right"]),
+        helper.make_node("MatMul", ["left", "right"], ["y"]),
+    ]
+    ports = [
+        helper.make_tensor_value_info(name, kind, [4, size])
+        for name, size in (("x", width), ("y", 8))
+    ]
+    held = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "products", ports[:1], ports[1:], held)
+    opset = helper.make_opsetid("", 18)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    backend = OnnxRuntimeBackend(1)
+    feeds = {"x": np.full((4, width), 255, np.float32)}
+    made = backend.to_numpy_all(backend.load("products", model.SerializeToString)(feeds))["y"]
+    np.testing.assert_array_equal(made, width * 255 * 127)
 
 
 # --- OpenVINO -------------------------------------------------------------------------------------

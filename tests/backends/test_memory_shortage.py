@@ -24,6 +24,9 @@ SAID = [
     RuntimeError("Failed to allocate memory for requested buffer of size 94371840"),
     RuntimeError("Exception from src/inference/src/dev/plugin.cpp:54: bad allocation"),
     RuntimeError("src/inference/src/dev/plugin.cpp:54: Resource temporarily unavailable"),
+    RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("CUDNN failure 4003: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
 ]
 
 

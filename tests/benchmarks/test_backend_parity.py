@@ -38,7 +38,10 @@ def test_a_backend_is_no_way_from_itself(
     assert header == list(backend_parity.COLUMNS)
     assert row == list(json.loads(written.read_text())[0].values())
     assert row[:4] == ["tiny", "0.0e+00", "0.0e+00", "0.000%"]
-    assert all("0.0e+00" in cell for cell in row[4:])
+    assert all("0.0e+00" in cell for cell in row[4:9])
+    assert row[9] == "0.000%, 0.000%"
+    assert row[10] == "0.0e+00, 0.000%"
+    assert row[11].endswith(", 0.000%")
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +80,27 @@ def test_what_a_plan_lacks_is_a_dash(output: Output) -> None:
 
 def test_arrays_of_zeros_do_not_differ() -> None:
     assert backend_parity.largest([(np.zeros(3), np.zeros(3))]) == "0.0e+00"
+
+
+def test_every_further_difference_is_seen(tiny_plan: Path, tmp_path: Path, output: Output) -> None:
+    image = synthetic.image((64, 64), 7)
+    with Engine(tiny_plan, backend="onnxruntime", threads=1, cache_dir=tmp_path) as engine:
+        found = backend_parity.further(engine, image, output)
+    assert {"semantic", "instance", "track", "rank", "find"} <= set(found)
+    (semantic,) = found["semantic"]
+    changed = semantic.segmentation.copy()
+    changed[:, :4] += 1
+    finding = found["find"]
+    other = found | {
+        "semantic": [replace(semantic, segmentation=changed)],
+        "track": [replace(each, segments_info=[{"label": "boat"}]) for each in found["track"]],
+        "rank": found["rank"] + np.float32(0.5),
+        "find": replace(finding, image=1 - finding.image),
+        "example": "an error",
+    }
+    kinds, retrieval, frames = backend_parity.further_answers(other, found | {"example": []})
+    assert kinds == f"{4 * 64 / changed.size:.3%}, 0.000%"
+    assert retrieval == "5.0e-01, another image"
+    assert frames == "'an error', not [], others"
+    less = {name: answer for name, answer in found.items() if name not in ("rank", "find")}
+    assert backend_parity.further_answers(less, less)[1] == "-, -"

@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from gpu.problems import DENSITIES, Shape, blobs
 from gpu.report import Report
-from gpu.section import PARTS, SHARES, Result, part_of, read_records, run_limited
+from gpu.section import INSTALLED, PARTS, SHARES, Result, part_of, read_records, run_limited
 from gpu.tests import read_junit
 from gpu.timing import Run, Timing, prepare, sample_calls, tensors, time_in_turns
 
@@ -33,7 +33,7 @@ def test_shares_are_parts_of_a_whole() -> None:
 
 @given(
     waiting=st.lists(st.sampled_from(list(SHARES)), min_size=1, unique=True),
-    used=st.lists(st.floats(0, 1), min_size=8, max_size=8),
+    used=st.lists(st.floats(0, 1), min_size=9, max_size=9),
 )
 def test_sections_never_get_more_than_is_left_and_the_last_gets_it_all(
     waiting: list[str], used: list[float]
@@ -238,6 +238,7 @@ def test_every_other_section_has_its_table() -> None:
     asked = {"kind": "row", "way": "kernels", "task": "segment", "ways": {"kernels": way}}
     broken = {**asked, "task": "caption", "ways": {"kernels": {**way, "failed": "another text"}}}
     peak = {"kind": "memory", "way": "kernels", "peak_mib": 80.5}
+    late = {"kind": "left out", "way": "kernels", "task": "refer", "reason": "no time was left"}
     case = {"kind": "row", "code": "PTX", "target": "sm_80", "driver": "ctypes"}
     good = {**case, "case": "any", "largest_difference": 0.001, "failed": ""}
     tool = {"kind": "row", "tool": "memcheck", "status": "clean", "found": "0 errors"}
@@ -245,7 +246,8 @@ def test_every_other_section_has_its_table() -> None:
     failure = {"kind": "failure", "test": "test_x", "reason": "AssertionError"}
     text = report_of(
         Result("steps", "done", records=[steps]),
-        Result("engine", "done", records=[plan, asked, broken, peak]),
+        Result("engine", "done", records=[plan, asked, broken, peak, late]),
+        Result("tensorrt", "done", records=[plan, {**asked, "way": "pycuda"}]),
         Result("loader", "done", records=[good]),
         Result("sanitizer", "done", records=[tool]),
         Result("tests", "failed", "1 failed", records=[counts, failure]),
@@ -253,6 +255,9 @@ def test_every_other_section_has_its_table() -> None:
     assert "## The plan starter, fp16, by the torch backend" in text
     assert "| kernels | segment | as on the CPU | 1.5 | 2.0 | 80.5 |" in text
     assert "- engine, kernels, caption: another text" in text
+    assert "- kernels, refer: no time was left" in text
+    assert "fp16, by the TensorRT backend, PyTorch in place of its engines" in text
+    assert "| pycuda | segment | as on the CPU | 1.5 | 2.0 |  |" in text
     assert "| panoptic_map, compact | torch | 20.0 (4.00) |" in text
     assert "| PTX | sm_80 | any | largest difference 0.001 |" in text
     assert "| memcheck | clean | 0 errors |" in text
@@ -288,7 +293,12 @@ except ModuleNotFoundError as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, *(section for section in SHARES if section != "engine")],
+        [
+            sys.executable,
+            "-c",
+            program,
+            *(section for section in SHARES if section not in INSTALLED),
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT / "benchmarks",
@@ -319,7 +329,7 @@ def test_the_command_says_what_had_to_be_brought(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_plan_is_run_end_to_end_in_the_rehearsal(tiny_plan: Path, tmp_path: Path) -> None:
-    options = ("--device", "cpu", "--budget", "600", "--part", "2", "--only", "engine")
+    options = ("--device", "cpu", "--budget", "600", "--part", "2", "--only", *INSTALLED)
     done = command(*options, "--plan", str(tiny_plan), "--output", "out", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (written,) = (tmp_path / "out").glob("*.md")
@@ -327,6 +337,8 @@ def test_a_plan_is_run_end_to_end_in_the_rehearsal(tiny_plan: Path, tmp_path: Pa
     for task in ("segment", "refer", "caption", "answer", "embed"):
         assert f"| operators alone | {task} | as on the CPU |" in text
         assert f"| kernels | {task} | as on the CPU |" in text
+        assert f"| a driver in Python | {task} | as on the CPU |" in text
+    assert "| a driver in Python | four threads | as on the CPU |" in text
 
 
 @pytest.mark.slow

@@ -116,11 +116,12 @@ class TestTheMachine:
         assert document["memory"]["total"] is None
         assert document["processor"]["usable_cores"] >= 1
 
+    @pytest.mark.parametrize("node", ["dev__nvidia0", "dev__nvidiactl", "dev__nvgpu"])
     def test_a_gpu_with_a_broken_driver_is_told(
-        self, machine: Machine, answers: dict[str, dict[str, Any]]
+        self, node: str, machine: Machine, answers: dict[str, dict[str, Any]]
     ) -> None:
         answers["gpus"] = {"problem": "the NVIDIA driver does not start: no device"}
-        root = machine(dev__nvidia0="")
+        root = machine(**{node: ""})
         document = diagnosis.diagnose(root=root)
         assert document["gpus"]["devices"] == []
         assert "GPU: the NVIDIA driver does not start: no device" in document["problems"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,9 @@ pytest.importorskip("onnx", reason="building engines needs onnx")
 
 from xdecoder_rt.backends.cuda import context
 from xdecoder_rt.backends.cuda.context import find_device
+from xdecoder_rt.backends.tensorrt import library
 from xdecoder_rt.cli.build import add_arguments
-from xdecoder_rt.errors import ArgumentError, BackendError
+from xdecoder_rt.errors import ArgumentError, BackendError, BuildError, MissingExtraError
 from xdecoder_rt.export.tensorrt.options import EngineOptions
 from xdecoder_rt.export.tensorrt.toolchain import open_toolchain
 
@@ -108,3 +111,40 @@ def test_the_command_passes_the_gpu_on() -> None:
     arguments: Any = ["--plan", "a.plan", "--backend", "tensorrt", "--device", "RTX 4090"]
     args = parser.parse_args([*arguments, "-o", "b.plan"])
     assert engine_options(args).device == "RTX 4090"
+
+
+@pytest.fixture
+def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with JetPack."""
+    (tmp_path / "nv_tegra_release").touch()
+    monkeypatch.setattr(library, "_JETPACK", tmp_path / "nv_tegra_release")
+
+
+def test_a_build_on_a_jetson_asks_for_jetpacks_tensorrt_and_not_for_pips(
+    jetson: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(MissingExtraError, match="python3-libnvinfer") as caught:
+        open_toolchain("tensorrt", ())
+    assert "pip install" not in str(caught.value)
+
+
+def test_a_build_on_a_jetson_without_a_driver_s_bindings_names_its_extra(
+    jetson: None, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pycuda.driver", "cuda.bindings.driver"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BuildError, match=r'pip install "xdecoder_rt\[jetson\]"'):
+        open_toolchain("tensorrt", ())
+
+
+def test_a_tensorrt_that_is_too_old_is_jetpacks_on_a_jetson_and_pips_elsewhere(
+    gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu.install("tensorrt", "8.6.1")
+    with pytest.raises(BackendError, match=r'pip install --upgrade "xdecoder_rt\[tensorrt\]"'):
+        open_toolchain("tensorrt", ())
+    (tmp_path / "nv_tegra_release").touch()
+    monkeypatch.setattr(library, "_JETPACK", tmp_path / "nv_tegra_release")
+    with pytest.raises(BackendError, match="install a newer JetPack"):
+        open_toolchain("tensorrt", ())

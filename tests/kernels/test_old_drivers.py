@@ -16,6 +16,7 @@ import pytest
 from fake_cuda import Device, FakeCuda, Kernel, Result, bindings
 from fake_cuda.images import cubin, ptx
 
+from xdecoder_rt.backends.cuda.context import CudaContext
 from xdecoder_rt.errors import BackendError, MissingExtraError
 from xdecoder_rt.kernels import cuda_driver
 from xdecoder_rt.kernels.compiled import CompiledKernels
@@ -215,6 +216,21 @@ def test_memory_streams_and_copies_by_cuda_bindings_alone(fake_driver: FakeCuda)
     live = fake_driver.live()
     assert (live.allocations, live.streams, live.events) == ((), 0, 0)
     context.detach()
+
+
+@pytest.mark.skipif(find_spec("cuda") is None, reason="needs cuda-bindings")
+def test_a_driver_that_lacks_a_call_of_newer_bindings_is_said_as_that(
+    fake_driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(cuda_driver.Error, match="not found"):  # as cuda-bindings says it
+        cuda_driver.call_driver("cuCtxResetPersistingL2Cache")
+    monkeypatch.setattr(cuda_driver, "choose", lambda extra: cuda_driver)
+    monkeypatch.setattr(
+        cuda_driver, "init", lambda: cuda_driver.call_driver("cuCtxResetPersistingL2Cache")
+    )
+    with pytest.raises(BackendError, match="older than cuda-bindings") as caught:
+        CudaContext(None, "tensorrt")
+    assert 'pip install "cuda-bindings<13"' in str(caught.value)
 
 
 @pytest.mark.skipif(find_spec("cuda") is None, reason="needs cuda-bindings")

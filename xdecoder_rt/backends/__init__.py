@@ -13,7 +13,7 @@ from xdecoder_rt.backends.base import (
     Value,
 )
 from xdecoder_rt.cores import cores_if_limited
-from xdecoder_rt.errors import BackendError, require
+from xdecoder_rt.errors import BackendError, require, warn_caller
 from xdecoder_rt.plan.manifest import Manifest
 
 __all__ = [
@@ -26,8 +26,8 @@ __all__ = [
     "open_backend",
 ]
 
-_GPU_NODES = ("/dev/nvidia0", "/dev/nvgpu", "/dev/dxg")
-"""Devices of NVIDIA's driver: of graphics cards, of Jetson, of Windows under Linux."""
+_GPU_NODES = ("/dev/nvidiactl", "/dev/nvgpu", "/dev/dxg")
+"""Devices of NVIDIA's driver: of any graphics card, of Jetson, of Windows under Linux."""
 _INTEL = ("gpu", "npu")
 PORTABLE = ("onnxruntime", "openvino", "torch")
 
@@ -80,7 +80,12 @@ def open_backend(
         require("torch", "torch")
         from xdecoder_rt.backends.torch.backend import TorchBackend
 
-        return TorchBackend(device)
+        try:
+            return TorchBackend(device)
+        except BackendError as error:
+            if name is not None or device is not None:
+                raise
+            warn_caller(f"{error.what}; the plan runs on the CPU. Fix: {error.fix}")
     threads = threads or cores_if_limited()
     device = "cpu" if device is None else device
     if name is None and device == "cpu":
@@ -103,7 +108,7 @@ def _prefers_torch(device: str | None) -> bool:
     PyTorch takes seconds to import, so a machine without a GPU does not get as far.
     """
     if device is not None:
-        return device.startswith("cuda") and _is_installed("torch")
+        return device.startswith("cuda") and _is_installed("torch") and not _lacks_cuda()
     if _is_installed("tensorrt") or _is_installed("tensorrt_rtx"):
         return False
     if not _is_installed("torch") or not any(Path(node).exists() for node in _GPU_NODES):
@@ -111,6 +116,15 @@ def _prefers_torch(device: str | None) -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _lacks_cuda() -> bool:
+    """Whether PyTorch is built for CPUs alone, and ONNX Runtime for GPUs too."""
+    import onnxruntime
+    import torch
+
+    provider = "CUDAExecutionProvider"
+    return torch.version.cuda is None and provider in onnxruntime.get_available_providers()
 
 
 def _is_x86() -> bool:

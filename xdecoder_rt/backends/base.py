@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from xdecoder_rt.errors import PlanError
+from xdecoder_rt.errors import ImageError, PlanError
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.pixels.letterbox import Letterbox
 
@@ -84,10 +84,30 @@ def feeds_error(name: str, inputs: Iterable[str], feeds: Iterable[str]) -> PlanE
     )
 
 
-# What the C++ library, ONNX Runtime, OpenVINO and oneDNN say; their errors have no kind of its own.
+def check_same_gpu(image: int, plan: int) -> None:
+    """Refuse an image on another GPU than the plan's, which may not read it.
+
+    Args:
+        image: number of the GPU where it is.
+        plan: number of the plan's.
+
+    Raises:
+        ImageError: they differ.
+    """
+    if image != plan:
+        raise ImageError(
+            f"The image is on GPU {image} and the plan on GPU {plan}",
+            expected="an image on the GPU of the plan, or on the host",
+            fix=f"move it, as image.to('cuda:{plan}') of PyTorch does, or open the plan with "
+            f"device='cuda:{image}'",
+        )
+
+
+# What the C++ library, ONNX Runtime, OpenVINO, oneDNN and PyTorch say, without a kind of its own.
 _SHORTAGE = re.compile(
     r"bad_alloc|bad allocation|allocat\w+ (\w+ )?memory|(out of|not enough|insufficient) memory"
-    r"|Resource temporarily unavailable",  # a thread for which there is no stack
+    r"|Resource temporarily unavailable"  # a thread for which there is no stack
+    r"|ALLOC(ATION)?_FAILED",  # cuBLAS, cuDNN
     re.IGNORECASE,
 )
 

@@ -6,6 +6,8 @@ on the device.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ import onnxruntime as ort
 
 from xdecoder_rt.atomic import private_folder
 from xdecoder_rt.backends.base import Array, Graph, ModelReader, Value, feeds_error, is_shortage
+from xdecoder_rt.backends.unquantized import multiplies_bytes_slowly
 from xdecoder_rt.errors import BackendError, MemoryShortageError, XDecoderError, quoted
 
 _DEVICE = re.compile(r"(cuda|tensorrt)(?::(\d{1,3}))?")
@@ -123,6 +126,10 @@ class OnnxRuntimeBackend:
         # A frame goes through several sessions: threads of one that spin for more work would take
         # the cores from the next.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if self._place == _HOST and multiplies_bytes_slowly():
+            # Its kernels for such processors add two products of bytes in 16 bits, which overflow:
+            # sums were wrong by up to a fifth. Quantized values are multiplied in fp32 instead.
+            self._options.add_session_config_entry("session.disable_quant_qdq", "1")
 
     def load(self, name: str, model: ModelReader, is_steady: bool = False) -> Graph:
         """Create a session for a serialized ONNX model.
@@ -189,6 +196,11 @@ def _providers(device: str, version: str, cache_dir: Path | None) -> tuple[_Plac
             expected="onnxruntime-gpu in place of onnxruntime",
             fix="pip uninstall onnxruntime; pip install onnxruntime-gpu",
         )
+    # CUDA and cuDNN of NVIDIA's wheels lie where the linker does not look. What cannot be loaded is
+    # printed; without it the provider does not begin, which is told below.
+    if (preload := getattr(ort, "preload_dlls", None)) is not None:  # from 1.21 on
+        with contextlib.redirect_stdout(io.StringIO()):
+            preload()
     # TF32 would round the factors of fp32 products to ten bits.
     cuda = (_PROVIDERS["cuda"], {"device_id": str(number), "use_tf32": "0"})
     if kind == "cuda":

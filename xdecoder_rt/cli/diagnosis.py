@@ -52,7 +52,7 @@ _COMPILED = (
     "xdecoder_rt.pixels._scale",
 )
 _VIDEO = ("av", "cv2")
-_GPU_NODES = ("dev/nvidia0", "dev/nvgpu", "dev/dxg")
+_GPU_NODES = ("dev/nvidiactl", "dev/nvidia0", "dev/nvgpu", "dev/dxg")
 _ROOT = Path("/")
 
 

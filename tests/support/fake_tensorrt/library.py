@@ -264,6 +264,19 @@ class Engine:
         self.machine.check_current()
         return Context(self, strategy)
 
+    def read(self, address: int, shape: tuple[int, ...], kind: Any) -> Any:
+        """A copy of what an input's memory holds."""
+        return (
+            np.array(self.machine.array(address, shape, kind))
+            if prod(shape)
+            else np.zeros(shape, kind)
+        )
+
+    def run(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """The outputs, in their order."""
+        outputs: list[Any] = self.session.run(self.outputs, feeds)
+        return outputs
+
     def output_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """By running the model on zeros."""
         key = tuple(sorted(shapes.items()))
@@ -371,16 +384,9 @@ class Context:
         def work() -> None:
             for address, size in activations:
                 machine.array(address, (size,), np.uint8)[:] = 0xA5
-            feeds = {
-                name: np.array(machine.array(*places[name]))
-                if prod(shapes[name])
-                else np.zeros(shapes[name], places[name][2])
-                for name in engine.inputs
-            }
-            for name, array in zip(
-                engine.outputs, engine.session.run(engine.outputs, feeds), strict=True
-            ):
-                if array.size:
+            feeds = {name: engine.read(*places[name]) for name in engine.inputs}
+            for name, array in zip(engine.outputs, engine.run(feeds), strict=True):
+                if prod(shapes[name]):
                     machine.array(*places[name])[...] = array
 
         reads = [spans[name] for name in engine.inputs]

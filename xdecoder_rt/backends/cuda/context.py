@@ -21,6 +21,8 @@ from xdecoder_rt.errors import BackendError, quoted
 from xdecoder_rt.kernels import cuda_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
+# What cuda-bindings says of a call that the driver does not have.
+_LACKS_CALL = re.compile(r"function \S+ (is )?not found", re.IGNORECASE)
 # Streams that do not wait for the legacy default stream, which other libraries use.
 _NON_BLOCKING = 1
 
@@ -54,6 +56,7 @@ class CudaContext:
         driver: the module ``pycuda.driver``, or what has its names over cuda-bindings
             (:mod:`xdecoder_rt.kernels.cuda_driver`).
         facts: the device.
+        number: the driver's number of it.
         capturing: held while a stream is captured: the driver then refuses to wait for everything.
 
     Raises:
@@ -62,7 +65,7 @@ class CudaContext:
     """
 
     def __init__(self, device: str | None, extra: str) -> None:
-        number = _device_number(device)
+        number = self.number = _device_number(device)
         self.capturing = threading.Lock()
         self.driver: Any = cuda_driver.choose(extra)
         try:
@@ -187,6 +190,12 @@ def unpin(array: npt.NDArray[np.uint8]) -> None:
 
 
 def _unusable(error: Exception) -> BackendError:
+    if _LACKS_CALL.search(str(error)):
+        return BackendError(
+            f"The CUDA driver is older than cuda-bindings ({error})",
+            expected="cuda-bindings of the driver's CUDA, or an older one",
+            fix='pip install "cuda-bindings<13" for a driver of CUDA 12, or update the driver',
+        )
     return BackendError(
         f"The CUDA driver cannot be used ({error})",
         expected="an NVIDIA GPU with its driver",

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
+from xdecoder_rt.backends.base import check_same_gpu
 from xdecoder_rt.backends.cuda.context import CudaContext
 from xdecoder_rt.errors import ImageError, quoted
 
@@ -100,19 +101,26 @@ class DeviceFrame:
         copy(stream)
 
 
-def device_picture(image: Any) -> DevicePicture | None:
+def device_picture(image: Any, number: int) -> DevicePicture | None:
     """Return an image as a picture on the device, or None where it is on the host.
 
     Through DLPack where it has that: its owner then lets our stream wait for the one on which it is
     written. ``__cuda_array_interface__`` need not name that stream, and PyTorch's does not.
 
+    Args:
+        image: whatever was given as one.
+        number: of the GPU that will read it.
+
     Raises:
-        ImageError: it is on the device and not uint8 RGB.
+        ImageError: it is on the device and not uint8 RGB, or on another device.
     """
     place = getattr(image, "__dlpack_device__", None)
     if place is not None and hasattr(image, "__dlpack__"):
-        if int(place()[0]) not in (_CUDA, _CUDA_MANAGED):
+        kind, where = map(int, place())
+        if kind not in (_CUDA, _CUDA_MANAGED):
             return None
+        if kind == _CUDA:
+            check_same_gpu(where, number)
         return _from_dlpack(image.__dlpack__(stream=_LEGACY_STREAM))
     interface = getattr(image, "__cuda_array_interface__", None)
     if interface is not None:

@@ -221,9 +221,9 @@ class TensorRTBackend:
         """Return a device image (``__cuda_array_interface__``, DLPack) as a picture, or None.
 
         Raises:
-            ImageError: it is on the device and not uint8 RGB.
+            ImageError: it is on the device and not uint8 RGB, or on another device.
         """
-        return device_picture(image)
+        return device_picture(image, self._resources.cuda.number)
 
     def frame(
         self, picture: DevicePicture | npt.NDArray[np.uint8], box: Letterbox, interpolation: str

@@ -52,10 +52,13 @@ class Library:
         self.version = str(self.module.__version__)
         if numbers(self.version)[:2] < _OLDEST[backend]:
             oldest = ".".join(map(str, _OLDEST[backend]))
+            extra = extra_of(backend)
             raise BackendError(
                 f"{self.title} {self.version} is installed",
                 expected=f"{oldest} or newer",
-                fix=f'pip install "xdecoder_rt[{backend}]", or a newer JetPack',
+                fix="install a newer JetPack"
+                if extra == "jetson"
+                else f'pip install --upgrade "xdecoder_rt[{extra}]"',
             )
         self.cuda = _cuda_of(backend)
         self._messages: deque[str] = deque(maxlen=8)

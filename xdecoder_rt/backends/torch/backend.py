@@ -21,7 +21,8 @@ from xdecoder_rt.backends.torch.device import Device
 from xdecoder_rt.backends.torch.frames import PanopticMaps, TorchPicture, device_picture, laid
 from xdecoder_rt.backends.torch.graph import TorchGraph
 from xdecoder_rt.backends.torch.program import Model
-from xdecoder_rt.errors import MemoryShortageError
+from xdecoder_rt.errors import MemoryShortageError, warn_caller
+from xdecoder_rt.kernels.panoptic_map.schedule import relabel
 from xdecoder_rt.pixels.letterbox import Letterbox
 
 _LEAST_TRITON = (3, 6)
@@ -33,7 +34,8 @@ class TorchBackend:
     Args:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None for the first GPU, or the CPU without one.
         kernels: whether our Triton kernels work beside PyTorch's; None: on a GPU with Triton 3.6 or
-            later. On a CPU they run in Triton's interpreter (``TRITON_INTERPRET=1``), for tests.
+            later that can compile them, with a warning where it cannot. On a CPU they run in
+            Triton's interpreter (``TRITON_INTERPRET=1``), for tests.
         cuda_graphs: whether graphs of steady shapes run as CUDA graphs, on a GPU.
 
     Attributes:
@@ -53,11 +55,13 @@ class TorchBackend:
         self, device: str | None = None, kernels: bool | None = None, cuda_graphs: bool = True
     ) -> None:
         self._place = Device(device)
-        is_cuda = self._place.device.type == "cuda"
+        is_gpu = self._place.is_gpu
         self.version = str(torch.__version__)
         self.device = str(self._place)
-        self._has_kernels = (is_cuda and _has_triton()) if kernels is None else kernels
-        self._pool = torch.cuda.graph_pool_handle() if is_cuda and cuda_graphs else None
+        self._has_kernels = (
+            is_gpu and _has_triton() and _can_compile(self._place) if kernels is None else kernels
+        )
+        self._pool = torch.cuda.graph_pool_handle() if is_gpu and cuda_graphs else None
         self.scales_frames = self._has_kernels
         self.panoptic_map: PanopticMap | None = (
             PanopticMaps(self._place) if self._has_kernels else None
@@ -96,7 +100,7 @@ class TorchBackend:
         """Return an image on the device (DLPack, ``__cuda_array_interface__``), or None.
 
         Raises:
-            ImageError: it is on the device and not uint8 RGB.
+            ImageError: it is on the device and not uint8 RGB, or on another device.
         """
         return device_picture(image, self._place)
 
@@ -122,3 +126,25 @@ def _has_triton() -> bool:
         return (int(parts[0]), int(parts[1])) >= _LEAST_TRITON
     except (PackageNotFoundError, ValueError, IndexError):
         return False
+
+
+def _can_compile(place: Device) -> bool:
+    """Whether Triton compiles and launches a kernel; warns where it does not.
+
+    On a GPU it compiles its launcher too, when first used: with a C compiler and Python's headers.
+    """
+    from xdecoder_rt.kernels.launch import launch
+
+    try:
+        with place.working():
+            table = torch.zeros(2, dtype=torch.int32, device=place.device)
+            launch(relabel(table[:1].clone(), table, 1))
+    except Exception as error:  # a compiler that is missing or fails; its errors share no class
+        reason = " ".join(str(error).split())[:120]
+        warn_caller(
+            f"Triton cannot compile kernels here ({type(error).__name__}: {reason}); results stay "
+            "the same, slower. Fix: install a C compiler and Python's headers, as in apt-get "
+            "install gcc python3-dev"
+        )
+        return False
+    return True

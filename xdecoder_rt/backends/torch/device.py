@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from xdecoder_rt.errors import BackendError, quoted
+from xdecoder_rt.backends.base import is_shortage
+from xdecoder_rt.errors import BackendError, MemoryShortageError, quoted
 
 _DEVICE = re.compile(r"cpu|cuda(?::\d{1,3})?")
 
@@ -43,7 +44,7 @@ class Device:
         stream: where work is queued, or None on a CPU.
 
     Raises:
-        BackendError: there is no such device.
+        BackendError: there is no such device, or PyTorch has no code for it.
     """
 
     def __init__(self, name: str | None) -> None:
@@ -61,21 +62,23 @@ class Device:
         if self.device.type != "cuda":
             return
         if not has_cuda:
-            raise BackendError(
-                f"PyTorch {torch.__version__} finds no CUDA device",
-                expected="an NVIDIA GPU, its driver and a PyTorch that is built for CUDA",
-                fix="look at nvidia-smi and at torch.version.cuda; the plan runs with device='cpu'",
-            )
+            raise _no_cuda()
         number, count = self.device.index or 0, torch.cuda.device_count()
         if number >= count:
             raise BackendError(
                 f"There is no CUDA device {number}", expected=f"one of 0 to {count - 1}"
             )
         self.device = torch.device("cuda", number)
+        _check_code(self.device)
         self.stream = new_stream(self.device)
 
+    @property
+    def is_gpu(self) -> bool:
+        """Return whether it is no CPU."""
+        return self.device.type == "cuda"
+
     def __str__(self) -> str:
-        if self.device.type != "cuda":
+        if not self.is_gpu:
             return "cpu"
         major, minor = torch.cuda.get_device_capability(self.device)
         return f"{torch.cuda.get_device_name(self.device)} (compute capability {major}.{minor})"
@@ -115,3 +118,44 @@ class Device:
             copied.record(self.stream)
         copied.synchronize()  # others may queue meanwhile
         return {name: copy.numpy() for name, copy in copies.items()}
+
+
+def _no_cuda() -> BackendError:
+    """Return the error of a PyTorch that finds no GPU, with what PyTorch says of it."""
+    cuda = torch.version.cuda
+    reason = ""
+    if cuda is not None:
+        try:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            reason = f" ({str(error).split('. ')[0]})"
+    return BackendError(
+        f"PyTorch {torch.__version__} finds no CUDA device{reason}",
+        expected="an NVIDIA GPU, its driver and a PyTorch that is built for CUDA"
+        if cuda is None
+        else f"an NVIDIA GPU and a driver for CUDA {cuda}",
+        fix="look at nvidia-smi and at torch.version.cuda; the plan runs with device='cpu'"
+        if cuda is None
+        else f"look at nvidia-smi; update the driver where its CUDA is older than {cuda}, or "
+        "install PyTorch for that CUDA; the plan runs with device='cpu'",
+    )
+
+
+def _check_code(device: torch.device) -> None:
+    """Run one operation: PyTorch finds GPUs for which it has no code, and fails at the first.
+
+    Raises:
+        BackendError: it fails; `MemoryShortageError` for want of memory.
+    """
+    try:
+        torch.ones(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        if is_shortage(error):
+            raise MemoryShortageError("PyTorch to begin on the GPU") from error
+        major, minor = torch.cuda.get_device_capability(device)
+        raise BackendError(
+            f"PyTorch {torch.__version__} cannot compute on {torch.cuda.get_device_name(device)} "
+            f"(compute capability {major}.{minor}): {str(error).splitlines()[0]}",
+            expected=f"a GPU that it is built for: {', '.join(torch.cuda.get_arch_list())}",
+            fix="install a PyTorch for this GPU; the plan runs with device='cpu'",
+        ) from error

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from xdecoder_rt.backends.base import check_same_gpu
 from xdecoder_rt.backends.torch.device import Device, new_event
 from xdecoder_rt.errors import ImageError
 from xdecoder_rt.masks.panoptic_rule import MapSegment
@@ -44,13 +45,18 @@ def device_picture(image: Any, device: Device) -> TorchPicture | None:
     ``__cuda_array_interface__`` of PyTorch names none. What has no DLPack is waited for.
 
     Raises:
-        ImageError: it is on the device and not uint8 RGB.
+        ImageError: it is on the device and not uint8 RGB, or on another device.
     """
     place = getattr(image, "__dlpack_device__", None)
     stream = device.stream
     if stream is None:
         return None
-    if place is not None and int(place()[0]) in (_CUDA, _CUDA_MANAGED):
+    kind = where = 0
+    if place is not None:
+        kind, where = map(int, place())
+    if kind in (_CUDA, _CUDA_MANAGED):
+        if kind == _CUDA:
+            check_same_gpu(where, device.device.index or 0)
         # Outside our stream: what is current here is where the owner's work is queued.
         owners = torch.cuda.current_stream(device.device)
         pixels = from_dlpack(image.__dlpack__(stream=stream.cuda_stream))
