@@ -132,11 +132,12 @@ STAND_INS = {
     "IN.pt": "runs/train/model.safetensors",
     "runs/mine/model.safetensors": "runs/train/model.safetensors",
     "runs/kitchen/model.safetensors": "runs/train/model.safetensors",
+    "runs/small/model.safetensors": "runs/train/model.safetensors",
 }
 PLANS = (
-    "model", "fp32", "int8", "fp16", "bf16", "mine", "robot", "kitchen", "clean", "standin-int8"
+    "model", "fp32", "int8", "fp16", "bf16", "mine", "robot", "kitchen", "clean", "standin-int8", "large"
 )  # fmt: skip
-FOLDERS = ("shots", "frames", "scenes/val/images")
+FOLDERS = ("shots", "frames", "pictures", "scenes/val/images")
 LABELLED = ("scenes/held_out", "data/workcell_val", "few_val", "kitchen/val")
 CHECKPOINT = "runs/train/model.safetensors"
 
