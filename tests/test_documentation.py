@@ -135,7 +135,8 @@ STAND_INS = {
     "runs/small/model.safetensors": "runs/train/model.safetensors",
 }
 PLANS = (
-    "model", "fp32", "int8", "fp16", "bf16", "mine", "robot", "kitchen", "clean", "standin-int8", "large"
+    "model", "fp32", "int8", "fp16", "bf16", "mine", "robot", "kitchen", "clean", "large",
+    "standin-int8",
 )  # fmt: skip
 FOLDERS = ("shots", "frames", "pictures", "scenes/val/images")
 LABELLED = ("scenes/held_out", "data/workcell_val", "few_val", "kitchen/val")
