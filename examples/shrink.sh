@@ -4,7 +4,7 @@
 #
 # TEACHER is a checkpoint: a published X-Decoder's file, or one of `xdecoder-rt train`. Without it the starter is
 # fine-tuned on 60 labelled scenes, which stands in for one. Needs xdecoder_rt with the extras train, export and scenes,
-# and the package openclipart-svg; no network. STEPS is the length of each training (default: 100), SIZE and PLAN_SIZE are the
+# and the package openclipart-svg; no network. STEPS is the length of each training (default: 64), SIZE and PLAN_SIZE are the
 # sizes of training images and of plans. Every step that is done is skipped when run again.
 #
 # The three sets of scenes are drawn with different seeds: no scene is in two of them. The small model sees the pictures of
@@ -13,7 +13,7 @@ set -euo pipefail
 folder=$(realpath -m "${1:?usage: shrink.sh FOLDER [TEACHER]}")
 teacher=${2:+$(realpath -m "$2")}
 teacher=${teacher:-$folder/runs/teacher/model.safetensors}
-steps=${STEPS:-100} size=${SIZE:-192} plan_size=${PLAN_SIZE:-192x256}
+steps=${STEPS:-64} size=${SIZE:-192} plan_size=${PLAN_SIZE:-192x256}
 # Of these no training of the starter had a drawing.
 names=(house "stick figure" "magnifying glass" cat bear lemon strawberry "baseball cap" sailboat squirrel "fire truck" rainbow)
 mkdir -p "$folder/runs"
@@ -30,7 +30,7 @@ learn() { # DATA NAME [OPTION...]
     --vocabulary-size 33 --points 320 --matching-points 512 --precision fp32 --threads 1 "$@"
 }
 plan() { # NAME CHECKPOINT
-  [[ -f $1.plan ]] || xdecoder-rt build --checkpoint "$2" --size "$plan_size" -o "$1.plan"
+  [[ -f $1.plan ]] || xdecoder-rt build --checkpoint "$2" --size "$plan_size" --tasks segment -o "$1.plan"
   [[ -f $1.json ]] || xdecoder-rt eval "$1.plan" held_out --tasks segment --json "$1.json"
 }
 
