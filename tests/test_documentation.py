@@ -132,11 +132,13 @@ STAND_INS = {
     "IN.pt": "runs/train/model.safetensors",
     "runs/mine/model.safetensors": "runs/train/model.safetensors",
     "runs/kitchen/model.safetensors": "runs/train/model.safetensors",
+    "runs/small/model.safetensors": "runs/train/model.safetensors",
 }
 PLANS = (
-    "model", "fp32", "int8", "fp16", "bf16", "mine", "robot", "kitchen", "clean", "standin-int8"
+    "model", "fp32", "int8", "fp16", "bf16", "mine", "robot", "kitchen", "clean", "large",
+    "standin-int8",
 )  # fmt: skip
-FOLDERS = ("shots", "frames", "scenes/val/images")
+FOLDERS = ("shots", "frames", "pictures", "scenes/val/images")
 LABELLED = ("scenes/held_out", "data/workcell_val", "few_val", "kitchen/val")
 CHECKPOINT = "runs/train/model.safetensors"
 
@@ -205,12 +207,24 @@ def test_the_program_takes_the_command(
     check_taken(command, capsys)
 
 
-def test_the_programs_take_what_the_script_of_the_starter_gives_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("script", "arguments", "count"),
+    [
+        (STARTER_SCRIPT, ("data", "6"), 5),
+        ("examples/shrink.sh", ("data",), 16),
+        ("examples/shrink.sh", ("data", "published.pt"), 15),
+    ],
+)
+def test_the_programs_take_what_the_scripts_give_them(
+    script: str,
+    arguments: tuple[str, ...],
+    count: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    issued = documented.issued_by(STARTER_SCRIPT, [str(tmp_path / "data"), "6"], tmp_path)
-    ours = [c for c in issued if c.words[0] in ("python", "xdecoder-rt")]
-    assert len(ours) == 5
+    issued = documented.issued_by(script, list(arguments), tmp_path)
+    ours = [c for c in issued if c.words[0] in ("python", "xdecoder-rt") and c.words[1] != "-"]
+    assert len(ours) == count
     for command in ours:
         check_taken(command, capsys)
 

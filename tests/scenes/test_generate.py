@@ -122,6 +122,29 @@ def test_training_never_sees_a_held_out_name_and_novel_sees_nothing_else(
         assert any(segment.isthing for segment in item.segments)
 
 
+def test_scenes_of_chosen_names_show_nothing_else(
+    tmp_path: Path, clipart: Path, cache: Path
+) -> None:
+    drawn = {drawing.name for drawing in SpriteCache(clipart, cache).drawings}
+    chosen = sorted(drawn & novel_names())[:2]
+    folder = clipart_folder(tmp_path / "few", clipart, cache, 6, split="novel", names=chosen)
+    assert set(folder.vocabulary) - folder.stuff == set(chosen)
+    shown = {segment.label for item in folder.items for segment in item.segments if segment.isthing}
+    assert shown and shown <= set(chosen)
+
+
+def test_names_that_a_split_does_not_draw_are_refused(
+    tmp_path: Path, clipart: Path, cache: Path
+) -> None:
+    absent = sorted(novel_names())[0]
+    with pytest.raises(ArgumentError, match="no drawing of") as caught:
+        clipart_folder(tmp_path / "few", clipart, cache, 2, split="train", names=[absent])
+    assert "names among" in str(caught.value.expected)
+    with pytest.raises(ArgumentError, match="names are chosen"):
+        generate("workcell", tmp_path / "few", 2, names=["mug"])
+    assert not (tmp_path / "few").exists()
+
+
 def test_val_has_training_names_in_other_drawings(clipart: Path, cache: Path) -> None:
     from xdecoder_rt.scenes.clipart import clipart_studio
 

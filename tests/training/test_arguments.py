@@ -70,6 +70,12 @@ def test_settings_that_cannot_work_are_refused(arguments: list[str]) -> None:
         parse(*arguments, "--steps", "1")
 
 
+def test_a_plan_as_a_teacher_of_words_is_told_what_it_can_do() -> None:
+    with pytest.raises(ArgumentError, match="is a plan") as caught:
+        parse("a", "--steps", "1", "--teacher", "large.plan")
+    assert "xdecoder-rt label" in str(caught.value)
+
+
 def test_tasks_and_what_is_trained_arrive() -> None:
     config = parse(
         *("a", "--steps", "1", "--tasks", "refer, caption", "--train-only", "prompts"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import original
@@ -13,6 +14,9 @@ pytest.importorskip("scipy", reason="training needs scipy")
 pytest.importorskip("cv2", reason="training needs opencv-python-headless")
 
 from xdecoder_rt.errors import CheckpointError
+from xdecoder_rt.export.costs import weights_digest
+from xdecoder_rt.export.origin import find_origin
+from xdecoder_rt.export.sources import STARTER, load_model
 from xdecoder_rt.models import XDecoder, compact_config, save_checkpoint
 from xdecoder_rt.models.checkpoint import read_tensors
 from xdecoder_rt.models.published import published_name
@@ -122,3 +126,45 @@ def test_frozen_parts_and_batch_statistics_are_in_evaluation_mode() -> None:
     assert model.decoder.training
     for part in (model.backbone, model.pixel_decoder, model.text_encoder):
         assert not any(module.training for module in part.modules())
+
+
+def plan_of(checkpoint: Path, altered: Callable[..., Path]) -> Path:
+    """Return a plan that says it was built from a checkpoint."""
+    digest = weights_digest(load_model(checkpoint))
+    return altered(lambda m: replace(m, model=replace(m.model, weights_sha256=digest)))
+
+
+@pytest.mark.parametrize(
+    "place", ["mine.safetensors", "mine/model.safetensors", "runs/mine/model.safetensors"]
+)
+def test_a_run_starts_from_what_a_plan_was_built_from(
+    place: str, tiny_model: Callable[..., XDecoder], altered: Callable[..., Path], tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / place
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(checkpoint, tiny_model())
+    other = tiny_model()
+    next(other.parameters()).data += 1
+    save_checkpoint(tmp_path / "other.safetensors", other)
+    (tmp_path / "broken.safetensors").write_text("no checkpoint")
+    plan = plan_of(checkpoint, altered)
+    assert plan.parent == tmp_path
+    assert find_origin(plan) == checkpoint
+    started = starting_from(plan)
+    assert weights_digest(started) == weights_digest(load_model(checkpoint))
+
+
+def test_a_plan_whose_checkpoint_is_not_there_is_refused_with_the_way_out(
+    tiny_model: Callable[..., XDecoder], altered: Callable[..., Path], tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "model.safetensors", tiny_model())
+    plan = plan_of(tmp_path / "model.safetensors", altered)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="that it was built from is not found") as caught:
+        starting_from(plan)
+    assert "0 files" in str(caught.value.expected)
+    assert "xdecoder-rt build" in str(caught.value.fix)
+
+
+def test_a_plan_of_the_starter_starts_from_the_starter(altered: Callable[..., Path]) -> None:
+    assert find_origin(plan_of(STARTER, altered)) == STARTER

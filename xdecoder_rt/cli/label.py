@@ -153,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
     options = LabelOptions(
         args.output, args.format, args.every, args.jobs, args.ray, args.review, args.unlabelled
     )
-    with _Shown() as progress:
+    with ShownProgress() as progress:
         summary = label(args.sources, engine, _request(args), options, progress)
     for text in summary.notes:
         note(f"note: {text}")
@@ -188,7 +188,7 @@ def _request(args: argparse.Namespace) -> Request:
     )
 
 
-class _Shown(Progress):
+class ShownProgress(Progress):
     """Shows progress: bars on a terminal, elsewhere a line now and then; a context manager."""
 
     def __init__(self) -> None:
@@ -197,23 +197,26 @@ class _Shown(Progress):
         self._bar: Any = None
         self._said = time.monotonic()
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> ShownProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bars.close()
 
     def step(self, text: str) -> None:
+        """Show a sentence before a part of the run."""
         self._bars.close()
         self._bar = None
         note(text)
 
     def embedded(self, done: int, total: int) -> None:
+        """Move the bar of embedded sentences."""
         if self._embedding is None:
             self._embedding = self._bars.enter_context(progress_bar("sentences embedded"))
         self._embedding(done, total)
 
     def labelled(self, done: int, total: int, seconds: float) -> None:
+        """Move the bar of pictures, or write a line now and then."""
         if sys.stderr.isatty():
             if self._bar is None:
                 self._bars.close()
@@ -228,6 +231,7 @@ class _Shown(Progress):
             )
 
     def failed(self, error: str) -> None:
+        """Show what a picture failed with."""
         note(f"error: {printable(error, 1000)}")
 
 

@@ -8,6 +8,7 @@ by Ray and its pictures are asked again; results come back to the one process th
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -61,6 +62,8 @@ def label_on_cluster(
     """
     ray: Any = require("ray", "ray")
     data: Any = require("ray.data", "ray")
+    # Ray Data tells each step of its plan on stderr, where this run shows its own progress.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     is_begun = not ray.is_initialized()
     try:
         if is_begun:

@@ -244,6 +244,7 @@ def _generate(arguments: argparse.Namespace) -> str:
         cache_dir=arguments.cache_dir,
         stamps_dir=arguments.stamps_dir,
         grounds_dir=arguments.grounds_dir,
+        names=getattr(arguments, "names", ()),
         progress=not arguments.quiet,
     )
     return (
@@ -279,7 +280,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for domain in DOMAINS:
         about = f"draw {domain} scenes into a new labelled folder"
-        _add_generate_arguments(commands.add_parser(domain, help=about, description=about))
+        domain_parser = commands.add_parser(domain, help=about, description=about)
+        _add_generate_arguments(domain_parser)
+        if domain == "clipart":
+            domain_parser.add_argument(
+                "--names",
+                nargs="+",
+                default=(),
+                metavar="NAME",
+                help="draw things of these names alone (default: all of the split)",
+            )
     about = "write the phrases, captions and questions of a labelled folder anew"
     _add_describe_arguments(commands.add_parser("describe", help=about, description=about))
     about = "collect what training composes scenes of while it runs"

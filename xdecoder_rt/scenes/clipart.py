@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from xdecoder_rt.errors import DatasetError
+from xdecoder_rt.errors import ArgumentError, DatasetError, quoted
 from xdecoder_rt.scenes.backdrop import BACKDROP_STUFF, backdrop
 from xdecoder_rt.scenes.names import synonyms
 from xdecoder_rt.scenes.pasting import random_placement
@@ -232,13 +232,22 @@ def drawn_names() -> frozenset[str]:
     return frozenset(d.name for d in lexicon() if d not in _val_drawings()) - novel_names()
 
 
-def clipart_studio(split: str, clipart_dir: Path | None, cache_dir: Path) -> ClipartStudio:
+def clipart_studio(
+    split: str, clipart_dir: Path | None, cache_dir: Path, names: Sequence[str] = ()
+) -> ClipartStudio:
     """Return the studio of a split.
 
     "train" and "val" share their names and differ in their drawings; "novel" has the held-out
     names. "val" uses a fixed part of the names only, so that its vocabulary stays askable.
 
+    Args:
+        split: "train", "val" or "novel".
+        clipart_dir: folder of the drawings; None takes where Debian puts them.
+        cache_dir: where rendered drawings are kept.
+        names: draw things of these names alone; all of the split where it is empty.
+
     Raises:
+        ArgumentError: the split has no drawing of one of the names.
         DatasetError: there are no drawings, or none for this split.
         MissingExtraError: resvg_py or scipy is not installed.
     """
@@ -258,4 +267,12 @@ def clipart_studio(split: str, clipart_dir: Path | None, cache_dir: Path) -> Cli
             f"{sprites.root} has no drawing for the split {split!r}",
             expected="the whole openclipart-svg package",
         )
-    return ClipartStudio(sprites, drawings, use_synonyms=split == "train")
+    known = {drawing.name for drawing in drawings}
+    if missing := [name for name in names if name not in known]:
+        raise ArgumentError(
+            f"the split {split!r} has no drawing of {quoted(missing[0])}",
+            expected="names among " + ", ".join(sorted(known)[:8]) + f", … ({len(known)} in all)",
+        )
+    if names:
+        drawings = [drawing for drawing in drawings if drawing.name in names]
+    return ClipartStudio(sprites, drawings, use_synonyms=split == "train" and not names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -57,12 +57,13 @@ class _Order:
     cache_dir: Path
     stamps_dir: Path | None
     grounds_dir: Path | None
+    names: tuple[str, ...]
 
     def studio(self) -> Studio:
         if self.domain == "clipart":
             from xdecoder_rt.scenes.clipart import clipart_studio
 
-            return clipart_studio(self.split, self.clipart_dir, self.cache_dir)
+            return clipart_studio(self.split, self.clipart_dir, self.cache_dir, self.names)
         if self.domain == "mujoco":
             from xdecoder_rt.scenes.mujoco_cell import mujoco_studio
 
@@ -116,6 +117,7 @@ def generate(
     cache_dir: str | Path | None = None,
     stamps_dir: str | Path | None = None,
     grounds_dir: str | Path | None = None,
+    names: Sequence[str] = (),
     progress: bool = True,
 ) -> LabelledFolder:
     """Draw labelled scenes into a new labelled folder.
@@ -140,6 +142,7 @@ def generate(
             user's cache folder.
         stamps_dir: Folder of Tux Paint's stamps; None takes where Debian puts them.
         grounds_dir: The `share` folder of the packages with grounds; None takes `/usr/share`.
+        names: Draw things of these names alone; "clipart" only.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -162,6 +165,10 @@ def generate(
             expected="the split val or novel",
             fix="train on the domain workcell",
         )
+    if names and domain != "clipart":
+        raise ArgumentError(
+            f"names are chosen for the domain {domain!r}", expected="the domain clipart"
+        )
     if count < 1:
         raise ArgumentError(f"count is {count}", expected="at least 1 scene")
     if size is not None and not all(64 <= side <= 4096 for side in size):
@@ -178,6 +185,7 @@ def generate(
         default_cache() if cache_dir is None else Path(cache_dir),
         None if stamps_dir is None else Path(stamps_dir),
         None if grounds_dir is None else Path(grounds_dir),
+        tuple(names),
     )
     worker = _Worker(order)  # fails here, not in a child, when something is missing
     studio = worker.studio

@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.export.download import fetch_checkpoint
+from xdecoder_rt.export.sources import is_plan
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.config import (
     SCHEDULES,
@@ -84,7 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint to start from (fine-tuning): starter for the one that comes with this "
         "package, a model.safetensors of an earlier run, or a published X-Decoder's; also its "
         "address, hf://owner/name/file[@revision] or https://..., with #sha256=... to demand a "
-        "digest",
+        "digest; or a plan, for the checkpoint that it was built from, sought beside it, in "
+        "folders beside it and in runs/",
     )
     run.add_argument(
         "--offline",
@@ -141,8 +144,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         type=Path,
         metavar="FILE",
-        help="words to learn from a sentence encoder beside the tasks; made by "
-        "python -m xdecoder_rt.training.distillation",
+        help="words to learn from a sentence encoder beside the tasks, made by "
+        "python -m xdecoder_rt.training.distillation; for xdecoder-rt train also a plan, which "
+        "labels the pictures that have no labels (see --words-file)",
     )
     words.add_argument("--lesson-size", type=int, help="words of the teacher a step")
 
@@ -161,7 +165,7 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
         args: what a parser with :func:`add_arguments` has parsed.
 
     Raises:
-        ArgumentError: a value is out of range.
+        ArgumentError: a value is out of range, or the teacher is a plan.
         CheckpointError: the checkpoint to start from cannot be downloaded.
     """
     settings = {name: value for name, value in vars(args).items() if value is not None}
@@ -170,6 +174,12 @@ def config_from_args(args: argparse.Namespace) -> TrainConfig:
         for name in list(settings)
         if name.endswith("_weight")
     }
+    if args.teacher is not None and is_plan(args.teacher):
+        raise ArgumentError(
+            f"The teacher {quoted(str(args.teacher), 200)} is a plan",
+            expected="a file of a teacher's words",
+            fix="label pictures with it by xdecoder-rt label, and train on its labels",
+        )
     if args.init is not None:
         settings["init"] = fetch_checkpoint(args.init, offline=args.offline, progress=_note)
     fields = TrainConfig.__dataclass_fields__

@@ -133,8 +133,8 @@ class TrainConfig:
             affinity and quota.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16`` (autocast) or ``auto``.
-        init: checkpoint to start from, ``starter`` for the one that comes with this package;
-            None starts with ImageNet's backbone.
+        init: checkpoint to start from, ``starter`` for the one that comes with this package, or a
+            plan, for the one that it was built from; None starts with ImageNet's backbone.
         resume: continue the run in ``out`` if it has one.
         checkpoint_minutes: minutes between saved states.
         validate_every: steps between validations; 0 for only one, at the end.

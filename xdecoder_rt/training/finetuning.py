@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from xdecoder_rt.export.sources import load_model
+from xdecoder_rt.export.origin import find_origin
+from xdecoder_rt.export.sources import is_plan, load_model
 from xdecoder_rt.models import XDecoder, compact_config
 from xdecoder_rt.models.efficientnet_lite import load_imagenet_weights
 from xdecoder_rt.training.config import TrainConfig
@@ -21,11 +22,15 @@ _TRAINED: dict[str, tuple[str, ...]] = {
 def build_model(config: TrainConfig) -> XDecoder:
     """Build the model to train: a checkpoint, or a compact one on ImageNet's backbone.
 
+    Of a plan it is the checkpoint that the plan was built from.
+
     Raises:
-        CheckpointError: the checkpoint is missing or broken, or neither ours nor a published one.
+        PlanError: the plan to start from is not sound.
+        CheckpointError: the checkpoint is missing or broken, or neither ours nor a published one,
+            or that of a plan is not found.
     """
     if config.init is not None:
-        return load_model(config.init)
+        return load_model(find_origin(config.init) if is_plan(config.init) else config.init)
     model = XDecoder(compact_config())
     load_imagenet_weights(model.backbone)
     return model

@@ -84,6 +84,17 @@ def open_dataset(path: Path) -> PanopticDataset:
     return join_by_image([_open_one(Path(name)) for name in names])
 
 
+def holds_pictures_alone(path: Path) -> bool:
+    """Whether a path names pictures without labels: a folder, a list, a video or an image."""
+    if os.path.isdir(path):
+        return not _is_ours(path) and not is_own_folder(path)
+    return os.path.isfile(path) and path.suffix.lower() not in (
+        ".json",
+        *YAML_SUFFIXES,
+        *PICKLE_SUFFIXES,
+    )
+
+
 def _open_one(path: Path) -> PanopticDataset:
     split = None
     marks = set()
