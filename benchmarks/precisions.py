@@ -3,16 +3,19 @@
     python benchmarks/precisions.py fp32.plan int8.plan --rounds 20 [--eager] [--peer yoloe.onnx]
 
 A line a plan and runtime: an fp32 plan on ONNX Runtime and OpenVINO, the same graphs in bf16 on
-OpenVINO, any other plan on OpenVINO and ONNX Runtime. With --eager the same weights in eager
-PyTorch (see benchmarks/eager.py), and ratios are to its faster form. Every form segments the
-same 512x512 picture end to end with the words known; the peer is fed the same picture and does no
-post-processing: its network alone, on the same runtimes. All take turns.
+OpenVINO where the processor has it, any other plan on OpenVINO and ONNX Runtime. With --eager the
+same weights in eager PyTorch (see benchmarks/eager.py), and ratios are to its faster form. Every
+form segments the same square picture (--size) end to end with the words known; the peer's files
+(studies/peer_yoloe.py) are fed the same picture and do no post-processing: networks alone, on the
+same runtimes. --peer-python names an environment with ultralytics, whose `predict` then segments
+the picture end to end in a process of its own. All take turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,25 +39,25 @@ from xdecoder_rt.export.sources import STARTER
 from xdecoder_rt.image import load_image
 from xdecoder_rt.plan.file import Plan
 
-SIDE = 512
+PEER = Path(__file__).parent / "studies" / "peer_yoloe.py"
 Forms = dict[str, Callable[[], Any]]
 
 
-def plan_forms(path: str, image: np.ndarray, threads: int, stack: ExitStack) -> Forms:
+def plan_forms(path: str, image: np.ndarray, threads: int, cache: Path, stack: ExitStack) -> Forms:
     """Return the forms of a plan: one call for each runtime and precision."""
     forms: Forms = {}
-    cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="xdecoder-rt-"))
     backends: dict[str, Any] = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
     with Engine(path, backend="onnxruntime", cache_dir=cache) as engine:
         precision = engine.manifest.precision
-    if precision == "fp32":
-        backends["openvino, bf16"] = OpenVINOBackend(threads, "bf16")
+    if precision == "fp32" and computes_bf16():
+        backends["openvino, bf16"] = OpenVINOBackend(threads, "bf16", cache / "openvino, bf16")
     for name, backend in backends.items():
         engine = stack.enter_context(
-            Engine(path, backend=backend, threads=threads, cache_dir=f"{cache}/{name}")
+            Engine(path, backend=backend, threads=threads, cache_dir=cache / name)
         )
         engine.warm(WORDS)
         label = name if "bf16" in name else f"{name}, {precision}"
+        label = f"{Path(path).stem}, {label}"
         forms[label] = lambda engine=engine: engine.segment(image, WORDS, stuff=STUFF)  # type: ignore[misc]
     return forms
 
@@ -78,7 +81,14 @@ def eager_forms(checkpoint: Path, plan: str, image: np.ndarray) -> Forms:
     return {f"{path.name}, fp32": lambda path=path: path(image) for path in paths}  # type: ignore[misc]
 
 
-def peer_forms(path: str, image: np.ndarray, threads: int) -> Forms:
+def computes_bf16() -> bool:
+    """Whether OpenVINO finds bf16 in this processor, which it would else compute in fp32."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def peer_forms(path: str, image: np.ndarray, threads: int, cache: Path) -> Forms:
     """Return a network of one float image ``[1, 3, H, W]`` from 0 to 1, the picture's size.
 
     Raises:
@@ -97,12 +107,53 @@ def peer_forms(path: str, image: np.ndarray, threads: int) -> Forms:
         pixels = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         return {port.name: np.ascontiguousarray(pixels)}
 
-    forms: Forms = {"peer, onnxruntime, fp32": lambda: session.run(None, feeds())}
-    for precision in ("fp32", "bf16"):
-        backend = OpenVINOBackend(threads, precision)
-        graph = backend.load("peer", Path(path).read_bytes)
-        forms[f"peer, openvino, {precision}"] = lambda graph=graph: graph(feeds())  # type: ignore[misc]
+    name = Path(path).stem
+    forms: Forms = {f"{name}, network, onnxruntime": lambda: session.run(None, feeds())}
+    for precision in ("fp32", "bf16") if computes_bf16() else ("fp32",):
+        backend = OpenVINOBackend(threads, precision, cache)
+        graph = backend.load(name, Path(path).read_bytes, is_steady=True)
+        forms[f"{name}, network, openvino, {precision}"] = lambda graph=graph: graph(feeds())  # type: ignore[misc]
     return forms
+
+
+def predict_forms(
+    python: str, path: str, image: np.ndarray, threads: int, stack: ExitStack
+) -> Forms:
+    """Return the peer's `predict`, in a process of another Python.
+
+    Raises:
+        ArgumentError: the process ends before it is ready.
+    """
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xdecoder-rt-")))
+    np.save(folder / "image.npy", image)
+    command = [python, str(PEER), "--predict", str(folder / "image.npy"), "-o", path]
+    process = stack.enter_context(
+        subprocess.Popen(
+            [*command, "--threads", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    )
+    assert process.stdin is not None and process.stdout is not None
+    questions, answers = process.stdin, process.stdout
+
+    def reply() -> None:
+        if not answers.readline():
+            raise ArgumentError(
+                f"{python} cannot run {PEER.name}", expected="a Python with ultralytics"
+            )
+
+    def ask(name: str) -> None:
+        questions.write(f"{name}\n")
+        questions.flush()
+        reply()
+
+    reply()
+    return {
+        f"{Path(path).stem}, predict, {name}": lambda name=name: ask(name)  # type: ignore[misc]
+        for name in ("torch", "onnx")
+    }
 
 
 def measure(forms: Forms, rounds: int) -> dict[str, list[float]]:
@@ -123,17 +174,28 @@ def measure(forms: Forms, rounds: int) -> dict[str, list[float]]:
 def run(options: argparse.Namespace) -> None:
     """Measure and print a table."""
     torch.set_num_threads(options.threads)
-    image = np.ascontiguousarray(load_image(options.image)[:SIDE, :SIDE])
+    side = options.size
+    image = np.ascontiguousarray(load_image(options.image)[:side, :side])
     with ExitStack() as stack:
+        cache: Path = options.cache or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="xdecoder-rt-"))
+        )
+        cache.mkdir(mode=0o700, exist_ok=True)
         forms: Forms = {}
         for path in options.plans:
-            forms |= plan_forms(path, image, options.threads, stack)
+            forms |= plan_forms(path, image, options.threads, cache, stack)
         eager: Forms = {}
         if options.eager:
             eager = eager_forms(options.eager, options.plans[0], image)
         forms |= eager
-        if options.peer:
-            forms |= peer_forms(options.peer, image, options.threads)
+        for path in options.peer:
+            forms |= peer_forms(path, image, options.threads, cache)
+        if options.peer_python:
+            if not options.peer:
+                raise ArgumentError("--peer-python was given without --peer")
+            forms |= predict_forms(
+                options.peer_python, options.peer[0], image, options.threads, stack
+            )
         times = measure(forms, options.rounds)
     medians = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
     base = min(eager, key=lambda name: medians[name]) if eager else next(iter(times))
@@ -159,8 +221,15 @@ def main() -> int:
         metavar="CHECKPOINT",
         help="eager PyTorch too, with these weights (default: the starter's)",
     )
-    parser.add_argument("--peer", help="an ONNX file of one fp32 image input")
+    parser.add_argument(
+        "--peer", nargs="+", default=[], metavar="ONNX", help="files of one fp32 image input"
+    )
+    parser.add_argument(
+        "--peer-python", metavar="PYTHON", help="runs ultralytics' predict on the first of --peer"
+    )
+    parser.add_argument("--size", type=positive, default=512, help="side of the picture")
     parser.add_argument("--image", default=str(EXAMPLE))
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep compiled models there")
     parser.add_argument("--rounds", type=positive, default=20)
     parser.add_argument("--threads", type=positive, default=2)
     try:

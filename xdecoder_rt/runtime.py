@@ -316,6 +316,10 @@ class Runtime:
         with self._lock:
             self.require()
             if member not in self._graphs:
+                # Compiling a frame's graphs takes the most memory. Words come before, and the graph
+                # that embeds them, a tenth of the process, is brought back for new ones.
+                if is_steady and self._preparing is not None:
+                    self._graphs.pop(self.manifest.graphs.text, None)
                 graph = PlanGraph(self._plan, member)
                 self._graphs[member] = self.backend.load(member, graph, is_steady)
             return self._graphs[member]

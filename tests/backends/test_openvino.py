@@ -143,6 +143,27 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Compilation]:
     return found
 
 
+def test_the_graph_of_words_makes_room_for_a_frames_and_is_brought_back_for_new_words(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=tmp_path / "one") as engine:
+        loaded, text = engine._runtime._graphs, engine.manifest.graphs.text
+        engine.warm(["mug"])
+        assert text in loaded
+        engine.segment(image, ["mug"])
+        assert text not in loaded
+        compiled = compilations(monkeypatch)
+        engine.warm(["table"])
+        assert compiled == []
+        assert text in loaded
+        engine.segment(image, ["mug", "table"])
+        assert text in loaded
+        again = engine.embed_text(["the mug"])
+    with Engine(tiny_plan, backend="openvino", threads=1, cache_dir=tmp_path / "two") as other:
+        np.testing.assert_allclose(again, other.embed_text(["the mug"]), rtol=1e-5, atol=1e-6)
+
+
 def test_signals_are_survived_after_an_engine_ended_in_another_thread(
     tiny_plan: Path, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ class TestBench:
         assert stages["end_to_end"]["p50"] > stages["preprocess"]["p50"] > 0
         memory = result["peak_memory_mb"]
         assert 0 < memory["imported"] <= memory["loaded"] <= memory["segmented"]
+        assert memory["imported"] < memory["again"]
         assert memory["with_torch"] is False
 
     def test_the_text_has_a_row_a_stage(

@@ -294,7 +294,8 @@ def _bench_text(document: dict[str, Any]) -> str:
             f"opened in {result['open_ms']:.0f} ms, first frame {result['first_frame_ms']:.0f} ms",
             f"  text cache: {_cache_counts(result['text_cache'])}",
             f"  peak memory {memory['segmented']:.0f} MB (after importing "
-            f"{memory['imported']:.0f}, after loading {memory['loaded']:.0f})",
+            f"{memory['imported']:.0f}, after loading {memory['loaded']:.0f}); "
+            f"{memory['again']:.0f} MB where models and words are at hand",
         ]
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from xdecoder_rt.errors import BackendError
 
@@ -26,12 +27,14 @@ class Memory:
         imported: after ``import xdecoder_rt`` and its engine.
         loaded: after opening the plan and embedding the words with its text graph.
         segmented: after a few images.
+        again: the same in a process that finds compiled models and words kept by this one.
         with_torch: whether PyTorch had been imported, which it should not have been.
     """
 
     imported: float
     loaded: float
     segmented: float
+    again: float
     with_torch: bool
 
 
@@ -45,6 +48,7 @@ class _Task:
     words: int
     backend: str | None
     threads: int | None
+    cache: str
 
 
 def peak_mb() -> float:
@@ -68,7 +72,7 @@ def measure_memory(
     backend: str | None = None,
     threads: int | None = None,
 ) -> Memory:
-    """Measure in a fresh process, with an empty text cache.
+    """Measure in a fresh process with an empty cache, and in one more with what that kept.
 
     Args:
         plan: the plan.
@@ -80,16 +84,30 @@ def measure_memory(
     Raises:
         BackendError: the process failed; its last line is in the message.
     """
-    task = _Task(plan, *image_size, words, backend, threads)
+    with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as cache:
+        task = _Task(plan, *image_size, words, backend, threads, cache)
+        first, second = (_measure_apart(task) for _ in range(2))
+    return Memory(
+        first["imported"],
+        first["loaded"],
+        first["segmented"],
+        second["segmented"],
+        first["with_torch"] or second["with_torch"],
+    )
+
+
+def _measure_apart(task: _Task) -> dict[str, Any]:
+    """Measure in a process of its own."""
     command = [sys.executable, "-m", "xdecoder_rt.cli.memory", json.dumps(asdict(task))]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
         raise BackendError(f"The process that measures memory failed ({last_line})")
-    return Memory(**json.loads(process.stdout))
+    peaks: dict[str, Any] = json.loads(process.stdout)
+    return peaks
 
 
-def _measure_here(task: _Task) -> Memory:
+def _measure_here(task: _Task) -> dict[str, Any]:
     """Import, load, segment, in this process."""
     from xdecoder_rt.engine import Engine
 
@@ -97,16 +115,18 @@ def _measure_here(task: _Task) -> Memory:
     from xdecoder_rt.streams import synthetic
 
     vocabulary = synthetic.words(task.words)
-    with (
-        tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as cache,
-        Engine(task.plan, task.backend, threads=task.threads, cache_dir=cache) as engine,
-    ):
+    with Engine(task.plan, task.backend, threads=task.threads, cache_dir=task.cache) as engine:
         engine.warm(vocabulary)
         loaded = peak_mb()
         for seed in range(_RUNS):
             engine.segment(synthetic.image((task.height, task.width), seed), vocabulary)
-    return Memory(imported, loaded, peak_mb(), "torch" in sys.modules)
+    return {
+        "imported": imported,
+        "loaded": loaded,
+        "segmented": peak_mb(),
+        "with_torch": "torch" in sys.modules,
+    }
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_measure_here(_Task(**json.loads(sys.argv[1]))))))
+    print(json.dumps(_measure_here(_Task(**json.loads(sys.argv[1])))))

@@ -276,12 +276,14 @@ class PeakMemory(TypedDict):
     """Peak resident memory after each step, MB (10^6 bytes).
 
     Attributes:
+        again: of a process that finds compiled models and words kept by the first.
         with_torch: whether PyTorch had been imported.
     """
 
     imported: float
     loaded: float
     segmented: float
+    again: float
     with_torch: bool
 
 
