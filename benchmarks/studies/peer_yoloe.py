@@ -15,7 +15,7 @@ ranges of a few images of noise: a time, again.
 
 With --predict an image it answers each line of its input by segmenting that image as users do, with
 ultralytics' `predict`, on the network in PyTorch (line "torch") or on the ONNX file ("onnx"), with
-the threshold that leaves about 20 objects. That is what --peer-python starts and times.
+the 20 best objects. That is what --peer-python starts and times.
 """
 
 from __future__ import annotations
@@ -120,24 +120,26 @@ def answers(image: Path, onnx_file: Path, threads: int, seed: int) -> Iterator[s
 
 
 def _predicting(model: Any, pixels: Any) -> Callable[[], int]:
-    """Return what predicts with the threshold that leaves about `OBJECTS`."""
+    """Return what predicts `OBJECTS`, the best above the highest threshold that leaves so many."""
 
     def predict(threshold: float) -> int:
         (result,) = model.predict(
-            pixels, imgsz=pixels.shape[:2], conf=threshold, verbose=False, device="cpu"
+            pixels,
+            imgsz=pixels.shape[:2],
+            conf=threshold,
+            max_det=OBJECTS,
+            verbose=False,
+            device="cpu",
         )
         return 0 if result.masks is None else len(result.masks)
 
     # Random weights give tiny scores, close to one another: the search is one of ratios.
-    low, high, found = 1e-6, 1.0, -1
-    for _ in range(24):
+    low, high = 1e-6, 1.0
+    for _ in range(16):
         middle = (low * high) ** 0.5
-        found = predict(middle)
-        if found == OBJECTS:
-            break
-        low, high = (middle, high) if found > OBJECTS else (low, middle)
-    print(f"{type(model).__name__}: {found} objects above {middle:.4g}", file=sys.stderr)
-    return lambda: predict(middle)
+        low, high = (middle, high) if predict(middle) >= OBJECTS else (low, middle)
+    print(f"{type(model).__name__}: {predict(low)} objects above {low:.4g}", file=sys.stderr)
+    return lambda: predict(low)
 
 
 def main() -> int:
