@@ -1,6 +1,6 @@
 # cython: language_level=3, embedsignature=True
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loops of `xdecoder_rt.tracking`. All of them release the GIL.
+"""The loops of `xdecoder_rt.tracking` and `xdecoder_rt.masks.boxes`. All release the GIL.
 
 A segment's rank is its index in its frame and one more; 0 is none.
 """
@@ -117,6 +117,31 @@ def sum_places(
                     sums[thing, 0] += length
                     sums[thing, 1] += length * y
                     sums[thing, 2] += length * (x + end - 1)
+                x = end
+
+
+def find_boxes(const int[:, ::1] ids, const int[::1] places, int[:, ::1] boxes) -> None:
+    """Widen boxes so that each holds its segment.
+
+    Args:
+        ids: int32 ``[H, W]``.
+        places: int32, the box of each id, -1 for none; ids outside it have none.
+        boxes: int32 ``[N, 4]``, changed: left, top, right, bottom, the last two exclusive.
+    """
+    cdef Py_ssize_t width = ids.shape[1], y, x, end, known = places.shape[0]
+    cdef int value, place
+    with nogil:
+        for y in range(ids.shape[0]):
+            x = 0
+            while x < width:
+                value = ids[y, x]
+                end = end_of_run(&ids[y, 0], x, width)
+                place = places[value] if 0 <= value < known else -1
+                if place >= 0:
+                    boxes[place, 0] = min(boxes[place, 0], <int> x)
+                    boxes[place, 1] = min(boxes[place, 1], <int> y)
+                    boxes[place, 2] = max(boxes[place, 2], <int> end)
+                    boxes[place, 3] = <int> y + 1
                 x = end
 
 
