@@ -239,6 +239,32 @@ class TestRequests:
             assert "error" in outside.answered(engine, state)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"id": NaN, "phrase": "a"}', '{"id": 1e400, "phrase": "a"}', '{"id": [], "phrase": "a"}',
+        '{"id": 1, "phrase": "a", "min_score": NaN}', '{"id": 1, "phrase": "a", "min_score": true}',
+        '{"id": 1, "phrase": "\\ud800"}', '{"id": "\\ud800", "phrase": "a"}', "{" * 60_000,
+    ],
+)  # fmt: skip
+def test_a_request_that_no_answer_can_carry_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Request.parse("find", text, 0.0)
+    number = getattr(caught.value, "request_id", None)
+    json.dumps({"id": number, "error": str(caught.value)}, allow_nan=False).encode()
+
+
+def test_a_request_that_breaks_something_is_an_error_and_not_the_end() -> None:
+    class Broken:
+        def answer(self, *_: Any) -> Any:
+            raise ZeroDivisionError("a fault of ours")
+
+    request = Request.parse("ask", '{"id": 5, "question": "is it on?"}', 0.0)
+    broken: Any = Broken()
+    found = request.answered(broken, broken)
+    assert found == {"id": 5, "error": "ZeroDivisionError: a fault of ours"}
+
+
 class Fields:
     """A message of vision_msgs: it takes its own fields and no others."""
 

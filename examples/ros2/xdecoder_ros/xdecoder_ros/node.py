@@ -367,14 +367,16 @@ class XDecoderNode(LifecycleNode):  # type: ignore[misc]
             if newest is None:
                 if time.monotonic() - request.since < _REQUEST_SECONDS:
                     return
+                self._requests.popleft()
                 answer = {"id": request.id, "error": "No image came."}
             else:
                 state, header = newest
                 assert self._engine is not None
+                # Gone before it is answered: whatever one does, it is not met again.
+                self._requests.popleft()
                 answer = request.answered(self._engine, state)
                 stamp = {"sec": header.stamp.sec, "nanosec": header.stamp.nanosec}
                 answer |= {"stamp": stamp, "frame_id": header.frame_id}
-            self._requests.popleft()
             self._answer_request(request.kind, answer)
 
     def _answer_request(self, kind: str, answer: dict[str, Any]) -> None:
