@@ -166,7 +166,7 @@ def squares(count: int, frames: int, size: tuple[int, int]) -> list[Segmentation
     bounds = np.array(size)
     places = rng.uniform(0, 0.9 * bounds, (count, 2))
     moves = rng.normal(0, min(size) / 240, (count, 2))
-    sides = rng.integers(min(size) // 8, min(size) // 3, count)
+    sides = rng.integers(min(size) // 8, min(size) * 5 // 18, count)
     result = []
     for number in range(frames):
         ids = np.ones(size, np.int32)
