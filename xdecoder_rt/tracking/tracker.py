@@ -83,7 +83,7 @@ class _Track:
     def moves(self, step: int) -> bool:
         """Return whether it moves; `step` is a cell's pixels."""
         least = max(_RESTING_PIXELS, _RESTING_SIDES * step * self.area**0.5)
-        return abs(self.velocity) * step >= least
+        return bool(abs(self.velocity) * step >= least)
 
     def see(self, label: str, score: float) -> None:
         """Count a label and its score."""
