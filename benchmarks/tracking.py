@@ -2,6 +2,7 @@ r"""Ids over frames on rendered sequences with true ids, beside ByteTrack on box
 
     python benchmarks/tracking.py --plan model.plan --sequences 4 --frames 90
     python benchmarks/tracking.py --sequences 4 --frames 90
+    python benchmarks/tracking.py --squares 50 --frames 60 --size 720x1280
 
 A camera is carried around a table and back. With a plan the segments are the engine's; without one
 they are the true masks, one in ten left out, with labels that are sometimes wrong, edges that are
@@ -9,7 +10,9 @@ eaten or grown, and false segments. `xdecoder_rt.Tracker` and ByteTrack (of robo
 on boxes and scores, from the first frame on and for low scores) follow the same segments.
 
 IDF1, switches (a true thing that is found under another id than before) and the time a frame are
-printed; a segment is a true thing's if their masks overlap by half. Needs the extras scenes and
+printed; a segment is a true thing's if their masks overlap by half. ``--squares`` times the Tracker
+alone on squares that cover the frame, hide one another and move, in turns with and without
+`steady`. The rest needs the extras scenes and
 supervision, and the package trackers.
 """
 
@@ -157,6 +160,45 @@ def sequences(arguments: argparse.Namespace) -> Iterator[tuple[int, list[MovingF
         yield seed, list(walk(studio, rng, arguments.frames, degrees=arguments.degrees))
 
 
+def squares(count: int, frames: int, size: tuple[int, int]) -> list[Segmentation]:
+    """Return frames that moving squares cover, which hide one another."""
+    rng = np.random.default_rng(0)
+    bounds = np.array(size)
+    places = rng.uniform(0, 0.9 * bounds, (count, 2))
+    moves = rng.normal(0, min(size) / 240, (count, 2))
+    sides = rng.integers(min(size) // 8, min(size) * 5 // 18, count)
+    result = []
+    for number in range(frames):
+        ids = np.ones(size, np.int32)
+        tops = (places + number * moves).clip(0, 0.9 * bounds).astype(int)
+        for index, ((top, left), side) in enumerate(zip(tops, sides, strict=True), 2):
+            ids[top : top + side, left : left + side] = index
+        areas = np.bincount(ids.ravel(), minlength=count + 2).tolist()
+        infos = [
+            {"id": i, "label_id": i % 9, "label": f"thing {i % 9}" if i > 1 else "floor",
+             "score": 0.8, "area": areas[i], "isthing": i > 1}
+            for i in range(1, count + 2) if areas[i]
+        ]  # fmt: skip
+        result.append(Segmentation(ids, infos))
+    return result
+
+
+def print_cost(arguments: argparse.Namespace) -> None:
+    """Print the time of a frame, in turns with and without `steady`."""
+    height, width = map(int, arguments.size.split("x"))
+    frames = squares(arguments.squares, arguments.frames, (height, width))
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for steady in (True, False) * 5:
+        tracker = Tracker(steady=steady)
+        for frame in frames:
+            begin = time.perf_counter()
+            tracker.update(frame)
+            times[steady].append(time.perf_counter() - begin)
+    for steady, row in times.items():
+        middle, least = 1000 * np.quantile(row, (0.5, 0.1))
+        print(f"steady={steady}: {middle:.2f} ms a frame, the fastest tenth below {least:.2f}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -167,7 +209,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=90)
     parser.add_argument("--degrees", type=float, default=0.8, help="turn from frame to frame")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--squares", type=int, help="time the Tracker on so many squares")
+    parser.add_argument("--size", default="720x1280", help="of the squares' frames, HxW")
     arguments = parser.parse_args()
+    if arguments.squares:
+        print_cost(arguments)
+        return
     import supervision
     from trackers import ByteTrackTracker
 

@@ -106,7 +106,7 @@ def test_a_wheel_adds_one_name(tmp_path: Path) -> None:
     expected = ["py.typed", "assets/clip_bpe_merges.txt.gz", "assets/classes/coco-133.txt"]
     expected += [f"{folder}/__init__.py" for folder in ("kernels", "export", "calibration")]
     assert {f"xdecoder_rt/{name}" for name in expected} <= files
-    for extension in ("masks/_postprocess", "masks/_pieces", "pixels/_scale"):
+    for extension in ("masks/_postprocess", "masks/_pieces", "masks/_tracks", "pixels/_scale"):
         assert any(name.startswith(f"xdecoder_rt/{extension}.") for name in files)
     assert not [name for name in files if name.endswith((".pyx", ".pyc"))]
 

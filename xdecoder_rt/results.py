@@ -27,6 +27,7 @@ from xdecoder_rt.drawing.outlines import RegionOutline
 from xdecoder_rt.drawing.strip import KeyEntry, Note, with_strip
 from xdecoder_rt.errors import ArgumentError, quoted, require, whole_number
 from xdecoder_rt.image import ImageSource, load_image
+from xdecoder_rt.masks.boxes import boxes_of_map
 from xdecoder_rt.masks.rle import encode_mask
 from xdecoder_rt.space.places import Intrinsics, IntrinsicsSource, Place, depth_in_metres, place_of
 
@@ -194,7 +195,7 @@ class Segmentation:
         for index in range(len(self)):
             masks[index] = self.mask(index)
         return supervision.Detections(
-            xyxy=self._boxes(masks),
+            xyxy=self.segment_boxes(),
             mask=masks,
             confidence=np.array([info["score"] for info in self.segments_info], np.float32),
             class_id=np.array([info["label_id"] for info in self.segments_info], int),
@@ -270,6 +271,7 @@ class Segmentation:
             ('mug', [300.0, 100.0, 450.0, 200.0])
         """
         height, width = self.size
+        boxes = self.segment_boxes().tolist()
         segments = [
             {
                 "id": int(info["id"]),
@@ -278,7 +280,7 @@ class Segmentation:
                 "score": float(info["score"]),
                 "area": int(info["area"]),
                 "isthing": bool(info["isthing"]),
-                "box": [float(edge) for edge in box_of_mask(self.mask(index))],
+                "box": boxes[index],
                 "mask": encode_mask(self.mask(index)),
             }
             for index, info in enumerate(self.segments_info)
@@ -296,11 +298,20 @@ class Segmentation:
         ]
         return drawing.index_map(self.segmentation, ids), regions
 
-    def _boxes(self, masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    def segment_boxes(self) -> npt.NDArray[np.float32]:
+        """Return the tight box of each segment: float32 ``[N, 4]``; zeros for an empty mask.
+
+        Example:
+            >>> result.segment_boxes().tolist()
+            [[300.0, 100.0, 450.0, 200.0]]
+        """
         if self.boxes is not None:
             return self.boxes
-        boxes = [box_of_mask(mask) for mask in masks]
-        return np.array(boxes, np.float32).reshape(-1, 4)
+        if self.masks is not None:
+            boxes = [box_of_mask(mask) for mask in self.masks]
+            return np.array(boxes, np.float32).reshape(-1, 4)
+        ids = [info["id"] for info in self.segments_info]
+        return boxes_of_map(self.segmentation, ids)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,8 +56,13 @@ class Robot:
         self.executor = rclpy.executors.SingleThreadedExecutor()
         self.executor.add_node(self.node)
         kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        boxes: tuple[Any, ...] = ()
+        if find_spec("vision_msgs"):
+            from vision_msgs.msg import Detection2DArray, Detection3DArray
+
+            boxes = (("detections", Detection2DArray, 10), ("detections_3d", Detection3DArray, 10))
         for topic, kind, quality in (
-            ("segments", String, 10), ("labels", ImageMessage, 10),
+            *boxes, ("segments", String, 10), ("labels", ImageMessage, 10),
             ("class_labels", ImageMessage, 10), ("/diagnostics", DiagnosticArray, 10),
             ("words/current", String, kept), ("class_names", String, kept),
             ("ask/answer", String, 10), ("find/answer", String, 10),
@@ -301,6 +307,13 @@ def test_depth_gives_places_and_what_does_not_fit_is_told(start: Callable[..., R
 
     found = until(places, "a place")
     assert abs(found[0]["median"][2] - 1.5) < 0.01 and found[0]["distance"] >= 1.49
+    if "detections_3d" in robot.got:  # vision_msgs is here
+        flat, solid = (
+            until(lambda n=n: robot.got[n], n)[-1] for n in ("detections", "detections_3d")
+        )
+        assert flat.header.frame_id == solid.header.frame_id == "camera_optical"
+        assert flat.detections[0].results[0].hypothesis.class_id in ("mug", "floor")
+        assert abs(solid.detections[0].results[0].pose.pose.position.z - 1.5) < 0.01
     for wrong, text in (
         ({"depth_size": (24, 32)}, "depth image"),
         ({"info_width": 60}, "camera_info"),

@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[2] / "examples/ros2/xdecoder_ros"
 sys.path.insert(0, str(PACKAGE))
 
 from xdecoder_ros.encodings import ENCODINGS, decoded, depth_of, pixels_of  # noqa: E402
-from xdecoder_ros.messages import Messages, class_image, quaternion, segment_entries  # noqa: E402
+from xdecoder_ros.messages import LABEL_TYPES, Messages, quaternion, segment_entries  # noqa: E402
 from xdecoder_ros.requests import Request  # noqa: E402
 from xdecoder_ros.words import Wording  # noqa: E402
 
@@ -239,6 +239,32 @@ class TestRequests:
             assert "error" in outside.answered(engine, state)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"id": NaN, "phrase": "a"}', '{"id": 1e400, "phrase": "a"}', '{"id": [], "phrase": "a"}',
+        '{"id": 1, "phrase": "a", "min_score": NaN}', '{"id": 1, "phrase": "a", "min_score": true}',
+        '{"id": 1, "phrase": "\\ud800"}', '{"id": "\\ud800", "phrase": "a"}', "{" * 60_000,
+    ],
+)  # fmt: skip
+def test_a_request_that_no_answer_can_carry_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Request.parse("find", text, 0.0)
+    number = getattr(caught.value, "request_id", None)
+    json.dumps({"id": number, "error": str(caught.value)}, allow_nan=False).encode()
+
+
+def test_a_request_that_breaks_something_is_an_error_and_not_the_end() -> None:
+    class Broken:
+        def answer(self, *_: Any) -> Any:
+            raise ZeroDivisionError("a fault of ours")
+
+    request = Request.parse("ask", '{"id": 5, "question": "is it on?"}', 0.0)
+    broken: Any = Broken()
+    found = request.answered(broken, broken)
+    assert found == {"id": 5, "error": "ZeroDivisionError: a fault of ours"}
+
+
 class Fields:
     """A message of vision_msgs: it takes its own fields and no others."""
 
@@ -282,8 +308,17 @@ VISION: Any = SimpleNamespace(  # as vision_msgs 4 has them
 )
 
 
-class TestVisionMessages:
-    """On stand-ins: of vision_msgs there is no wheel."""
+STD: Any = SimpleNamespace(String=stand_in("String", data=str))
+SENSOR: Any = SimpleNamespace(
+    Image=stand_in(
+        "Image", header=object, encoding=str, is_bigendian=int, height=int, width=int, step=int,
+        data=object,
+    ),
+)  # fmt: skip
+
+
+class TestMessages:
+    """On stand-ins; ``.ci/ros2`` has the real ones."""
 
     def segmentation(self) -> Segmentation:
         ids = np.zeros((40, 60), np.int32)
@@ -305,9 +340,35 @@ class TestVisionMessages:
         assert solid.bbox.size.x == pytest.approx(1.2, abs=0.05)
         assert solid.results[0].pose.pose.position.x == pytest.approx(0.2, abs=0.03)
 
-    def test_classes_and_their_names(self) -> None:
+    @pytest.mark.parametrize(("encoding", "kind"), [("mono16", "<u2"), ("32SC1", "<i4")])
+    def test_label_images_hold_ids_and_classes(self, encoding: str, kind: str) -> None:
         found = self.segmentation()
-        assert np.unique(class_image(found)).tolist() == [0, 4]
+        maker = Messages(SENSOR, STD, None, encoding)
+        for message, value in ((maker.labels(found, "h"), 70), (maker.classes(found, "h"), 4)):
+            assert (message.encoding, message.height, message.width) == (encoding, 40, 60)
+            assert message.step == 60 * np.dtype(kind).itemsize and message.header == "h"
+            pixels = np.frombuffer(message.data, kind).reshape(40, 60)
+            assert (pixels == np.where(found.segmentation == 70, value, 0)).all()
+
+    def test_an_id_that_does_not_fit_is_none_in_the_image_and_told(self) -> None:
+        found = self.segmentation()
+        found.segmentation[found.segmentation == 70] = 70_000
+        found.segments_info[0]["id"] = 70_000
+        for encoding, fits in (("mono16", False), ("32SC1", True)):
+            maker = Messages(SENSOR, STD, None, encoding)
+            assert maker.holds(found) is fits
+            pixels = np.frombuffer(maker.labels(found, "h").data, LABEL_TYPES[encoding])
+            assert pixels.max() == (70_000 if fits else 0)
+            classes = np.frombuffer(maker.classes(found, "h").data, LABEL_TYPES[encoding])
+            assert classes.max() == 4
+
+    def test_an_image_without_segments_is_none_everywhere(self) -> None:
+        empty = Segmentation(np.zeros((4, 6), np.int32), [])
+        maker = Messages(SENSOR, STD, None, "mono16")
+        for message in (maker.labels(empty, "h"), maker.classes(empty, "h")):
+            assert bytes(message.data) == bytes(48)
+
+    def test_classes_have_names(self) -> None:
         info = Messages(VISION, VISION, VISION, "mono16").label_info([(0, "none"), (4, "mug")], "h")
         assert [(one.class_id, one.class_name) for one in info.class_map] == [
             (0, "none"), (4, "mug"),

@@ -207,6 +207,88 @@ def test_a_patience_that_is_none_is_refused(patience: Any) -> None:
         Tracker(patience=patience)
 
 
+def test_maps_of_any_layout_are_followed_and_are_nobody_elses() -> None:
+    trackers = Tracker(), Tracker()
+    for left in (20, 21, 20, 20, 21, 20):
+        plain = frame(("mug", 20, left, 40), ("bowl", 120, 120, 60), stuff="floor")
+        turned = Segmentation(
+            np.asfortranarray(plain.segmentation.astype(np.int64)), plain.segments_info
+        )
+        before = turned.segmentation.copy()
+        one, other = (t.update(f) for t, f in zip(trackers, (plain, turned), strict=True))
+        assert (one.segmentation == other.segmentation).all()
+        assert (turned.segmentation == before).all()
+        # The next frame is compared with neither map of this one.
+        plain.segmentation[:] = 0
+        other.segmentation[:] = 0
+
+
+@pytest.mark.parametrize("width", [1, 15, 63, 64, 65, 200])
+def test_ids_are_those_of_a_table_at_every_pixel(width: int) -> None:
+    rng = np.random.default_rng(width)
+    labels = [f"thing {number}" for number in range(6)]
+    tracker = Tracker(steady=False)
+    for _ in range(4):
+        ids = rng.choice([0, 3, 5, 9, 70_000, -4], (40, width)).astype(np.int32)
+        infos = [
+            {"id": number, "label_id": i, "label": labels[i], "score": 0.5, "area": 1,
+             "isthing": i > 1}
+            for i, number in enumerate((3, 5, 9, 70_000))
+        ]  # fmt: skip
+        found = tracker.update(Segmentation(ids, infos))
+        expected = np.zeros_like(ids)
+        for info, kept in zip(infos, found.segments_info, strict=True):
+            expected[ids == info["id"]] = kept["id"]
+        assert (found.segmentation == expected).all()
+
+
+def test_an_outline_is_steadied_at_every_pixel_by_the_two_frames_before() -> None:
+    rng = np.random.default_rng(3)
+    tracker = Tracker()
+    entry = {"label_id": 0, "score": 0.9, "isthing": False}
+    history: list[np.ndarray] = []
+    for _ in range(12):
+        ids = np.repeat(rng.integers(1, 4, (30, 25), np.int32), 5, axis=1)
+        keep = rng.random(ids.shape) < 0.9
+        ids = np.where(keep, history[-1], ids) if history else ids
+        order = rng.permutation(3).tolist()  # ids of a frame say nothing about the next
+        names = np.array([0, *(1 + order.index(i) for i in range(3))], np.int32)
+        infos = [
+            {**entry, "id": 1 + place, "label": f"stuff {i}", "area": int((ids == i + 1).sum())}
+            for place, i in enumerate(order)
+        ]
+        found = tracker.update(Segmentation(names[ids], infos))
+        lasting = {info["label"]: info["id"] for info in found.segments_info}
+        numbers = np.array([0, *(lasting[f"stuff {i}"] for i in range(3))], np.int32)
+        expected = ids
+        if len(history) > 1:
+            expected = np.where(history[-1] == history[-2], history[-1], ids)
+        assert (found.segmentation == numbers[expected]).all()
+        for info in found.segments_info:
+            assert info["area"] == (found.segmentation == info["id"]).sum()
+        history.append(ids)
+
+
+def test_a_speck_between_the_cells_of_the_grid_keeps_its_id() -> None:
+    tracker = Tracker()
+    ids = np.zeros((720, 1280), np.int32)
+    entry = {"label_id": 0, "label": "screw", "score": 0.9, "area": 4, "isthing": True}
+    places = [(9, 9), (9, 601), (401, 9)]
+    infos = [{**entry, "id": 1 + number} for number in range(3)]
+    for step in range(3):
+        ids[:] = 0
+        for number, (top, left) in enumerate(places, 1):
+            ids[top : top + 2, left + step : left + step + 2] = number
+        assert ids_of(tracker.update(Segmentation(ids, infos))) == [1, 2, 3]
+
+
+def test_more_segments_than_a_grid_holds_are_refused() -> None:
+    entry = {"label_id": 0, "label": "mug", "score": 1.0, "area": 0, "isthing": True}
+    many = [{**entry, "id": number} for number in range(1, 40_000)]
+    with pytest.raises(ArgumentError, match="39999 segments"):
+        Tracker().update(Segmentation(np.zeros(SIZE, np.int32), many))
+
+
 @pytest.mark.slow
 def test_memory_is_flat_over_ten_thousand_frames() -> None:
     tracker = Tracker(patience=5)
@@ -232,6 +314,7 @@ def test_memory_is_flat_over_ten_thousand_frames() -> None:
     before = pages()
     some(9000)
     grown = (pages() - before) * resource.getpagesize()
+    print(f"grown by {grown / 2**20:.2f} MiB in the last 9,000 of 10,000 frames")
     assert grown < 2 << 20, grown
     assert len(tracker._tracks) <= 6 * 6 and tracker._last_id > 20_000
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.pixels.variants import fastest
+
 __all__ = ["best_pairs"]
+
+_tracks = fastest("xdecoder_rt.masks._tracks")
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,39 +46,12 @@ def best_pairs(scores: Floats) -> list[tuple[int, int]]:
 
 
 def _assigned(cost: Floats) -> list[int]:
-    """Return each row's column for the least sum, by shortest augmenting paths.
+    """Return each row's column for the least sum.
 
     Args:
         cost: ``[R, C]`` with R <= C, from 0.
     """
-    rows, columns = cost.shape
-    # Potentials of Jonker and Volgenant; column 0 is where a path begins.
-    row_price, column_price = np.zeros(rows + 1), np.zeros(columns + 1)
-    owner = np.zeros(columns + 1, np.int64)
-    for row in range(1, rows + 1):
-        owner[0], column = row, 0
-        distance = np.full(columns + 1, np.inf)
-        before = np.zeros(columns + 1, np.int64)
-        visited = np.zeros(columns + 1, np.bool_)
-        while True:
-            visited[column] = True
-            current = owner[column]
-            reduced = cost[current - 1] - row_price[current] - column_price[1:]
-            is_shorter = ~visited[1:] & (reduced < distance[1:])
-            distance[1:][is_shorter] = reduced[is_shorter]
-            before[1:][is_shorter] = column
-            nearest = int(np.where(visited, np.inf, distance)[1:].argmin()) + 1
-            step = distance[nearest]
-            row_price[owner[visited]] += step
-            column_price[visited] -= step
-            distance[~visited] -= step
-            column = nearest
-            if owner[column] == 0:
-                break
-        while column:
-            owner[column], column = owner[before[column]], int(before[column])
-    result = [0] * rows
-    for column in range(1, columns + 1):
-        if owner[column]:
-            result[owner[column] - 1] = column - 1
-    return result
+    assigned = np.zeros(len(cost), np.int64)
+    _tracks.assign(np.ascontiguousarray(cost), assigned)
+    found: list[int] = assigned.tolist()
+    return found

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from xdecoder_rt.pixels.variants import fastest
 from xdecoder_rt.results import Segmentation
 
 __all__ = ["GridSegments", "on_grid"]
+
+_tracks = fastest("xdecoder_rt.masks._tracks")
 
 # Enough for the overlap of what moves between frames; time grows with it.
 _CELLS = 16_000
@@ -33,39 +37,79 @@ class GridSegments:
     centres: npt.NDArray[np.complex128]
     areas: npt.NDArray[np.float64]
 
+    def common(
+        self, cells: Sequence[npt.NDArray[np.int32]], shifts: npt.NDArray[np.complex128]
+    ) -> npt.NDArray[np.int32]:
+        """Return how many cells the things have in common with others, int32 ``[others, N]``.
 
-def on_grid(segmentation: Segmentation, things: list[int]) -> GridSegments:
+        Args:
+            cells: int32 ``[2, k]`` of each of the others; at least one other.
+            shifts: ways that these go first, complex128 ``[others]``, in cells.
+        """
+        ends = np.array([part.shape[1] for part in cells]).cumsum(dtype=np.int32)
+        steps = shifts.view(np.float64).round().astype(np.int32).reshape(-1, 2)
+        common = np.zeros((len(cells), len(self.cells)), np.int32)
+        places = np.ascontiguousarray(np.concatenate(cells, axis=1))
+        _tracks.count_common(places, ends, steps, self.owners, common)
+        return common
+
+
+def on_grid(
+    segmentation: Segmentation, ids: npt.NDArray[np.int32], things: Sequence[int]
+) -> GridSegments:
     """Return things on the grid.
 
     Args:
         segmentation: panoptic or instance.
+        ids: its map, C-contiguous.
         things: indices into its `segments_info`.
     """
-    ids = segmentation.segmentation
-    step = max(1, round((ids.size / _CELLS) ** 0.5))
-    coarse = ids[step // 2 :: step, step // 2 :: step]
-    if not coarse.size:
-        coarse = ids
-    numbers = [segmentation.segments_info[index]["id"] for index in things]
-    # The last entry is what greater numbers, which are no thing's, are clipped to.
-    table = np.full(max(numbers, default=0) + 2, -1, np.int16)
-    table[numbers] = np.arange(len(things), dtype=np.int16)
-    owners = table.take(coarse, mode="clip")
-    flat = np.flatnonzero(owners.ravel() >= 0)
-    owned = owners.ravel()[flat]
-    order = np.argsort(owned, kind="stable")
-    counts = np.bincount(owned, minlength=len(things))
-    places = np.stack(np.divmod(flat[order].astype(np.int32), np.int32(owners.shape[1])))
-    ends = counts.cumsum().tolist()
-    cells = [places[:, first:last] for first, last in zip([0, *ends], ends, strict=False)]
-    sums = [np.bincount(owned[order], part, len(things)) for part in places]
-    centres = np.zeros(len(things), np.complex128)
-    centres.real, centres.imag = sums[0], sums[1]
-    centres /= np.maximum(counts, 1)
-    for index in np.flatnonzero(counts == 0).tolist():
-        # Too small for the grid, or hidden by a surer instance.
-        found = np.argwhere(segmentation.mask(things[index]))
-        middle = found.mean(axis=0) if len(found) else np.zeros(2)
-        cells[index] = (middle // step).astype(np.int32)[:, None]
-        centres[index] = complex(*(middle / step))
-    return GridSegments(step, owners, cells, centres, np.maximum(counts, 1).astype(np.float64))
+    height, width = ids.shape
+    step = max(1, min(round((ids.size / _CELLS) ** 0.5), height, width))
+    rows, columns = (-(-(length - step // 2) // step) for length in (height, width))
+    owners = np.empty((rows, columns), np.int16)
+    places = np.empty((2, rows * columns), np.int32)
+    ends = np.zeros(len(things), np.int32)
+    sums = np.zeros((len(things), 2), np.int64)
+    _tracks.sort_cells(ids, _index_of_id(segmentation, things), step, owners, places, ends, sums)
+    stops = ends.tolist()
+    cells = [places[:, start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+    counts = np.diff(ends, prepend=np.int32(0))
+    areas = np.maximum(counts, 1).astype(np.float64)
+    means = sums / areas[:, None]
+    centres = means.view(np.complex128).reshape(-1)
+    # Those without a cell are too small for the grid, or hidden by a surer instance.
+    absent = np.flatnonzero(counts == 0).tolist()
+    if absent:
+        middles = _middles(segmentation, ids, [things[index] for index in absent])
+        for index, middle in zip(absent, middles, strict=True):
+            cells[index] = (middle // step).astype(np.int32)[:, None]
+            centres[index] = complex(*(middle / step))
+    return GridSegments(step, owners, cells, centres, areas)
+
+
+def _middles(
+    segmentation: Segmentation, ids: npt.NDArray[np.int32], indices: Sequence[int]
+) -> list[npt.NDArray[np.float64]]:
+    """Return the mean row and column of each segment's pixels, in pixels; zeros of none.
+
+    Args:
+        segmentation: panoptic or instance.
+        ids: its map, C-contiguous.
+        indices: into its `segments_info`.
+    """
+    if segmentation.masks is not None:
+        places = [np.argwhere(segmentation.masks[index]) for index in indices]
+        return [part.mean(axis=0) if len(part) else np.zeros(2) for part in places]
+    sums = np.zeros((len(indices), 3), np.int64)
+    _tracks.sum_places(ids, _index_of_id(segmentation, indices), sums)
+    pixels = np.maximum(sums[:, 0], 1)
+    return list(np.stack((sums[:, 1] / pixels, sums[:, 2] / 2 / pixels), axis=1))
+
+
+def _index_of_id(segmentation: Segmentation, indices: Sequence[int]) -> npt.NDArray[np.int16]:
+    """Return the place in `indices` of each segment's id, -1 of others."""
+    numbers = [segmentation.segments_info[index]["id"] for index in indices]
+    table = np.full(max(numbers, default=0) + 1, -1, np.int16)
+    table[numbers] = np.arange(len(indices), dtype=np.int16)
+    return table

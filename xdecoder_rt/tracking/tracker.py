@@ -14,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted, whole_number
+from xdecoder_rt.pixels.variants import fastest
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.tracking.assignment import best_pairs
+from xdecoder_rt.tracking.numbering import Numbering
 from xdecoder_rt.tracking.outlines import GridSegments, on_grid
 
 __all__ = ["Tracker"]
+
+_tracks = fastest("xdecoder_rt.masks._tracks")
 
 # Least overlap (IoU) of a thing with where it is expected: of one label, and of two.
 _SAME_OVERLAP, _OTHER_OVERLAP = 0.1, 0.25
@@ -26,9 +30,11 @@ _LABEL_BONUS = 0.25
 # Without overlap: how far it may be off, in lengths of its side, and how much its area may change.
 _REACH, _AREA_RATIO = 1.0, 2.5
 _NEAR_SCORE = 0.1
+_BOUNDS = np.array([_SAME_OVERLAP, _OTHER_OVERLAP, _LABEL_BONUS, _REACH, _AREA_RATIO, _NEAR_SCORE])
 # Share of the past in a label's evidence, a score and a velocity after a frame.
 _MEMORY = 0.7
 _LOST_KEPT = 256
+_MOST_SEGMENTS = 0x7FFF  # grids hold int16
 _JOLT = 0.75  # cells
 # Share of its own motion that a thing that is not seen keeps from frame to frame.
 _LOST_DRIFT = 0.9
@@ -48,6 +54,7 @@ class _Track:
         area: in cells.
         velocity: a frame.
         evidence: how much each label was seen.
+        label: that was seen most.
         score: smoothed.
         seen: frames in which it was seen.
         missed: frames since it was seen.
@@ -61,6 +68,7 @@ class _Track:
     area: float = 1.0
     velocity: complex = 0j
     evidence: dict[str, float] = field(default_factory=dict)
+    label: str = ""
     score: float = 0.0
     seen: int = 0
     missed: int = 0
@@ -68,22 +76,23 @@ class _Track:
     drift: complex = 0j
 
     @property
-    def label(self) -> str:
-        """The label that was seen most."""
-        return max(self.evidence, key=lambda name: self.evidence[name])
-
-    @property
     def shift(self) -> complex:
         """The way from where it was seen to where it is expected now."""
         return self.offset + self.velocity
 
+    def moves(self, step: int) -> bool:
+        """Return whether it moves; `step` is a cell's pixels."""
+        least = max(_RESTING_PIXELS, _RESTING_SIDES * step * self.area**0.5)
+        return bool(abs(self.velocity) * step >= least)
+
     def see(self, label: str, score: float) -> None:
         """Count a label and its score."""
         self.seen += 1
-        is_new = not self.evidence
+        self.score = _MEMORY * self.score + (1 - _MEMORY) * score if self.evidence else score
         self.evidence = {name: _MEMORY * old for name, old in self.evidence.items() if old > 1e-3}
         self.evidence[label] = self.evidence.get(label, 0.0) + score
-        self.score = score if is_new else _MEMORY * self.score + (1 - _MEMORY) * score
+        if label != self.label:
+            self.label = max(self.evidence, key=self.evidence.__getitem__)
 
 
 class Tracker:
@@ -109,13 +118,13 @@ class Tracker:
 
     def __init__(self, *, patience: int = 30, steady: bool = True) -> None:
         self.patience = whole_number("patience", patience, 0, 10_000, "a number from 0 to 10000")
-        self._is_steady = steady
         self._last_id = 0
         self._tracks: list[_Track] = []
         self._stuff: dict[str, int] = {}
         self._camera = 0j
         self._shape = (0, 0)
-        self._maps: list[npt.NDArray[np.int32]] = []
+        self._numbering = Numbering()
+        self._is_steady = steady
 
     def update(self, segmentation: Segmentation) -> Segmentation:
         """Return the segments of the next frame with lasting ids.
@@ -128,7 +137,7 @@ class Tracker:
             `label_id` and `score` are smoothed.
 
         Raises:
-            ArgumentError: it is semantic output, which has no segments to follow.
+            ArgumentError: it is semantic output, which has no segments to follow, or has too many.
 
         Example:
             >>> tracker = xdecoder_rt.Tracker()
@@ -140,11 +149,17 @@ class Tracker:
                 f"Segments of the task {quoted(segmentation.task)} cannot be tracked",
                 expected="those of 'panoptic' or 'instance'",
             )
+        if len(segmentation) > _MOST_SEGMENTS:
+            raise ArgumentError(
+                f"The frame has {len(segmentation)} segments", expected=f"at most {_MOST_SEGMENTS}"
+            )
         if segmentation.size != self._shape:
-            self._shape, self._tracks, self._maps = segmentation.size, [], []
+            self._shape, self._tracks = segmentation.size, []
+            self._numbering.forget()
         infos = segmentation.segments_info
         things = [index for index, info in enumerate(infos) if info["isthing"]]
-        grid = on_grid(segmentation, things)
+        ids = np.ascontiguousarray(segmentation.segmentation, np.int32)
+        grid = on_grid(segmentation, ids, things)
         labels = [infos[index]["label"] for index in things]
         scores = [float(infos[index]["score"]) for index in things]
         tracks = self._followed(grid, labels, scores)
@@ -154,7 +169,29 @@ class Tracker:
             self._renamed(info, of_segment.get(index), label_ids)
             for index, info in enumerate(infos)
         ]
-        return self._result(segmentation, renamed, of_segment, grid.step)
+        is_panoptic = segmentation.task == "panoptic"
+        resting = None
+        if is_panoptic and self._is_steady:
+            resting = {track.number for track in tracks if not track.moves(grid.step)}
+            resting |= set(self._stuff.values())
+        numbered, areas = self._numbering.numbered(
+            ids,
+            [info["id"] for info in infos],
+            [info["id"] for info in renamed],
+            [info["area"] for info in infos],
+            resting=resting,
+        )
+        for info, area in zip(renamed, areas, strict=True):
+            info["area"] = area
+        if is_panoptic:
+            return replace(segmentation, segmentation=numbered, segments_info=renamed)
+        return replace(
+            segmentation,
+            segmentation=numbered,
+            segments_info=renamed,
+            scores=np.array([info["score"] for info in renamed], np.float32),
+            label_ids=np.array([info["label_id"] for info in renamed], np.int32),
+        )
 
     def forget(self) -> None:
         """Forget every segment, as after other words; ids that were given are not given again.
@@ -166,7 +203,8 @@ class Tracker:
             >>> tracker.update(result).segments_info[0]["id"] == first
             False
         """
-        self._tracks, self._stuff, self._maps = [], {}, []
+        self._tracks, self._stuff = [], {}
+        self._numbering.forget()
 
     def _followed(
         self, grid: GridSegments, labels: Sequence[str], scores: Sequence[float]
@@ -201,6 +239,8 @@ class Tracker:
                 track.drift = track.velocity - camera
             else:
                 track.missed += 1
+                if track.missed == 1:
+                    track.cells = track.cells.copy()  # not a view of the whole frame's
                 track.offset = track.offset + track.velocity
                 track.drift = _LOST_DRIFT * track.drift
                 track.velocity = camera + track.drift
@@ -238,34 +278,19 @@ class Tracker:
         if not tracks or not count:
             return np.zeros((len(tracks), count))
         shifts = np.array([track.shift for track in tracks]) + jolt
-        lengths = np.array([track.cells.shape[1] for track in tracks])
-        places = np.concatenate([track.cells for track in tracks], axis=1)
-        steps = np.stack((shifts.real, shifts.imag)).round().astype(np.int32)
-        places = places + steps.repeat(lengths, axis=1)
-        height, width = grid.owners.shape
-        inside = (places >= 0).all(0) & (places[0] < height) & (places[1] < width)
-        owner = np.repeat(np.arange(len(tracks)), lengths)[inside]
-        met = grid.owners[places[0, inside], places[1, inside]]
-        hits = met >= 0
-        common = np.bincount(
-            owner[hits] * count + met[hits], minlength=len(tracks) * count
-        ).reshape(len(tracks), count)
-        areas = np.array([track.area for track in tracks])[:, None]
-        overlap = common / (areas + grid.areas - common)
-        names = np.array(labels, object)
-        same = np.array([track.label for track in tracks], object)[:, None] == names
-        goes_on = overlap >= np.where(same, _SAME_OVERLAP, _OTHER_OVERLAP)
-        # Without overlap, a thing of its name and size that is near.
         centres = np.array([track.centre for track in tracks]) + shifts
-        distance = np.abs(centres[:, None] - grid.centres)
-        reach = _REACH * np.sqrt(np.minimum(areas, grid.areas)) + 1.0
-        ratio = areas / grid.areas
-        is_near = same & (distance < reach) & (ratio < _AREA_RATIO) & (ratio > 1 / _AREA_RATIO)
-        near_score = _NEAR_SCORE * (1 - distance / reach)
-        patience = np.array([1 / (1 + 0.05 * track.missed) for track in tracks])[:, None]
-        score = np.where(goes_on, overlap + _LABEL_BONUS * same, np.where(is_near, near_score, 0))
-        result: npt.NDArray[np.float64] = score * patience
-        return result
+        common = grid.common([track.cells for track in tracks], shifts)
+        expected = np.empty((len(tracks), 4))
+        expected[:, 0], expected[:, 1] = centres.real, centres.imag
+        expected[:, 2] = [track.area for track in tracks]
+        expected[:, 3] = [1 / (1 + 0.05 * track.missed) for track in tracks]
+        things = np.stack((grid.centres.real, grid.centres.imag, grid.areas), axis=1)
+        codes = {label: code for code, label in enumerate(labels)}
+        names = np.array([codes[label] for label in labels], np.int32)
+        names_before = np.array([codes.get(track.label, -1) for track in tracks], np.int32)
+        scores = np.empty(common.shape)
+        _tracks.liken(common, expected, names_before, things, names, _BOUNDS, scores)
+        return scores
 
     def _renamed(
         self, info: dict[str, Any], track: _Track | None, label_ids: dict[str, int]
@@ -286,69 +311,6 @@ class Tracker:
             "label_id": label_ids[label],
             "score": track.score,
         }
-
-    def _result(
-        self,
-        segmentation: Segmentation,
-        infos: list[dict[str, Any]],
-        of_segment: dict[int, _Track],
-        step: int,
-    ) -> Segmentation:
-        """Return the segmentation with lasting ids in its map too."""
-        ids = segmentation.segmentation
-        old = [info["id"] for info in segmentation.segments_info]
-        # The last entry is what greater numbers, which are no segment's, are clipped to.
-        table = np.zeros(max(old, default=0) + 2, np.int32)
-        table[old] = [info["id"] for info in infos]
-        renumbered = table.take(ids, mode="clip")
-        if segmentation.task == "instance":
-            return replace(
-                segmentation,
-                segmentation=renumbered,
-                segments_info=infos,
-                scores=np.array([info["score"] for info in infos], np.float32),
-                label_ids=np.array([info["label_id"] for info in infos], np.int32),
-            )
-        if self._is_steady:
-            moving = [
-                track.number
-                for track in of_segment.values()
-                if abs(track.velocity) * step
-                >= max(_RESTING_PIXELS, _RESTING_SIDES * step * track.area**0.5)
-            ]
-            renumbered, infos = self._steadied(renumbered, moving, infos)
-        return replace(segmentation, segmentation=renumbered, segments_info=infos)
-
-    def _steadied(
-        self,
-        current: npt.NDArray[np.int32],
-        moving: list[int],
-        infos: list[dict[str, Any]],
-    ) -> tuple[npt.NDArray[np.int32], list[dict[str, Any]]]:
-        """Return the map with pixels that changed just now left as they were, and its areas."""
-        earlier, self._maps = self._maps, [*self._maps[-1:], current]
-        if len(earlier) < 2:
-            return current, infos
-        before, last = (part.ravel() for part in earlier)
-        places = np.flatnonzero(current.ravel() != last)
-        places = places[last[places] == before[places]]
-        was, now = last[places], current.ravel()[places]
-        known = np.zeros(self._last_id + 1, np.bool_)
-        known[[0, *(info["id"] for info in infos)]] = True
-        known[moving] = False
-        keeps = known[was] & known[now]
-        if not keeps.any():
-            return current, infos
-        steadied = current.copy()
-        steadied.ravel()[places[keeps]] = was[keeps]
-        gains: dict[int, int] = {}
-        for ids, sign in ((was[keeps], 1), (now[keeps], -1)):
-            for number, count in zip(*np.unique(ids, return_counts=True), strict=True):
-                gains[int(number)] = gains.get(int(number), 0) + sign * int(count)
-        areas = [info["area"] + gains.get(info["id"], 0) for info in infos]
-        if min(areas) < 1:  # a small segment would be gone
-            return current, infos
-        return steadied, [{**info, "area": area} for info, area in zip(infos, areas, strict=True)]
 
 
 def _median(ways: Sequence[complex]) -> complex:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ImageError, quoted
 from xdecoder_rt.image import load_image
+from xdecoder_rt.pixels.scaling import stacked
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,7 +55,7 @@ def pixels_of(message: Any) -> Pixels:
     if name in _PLAIN:
         count, size, order = _PLAIN[name]
         values = _eight_bits(message, _rows(message, message.height, count * size), size)
-        return np.ascontiguousarray(values.reshape(message.height, -1, count)[:, :, order])
+        return _ordered(values.reshape(message.height, -1, count), order)
     if bayer:
         size = int(bayer[2]) // 8
         mosaic = _eight_bits(message, _rows(message, message.height, size), size)
@@ -119,6 +120,13 @@ def _rows(message: Any, height: int, width_bytes: int) -> Pixels:
             expected=f"{height} rows of at least {needed} bytes",
         )
     return data[: step * height].reshape(height, step)[:, :needed]
+
+
+def _ordered(values: Pixels, order: tuple[int, ...]) -> Pixels:
+    """Return channels in another order, as a view where it is their own."""
+    if order == tuple(range(values.shape[2])):
+        return np.ascontiguousarray(values)
+    return stacked([values[:, :, channel] for channel in order])
 
 
 def _eight_bits(message: Any, rows: Pixels, size: int) -> Pixels:

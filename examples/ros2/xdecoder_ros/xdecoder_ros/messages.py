@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
-from xdecoder_rt.results import Segmentation, box_of_mask
+from xdecoder_rt.results import Segmentation
 from xdecoder_rt.space.places import Place, SpaceBox
 
 LABEL_TYPES = {"mono16": np.dtype("<u2"), "32SC1": np.dtype("<i4")}
@@ -24,23 +24,15 @@ def segment_entries(
 ) -> list[dict[str, Any]]:
     """Return the segments as plain values: id, class, score, box (xyxy), and where they are."""
     entries = []
+    boxes = segmentation.segment_boxes().tolist()
     for index, info in enumerate(segmentation.segments_info):
         entry = {name: info[name] for name in ("id", "label_id", "label", "score", "isthing")}
-        entry["box"] = [float(edge) for edge in box_of_mask(segmentation.mask(index))]
+        entry["box"] = boxes[index]
         if places is not None:
             place = places[index]
             entry["place"] = None if place is None else place.to_dict()
         entries.append(entry)
     return entries
-
-
-def class_image(segmentation: Segmentation) -> npt.NDArray[np.int32]:
-    """Return each pixel's class, the label's id and one more; 0 for none."""
-    ids = [info["id"] for info in segmentation.segments_info]
-    table = np.zeros(max(ids, default=0) + 1, np.int32)
-    table[ids] = [info["label_id"] + 1 for info in segmentation.segments_info]
-    classes: npt.NDArray[np.int32] = table[segmentation.segmentation]
-    return classes
 
 
 class Messages:
@@ -70,18 +62,44 @@ class Messages:
         """Return a ``std_msgs/String`` of JSON."""
         return self._std.String(data=json.dumps(value, ensure_ascii=False))
 
-    def numbers(self, values: npt.NDArray[np.int32], header: Any) -> Any:
-        """Return a ``sensor_msgs/Image`` of ``[H, W]`` numbers from 0; too great ones are 0."""
+    def labels(self, segmentation: Segmentation, header: Any) -> Any:
+        """Return a ``sensor_msgs/Image`` of each pixel's segment id, 0 for none.
+
+        Ids that the encoding does not hold are 0; see :meth:`holds`.
+        """
+        message, pixels = self._blank(segmentation.size, header)
+        np.copyto(pixels, segmentation.segmentation, casting="unsafe")
+        if not self.holds(segmentation):
+            pixels[segmentation.segmentation > np.iinfo(pixels.dtype).max] = 0
+        return message
+
+    def classes(self, segmentation: Segmentation, header: Any) -> Any:
+        """Return a ``sensor_msgs/Image`` of each pixel's class: its label's id and one more."""
+        message, pixels = self._blank(segmentation.size, header)
+        ids = [info["id"] for info in segmentation.segments_info]
+        table = np.zeros(max(ids, default=0) + 1, pixels.dtype)
+        table[ids] = [info["label_id"] + 1 for info in segmentation.segments_info]
+        table.take(segmentation.segmentation, out=pixels, mode="clip")
+        return message
+
+    def holds(self, segmentation: Segmentation) -> bool:
+        """Return whether label images have room for these ids."""
+        greatest = max((info["id"] for info in segmentation.segments_info), default=0)
+        return bool(greatest <= np.iinfo(LABEL_TYPES[self._encoding]).max)
+
+    def _blank(
+        self, size: tuple[int, int], header: Any
+    ) -> tuple[Any, npt.NDArray[np.unsignedinteger[Any] | np.signedinteger[Any]]]:
+        """Return an image of numbers, and its pixels to be written, ``[H, W]``."""
         kind = LABEL_TYPES[self._encoding]
-        fitting = values.astype(kind)
-        if kind.itemsize == 2 and values.max(initial=0) > 0xFFFF:
-            fitting[values > 0xFFFF] = 0
-        return self._image(fitting.view(np.uint8), self._encoding, values.shape, header)
+        data = array.array("B", [0]) * (size[0] * size[1] * kind.itemsize)
+        message = self._image(data, self._encoding, size, header)
+        return message, np.frombuffer(message.data, kind).reshape(size)
 
     def picture(self, picture: Any, header: Any) -> Any:
         """Return a ``sensor_msgs/Image`` of a Pillow image."""
-        pixels = np.asarray(picture)
-        return self._image(pixels, "rgb8", pixels.shape[:2], header)
+        data = array.array("B", picture.convert("RGB").tobytes())
+        return self._image(data, "rgb8", (picture.height, picture.width), header)
 
     def jpeg(self, picture: Any, header: Any) -> Any:
         """Return a ``sensor_msgs/CompressedImage`` of a Pillow image."""
@@ -92,13 +110,13 @@ class Messages:
         return message
 
     def _image(
-        self, data: npt.NDArray[np.uint8], encoding: str, size: Sequence[int], header: Any
+        self, data: array.array[int], encoding: str, size: tuple[int, int], header: Any
     ) -> Any:
         message = self._sensor.Image(header=header, encoding=encoding, is_bigendian=0)
-        message.height, message.width = int(size[0]), int(size[1])
-        message.step = data.nbytes // message.height
+        message.height, message.width = size
+        message.step = len(data) // message.height
         # rclpy takes an array of the right type as it is, and checks anything else byte by byte.
-        message.data = array.array("B", data.tobytes())
+        message.data = data
         return message
 
     def detections(self, entries: Sequence[dict[str, Any]], header: Any) -> Any:

@@ -25,7 +25,7 @@ from std_msgs import msg as std
 
 from xdecoder_ros.counts import Counts
 from xdecoder_ros.encodings import decoded, depth_of, pixels_of
-from xdecoder_ros.messages import Messages, class_image, segment_entries
+from xdecoder_ros.messages import Messages, segment_entries
 from xdecoder_ros.requests import KINDS, Request
 from xdecoder_ros.words import Wording
 from xdecoder_rt import Engine, Tracker
@@ -293,9 +293,11 @@ class XDecoderNode(LifecycleNode):  # type: ignore[misc]
             seconds = time.perf_counter() - start
             if self._tracker is not None:
                 result = self._tracker.update(result)
-            self._out["labels"].publish(self._messages.numbers(result.segmentation, header))
+            self._out["labels"].publish(self._messages.labels(result, header))
             now = self.get_clock().now().nanoseconds * 1e-9
-            self._out["class_labels"].publish(self._messages.numbers(class_image(result), header))
+            if not self._messages.holds(result):
+                self._fail("labels", "label_encoding mono16 holds ids to 65535: set it to 32SC1.")
+            self._out["class_labels"].publish(self._messages.classes(result, header))
             places = self._places(result, header)
             entries = segment_entries(result, places)
             stamp = {"sec": header.stamp.sec, "nanosec": header.stamp.nanosec}
@@ -365,14 +367,16 @@ class XDecoderNode(LifecycleNode):  # type: ignore[misc]
             if newest is None:
                 if time.monotonic() - request.since < _REQUEST_SECONDS:
                     return
+                self._requests.popleft()
                 answer = {"id": request.id, "error": "No image came."}
             else:
                 state, header = newest
                 assert self._engine is not None
+                # Gone before it is answered: whatever one does, it is not met again.
+                self._requests.popleft()
                 answer = request.answered(self._engine, state)
                 stamp = {"sec": header.stamp.sec, "nanosec": header.stamp.nanosec}
                 answer |= {"stamp": stamp, "frame_id": header.frame_id}
-            self._requests.popleft()
             self._answer_request(request.kind, answer)
 
     def _answer_request(self, kind: str, answer: dict[str, Any]) -> None:

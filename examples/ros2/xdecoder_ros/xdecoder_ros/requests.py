@@ -55,11 +55,18 @@ class Request:
                 return cls(kind, None, {needed: text} if needed and text.strip() else {}, since)
             values = json.loads(text)
             number = values.pop("id", None)
+            # What cannot be sent back in an answer: infinity, NaN, half a character.
+            try:
+                json.dumps([number, values], ensure_ascii=False, allow_nan=False).encode()
+            except ValueError:
+                number = None
+                raise
             if isinstance(number, dict | list):
+                number = None
                 raise ValueError("the id is neither a text nor a number")
             for name, value in values.items():
                 kinds = (float, int) if fields.get(name) is float else fields.get(name, ())
-                if not isinstance(value, kinds):
+                if not isinstance(value, kinds) or isinstance(value, bool):
                     raise ValueError(f"{quoted(name)} is unknown or of another type")
             if needed and needed not in values:
                 raise ValueError(f"{needed!r} is missing")
@@ -73,11 +80,13 @@ class Request:
         return cls(kind, number, values, since)
 
     def answered(self, engine: Engine, state: ImageState) -> dict[str, Any]:
-        """Return the answer on an image; what is refused is an `error` in it."""
+        """Return the answer on an image; whatever goes wrong is an `error` in it."""
         try:
             return {"id": self.id, **getattr(self, f"_{self.kind}")(engine, state)}
-        except XDecoderError as error:
-            return {"id": self.id, "error": str(error)}
+        except Exception as error:  # the next request is answered all the same
+            known = isinstance(error, XDecoderError)
+            text = str(error) if known else f"{type(error).__name__}: {error}"
+            return {"id": self.id, "error": text}
 
     def _ask(self, engine: Engine, state: ImageState) -> dict[str, Any]:
         answer = engine.answer(state, self.values["question"], self.values.get("choices"))
