@@ -10,6 +10,7 @@ where it is installed, and with cuda-bindings alone. compute-sanitizer looks on 
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -279,11 +280,14 @@ def sanitize(context: Context, plan: Path, support: Path) -> None:
 
 def main() -> None:
     """Segment one frame on the device by a plan that was made for the stand-in."""
-    plan, support = sys.argv[1:]
-    sys.path.append(support)
+    parser = argparse.ArgumentParser(prog="python -m gpu.tensorrt", description=main.__doc__)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("support", help="folder of the stand-in for TensorRT")
+    options = parser.parse_args()
+    sys.path.append(options.support)
     install("cuda")
     image = synthetic.image((480, 640), 7)
-    with Engine(Path(plan)) as engine:
+    with Engine(options.plan) as engine:
         expected = engine.segment(image, WORDS).segmentation
         made = engine.segment(torch.from_numpy(image).cuda(), WORDS).segmentation
     assert (made != expected).mean() <= PER_PIXEL

@@ -39,7 +39,7 @@ DIGESTS = {
     "doctor/1": "bc7964084a85",
     "info/1": "f15ef10c765d",
     "check/1": "8ef4284b1c30",
-    "bench/1": "f9c4944febe9",
+    "bench/1": "3e6e97fb4e9a",
     "extract/1": "618b97733a43",
 }
 BACKEND = ("--backend", "onnxruntime", "--threads", "1")

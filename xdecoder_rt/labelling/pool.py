@@ -111,7 +111,13 @@ class _Worker:
         self._process: BaseProcess = context.Process(
             target=_work, args=(theirs, options, request), daemon=True
         )
-        self._process.start()
+        # Ctrl-C is of a terminal's whole group. It waits until the process has begun: before, it would
+        # end the imports with a traceback.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
 
     def give(self, picture: Picture, tries: Counter[str]) -> None:
@@ -138,7 +144,8 @@ def _heard(workers: Sequence[_Worker]) -> list[_Worker]:
 
 def _work(connection: Connection, options: EngineOptions, request: Request) -> None:
     """Label what comes until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal's group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
     def say(**message: Any) -> None:
         connection.send_bytes(json.dumps(message).encode())
