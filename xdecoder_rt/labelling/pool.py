@@ -111,8 +111,8 @@ class _Worker:
         self._process: BaseProcess = context.Process(
             target=_work, args=(theirs, options, request), daemon=True
         )
-        # Ctrl-C is of a terminal's whole group. It waits until the process has begun: before, it would
-        # end the imports with a traceback.
+        # Ctrl-C is of a terminal's whole group. It waits until the process has begun, for it would
+        # end its imports with a traceback.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             self._process.start()
