@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from xdecoder_rt.errors import CheckpointError, XDecoderError, quoted
@@ -38,7 +39,7 @@ def find_origin(plan: Path) -> Path:
         digest = opened.manifest.model.weights_sha256
     candidates = [STARTER, *_weights_near(plan.absolute().parent)]
     for candidate in candidates:
-        if _digest(candidate) == digest:
+        if digest in _digests(candidate):
             return candidate
     raise CheckpointError(
         f"{quoted(str(plan), 100)} is a plan, whose graphs cannot be trained, and the checkpoint "
@@ -60,12 +61,15 @@ def _weights_near(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[:_MOST]
 
 
-def _digest(checkpoint: Path) -> str | None:
-    """Return the digest of a file's weights as a build states it; None if it is no checkpoint."""
+def _digests(checkpoint: Path) -> Iterator[str]:
+    """Yield the digests that a build may state of a file's weights; none if it is no checkpoint."""
     from xdecoder_rt.export.costs import weights_digest
 
     with contextlib.suppress(XDecoderError, OSError), warnings.catch_warnings():
         # What a file that is only tried lacks is not the user's concern.
         warnings.simplefilter("ignore")
-        return weights_digest(load_model(checkpoint))
-    return None
+        model = load_model(checkpoint)
+        yield weights_digest(model)
+        if model.region is not None:
+            model.region = None  # as a build without it has the weights
+            yield weights_digest(model)

@@ -128,9 +128,12 @@ def test_frozen_parts_and_batch_statistics_are_in_evaluation_mode() -> None:
         assert not any(module.training for module in part.modules())
 
 
-def plan_of(checkpoint: Path, altered: Callable[..., Path]) -> Path:
+def plan_of(checkpoint: Path, altered: Callable[..., Path], with_regions: bool = True) -> Path:
     """Return a plan that says it was built from a checkpoint."""
-    digest = weights_digest(load_model(checkpoint))
+    model = load_model(checkpoint)
+    if not with_regions:
+        model.region = None
+    digest = weights_digest(model)
     return altered(lambda m: replace(m, model=replace(m.model, weights_sha256=digest)))
 
 
@@ -166,5 +169,8 @@ def test_a_plan_whose_checkpoint_is_not_there_is_refused_with_the_way_out(
     assert "xdecoder-rt build" in str(caught.value.fix)
 
 
-def test_a_plan_of_the_starter_starts_from_the_starter(altered: Callable[..., Path]) -> None:
-    assert find_origin(plan_of(STARTER, altered)) == STARTER
+@pytest.mark.parametrize("with_regions", [True, False])
+def test_a_plan_of_the_starter_starts_from_the_starter(
+    with_regions: bool, altered: Callable[..., Path]
+) -> None:
+    assert find_origin(plan_of(STARTER, altered, with_regions)) == STARTER
