@@ -80,7 +80,10 @@ def test_a_batch_tells_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
             held.append(bytearray(b"x" * (most - now + (320 << 20))))
         return None
 
-    target = Target("one", "", lambda: [], lambda rng, data, other: data, lambda folder: read)
+    # Filling memory takes long where the process had much before.
+    target = Target(
+        "one", "", lambda: [], lambda rng, data, other: data, lambda folder: read, seconds=300.0
+    )
     kinds = {}
     for data in (b"fine", b"foreign", b"long", b"large"):
         _, finding = campaign.run_once(target, read, data)
