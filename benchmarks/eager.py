@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -222,7 +222,7 @@ def resize_masks(mask_logits: Tensor, box: Letterbox) -> Tensor:
 def without_regions(checkpoint: Path | None) -> XDecoder:
     """Load a model as the original has it, without a classifier of regions."""
     model = load_model(checkpoint).eval().requires_grad_(False)
-    model.region, model.config = None, replace(model.config, region=None)
+    model.drop_regions()
     return model
 
 

@@ -193,7 +193,7 @@ class _Recipe:
         model = load_model(self.source, self.options.tasks)
         family, options = model.config.family, self.options
         if options.regions is False:
-            model.region, model.config = None, replace(model.config, region=None)
+            model.drop_regions()
         inputs, share = options.inputs(family), options.piece_share
         is_final = conversion is None or conversion.precision == "fp32"
         built = build_portable(

@@ -132,7 +132,7 @@ def plan_of(checkpoint: Path, altered: Callable[..., Path], with_regions: bool =
     """Return a plan that says it was built from a checkpoint."""
     model = load_model(checkpoint)
     if not with_regions:
-        model.region = None
+        model.drop_regions()
     digest = weights_digest(model)
     return altered(lambda m: replace(m, model=replace(m.model, weights_sha256=digest)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -60,6 +60,10 @@ class XDecoder(nn.Module):
             if config.region is None
             else RegionClassifier(config.region, channels[3], config.proj_dim)
         )
+
+    def drop_regions(self) -> None:
+        """Leave the classifier of regions out, if there is one."""
+        self.region, self.config = None, replace(self.config, region=None)
 
     def encode_text(self, token_ids: Tensor) -> Tensor:
         """``[T, L]`` int64 to ``[T, proj_dim]``, unnormalised, read at the first end token."""
