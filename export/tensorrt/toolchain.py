@@ -11,7 +11,7 @@ from typing import Any
 from xdecoder_rt.backends.cuda.context import CudaContext, find_device
 from xdecoder_rt.backends.tensorrt.compatibility import check_driver
 from xdecoder_rt.backends.tensorrt.library import Library, extra_of
-from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError
+from xdecoder_rt.errors import BackendError, BuildError, MissingExtraError, install_command
 
 _TARGET = re.compile(r"SM(\d+)")
 
@@ -94,9 +94,7 @@ def open_toolchain(backend: str, targets: Sequence[int], device: str | None = No
         if backend != "tensorrt_rtx":
             raise
         # Building takes less than running, where there is no GPU.
-        raise MissingExtraError(
-            error.what, fix='pip install "xdecoder_rt[tensorrt-rtx-build]"'
-        ) from error
+        raise MissingExtraError(error.what, fix=install_command("tensorrt-rtx-build")) from error
     if targets:
         return Toolchain(library, _checked_targets(library, targets), True)
     capabilities = supported(library)
