@@ -48,6 +48,7 @@ _OF_WEIGHTS = (
     "max_phrases",
     "piece_share",
     "regions",
+    "distractors",
 )
 
 
@@ -154,6 +155,9 @@ class BuildOptions:
             for a plan either.
         regions: False leaves the classifier of regions out of a model that has one: frames take
             less time, and things of photographs get no names. None: the model's. Not for a plan.
+        distractors: False leaves out the words of its training that a model brings to compete with
+            those of a call: more is named then, and more that is not there. None: the model's. Not
+            for a plan.
         vocabularies: words for the plan to carry, embedded, by names of at most 60 letters, digits,
             ``-`` and ``_``.
         conversion: the precision, and how it is reached. None: that of the source.
@@ -176,6 +180,7 @@ class BuildOptions:
     max_phrases: int | None = None
     piece_share: float | None = None
     regions: bool | None = None
+    distractors: bool | None = None
     vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
     conversion: ConvertOptions | None = None
     engines: EngineOptions | None = None
@@ -201,10 +206,11 @@ class BuildOptions:
         for name in ("piece_share", "object_threshold", "overlap_threshold"):
             if getattr(self, name) is not None:
                 _check_share(name, getattr(self, name))
-        if self.regions not in (None, True, False):
-            raise ArgumentError(
-                f"regions is {quoted(self.regions)}", expected="True, False or None"
-            )
+        for name in ("regions", "distractors"):
+            if getattr(self, name) not in (None, True, False):
+                raise ArgumentError(
+                    f"{name} is {quoted(getattr(self, name))}", expected="True, False or None"
+                )
         if self.vocabularies:
             from xdecoder_rt.words.carried import check_name
 

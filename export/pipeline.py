@@ -194,6 +194,8 @@ class _Recipe:
         family, options = model.config.family, self.options
         if options.regions is False:
             model.drop_regions()
+        if options.distractors is False:
+            model.config = replace(model.config, distractors=None)
         inputs, share = options.inputs(family), options.piece_share
         is_final = conversion is None or conversion.precision == "fp32"
         built = build_portable(

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from xdecoder_rt.errors import BuildError
+from xdecoder_rt.export.class_names import class_embeddings
 from xdecoder_rt.export.costs import macs, parameters, weights_digest
 from xdecoder_rt.export.onnx_graphs import (
     MAX_BATCH,
@@ -26,6 +27,7 @@ from xdecoder_rt.pixels.letterbox import ResizeRule
 from xdecoder_rt.plan.file import write_plan
 from xdecoder_rt.plan.manifest import (
     DecoderInfo,
+    DistractorInfo,
     Graphs,
     InputInfo,
     Manifest,
@@ -45,6 +47,7 @@ NO_REPEAT_NGRAM = 3
 """Tokens in a row that a caption of a compact model never has twice; published ones are exact."""
 TOKENIZER = "tokenizer.json"
 REGION_VECTORS = "region_names.f32"
+DISTRACTOR_VECTORS = "distractors.f32"
 _TOOLS = ("xdecoder_rt", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
 
@@ -145,6 +148,9 @@ def build_portable(
         add(export_token_graph(model), token)
     if model.region is not None:
         members[REGION_VECTORS] = model.region.vectors.numpy().astype("<f4").tobytes()
+    if model.config.distractors is not None:
+        vectors = class_embeddings(model, model.config.distractors.words)
+        members[DISTRACTOR_VECTORS] = vectors.numpy().astype("<f4").tobytes()
     members[TOKENIZER] = ClipTokenizer.default(model.config.context_length).to_json()
     first = size_key(sizes[0])
     family = model.config.family
@@ -258,6 +264,15 @@ def _manifest(
                 scale=config.region.scale,
                 void=config.region.void,
                 void_yield=config.region.void_yield,
+            )
+        ),
+        distractors=(
+            None
+            if config.distractors is None
+            else DistractorInfo(
+                count=len(config.distractors.words),
+                vectors=DISTRACTOR_VECTORS,
+                likeness=config.distractors.likeness,
             )
         ),
         accuracy={"relative_rms_error_against_pytorch": errors},

@@ -32,6 +32,7 @@ from xdecoder_rt.plan.plan_graph import PlanGraph
 from xdecoder_rt.rows import RowDecoder
 from xdecoder_rt.state import Floats, ImageState
 from xdecoder_rt.words.carried import PlanWords, cache_of
+from xdecoder_rt.words.distractors import distractors_of
 from xdecoder_rt.words.encoder import TextEmbedder
 from xdecoder_rt.words.region_names import names_of
 from xdecoder_rt.words.text_graph import TextGraph
@@ -70,6 +71,7 @@ class Runtime:
         words: the vocabularies that the plan carries.
         text: embeds words.
         text_graph: encodes tokens.
+        distractors: words that compete with those of a call, or None.
         regions: the names of the plan's classifier of regions, or None.
         rows: decodes rows.
     """
@@ -100,7 +102,8 @@ class Runtime:
             self.words = PlanWords(self._plan)
             cache = cache_of(self._plan, self.words, directory)
             self.text = TextEmbedder(info, lambda: self.tokenizer, self.text_graph, cache)
-            self.regions = names_of(self._plan)
+            self.distractors = distractors_of(self._plan)
+            self.regions = names_of(self._plan, self.distractors)
             self._device = self.backend if isinstance(self.backend, DeviceBackend) else None
             if self._device is not None and KERNELS + KERNEL_INDEX in self._plan.names:
                 self._device.take_kernels(lambda name: self._plan.read(KERNELS + name))

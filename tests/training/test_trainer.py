@@ -400,5 +400,12 @@ def test_the_answers_of_the_data_are_kept_with_the_weights(make: Make, tmp_path:
     assert untouched.config.answers == ()
 
 
+def test_the_names_of_the_data_are_kept_with_the_weights_as_distractors(make: Make) -> None:
+    trainer = make(steps=1)
+    names = set(trainer.examples.sources[0].vocabulary)
+    kept = load_checkpoint(trainer.run()).config.distractors
+    assert kept is not None and set(kept.words) == names
+
+
 def test_the_ensemble_of_retrieval_is_kept_with_the_weights(make: Make) -> None:
     assert load_checkpoint(make(steps=1, retrieval_ensemble=True).run()).config.retrieval_ensemble

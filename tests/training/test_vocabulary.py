@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdecoder_rt.training.vocabulary import VocabularySampler, trimmed_tokens
+from xdecoder_rt.models import compact_config
+from xdecoder_rt.models.config import MAX_DISTRACTORS, DistractorConfig
+from xdecoder_rt.training.vocabulary import (
+    VocabularySampler,
+    trained_distractors,
+    trimmed_tokens,
+)
 from xdecoder_rt.words.templates import COMPACT_TEMPLATES
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
@@ -64,3 +73,33 @@ def test_tokens_are_cut_after_the_last_end_token_only() -> None:
         width = int(tokenizer.lengths(full).max())
         assert ids.dtype == torch.int64
         assert np.array_equal(ids.numpy(), full[:, :width])
+
+
+def test_all_that_is_told_apart_competes_later_and_void_does_not() -> None:
+    config = compact_config()
+    found = trained_distractors(config, [["mug", "background"], ["cup", "mug"]], ("segment",))
+    assert found is not None and found.words == ("mug", "cup")
+
+
+@pytest.mark.parametrize(
+    ("family", "names", "tasks"),
+    [
+        ("published", ["mug"], ("segment",)),
+        ("compact", ["mug"], ("caption",)),
+        ("compact", ["background"], ("segment",)),
+    ],
+)
+def test_what_was_not_told_apart_changes_no_distractors(
+    family: str, names: list[str], tasks: tuple[str, ...]
+) -> None:
+    before = DistractorConfig(("horse",))
+    config = replace(compact_config(), family=family, distractors=before)
+    assert trained_distractors(config, [names], tasks) is before
+
+
+def test_of_too_many_names_some_are_taken_evenly() -> None:
+    names = [f"word {number}" for number in range(3 * MAX_DISTRACTORS)]
+    found = trained_distractors(compact_config(), [names], ("segment",))
+    assert found is not None
+    assert len(set(found.words)) == MAX_DISTRACTORS
+    assert found.words[:2] == ("word 0", "word 3")

@@ -96,7 +96,7 @@ def test_names_that_cannot_be(carrying: Path, tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize(
     ("member", "data", "message"),
     [
-        ("vocabularies/kitchen.f32", b"\0" * 8, "has 2 values"),
+        ("vocabularies/kitchen.f32", b"\0" * 8, "have 8 bytes"),
         ("vocabularies/kitchen.json", b'["mug"]', "has 1 texts"),
         ("vocabularies/kitchen.json", b'["mug", "mug"]', "twice"),
         ("vocabularies/kitchen.json", b"\xff", "unusable"),

@@ -145,6 +145,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "take less time, and fewer things of photographs get their names",
     )
     parser.add_argument(
+        "--no-distractors",
+        dest="distractors",
+        action="store_false",
+        default=None,
+        help="leave out the words of its training that compete with those of a call: more is "
+        "named then, and more that is not there",
+    )
+    parser.add_argument(
         "--vocabulary",
         type=Path,
         action="append",
@@ -222,6 +230,7 @@ def _options(args: argparse.Namespace) -> BuildOptions:
         max_phrases=args.max_phrases,
         piece_share=args.piece_share,
         regions=args.regions,
+        distractors=args.distractors,
         vocabularies=vocabularies,
         conversion=convert_options(args),
         engines=None if args.backend == "portable" else engine_options(args),

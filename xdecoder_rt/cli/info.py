@@ -194,6 +194,10 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     ]
     if manifest.region is not None:
         facts.append(("regions", f"named by a classifier of {manifest.region.names} names"))
+    if manifest.distractors is not None:
+        facts.append(
+            ("distractors", f"{manifest.distractors.count} words of its training compete unasked")
+        )
     if thresholds.votes:
         facts.append(("votes", "queries with much the same mask agree on its name"))
     if manifest.targets:

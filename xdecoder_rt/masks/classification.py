@@ -16,6 +16,7 @@ from xdecoder_rt.errors import ArgumentError
 
 __all__ = ["LEAST_PROBABILITY", "Selection", "block_products", "class_probabilities"]
 __all__ += ["class_shares", "classify", "join_regions", "keep_panoptic", "top_instances"]
+__all__ += ["with_distractors"]
 
 _BLOCK_ROWS = 8
 _BLOCK_MACS = 1 << 19
@@ -76,6 +77,23 @@ def classify(
         )
     unit = embeddings / (np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-7)
     return np.ascontiguousarray(block_products(table, unit * np.float32(scale)).T)
+
+
+def with_distractors(class_logits: npt.NDArray[np.float32], void: int) -> npt.NDArray[np.float32]:
+    """Return class logits in which void has the probability of all columns after it, too.
+
+    Args:
+        class_logits: ``[Q, K + 1 + N]``: K words, void, N distractors.
+        void: the index of void's column, K.
+
+    Returns:
+        float32 ``[Q, K + 1]``.
+    """
+    others = class_logits[:, void:]
+    most = others.max(axis=1, keepdims=True)
+    joined = class_logits[:, : void + 1].copy()
+    joined[:, void] = most[:, 0] + np.log(np.exp(others - most).sum(axis=1))
+    return joined
 
 
 def join_regions(

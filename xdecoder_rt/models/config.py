@@ -45,6 +45,7 @@ OutputConvs: TypeAlias = Annotated[
 TaskNames: TypeAlias = Annotated[
     tuple[Annotated[str, Rule(one_of=tuple(TASKS))], ...], Rule(least=1, most=len(TASKS))
 ]
+MAX_DISTRACTORS = 8192
 NonEmptyTexts: TypeAlias = tuple[Annotated[str, Rule(least=1)], ...]
 
 
@@ -201,6 +202,20 @@ class RegionConfig:
 
 
 @dataclass(frozen=True)
+class DistractorConfig:
+    """Words that compete with those of a call; see :mod:`xdecoder_rt.words.distractors`.
+
+    Attributes:
+        words: what the model was trained to tell apart.
+        likeness: a word of a call that is as like, by the cosine of their embeddings, keeps a
+            distractor out, 0 to 1.
+    """
+
+    words: Annotated[tuple[Annotated[str, Rule(least=1)], ...], Rule(least=1, most=MAX_DISTRACTORS)]
+    likeness: Annotated[float, Rule(low=0, high=1)] = 0.5
+
+
+@dataclass(frozen=True)
 class PostprocessConfig:
     """Thresholds of the output rules; see :mod:`xdecoder_rt.masks.postprocess`.
 
@@ -249,6 +264,7 @@ class ModelConfig:
         tasks: what the weights are trained for, of :data:`~xdecoder_rt.tasks.TASKS`; tensors that
             belong to no task of these are zero.
         region: the classifier of regions, or None for a model without.
+        distractors: words that compete unasked, or None.
     """
 
     name: str
@@ -273,6 +289,7 @@ class ModelConfig:
     answers: NonEmptyTexts = ()
     tasks: TaskNames = tuple(TASKS)
     region: RegionConfig | None = None
+    distractors: DistractorConfig | None = None
 
     @property
     def num_queries(self) -> int:

@@ -35,6 +35,7 @@ __all__ = [
     "MemberInfo",
     "ModelInfo",
     "PostprocessInfo",
+    "DistractorInfo",
     "RegionInfo",
     "TextInfo",
     "VocabularyInfo",
@@ -256,6 +257,22 @@ class RegionInfo:
 
 
 @dataclass(frozen=True)
+class DistractorInfo:
+    """Words of the training that compete with a call's; see :mod:`xdecoder_rt.words.distractors`.
+
+    Attributes:
+        count: how many they are.
+        vectors: the member that holds their class embeddings, float32 little-endian
+            ``[count, proj_dim]``, unit rows.
+        likeness: a word of a call that is as like, by the cosine, keeps a distractor out.
+    """
+
+    count: Width
+    vectors: str
+    likeness: Share
+
+
+@dataclass(frozen=True)
 class TextInfo:
     """How words become embeddings.
 
@@ -368,6 +385,7 @@ class Manifest:
         weights: graph member to the members that hold its large initializers; a graph that is
             absent has all of them (:mod:`xdecoder_rt.plan.external`).
         region: how regions are named; None where the decoder alone names what it finds.
+        distractors: words that compete unasked; None where a call's words are all there are.
         members: every member but the manifest itself; filled in by `plan.write_plan`.
     """
 
@@ -390,6 +408,7 @@ class Manifest:
     vocabularies: tuple[VocabularyInfo, ...] = ()
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     region: RegionInfo | None = None
+    distractors: DistractorInfo | None = None
     members: Annotated[Mapping[str, MemberInfo], Rule(stated=True)] = field(default_factory=dict)
     format_version: Annotated[int, Rule(low=FIRST_VERSION, high=FORMAT_VERSION, stated=True)] = (
         FORMAT_VERSION
@@ -497,6 +516,7 @@ def _check_agreement(manifest: Manifest) -> None:
     referred = [*manifest.graphs.members(), manifest.text.tokenizer]
     referred += [KERNELS + KERNEL_INDEX] if manifest.plugins else []
     referred += [manifest.region.vectors] if manifest.region is not None else []
+    referred += [manifest.distractors.vectors] if manifest.distractors is not None else []
     referred += [name for info in manifest.vocabularies for name in (info.texts, info.embeddings)]
     referred += [name for names in manifest.weights.values() for name in names]
     for name in referred:

@@ -11,7 +11,12 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.masks import postprocess
-from xdecoder_rt.masks.classification import class_shares, classify, join_regions
+from xdecoder_rt.masks.classification import (
+    class_shares,
+    classify,
+    join_regions,
+    with_distractors,
+)
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.masks.votes import join_votes, without_duplicates
@@ -107,16 +112,22 @@ class SegmentQuestion:
         latents = runtime.rows.latents(state)
         class_embedding, mask_embedding = latents.answer("segment")
         queries, table = decoder.objects, runtime.text.class_table(vocabulary)
+        names = runtime.text.region_table(vocabulary) if vocabulary.examples else table
+        rivals = None
+        if runtime.distractors is not None and vocabulary.other is None:
+            rivals = runtime.distractors.beside(names)
         logits = word_logits(
             class_embedding[:queries],
             table,
             decoder.logit_scale,
             vocabulary,
             rules.void_offset,
+            rivals,
         )
         if runtime.regions is not None and latents.region_scores is not None:
-            names = runtime.text.region_table(vocabulary) if vocabulary.examples else table
-            relation = runtime.regions.relation(names)
+            # Semantic output has no void to give a region to.
+            is_contested = rivals is not None and self.rule != "semantic"
+            relation = runtime.regions.relation(names, is_contested)
             shares = word_shares(latents.region_scores[:queries], relation, vocabulary)
             info = runtime.regions.info
             logits = join_regions(logits, shares, info.weight, info.void_yield)
@@ -164,6 +175,7 @@ def word_logits(
     scale: float,
     vocabulary: Vocabulary,
     void_offset: float = 0.0,
+    distractors: Floats | None = None,
 ) -> Floats:
     """Return class logits over a vocabulary; the best synonym speaks for its class.
 
@@ -173,12 +185,17 @@ def word_logits(
         scale: exp(logit_scale).
         vocabulary: which texts belong to which class.
         void_offset: what is taken from void's logits.
+        distractors: ``[N, D]``, unit rows of words whose probability is void's, or None.
 
     Returns:
         float32 ``[Q, classes + 1]``.
     """
-    logits = classify(class_embedding, table, scale)
-    logits[:, -1] -= void_offset
+    rows = table if distractors is None else np.concatenate((table, distractors))
+    logits = classify(class_embedding, rows, scale)
+    void = len(table) - 1
+    logits[:, void] -= void_offset
+    if distractors is not None:
+        logits = with_distractors(logits, void)
     if len(vocabulary.texts) == len(vocabulary.words):
         return logits
     best = np.maximum.reduceat(logits[:, :-1], vocabulary.starts, axis=1)

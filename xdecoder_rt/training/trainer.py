@@ -44,7 +44,7 @@ from xdecoder_rt.training.state import load_state, save_state
 from xdecoder_rt.training.step import Step, StepMaker
 from xdecoder_rt.training.step_text import StepWriter
 from xdecoder_rt.training.validation import validate
-from xdecoder_rt.training.vocabulary import Tokenizer, VocabularySampler
+from xdecoder_rt.training.vocabulary import Tokenizer, VocabularySampler, trained_distractors
 from xdecoder_rt.words.templates import TEMPLATES
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
@@ -150,6 +150,9 @@ class Trainer:
         model.config = replace(
             model.config,
             answers=answers or model.config.answers,
+            distractors=trained_distractors(
+                model.config, [source.vocabulary for source in sources], config.tasks
+            ),
             retrieval_ensemble=(
                 model.config.retrieval_ensemble
                 if config.retrieval_ensemble is None

@@ -7,7 +7,7 @@ no class head is tied to a list of names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xdecoder_rt.models.config import MAX_DISTRACTORS, DistractorConfig, ModelConfig
 from xdecoder_rt.words.templates import BACKGROUND, prompts
 from xdecoder_rt.words.vocabulary import is_void_name
 
@@ -114,6 +115,29 @@ class VocabularySampler:
             excluded.add(name)
             names.append(name)
         return names
+
+
+def trained_distractors(
+    config: ModelConfig, vocabularies: Sequence[Sequence[str]], tasks: Collection[str]
+) -> DistractorConfig | None:
+    """Return the words that will compete unasked after a training; None for none.
+
+    They are all that it tells apart. A published model is asked as published, without any; and a
+    training without segmentation leaves the model's as they are.
+
+    Args:
+        config: of the model in training.
+        vocabularies: the names of each source.
+        tasks: what is trained.
+    """
+    names = dict.fromkeys(
+        name for names in vocabularies for name in names if not is_void_name(name, BACKGROUND)
+    )
+    if config.family == "published" or "segment" not in tasks or not names:
+        return config.distractors
+    count = min(len(names), MAX_DISTRACTORS)
+    words = [*names]
+    return DistractorConfig(tuple(words[i * len(words) // count] for i in range(count)))
 
 
 def trimmed_tokens(tokenizer: Tokenizer, sentences: Sequence[str]) -> Tensor:

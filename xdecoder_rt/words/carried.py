@@ -23,6 +23,7 @@ from xdecoder_rt.words.cache import TextCache
 from xdecoder_rt.words.encoder import class_key, is_embedding
 from xdecoder_rt.words.files import words_from_json, words_to_json
 from xdecoder_rt.words.store import Vector
+from xdecoder_rt.words.vectors import read_vectors
 from xdecoder_rt.words.vocabulary import Vocabulary
 
 __all__ = ["PlanWords", "cache_of", "carry", "check_name", "templates_digest"]
@@ -66,14 +67,11 @@ class PlanWords:
         vectors: dict[str, Vector] = {}
         for info in self._plan.manifest.vocabularies:
             words = self.vocabularies()[info.name]
-            rows = np.frombuffer(self._plan.read(info.embeddings), "<f4")
-            if rows.size != (info.count + 1) * text.proj_dim:
-                raise PlanError(
-                    f"The vocabulary {quoted(info.name)} of the plan has {rows.size:,} values",
-                    expected=f"{info.count} + 1 embeddings of {text.proj_dim}",
-                )
+            rows = read_vectors(
+                self._plan, info.embeddings, info.count + 1, f"words of {quoted(info.name)}"
+            )
             names = (*words.texts, text.background)
-            for index, row in enumerate(rows.reshape(-1, text.proj_dim)):
+            for index, row in enumerate(rows):
                 if index not in words.examples:  # whose row is no text's
                     vectors[class_key(names[index])] = row
         return vectors

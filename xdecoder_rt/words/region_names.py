@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-
 import numpy as np
-import numpy.typing as npt
 
-from xdecoder_rt.errors import PlanError
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import RegionInfo
+from xdecoder_rt.words.distractors import Distractors
+from xdecoder_rt.words.per_table import PerTable
 from xdecoder_rt.words.text_graph import Features
+from xdecoder_rt.words.vectors import read_vectors
 
 __all__ = ["RegionNames", "names_of"]
-
-_TABLES_KEPT = 16
-_BYTES_KEPT = 64 << 20
 
 
 class RegionNames:
@@ -25,18 +20,21 @@ class RegionNames:
     Args:
         info: the plan's region section.
         vectors: float32 ``[names, D]``, each name in the space of texts.
+        distractors: the plan's, or None.
     """
 
-    def __init__(self, info: RegionInfo, vectors: Features) -> None:
+    def __init__(
+        self, info: RegionInfo, vectors: Features, distractors: Distractors | None = None
+    ) -> None:
         self.info = info
         self._vectors = vectors
-        # By the table's identity: the same words give the same array as long as it is kept here.
-        self._kept: OrderedDict[int, tuple[Features, Features]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._distractors = distractors
+        self._relations = PerTable(lambda table: self._relation(table, None))
+        self._contested = PerTable(lambda table: self._relation(table, distractors))
 
     def joined_by(self, info: RegionInfo) -> RegionNames:
         """Return the same names, joined in another way."""
-        return RegionNames(info, self._vectors)
+        return RegionNames(info, self._vectors, self._distractors)
 
     def embedding(self, scores: Features) -> Features:
         """Return what the classifier says of a region as a point in the space of texts.
@@ -50,7 +48,7 @@ class RegionNames:
         point: Features = scores @ self._vectors
         return point
 
-    def relation(self, table: Features) -> Features:
+    def relation(self, table: Features, is_contested: bool = False) -> Features:
         """Return how likely each word is meant by each name, and none of them.
 
         A softmax over the words, by the products of their embeddings with the name's vector, and
@@ -59,36 +57,35 @@ class RegionNames:
 
         Args:
             table: ``[K + 1, D]`` unit rows, the last one void's, which is not read.
+            is_contested: whether the plan's distractors are among the words, and speak for void.
 
         Returns:
             float32 ``[K + 1, names]``, columns summing to 1; read-only, kept for the table's next
             call.
         """
-        with self._lock:
-            kept = self._kept.get(id(table))
-            if kept is not None:
-                self._kept.move_to_end(id(table))
-                return kept[1]
-        logits = np.empty((len(table), len(self._vectors)), np.float32)
-        np.matmul(table[:-1], self._vectors.T, out=logits[:-1])
-        logits[-1] = self.info.void
+        return (self._contested if is_contested else self._relations)(table)
+
+    def _relation(self, table: Features, distractors: Distractors | None) -> Features:
+        words = len(table) - 1
+        rivals = table[:0] if distractors is None else distractors.beside(table)
+        logits = np.empty((words + 1 + len(rivals), len(self._vectors)), np.float32)
+        np.matmul(table[:-1], self._vectors.T, out=logits[:words])
+        logits[words] = self.info.void
+        np.matmul(rivals, self._vectors.T, out=logits[words + 1 :])
         logits *= np.float32(self.info.scale)
         logits -= logits.max(axis=0)
         np.exp(logits, out=logits)
         logits /= logits.sum(axis=0)
-        logits.setflags(write=False)
-        with self._lock:
-            self._kept[id(table)] = table, logits
-            total_bytes = sum(relation.nbytes for _, relation in self._kept.values())
-            while len(self._kept) > _TABLES_KEPT or (
-                total_bytes > _BYTES_KEPT and len(self._kept) > 1
-            ):
-                total_bytes -= self._kept.popitem(last=False)[1][1].nbytes
-        return logits
+        logits[words] += logits[words + 1 :].sum(axis=0)
+        return logits[: words + 1].copy() if len(rivals) else logits
 
 
-def names_of(plan: Plan) -> RegionNames | None:
+def names_of(plan: Plan, distractors: Distractors | None = None) -> RegionNames | None:
     """Return the names that a plan's classifier of regions has; None for a plan without.
+
+    Args:
+        plan: an open plan.
+        distractors: the plan's.
 
     Raises:
         PlanError: their member is damaged or of another size.
@@ -96,12 +93,5 @@ def names_of(plan: Plan) -> RegionNames | None:
     info = plan.manifest.region
     if info is None:
         return None
-    width = plan.manifest.text.proj_dim
-    vectors: npt.NDArray[np.float32] = np.frombuffer(plan.read(info.vectors), "<f4")
-    if vectors.size != info.names * width or not np.isfinite(vectors).all():
-        raise PlanError(
-            f"The names of regions of the plan have {vectors.size:,} values",
-            expected=f"{info.names} vectors of {width}, all finite",
-            fix="build the plan again: xdecoder-rt build",
-        )
-    return RegionNames(info, vectors.reshape(info.names, width))
+    vectors = read_vectors(plan, info.vectors, info.names, "names of regions")
+    return RegionNames(info, vectors, distractors)
