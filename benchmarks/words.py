@@ -53,7 +53,7 @@ from xdecoder_rt.export.sources import load_model
 from xdecoder_rt.models import XDecoder
 from xdecoder_rt.models.config import published_config
 from xdecoder_rt.plan.manifest import TextInfo
-from xdecoder_rt.questions.segment import word_logits
+from xdecoder_rt.questions.object_words import word_logits
 from xdecoder_rt.questions.segment_rules import panoptic_queries
 from xdecoder_rt.words.encoder import class_key
 from xdecoder_rt.words.templates import NAME_SUFFIXES, TEMPLATES, prompts

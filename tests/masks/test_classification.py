@@ -14,7 +14,7 @@ from xdecoder_rt.masks.classification import (
     keep_panoptic,
     top_instances,
 )
-from xdecoder_rt.questions.segment import word_logits
+from xdecoder_rt.questions.object_words import word_logits
 from xdecoder_rt.words.vocabulary import Vocabulary
 
 

@@ -27,7 +27,7 @@ from xdecoder_rt.models.graphs import DecodeGraph, VisionGraph
 from xdecoder_rt.models.plain import plain_forward
 from xdecoder_rt.plan.file import Plan, write_plan
 from xdecoder_rt.plan.manifest import Manifest, RegionInfo
-from xdecoder_rt.questions.segment import word_shares
+from xdecoder_rt.questions.object_words import word_shares
 from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.training.finetuning import freeze
 from xdecoder_rt.words.region_names import RegionNames, names_of

@@ -11,12 +11,6 @@ import numpy.typing as npt
 
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.masks import postprocess
-from xdecoder_rt.masks.classification import (
-    class_shares,
-    classify,
-    join_regions,
-    with_distractors,
-)
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
 from xdecoder_rt.masks.votes import join_votes, without_duplicates
@@ -24,6 +18,7 @@ from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.questions.example import check_examples
 from xdecoder_rt.questions.least_score import ScoreScale, check_thresholds, is_sure, least_score
+from xdecoder_rt.questions.object_words import object_logits
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.rows import RowGroup
@@ -108,29 +103,11 @@ class SegmentQuestion:
     ) -> Segmentation:
         """Classify the latents, form the masks of those kept, and apply the output rule."""
         vocabulary, rules, box = self.vocabulary, runtime.manifest.postprocess, state.letterbox
-        decoder = runtime.manifest.decoder
         latents = runtime.rows.latents(state)
-        class_embedding, mask_embedding = latents.answer("segment")
-        queries, table = decoder.objects, runtime.text.class_table(vocabulary)
-        names = runtime.text.region_table(vocabulary) if vocabulary.examples else table
-        rivals = None
-        if runtime.distractors is not None and vocabulary.other is None:
-            rivals = runtime.distractors.beside(names)
-        logits = word_logits(
-            class_embedding[:queries],
-            table,
-            decoder.logit_scale,
-            vocabulary,
-            rules.void_offset,
-            rivals,
-        )
-        if runtime.regions is not None and latents.region_scores is not None:
-            # Semantic output has no void to give a region to.
-            is_contested = rivals is not None and self.rule != "semantic"
-            relation = runtime.regions.relation(names, is_contested)
-            shares = word_shares(latents.region_scores[:queries], relation, vocabulary)
-            info = runtime.regions.info
-            logits = join_regions(logits, shares, info.weight, info.void_yield)
+        _, mask_embedding = latents.answer("segment")
+        queries = runtime.manifest.decoder.objects
+        # Semantic output has no void to give a region to.
+        logits = object_logits(runtime, latents, vocabulary, self.rule != "semantic")
         if self.rule == "panoptic":
             overlaps = None
             if rules.votes and latents.overlaps is not None:
@@ -167,57 +144,6 @@ class SegmentQuestion:
             runtime.threads,
             self.min_score,
         )
-
-
-def word_logits(
-    class_embedding: Floats,
-    table: Floats,
-    scale: float,
-    vocabulary: Vocabulary,
-    void_offset: float = 0.0,
-    distractors: Floats | None = None,
-) -> Floats:
-    """Return class logits over a vocabulary; the best synonym speaks for its class.
-
-    Args:
-        class_embedding: ``[Q, D]``.
-        table: ``[texts + 1, D]``, unit rows, the last one void.
-        scale: exp(logit_scale).
-        vocabulary: which texts belong to which class.
-        void_offset: what is taken from void's logits.
-        distractors: ``[N, D]``, unit rows of words whose probability is void's, or None.
-
-    Returns:
-        float32 ``[Q, classes + 1]``.
-    """
-    rows = table if distractors is None else np.concatenate((table, distractors))
-    logits = classify(class_embedding, rows, scale)
-    void = len(table) - 1
-    logits[:, void] -= void_offset
-    if distractors is not None:
-        logits = with_distractors(logits, void)
-    if len(vocabulary.texts) == len(vocabulary.words):
-        return logits
-    best = np.maximum.reduceat(logits[:, :-1], vocabulary.starts, axis=1)
-    return np.concatenate((best, logits[:, -1:]), axis=1)
-
-
-def word_shares(region_scores: Floats, relation: Floats, vocabulary: Vocabulary) -> Floats:
-    """Return how likely each word of a vocabulary is in each region; synonyms add up.
-
-    Args:
-        region_scores: ``[Q, names]`` of the classifier of regions.
-        relation: ``[texts + 1, names]``, how its names are divided among texts and void.
-        vocabulary: which texts belong to which class.
-
-    Returns:
-        float32 ``[Q, classes + 1]``.
-    """
-    shares = class_shares(region_scores, relation)
-    if len(vocabulary.texts) == len(vocabulary.words):
-        return shares
-    words = np.add.reduceat(shares[:, :-1], vocabulary.starts, axis=1)
-    return np.concatenate((words, shares[:, -1:]), axis=1)
 
 
 def panoptic_result(

@@ -1,0 +1,105 @@
+"""What the object queries of an image are, of a vocabulary: all who have a say in it, joined."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xdecoder_rt.masks.classification import (
+    class_shares,
+    classify,
+    join_regions,
+    with_distractors,
+)
+from xdecoder_rt.runtime import Runtime
+from xdecoder_rt.state import DecodedRows, Floats
+from xdecoder_rt.words.vocabulary import Vocabulary
+
+
+def object_logits(
+    runtime: Runtime, latents: DecodedRows, vocabulary: Vocabulary, is_contested: bool = True
+) -> Floats:
+    """Return class logits of the object queries: the decoder's, joined with what regions say.
+
+    The plan's distractors compete with the words, unless the vocabulary has an other class, which
+    is what they would be.
+
+    Args:
+        runtime: of the plan.
+        latents: of an image.
+        vocabulary: the words.
+        is_contested: whether distractors compete with the words for regions, too.
+
+    Returns:
+        float32 ``[Q, classes + 1]``, the last column void.
+    """
+    manifest, table = runtime.manifest, runtime.text.class_table(vocabulary)
+    names = runtime.text.region_table(vocabulary) if vocabulary.examples else table
+    queries, rivals = manifest.decoder.objects, None
+    if runtime.distractors is not None and vocabulary.other is None:
+        rivals = runtime.distractors.beside(names)
+    class_embedding, _ = latents.answer("segment")
+    logits = word_logits(
+        class_embedding[:queries],
+        table,
+        manifest.decoder.logit_scale,
+        vocabulary,
+        manifest.postprocess.void_offset,
+        rivals,
+    )
+    if runtime.regions is None or latents.region_scores is None:
+        return logits
+    relation = runtime.regions.relation(names, is_contested and rivals is not None)
+    shares = word_shares(latents.region_scores[:queries], relation, vocabulary)
+    info = runtime.regions.info
+    return join_regions(logits, shares, info.weight, info.void_yield)
+
+
+def word_logits(
+    class_embedding: Floats,
+    table: Floats,
+    scale: float,
+    vocabulary: Vocabulary,
+    void_offset: float = 0.0,
+    distractors: Floats | None = None,
+) -> Floats:
+    """Return class logits over a vocabulary; the best synonym speaks for its class.
+
+    Args:
+        class_embedding: ``[Q, D]``.
+        table: ``[texts + 1, D]``, unit rows, the last one void.
+        scale: exp(logit_scale).
+        vocabulary: which texts belong to which class.
+        void_offset: what is taken from void's logits.
+        distractors: ``[N, D]``, unit rows of words whose probability is void's, or None.
+
+    Returns:
+        float32 ``[Q, classes + 1]``.
+    """
+    rows = table if distractors is None else np.concatenate((table, distractors))
+    logits = classify(class_embedding, rows, scale)
+    void = len(table) - 1
+    logits[:, void] -= void_offset
+    if distractors is not None:
+        logits = with_distractors(logits, void)
+    if len(vocabulary.texts) == len(vocabulary.words):
+        return logits
+    best = np.maximum.reduceat(logits[:, :-1], vocabulary.starts, axis=1)
+    return np.concatenate((best, logits[:, -1:]), axis=1)
+
+
+def word_shares(region_scores: Floats, relation: Floats, vocabulary: Vocabulary) -> Floats:
+    """Return how likely each word of a vocabulary is in each region; synonyms add up.
+
+    Args:
+        region_scores: ``[Q, names]`` of the classifier of regions.
+        relation: ``[texts + 1, names]``, how its names are divided among texts and void.
+        vocabulary: which texts belong to which class.
+
+    Returns:
+        float32 ``[Q, classes + 1]``.
+    """
+    shares = class_shares(region_scores, relation)
+    if len(vocabulary.texts) == len(vocabulary.words):
+        return shares
+    words = np.add.reduceat(shares[:, :-1], vocabulary.starts, axis=1)
+    return np.concatenate((words, shares[:, -1:]), axis=1)
