@@ -12,8 +12,8 @@ within each round, so that a busy machine slows all alike.
 Exit code 1 when the panoptic ids of an engine and of eager PyTorch differ on more than 0.1 % of the
 pixels, or when there was nothing to compare.
 
-The classifier of regions is no part of the original: the plan must be without
-(`xdecoder-rt build --no-regions`).
+The classifier of regions and distractors are no part of the original: the plan must be without
+(`xdecoder-rt build --no-regions --no-distractors`).
 """
 
 from __future__ import annotations
@@ -219,6 +219,11 @@ def resize_masks(mask_logits: Tensor, box: Letterbox) -> Tensor:
     return F.interpolate(valid, box.source, **CUBIC)[0]
 
 
+def is_plan_of(manifest: Manifest, model: XDecoder) -> bool:
+    """Whether a plan has a model's weights and asks nobody else for names."""
+    return manifest.distractors is None and manifest.model.weights_sha256 == weights_digest(model)
+
+
 def without_regions(checkpoint: Path | None) -> XDecoder:
     """Load a model as the original has it, without a classifier of regions."""
     model = load_model(checkpoint).eval().requires_grad_(False)
@@ -339,11 +344,12 @@ def run(options: argparse.Namespace) -> int:
             for name in backends
         ]
         manifest = engines[0].manifest
-        if manifest.precision != "fp32" or manifest.model.weights_sha256 != weights_digest(model):
+        if manifest.precision != "fp32" or not is_plan_of(manifest, model):
             raise ArgumentError(
                 f"{options.plan} does not hold the weights of the checkpoint in fp32",
                 expected="a portable plan that was built from the same checkpoint",
-                fix="build it with --no-regions; name its own checkpoint with --checkpoint",
+                fix="build it with --no-regions --no-distractors; "
+                "name its own checkpoint with --checkpoint",
             )
         subjects: list[Subject] = [EnginePath(engine) for engine in engines]
         subjects += [EagerPath(model, manifest, memory_format) for memory_format in FORMATS]

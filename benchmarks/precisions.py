@@ -27,14 +27,22 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import torch
-from eager import EXAMPLE, FORMATS, PAUSE_SECONDS, STUFF, WORDS, EagerPath, without_regions
+from eager import (
+    EXAMPLE,
+    FORMATS,
+    PAUSE_SECONDS,
+    STUFF,
+    WORDS,
+    EagerPath,
+    is_plan_of,
+    without_regions,
+)
 
 from xdecoder_rt import Engine
 from xdecoder_rt.backends.openvino import OpenVINOBackend
 from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
-from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.export.sources import STARTER
 from xdecoder_rt.image import load_image
 from xdecoder_rt.plan.file import Plan
@@ -71,11 +79,12 @@ def eager_forms(checkpoint: Path, plan: str, image: np.ndarray) -> Forms:
     model = without_regions(checkpoint)
     with Plan.open(plan) as plan_file:
         manifest = plan_file.manifest
-    if manifest.model.weights_sha256 != weights_digest(model):
+    if not is_plan_of(manifest, model):
         raise ArgumentError(
             f"{plan} does not hold the weights of {checkpoint}",
             expected="a plan that was built from the checkpoint",
-            fix="build it with --no-regions; name its own checkpoint with --eager FILE",
+            fix="build it with --no-regions --no-distractors; "
+            "name its own checkpoint with --eager FILE",
         )
     paths = [EagerPath(model, manifest, memory_format) for memory_format in FORMATS]
     return {f"{path.name}, fp32": lambda path=path: path(image) for path in paths}  # type: ignore[misc]

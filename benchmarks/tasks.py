@@ -32,7 +32,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from eager import EXAMPLE, FORMATS, STUFF, WARMUP, WORDS, EagerPath, resize_masks, without_regions
+from eager import (
+    EXAMPLE,
+    FORMATS,
+    STUFF,
+    WARMUP,
+    WORDS,
+    EagerPath,
+    is_plan_of,
+    resize_masks,
+    without_regions,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,7 +51,6 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.cli.machine import LIBRARIES, describe_machine, machine_summary
 from xdecoder_rt.cli.options import DEFAULT_PLAN, positive
 from xdecoder_rt.errors import ArgumentError, XDecoderError
-from xdecoder_rt.export.costs import weights_digest
 from xdecoder_rt.image import lay_image, load_image
 from xdecoder_rt.models.decoder import Rows, unit
 from xdecoder_rt.models.plain import PlainFeatures, PlainOutput, plain_decode, plain_features
@@ -321,13 +330,12 @@ def run(options: argparse.Namespace) -> int:
         settings = {"backend": options.backend, "threads": options.threads}
         with Engine(options.plan, cache_dir=cache, **settings) as engine:
             manifest = engine.manifest
-            if manifest.precision != "fp32" or manifest.model.weights_sha256 != weights_digest(
-                model
-            ):
+            if manifest.precision != "fp32" or not is_plan_of(manifest, model):
                 raise ArgumentError(
                     f"{options.plan} does not hold the weights of the checkpoint in fp32",
                     expected="a portable plan that was built from the same checkpoint",
-                    fix="build it with --no-regions; name its own checkpoint with --checkpoint",
+                    fix="build it with --no-regions --no-distractors; "
+                    "name its own checkpoint with --checkpoint",
                 )
             ours = EnginePath(engine)
             eager = [EagerTasks(model, manifest, memory_format) for memory_format in FORMATS]

@@ -103,6 +103,36 @@ def test_without_a_found_phrase_no_mask_is_formed() -> None:
     assert reference.score < 0.25 and not reference.found
 
 
+@pytest.mark.parametrize(("nouns", "chosen"), [([0.9, 0.2], 0), ([0.01, 0.9], 1)])
+def test_phrase_and_noun_decide_together_which_query_it_is(nouns: list[float], chosen: int) -> None:
+    """By the phrase alone it is the first query; its noun may say that this is another thing."""
+    likeness = np.array([0.6, 0.5], np.float32)
+    embeddings = np.stack([likeness, np.zeros(2), np.sqrt(1 - likeness**2)], axis=1)
+    group = group_of(embeddings.astype(np.float32), np.array([[0.0, 1.0], [1.0, 0.0]], np.float32))
+    phrase, background = np.eye(3, dtype=np.float32)[:2]
+    formed: list[np.ndarray] = []
+
+    def masks(chosen_embeddings: np.ndarray) -> np.ndarray:
+        formed.append(chosen_embeddings)
+        return np.ones((len(chosen_embeddings), 2, 2), np.float32)
+
+    (reference,) = grounding.read_references(
+        ["mug"],
+        [phrase[None]],
+        [group],
+        background,
+        10.0,
+        masks,
+        Letterbox((8, 8), (8, 8), (8, 8)),
+        0.0,
+        1,
+        noun_scores=[np.array(nouns, np.float32)],
+    )
+    of_phrase = 1 / (1 + np.exp(-10 * likeness[chosen]))
+    assert reference.score == pytest.approx(np.sqrt(of_phrase * nouns[chosen]), abs=1e-4)
+    np.testing.assert_array_equal(formed[0], group.answer("refer")[1][[chosen]])
+
+
 def test_a_phrase_does_not_depend_on_the_others(engine: Engine) -> None:
     state = engine.encode(picture())
     together = engine.refer(state, PHRASES)

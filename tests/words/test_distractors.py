@@ -141,3 +141,22 @@ def test_a_member_that_is_damaged_is_refused(
         pytest.raises(PlanError, match="distractors of the plan"),
     ):
         distractors_of(broken)
+
+
+def test_a_phrase_whose_noun_is_a_distractors_is_not_found(rewritten: Rewrite) -> None:
+    phrase = "the mug on the left"
+    with Engine(rewritten("plain.plan", np.eye(1, 16), weight=0.0)) as engine:
+        (before,) = engine.refer(frame(), [phrase], min_score=0)
+        state = engine.decode(frame())
+        assert before.found and before.score > 0.05
+        assert state.latents is not None
+        rows, _ = state.latents.answer("segment")
+        word = engine.class_table(["mug"])[:1]
+        rows -= (rows @ word.T) * word
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rivals = np.tile(rows, (400, 1))  # as many as outbid any word
+    with Engine(rewritten("rivals.plan", rivals, weight=0.0)) as engine:
+        (after,) = engine.refer(frame(), [phrase])
+        assert after.score < 0.05 and not after.found
+        (asked,) = engine.refer(frame(), [phrase], min_score=0)
+        assert asked.found
