@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError, quoted
@@ -25,7 +26,6 @@ from xdecoder_rt.words.noun import noun_of
 from xdecoder_rt.words.vocabulary import Vocabulary
 from xdecoder_rt.words.word import check_text
 
-_Margins = TypeVar("_Margins", float, Floats)
 MAX_SCALE = 100.0
 """The original clamps the factor of grounding's cosines here."""
 _NOUN_MIN_SCORE = 0.05
@@ -111,8 +111,9 @@ class ReferQuestion:
         )
 
 
-def _sigmoid(margin: _Margins) -> _Margins:
-    scores: _Margins = 1.0 / (1.0 + np.exp(np.clip(-margin, -80.0, 80.0)))
+def _sigmoid(margins: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    powers = np.exp(-np.clip(np.asarray(margins, np.float64), -80.0, 80.0))
+    scores: npt.NDArray[np.float64] = 1.0 / (1.0 + powers)
     return scores
 
 
@@ -213,7 +214,7 @@ def read_references(
         if noun_scores is None:
             best = int(likeness.argmax())
             margin = factor * float(queries[best] @ background - likeness[best])
-            score = _sigmoid(-margin)
+            score = float(_sigmoid(-margin))
         else:
             of_phrase = _sigmoid(factor * (likeness - queries @ background))
             joined = np.sqrt(of_phrase * noun_scores[index])
