@@ -273,6 +273,7 @@ def _manifest(
                 count=len(config.distractors.words),
                 vectors=DISTRACTOR_VECTORS,
                 likeness=config.distractors.likeness,
+                region_likeness=config.distractors.region_likeness,
             )
         ),
         accuracy={"relative_rms_error_against_pytorch": errors},

@@ -11,7 +11,7 @@ import pytest
 
 from xdecoder_rt import Engine, Vocabulary
 from xdecoder_rt.errors import PlanError
-from xdecoder_rt.masks.classification import class_probabilities, with_distractors
+from xdecoder_rt.masks.classification import class_probabilities, join_regions, with_distractors
 from xdecoder_rt.plan.file import Plan, write_plan
 from xdecoder_rt.plan.manifest import DistractorInfo, RegionInfo
 from xdecoder_rt.words.distractors import Distractors, distractors_of
@@ -21,8 +21,8 @@ WORDS = ["mug", "table", "robot arm"]
 Rewrite = Callable[..., Path]
 
 
-def info(likeness: float = 0.5, count: int = 3) -> DistractorInfo:
-    return DistractorInfo(count=count, vectors="distractors.f32", likeness=likeness)
+def info(likeness: float = 0.5, count: int = 3, for_regions: float = 0.5) -> DistractorInfo:
+    return DistractorInfo(count, "distractors.f32", likeness, for_regions)
 
 
 def frame() -> np.ndarray:
@@ -67,17 +67,38 @@ def test_what_competes_with_a_table_is_kept_for_its_next_call() -> None:
     assert distractors.beside(table) is distractors.beside(table)
 
 
+def test_for_regions_another_likeness_keeps_out() -> None:
+    vectors = np.array([[0.6, 0.8, 0, 0], [0, 0, 0, 1]], np.float32)
+    distractors = Distractors(info(0.7, 2, for_regions=0.5), vectors)
+    table = np.array([[1, 0, 0, 0], [0, 0, 0, 1]], np.float32)
+    np.testing.assert_array_equal(distractors.beside(table), vectors)
+    np.testing.assert_array_equal(distractors.beside_for_regions(table), vectors[1:])
+
+
 def test_void_has_the_probability_of_all_that_competes() -> None:
     logits = np.random.default_rng(0).normal(size=(5, 9)).astype(np.float32) * 30
-    joined = class_probabilities(with_distractors(logits, void=3))
-    every = class_probabilities(logits)
+    joined, part = with_distractors(logits[:, :4], logits[:, 4:])
+    joined, every = class_probabilities(joined), class_probabilities(logits)
     np.testing.assert_allclose(joined[:, :3], every[:, :3], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(joined[:, 3], every[:, 3:].sum(axis=1), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        joined[:, 3] * part[:, 0], every[:, 4:].sum(axis=1), rtol=1e-3, atol=1e-6
+    )
 
 
-def test_without_a_distractor_logits_are_as_they_were() -> None:
-    logits = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
-    np.testing.assert_allclose(with_distractors(logits, void=3), logits, rtol=1e-6, atol=1e-7)
+def test_a_sure_classifier_says_what_a_distractor_is_and_leaves_void_alone() -> None:
+    logits = np.array([[0.0, -1.0, 9.0]], np.float32)  # void has nearly all
+    sure = np.array([[0.0, 1.0, 0.0]], np.float32)
+    unsure = np.array([[0.05, 0.1, 0.85]], np.float32)
+
+    def chosen(part: float, region: np.ndarray) -> int:
+        joined = join_regions(logits, region, 0.2, 0.0, np.array([[part]], np.float32))
+        np.testing.assert_allclose(np.exp(joined).sum(axis=1), 1, rtol=1e-5)
+        return int(joined.argmax())
+
+    assert chosen(0.9, sure) == 1
+    assert chosen(0.1, sure) == 2
+    assert chosen(0.9, unsure) == 2
 
 
 def test_names_of_regions_that_mean_a_distractor_speak_for_void() -> None:

@@ -79,21 +79,25 @@ def classify(
     return np.ascontiguousarray(block_products(table, unit * np.float32(scale)).T)
 
 
-def with_distractors(class_logits: npt.NDArray[np.float32], void: int) -> npt.NDArray[np.float32]:
-    """Return class logits in which void has the probability of all columns after it, too.
+def with_distractors(
+    class_logits: npt.NDArray[np.float32], distractor_logits: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return class logits in which void has the probability of words that nobody asked for, too.
 
     Args:
-        class_logits: ``[Q, K + 1 + N]``: K words, void, N distractors.
-        void: the index of void's column, K.
+        class_logits: ``[Q, K + 1]``, the last column void.
+        distractor_logits: ``[Q, N]``.
 
     Returns:
-        float32 ``[Q, K + 1]``.
+        float32 ``[Q, K + 1]``; and ``[Q, 1]``, the part of void's probability that is theirs.
     """
-    others = class_logits[:, void:]
+    others = np.concatenate((class_logits[:, -1:], distractor_logits), axis=1)
     most = others.max(axis=1, keepdims=True)
-    joined = class_logits[:, : void + 1].copy()
-    joined[:, void] = most[:, 0] + np.log(np.exp(others - most).sum(axis=1))
-    return joined
+    powers = np.exp(others - most)
+    total = powers.sum(axis=1, keepdims=True)
+    joined = class_logits.copy()
+    joined[:, -1:] = most + np.log(total)
+    return joined, 1 - powers[:, :1] / total
 
 
 def join_regions(
@@ -101,6 +105,7 @@ def join_regions(
     region_probabilities: npt.NDArray[np.float32],
     weight: float,
     void_yield: float = 0.0,
+    distractor_part: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return class logits joined with what a classifier says of the queries' regions.
 
@@ -110,12 +115,16 @@ def join_regions(
     somebody is sure of. A geometric mean, as for a decoder that knows photographs, lets queries
     speak that void silences because another query has their object.
 
+    What the decoder would call by a word that nobody asked for is something, of which the
+    classifier may know better what: there it counts as far as it is sure, whatever the weight.
+
     Args:
         class_logits: ``[Q, K + 1]``, the last column void.
         region_probabilities: ``[Q, K + 1]``, the last column none of the classes.
         weight: share of a classifier that is sure beside a decoder that is not at all, 0 to 1.
         void_yield: share that void's probability then loses where the classifier is sure of a
             class, 0 to 1.
+        distractor_part: ``[Q, 1]`` of :func:`with_distractors`, or None.
 
     Returns:
         float32 ``[Q, K + 1]``, logarithms of probabilities.
@@ -125,6 +134,11 @@ def join_regions(
     certainty = region_probabilities[:, :-1].max(axis=1, keepdims=True)
     shares = np.float32(weight) * doubt * certainty**2
     joined = decoder + shares * (region_probabilities - decoder)
+    if distractor_part is not None:
+        others = (1 - shares) * decoder[:, -1:] * distractor_part
+        given = others * certainty**2 * region_probabilities[:, :-1]
+        joined[:, :-1] += given
+        joined[:, -1] -= given.sum(axis=1)
     if void_yield:
         joined[:, -1:] *= 1 - np.float32(void_yield) * certainty
         joined /= joined.sum(axis=1, keepdims=True)

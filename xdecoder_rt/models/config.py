@@ -209,10 +209,12 @@ class DistractorConfig:
         words: what the model was trained to tell apart.
         likeness: a word of a call that is as like, by the cosine of their embeddings, keeps a
             distractor out, 0 to 1.
+        region_likeness: the same where they compete for what a classifier says of regions.
     """
 
     words: Annotated[tuple[Annotated[str, Rule(least=1)], ...], Rule(least=1, most=MAX_DISTRACTORS)]
     likeness: Annotated[float, Rule(low=0, high=1)] = 0.5
+    region_likeness: Annotated[float, Rule(low=0, high=1)] = 0.4
 
 
 @dataclass(frozen=True)

@@ -265,11 +265,13 @@ class DistractorInfo:
         vectors: the member that holds their class embeddings, float32 little-endian
             ``[count, proj_dim]``, unit rows.
         likeness: a word of a call that is as like, by the cosine, keeps a distractor out.
+        region_likeness: the same where they compete for what a classifier says of regions.
     """
 
     count: Width
     vectors: str
     likeness: Share
+    region_likeness: Share
 
 
 @dataclass(frozen=True)

@@ -34,24 +34,19 @@ def object_logits(
     """
     manifest, table = runtime.manifest, runtime.text.class_table(vocabulary)
     names = runtime.text.region_table(vocabulary) if vocabulary.examples else table
-    queries, rivals = manifest.decoder.objects, None
-    if runtime.distractors is not None and vocabulary.other is None:
-        rivals = runtime.distractors.beside(names)
-    class_embedding, _ = latents.answer("segment")
-    logits = word_logits(
-        class_embedding[:queries],
-        table,
-        manifest.decoder.logit_scale,
-        vocabulary,
-        manifest.postprocess.void_offset,
-        rivals,
-    )
+    latent_embedding, _ = latents.answer("segment")
+    queries, scale = manifest.decoder.objects, manifest.decoder.logit_scale
+    embedding, void_offset = latent_embedding[:queries], manifest.postprocess.void_offset
+    logits, distractor_part = word_logits(embedding, table, scale, vocabulary, void_offset), None
+    distractors = runtime.distractors if vocabulary.other is None else None
+    if distractors is not None and len(rivals := distractors.beside(names)):
+        logits, distractor_part = with_distractors(logits, classify(embedding, rivals, scale))
     if runtime.regions is None or latents.region_scores is None:
         return logits
-    relation = runtime.regions.relation(names, is_contested and rivals is not None)
+    relation = runtime.regions.relation(names, is_contested and distractors is not None)
     shares = word_shares(latents.region_scores[:queries], relation, vocabulary)
     info = runtime.regions.info
-    return join_regions(logits, shares, info.weight, info.void_yield)
+    return join_regions(logits, shares, info.weight, info.void_yield, distractor_part)
 
 
 def word_logits(
@@ -60,7 +55,6 @@ def word_logits(
     scale: float,
     vocabulary: Vocabulary,
     void_offset: float = 0.0,
-    distractors: Floats | None = None,
 ) -> Floats:
     """Return class logits over a vocabulary; the best synonym speaks for its class.
 
@@ -70,17 +64,12 @@ def word_logits(
         scale: exp(logit_scale).
         vocabulary: which texts belong to which class.
         void_offset: what is taken from void's logits.
-        distractors: ``[N, D]``, unit rows of words whose probability is void's, or None.
 
     Returns:
         float32 ``[Q, classes + 1]``.
     """
-    rows = table if distractors is None else np.concatenate((table, distractors))
-    logits = classify(class_embedding, rows, scale)
-    void = len(table) - 1
-    logits[:, void] -= void_offset
-    if distractors is not None:
-        logits = with_distractors(logits, void)
+    logits = classify(class_embedding, table, scale)
+    logits[:, -1] -= void_offset
     if len(vocabulary.texts) == len(vocabulary.words):
         return logits
     best = np.maximum.reduceat(logits[:, :-1], vocabulary.starts, axis=1)

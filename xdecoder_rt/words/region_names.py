@@ -67,7 +67,7 @@ class RegionNames:
 
     def _relation(self, table: Features, distractors: Distractors | None) -> Features:
         words = len(table) - 1
-        rivals = table[:0] if distractors is None else distractors.beside(table)
+        rivals = table[:0] if distractors is None else distractors.beside_for_regions(table)
         logits = np.empty((words + 1 + len(rivals), len(self._vectors)), np.float32)
         np.matmul(table[:-1], self._vectors.T, out=logits[:words])
         logits[words] = self.info.void

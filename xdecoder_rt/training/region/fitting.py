@@ -60,7 +60,7 @@ class FitSettings:
         seed: decides the texts of each step.
     """
 
-    config: RegionConfig = RegionConfig(weight=0.4, void_yield=0.5)
+    config: RegionConfig = RegionConfig(weight=0.3, void_yield=0.5)
     votes: float = 0.5
     steps: int = 150
     texts_a_step: int = 384
