@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import onnx
 from tqdm import tqdm
@@ -13,11 +14,11 @@ from tqdm import tqdm
 from xdecoder_rt.backends import open_backend
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.groups import OperatorGroup, groups_of
-from xdecoder_rt.calibration.observe import Histograms, observe
+from xdecoder_rt.calibration.observe import observe
 from xdecoder_rt.calibration.probe import AccuracyProbe, Divergence
 from xdecoder_rt.calibration.profiles import QuantizationProfile, profile_of, quantizable
 from xdecoder_rt.calibration.qdq import halve_constants, quantize, quantize_tables, violations
-from xdecoder_rt.calibration.ranges import ESTIMATORS, Histogram, Range
+from xdecoder_rt.calibration.ranges import ESTIMATORS, Histogram
 from xdecoder_rt.calibration.report import BlockEffect, SearchPoint, SearchReport
 from xdecoder_rt.calibration.sensitivity import Search, Trial, largest_within
 from xdecoder_rt.calibration.sets import CalibrationSet
@@ -26,7 +27,10 @@ from xdecoder_rt.export.conversion import PROBES, Converted
 from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import to_typed
 from xdecoder_rt.export.progress import StepProgress
+from xdecoder_rt.export.recorded import RecordedRange, Recording, graph_kinds
 from xdecoder_rt.plan.manifest import Manifest
+
+Observed: TypeAlias = Histogram | RecordedRange
 
 
 class PlanQuantizer:
@@ -39,7 +43,7 @@ class PlanQuantizer:
         manifest: of the plan.
         members: its members.
         profile: the form of the graphs.
-        histograms: of activations.
+        histograms: of activations, or ranges that were recorded, by member and tensor.
 
     Attributes:
         groups: what may be chosen.
@@ -50,20 +54,14 @@ class PlanQuantizer:
         manifest: Manifest,
         members: Mapping[str, bytes],
         profile: QuantizationProfile,
-        histograms: Histograms,
+        histograms: Mapping[str, Mapping[str, Observed]],
     ) -> None:
-        graphs = manifest.graphs
-        kinds = {
-            "vision": tuple(graphs.vision.values()),
-            "decode": tuple(graphs.decode.values()),
-            "text": (graphs.text,),
-            "token": () if graphs.token is None else (graphs.token,),
-        }
+        graphs, kinds = manifest.graphs, graph_kinds(manifest.graphs)
         self._profile = profile
         self._models: dict[str, onnx.ModelProto] = {}
         self._kind: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
-        self._input_histograms: dict[str, list[Histogram | None]] = {}
+        self._input_histograms: dict[str, list[Observed | None]] = {}
         for kind, names in kinds.items():
             for member in names:
                 model = onnx.load_from_string(members[member])
@@ -156,11 +154,9 @@ class PlanQuantizer:
             histogram = self._input_histograms[member][place]
             if (kind, place) in chosen and histogram is not None:
                 nodes.append(name)
-                ranges[by_name[name].input[0]] = self._range(histogram, estimator)
+                observed = histogram.range(estimator, self._profile.symmetric)
+                ranges[by_name[name].input[0]] = observed
         return quantize(model, self._profile, nodes, ranges)
-
-    def _range(self, histogram: Histogram, estimator: str) -> Range:
-        return ESTIMATORS[estimator](histogram, self._profile.symmetric)
 
 
 def quantized_graphs(
@@ -272,6 +268,43 @@ def quantized_graphs(
     return Converted(graphs, _calibration(report), _accuracy(report), complaints, report)
 
 
+def recorded_graphs(
+    manifest: Manifest,
+    members: Mapping[str, bytes],
+    options: ConvertOptions,
+    recording: Recording,
+) -> Converted:
+    """Quantize a plan's graphs with ranges that come with its weights; no image is looked at.
+
+    Args:
+        manifest: of the plan.
+        members: its members.
+        options: which profile.
+        recording: of the plan's weights.
+
+    Raises:
+        BuildError: the plan has other operators than those that were recorded.
+    """
+    histograms = recording.histograms(manifest, members)
+    quantizer = PlanQuantizer(manifest, members, profile_of(options.profile), histograms)
+    chosen = [group for group in quantizer.groups if group.name not in recording.kept]
+    estimator = recording.estimators[options.profile]
+    calibration = {
+        "profile": options.profile,
+        "set": "recorded with the weights",
+        "domains": {domain.name: domain.images for domain in recording.domains},
+        "images": sum(domain.images for domain in recording.domains),
+        "estimator": estimator,
+        "kept": list(recording.kept),
+    }
+    scores = [
+        {**asdict(score), "fp32": round(score.fp32, 3), "int8": round(score.int8, 3)}
+        for score in recording.held_out
+    ]
+    accuracy = {"recorded_pq": scores}
+    return Converted(quantizer.finish(chosen, estimator), calibration, accuracy)
+
+
 def _calibration(report: SearchReport) -> dict[str, object]:
     return {
         "profile": report.profile,
@@ -304,8 +337,8 @@ def _effects(search: Search[OperatorGroup]) -> tuple[BlockEffect, ...]:
 
 
 def _histograms_of(
-    model: onnx.ModelProto, names: Sequence[str], observed: Mapping[str, Histogram]
-) -> list[Histogram | None]:
+    model: onnx.ModelProto, names: Sequence[str], observed: Mapping[str, Observed]
+) -> list[Observed | None]:
     """What was seen entering each of some operators."""
     by_name = {node.name: node for node in model.graph.node}
     histograms = (observed.get(by_name[name].input[0]) for name in names)

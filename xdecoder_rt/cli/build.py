@@ -46,7 +46,8 @@ that is how a Jetson builds its own plan. TensorRT builds for the GPU that it ru
 builds on any machine for the GPUs that --sm names.
 
 --precision makes a plan of either in less: int8 (fastest on a CPU with VNNI or AMX, a third of the
-size; needs images to calibrate on), bf16 (for CPUs that have it), fp16 (for TensorRT).
+size; calibrated on your images, or with ranges recorded of the weights), bf16 (for CPUs that have
+it), fp16 (for TensorRT).
 """
 EXAMPLES = """\
   xdecoder-rt build                                     the starter model, to model.plan
