@@ -144,8 +144,10 @@ def _convert(
     if options.precision == "int8":
         if images is None:
             recording = Recording.of(manifest.model.weights_sha256)
-            names = ", ".join(domain.name for domain in recording.domains)
-            progress(f"Quantizing with ranges recorded of these weights on {names}: no images")
+            progress(
+                f"Quantizing with ranges recorded of these weights on {recording.domain_names}: "
+                "no images"
+            )
             return recorded_graphs(manifest, members, options, recording)
         return quantized_graphs(fp32, manifest, members, options, images, progress)
     if options.profile == "cpu":

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import onnx
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from xdecoder_rt.calibration.observe import observe
 from xdecoder_rt.calibration.probe import AccuracyProbe, Divergence
 from xdecoder_rt.calibration.profiles import QuantizationProfile, profile_of, quantizable
 from xdecoder_rt.calibration.qdq import halve_constants, quantize, quantize_tables, violations
-from xdecoder_rt.calibration.ranges import ESTIMATORS, Histogram
+from xdecoder_rt.calibration.ranges import ESTIMATORS
 from xdecoder_rt.calibration.report import BlockEffect, SearchPoint, SearchReport
 from xdecoder_rt.calibration.sensitivity import Search, Trial, largest_within
 from xdecoder_rt.calibration.sets import CalibrationSet
@@ -27,10 +26,14 @@ from xdecoder_rt.export.conversion import PROBES, Converted
 from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import to_typed
 from xdecoder_rt.export.progress import StepProgress
-from xdecoder_rt.export.recorded import RecordedRange, Recording, graph_kinds
+from xdecoder_rt.export.recorded import (
+    Observations,
+    Observed,
+    Recording,
+    graph_kinds,
+    joined,
+)
 from xdecoder_rt.plan.manifest import Manifest
-
-Observed: TypeAlias = Histogram | RecordedRange
 
 
 class PlanQuantizer:
@@ -54,7 +57,7 @@ class PlanQuantizer:
         manifest: Manifest,
         members: Mapping[str, bytes],
         profile: QuantizationProfile,
-        histograms: Mapping[str, Mapping[str, Observed]],
+        histograms: Observations,
     ) -> None:
         graphs, kinds = manifest.graphs, graph_kinds(manifest.graphs)
         self._profile = profile
@@ -185,7 +188,7 @@ def quantized_graphs(
     with tqdm(
         total=len(images.chosen(options.images)), desc="statistics", leave=False, disable=None
     ) as bar:
-        histograms = observe(
+        histograms: Observations = observe(
             fp32,
             images,
             options.images,
@@ -193,12 +196,21 @@ def quantized_graphs(
             cache_dir=options.cache_dir,
             progress=lambda done, of: bar.update(done - bar.n),
         )
+    recording = Recording.find(manifest.model.weights_sha256)
+    if recording is not None:
+        try:
+            histograms = joined(histograms, recording.histograms(manifest, members))
+            progress(f"Joined with ranges recorded of these weights on {recording.domain_names}")
+        except BuildError as error:
+            progress(f"Without the ranges recorded of these weights: {error.what}")
+            recording = None
     quantizer = PlanQuantizer(manifest, members, profile, histograms)
+    candidates = quantizer.groups if recording is None else recording.lowered(quantizer.groups)
     numbers = images.chosen(PROBES, part=1)
     divergence = Divergence(fp32, list(images.read(numbers)), OnnxRuntimeBackend(options.threads))
     progress("Comparing range estimators")
     names = list(ESTIMATORS) if options.estimator is None else [options.estimator]
-    estimators = {name: divergence(quantizer.build(quantizer.groups, name)) for name in names}
+    estimators = {name: divergence(quantizer.build(candidates, name)) for name in names}
     estimator = min(estimators, key=lambda name: estimators[name])
     calibrated = images.chosen(options.images)
     judged = images.others(calibrated, options.search_images)
@@ -220,19 +232,19 @@ def quantized_graphs(
         accuracy = probe.measure(quantizer.build(groups, estimator), backend)
         points.append(SearchPoint(len(groups), accuracy.score, accuracy.latency_ms))
         progress(
-            f"{len(groups)} of {len(quantizer.groups)} blocks quantized: {probe.metric} "
+            f"{len(groups)} of {len(candidates)} blocks quantized: {probe.metric} "
             f"{accuracy.score:.2f}, {base.score - accuracy.score:+.2f} lost"
         )
         return Trial(len(groups), base.score - accuracy.score, accuracy.latency_ms)
 
-    with tqdm(total=len(quantizer.groups), desc="blocks alone", leave=False, disable=None) as bar:
+    with tqdm(total=len(candidates), desc="blocks alone", leave=False, disable=None) as bar:
 
         def effect(group: OperatorGroup) -> float:
             error = divergence(quantizer.build([group], estimator))
             bar.update()
             return error
 
-        search = largest_within(quantizer.groups, effect, measure, options.max_drop)
+        search = largest_within(candidates, effect, measure, options.max_drop)
     if not search.lowered:
         raise BuildError(
             f"No block can be quantized within a drop of {options.max_drop:g} {probe.metric}",
@@ -244,6 +256,15 @@ def quantized_graphs(
         graphs if profile.unquantized == "fp32" else quantizer.build(search.lowered, estimator),
         backend,
     )
+    calibration = {
+        "profile": profile.name,
+        "set": images.path.name,
+        "images": len(calibrated),
+        "joined_with": [] if recording is None else [domain.name for domain in recording.domains],
+        "estimator": estimator,
+        "max_drop": options.max_drop,
+        "kept": [group.name for group in quantizer.groups if group not in search.lowered],
+    }
     report = SearchReport(
         manifest.model.name,
         profile.name,
@@ -265,7 +286,7 @@ def quantized_graphs(
     complaints = []
     if lost > options.max_drop:
         complaints.append(f"it loses {lost:.2f} {probe.metric}")
-    return Converted(graphs, _calibration(report), _accuracy(report), complaints, report)
+    return Converted(graphs, calibration, _accuracy(report), complaints, report)
 
 
 def recorded_graphs(
@@ -287,7 +308,7 @@ def recorded_graphs(
     """
     histograms = recording.histograms(manifest, members)
     quantizer = PlanQuantizer(manifest, members, profile_of(options.profile), histograms)
-    chosen = [group for group in quantizer.groups if group.name not in recording.kept]
+    chosen = recording.lowered(quantizer.groups)
     estimator = recording.estimators[options.profile]
     calibration = {
         "profile": options.profile,
@@ -297,23 +318,8 @@ def recorded_graphs(
         "estimator": estimator,
         "kept": list(recording.kept),
     }
-    scores = [
-        {**asdict(score), "fp32": round(score.fp32, 3), "int8": round(score.int8, 3)}
-        for score in recording.held_out
-    ]
-    accuracy = {"recorded_pq": scores}
+    accuracy = {"recorded_pq": [asdict(score) for score in recording.held_out]}
     return Converted(quantizer.finish(chosen, estimator), calibration, accuracy)
-
-
-def _calibration(report: SearchReport) -> dict[str, object]:
-    return {
-        "profile": report.profile,
-        "set": report.calibration,
-        "images": report.calibration_images,
-        "estimator": report.estimator,
-        "max_drop": report.max_drop,
-        "kept": [block.name for block in report.blocks if not block.quantized],
-    }
 
 
 def _accuracy(report: SearchReport) -> dict[str, object]:

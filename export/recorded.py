@@ -7,16 +7,19 @@ it serves every input size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import onnx
 
+from xdecoder_rt.calibration.groups import OperatorGroup
 from xdecoder_rt.calibration.profiles import profile_of, quantizable
-from xdecoder_rt.calibration.ranges import Range
-from xdecoder_rt.errors import BuildError, PlanError
+from xdecoder_rt.calibration.ranges import Histogram, Range
+from xdecoder_rt.errors import BuildError, PlanError, quoted
+from xdecoder_rt.export.options import PROFILES
 from xdecoder_rt.json_reader import Rule, parse_json, read_object
 from xdecoder_rt.plan.manifest import Graphs, Manifest
 
@@ -53,6 +56,53 @@ class RecordedRange:
 
 
 @dataclass(frozen=True)
+class JoinedRange:
+    """The range that holds several, in the form of a histogram's.
+
+    Attributes:
+        parts: what was seen, and what is recorded.
+    """
+
+    parts: tuple[Histogram | RecordedRange, ...]
+
+    @property
+    def limit(self) -> float:
+        """Return the largest of the parts, 0 where none saw anything but zeros."""
+        return max(part.limit for part in self.parts)
+
+    def range(self, estimator: str, symmetric: bool) -> Range:
+        """Return the interval from the least to the largest value of any part."""
+        lows, highs = zip(
+            *(part.range(estimator, symmetric) for part in self.parts if part.limit), strict=True
+        )
+        return min(lows), max(highs)
+
+
+def joined(
+    histograms: Mapping[str, Mapping[str, Histogram]],
+    recorded: Mapping[str, Mapping[str, RecordedRange]],
+) -> dict[str, dict[str, JoinedRange]]:
+    """Join what a calibration set shows with what is recorded, by member and tensor.
+
+    So a folder that shows one kind of scenes cannot narrow the ranges of others, and one that shows
+    what was never recorded still widens them.
+    """
+    result: dict[str, dict[str, JoinedRange]] = {}
+    for member in {**recorded, **histograms}:
+        known, seen = recorded.get(member, {}), histograms.get(member, {})
+        result[member] = {
+            tensor: JoinedRange(tuple(parts[tensor] for parts in (known, seen) if tensor in parts))
+            for tensor in {**known, **seen}
+        }
+    return result
+
+
+Observed: TypeAlias = Histogram | RecordedRange | JoinedRange
+Observations: TypeAlias = Mapping[str, Mapping[str, Observed]]
+"""By member and tensor."""
+
+
+@dataclass(frozen=True)
 class DomainImages:
     """Images of a folder that ranges come from.
 
@@ -73,13 +123,17 @@ class HeldOutScore:
         name: of the folder.
         images: how many.
         fp32: PQ, 0 to 100.
-        int8: the same of the INT8 plan of the profile ``cpu``.
+        int8: PQ of the INT8 plan of the profile ``cpu``, every quantization carried out.
+        low: where the loss begins with a certainty of 95 %; a gain is below 0.
+        high: where it ends.
     """
 
     name: str
     images: int
     fp32: float
     int8: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -92,6 +146,7 @@ class Recording:
         estimators: by profile.
         kept: blocks that stay in fp32.
         held_out: what INT8 costs elsewhere.
+        layers: by kind of graph, the digest of the layers that a profile quantizes.
         ranges: by kind of graph, of each operator that a profile quantizes: ``low, high`` of uint8
             and ``limit`` of int8 around zero; None where nothing was seen.
     """
@@ -101,7 +156,8 @@ class Recording:
     estimators: Mapping[str, str]
     kept: tuple[str, ...]
     held_out: tuple[HeldOutScore, ...]
-    ranges: Mapping[str, tuple[Interval | None, ...]]
+    layers: Mapping[Kind, str]
+    ranges: Mapping[Kind, tuple[Interval | None, ...]]
 
     @classmethod
     def read(cls, path: Path) -> Recording:
@@ -114,7 +170,24 @@ class Recording:
             data = path.read_bytes()
         except OSError as error:
             raise PlanError(f"{path} cannot be read ({error.strerror})") from error
-        return read_object(parse_json(data, path.name, _SIZE_LIMIT), cls, path.name)
+        recording = read_object(parse_json(data, path.name, _SIZE_LIMIT), cls, path.name)
+        if missing := {*PROFILES} - {*recording.estimators}:
+            raise PlanError(f"{path.name} has no estimator of the profile {missing.pop()}")
+        for kind, intervals in recording.ranges.items():
+            for low, high, limit in filter(None, intervals):
+                if not low <= 0.0 <= high or not limit > 0.0:
+                    raise PlanError(
+                        f"{path.name}: an interval of ranges.{quoted(kind)} is "
+                        f"{low:g} to {high:g}, {limit:g}",
+                        expected="low at most 0, high at least 0, limit above 0",
+                    )
+        return recording
+
+    @classmethod
+    def find(cls, weights_sha256: str) -> Recording | None:
+        """Return the recording of the weights with this digest; None where there is none."""
+        recording = cls.read(RECORDED) if RECORDED.is_file() else None
+        return recording if recording and recording.weights_sha256 == weights_sha256 else None
 
     @classmethod
     def of(cls, weights_sha256: str) -> Recording:
@@ -126,8 +199,8 @@ class Recording:
         Raises:
             BuildError: the recording that there is is of others.
         """
-        recording = cls.read(RECORDED) if RECORDED.is_file() else None
-        if recording is None or recording.weights_sha256 != weights_sha256:
+        recording = cls.find(weights_sha256)
+        if recording is None:
             raise BuildError(
                 "An INT8 plan of these weights needs a calibration set: none of their ranges are "
                 "recorded",
@@ -135,6 +208,15 @@ class Recording:
                 fix="add --calibration DIR",
             )
         return recording
+
+    @property
+    def domain_names(self) -> str:
+        """Return what the ranges come from, for people."""
+        return ", ".join(domain.name for domain in self.domains)
+
+    def lowered(self, groups: Sequence[OperatorGroup]) -> list[OperatorGroup]:
+        """Return the blocks that are quantized, of all that there are."""
+        return [group for group in groups if group.name not in self.kept]
 
     def document(self) -> dict[str, Any]:
         """Return the recording as JSON has it."""
@@ -155,15 +237,15 @@ class Recording:
         found: dict[str, dict[str, RecordedRange]] = {}
         for kind, names in graph_kinds(manifest.graphs).items():
             for member in names:
-                tensors = entering(onnx.load_from_string(members[member]))
-                recorded = self.ranges.get(kind, ())
-                if len(recorded) != len(tensors):
+                model = onnx.load_from_string(members[member])
+                if layers_digest(model) != self.layers.get(kind):
                     raise BuildError(
-                        f"{member} has {len(tensors)} layers to quantize; ranges are recorded of "
-                        f"{len(recorded)}",
+                        f"{member} has other layers to quantize than those whose ranges are "
+                        "recorded",
                         expected="the graphs of every task, as this version exports them",
                         fix="add --calibration DIR",
                     )
+                tensors, recorded = entering(model), self.ranges.get(kind, ())
                 found[member] = {
                     tensor: RecordedRange(*interval)
                     for tensor, interval in zip(tensors, recorded, strict=True)
@@ -184,5 +266,17 @@ def graph_kinds(graphs: Graphs) -> dict[Kind, tuple[str, ...]]:
 
 def entering(model: onnx.ModelProto) -> list[str]:
     """Return what enters each operator that a profile quantizes, in the order of the graph."""
+    return [node.input[0] for node in _layers(model)]
+
+
+def layers_digest(model: onnx.ModelProto) -> str:
+    """Return the SHA-256 of the same operators' kinds and weights' shapes."""
+    shapes = {value.name: list(value.dims) for value in model.graph.initializer}
+    lines = [f"{node.op_type} {shapes[node.input[1]]}" for node in _layers(model)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the operators that a profile quantizes, in the order of the graph."""
     names = {*quantizable(model, profile_of(_WIDEST))}
-    return [node.input[0] for node in model.graph.node if node.name in names]
+    return [node for node in model.graph.node if node.name in names]

@@ -61,6 +61,7 @@ EXAMPLES = """\
   xdecoder-rt build --plan model.plan --backend tensorrt -o orin.plan             on the device
   xdecoder-rt build --plan model.plan --backend tensorrt_rtx --sm 86 89 -o rtx.plan
   xdecoder-rt build --plan model.plan --vocabulary kitchen.txt -o robot.plan
+  xdecoder-rt build --precision int8 -o int8.plan                                 of the starter
   xdecoder-rt build --precision int8 --calibration scenes/val --report report -o int8.plan
   xdecoder-rt build --plan model.plan --precision bf16 -o bf16.plan
 """
