@@ -96,9 +96,14 @@ class JudgedFolders:
 
     def scores(self, graphs: Mapping[str, bytes]) -> tuple[HeldOutScore, ...]:
         """Return the same as a recording has it."""
+        losses = zip(self.names, self.losses(graphs), strict=True)
         return tuple(
-            HeldOutScore(name, loss.images, loss.before, loss.after, loss.low, loss.high)
-            for name, loss in zip(self.names, self.losses(graphs), strict=True)
+            HeldOutScore(
+                name,
+                loss.images,
+                *(round(pq, 2) for pq in (loss.before, loss.after, loss.low, loss.high)),
+            )
+            for name, loss in losses
         )
 
 
