@@ -188,7 +188,7 @@ def quantized_graphs(
     with tqdm(
         total=len(images.chosen(options.images)), desc="statistics", leave=False, disable=None
     ) as bar:
-        histograms: Observations = observe(
+        observed = observe(
             fp32,
             images,
             options.images,
@@ -196,10 +196,11 @@ def quantized_graphs(
             cache_dir=options.cache_dir,
             progress=lambda done, of: bar.update(done - bar.n),
         )
+    histograms: Observations = observed
     recording = Recording.find(manifest.model.weights_sha256)
     if recording is not None:
         try:
-            histograms = joined(histograms, recording.histograms(manifest, members))
+            histograms = joined(observed, recording.histograms(manifest, members))
             progress(f"Joined with ranges recorded of these weights on {recording.domain_names}")
         except BuildError as error:
             progress(f"Without the ranges recorded of these weights: {error.what}")

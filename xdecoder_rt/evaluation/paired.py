@@ -78,4 +78,6 @@ def _panoptic_quality(
     sums = np.einsum("rn,nkc->krc", weights, counts, optimize=True)
     scored = sums[1] + sums[2]
     qualities = np.divide(sums[0], scored, out=np.zeros_like(scored), where=scored > 0)
-    return 100 * qualities.sum(axis=1) / np.maximum(1, (scored > 0).sum(axis=1))
+    classes = np.maximum(1, (scored > 0).sum(axis=1))
+    means: NDArray[np.float64] = 100 * qualities.sum(axis=1) / classes
+    return means
