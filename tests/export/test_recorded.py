@@ -317,7 +317,7 @@ def test_a_build_says_what_its_ranges_were_recorded_on(
     assert main(["build", *arguments, "--threads", "1"]) == 0
     printed = capsys.readouterr()
     assert "ranges recorded of these weights on one, two: no images" in printed.err
-    assert "in int8, on 2 images of held" in printed.out
+    assert "in int8, on 2 images of held (with 95 % certainty between" in printed.out
     with Plan.open(output, verify=True) as plan:
         calibration = plan.manifest.calibration
     assert calibration is not None and calibration["set"] == "recorded with the weights"
