@@ -208,7 +208,9 @@ def quantized_graphs(
     quantizer = PlanQuantizer(manifest, members, profile, histograms)
     candidates = quantizer.groups if recording is None else recording.lowered(quantizer.groups)
     numbers = images.chosen(PROBES, part=1)
-    divergence = Divergence(fp32, list(images.read(numbers)), OnnxRuntimeBackend(options.threads))
+    divergence = Divergence(
+        fp32, list(images.read(numbers)), OnnxRuntimeBackend(options.threads, as_written=True)
+    )
     progress("Comparing range estimators")
     names = list(ESTIMATORS) if options.estimator is None else [options.estimator]
     estimators = {name: divergence(quantizer.build(candidates, name)) for name in names}

@@ -84,7 +84,7 @@ class JudgedFolders:
         threads: int | None,
     ) -> None:
         self.names = [folder.path.name for folder in folders]
-        self._backend = OnnxRuntimeBackend(threads)
+        self._backend = OnnxRuntimeBackend(threads, as_written=True)
         self._probes = [
             AccuracyProbe(plan, folder, chosen, threads)
             for folder, chosen in zip(folders, numbers, strict=True)
@@ -258,7 +258,7 @@ def _divergence(
 ) -> Divergence:
     """Return how far outputs are from fp32's on a few images of each domain."""
     probes = [image for domain in domains for image in domain.read(domain.chosen(_PROBES, part=1))]
-    return Divergence(plan, probes, OnnxRuntimeBackend(options.threads))
+    return Divergence(plan, probes, OnnxRuntimeBackend(options.threads, as_written=True))
 
 
 def _best_estimator(quantizer: PlanQuantizer, divergence: Divergence) -> str:
