@@ -39,10 +39,6 @@ from xdecoder_rt.export.repack import portable_members
 
 _DIGITS = 4
 _PROBES = 2
-# A block that alone moves outputs by more than this share of what all blocks do together stays in
-# fp32: the loss of PQ over a hundred images is too noisy to find it, outputs are not.
-_MOST = 0.5
-_WORST = 5
 
 
 @dataclass(frozen=True)
@@ -154,17 +150,6 @@ def record(
         quantizers[name] = PlanQuantizer(manifest, members, profile, histograms)
         estimators[name] = _best_estimator(quantizers[name], divergence)
     cpu, estimator = quantizers["cpu"], estimators["cpu"]
-    progress("Measuring blocks alone")
-    together = divergence(cpu.build(cpu.groups, estimator))
-    effects = {group.name: divergence(cpu.build([group], estimator)) for group in cpu.groups}
-    candidates = [group for group in cpu.groups if effects[group.name] <= _MOST * together]
-    progress(
-        f"Everything moves outputs by {together:.3f}, the worst blocks alone by "
-        + ", ".join(
-            f"{effects[name]:.3f} ({name})"
-            for name in sorted(effects, key=lambda name: -effects[name])[:_WORST]
-        )
-    )
     progress("Measuring fp32")
     judged = JudgedFolders(plan, domains, judged_numbers, options.threads)
 
@@ -179,9 +164,10 @@ def record(
         )
         return Trial(len(groups), max(loss.loss for loss in losses))
 
-    search = largest_within(
-        candidates, lambda group: effects[group.name], measure, options.max_drop
-    )
+    def effect(group: OperatorGroup) -> float:
+        return divergence(cpu.build([group], estimator))
+
+    search = largest_within(cpu.groups, effect, measure, options.max_drop)
     if not search.lowered:
         raise BuildError(f"No block can be quantized within a drop of {options.max_drop:g} PQ")
     progress("Measuring held-out folders")
@@ -200,7 +186,7 @@ def record(
         manifest.model.weights_sha256,
         tuple(DomainImages(name, count) for name, count in counts.items()),
         estimators,
-        tuple(group.name for group in cpu.groups if group not in search.lowered),
+        tuple(group.name for group in search.kept),
         scores,
         layers,
         ranges,
