@@ -46,7 +46,13 @@ class Session:
     asked: list[Any] = []
     has = ["CPUExecutionProvider"]
 
-    def __init__(self, model: bytes, options: object, providers: list[Any]) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        options: object,
+        providers: list[Any],
+        disabled_optimizers: list[str],
+    ) -> None:
         self.asked[:] = providers
 
     def get_providers(self) -> list[str]:
