@@ -8,7 +8,8 @@ same weights in eager PyTorch (see benchmarks/eager.py), and ratios are to its f
 form segments the same square picture (--size) end to end with the words known; the peer's files
 (studies/peer_yoloe.py) are fed the same picture and do no post-processing: networks alone, on the
 same runtimes. --peer-python names an environment with ultralytics, whose `predict` then segments
-the picture end to end in a process of its own. All take turns.
+the picture end to end in a process of its own. All take turns. --busy keeps cores busy meanwhile,
+as other programs of a robot do.
 """
 
 from __future__ import annotations
@@ -165,6 +166,13 @@ def predict_forms(
     }
 
 
+def keep_busy(processes: int, stack: ExitStack) -> None:
+    """Start processes that compute until the stack ends."""
+    for _ in range(processes):
+        process = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+        stack.callback(process.kill)
+
+
 def measure(forms: Forms, rounds: int) -> dict[str, list[float]]:
     """Return milliseconds of every form in every round."""
     times: dict[str, list[float]] = {name: [] for name in forms}
@@ -205,6 +213,7 @@ def run(options: argparse.Namespace) -> None:
             forms |= predict_forms(
                 options.peer_python, options.peer[0], image, options.threads, stack
             )
+        keep_busy(options.busy, stack)
         times = measure(forms, options.rounds)
     medians = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
     base = min(eager, key=lambda name: medians[name]) if eager else next(iter(times))
@@ -241,6 +250,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep compiled models there")
     parser.add_argument("--rounds", type=positive, default=20)
     parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="cores kept busy")
     try:
         run(parser.parse_args())
     except XDecoderError as error:

@@ -19,6 +19,7 @@ from xdecoder_rt.datasets.items import PanopticItem
 from xdecoder_rt.engine import Engine
 from xdecoder_rt.evaluation.divergence import relative_rms
 from xdecoder_rt.evaluation.evaluate import evaluate
+from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import Floats
 from xdecoder_rt.words.encoder import unit
@@ -128,10 +129,12 @@ class Accuracy:
         score: PQ from 0 to 100 where there are labels, else the percentage of pixels that have the
             fp32 plan's label.
         latency_ms: median of a frame, vocabulary known.
+        counts: of each image, where there are labels.
     """
 
     score: float
     latency_ms: float
+    counts: tuple[PanopticQuality, ...] = ()
 
 
 class AccuracyProbe:
@@ -171,9 +174,16 @@ class AccuracyProbe:
                 labels = self._images.labels
                 items = [labels.items[number] for number in self._numbers]
                 subset = _Subset(labels.vocabulary, labels.stuff, items)
-                report = evaluate(engine, subset, tasks=["segment"], progress=False)
+                counts: list[PanopticQuality] = []
+                report = evaluate(
+                    engine,
+                    subset,
+                    tasks=["segment"],
+                    progress=False,
+                    when_segmented=counts.append,
+                )
                 assert report.panoptic is not None and report.time_ms is not None  # it was asked
-                return Accuracy(report.panoptic.pq, report.time_ms.p50)
+                return Accuracy(report.panoptic.pq, report.time_ms.p50, tuple(counts))
             return self._agreement(engine)
 
     def _agreement(self, engine: Engine) -> Accuracy:

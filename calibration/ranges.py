@@ -25,6 +25,8 @@ _LEAST = 1e-6
 _MIDDLE = slice(BINS // 2 - 1, BINS // 2 + 1)
 _BESIDE = [BINS // 2 - 2, BINS // 2 + 1]
 
+Range = tuple[float, float]
+
 
 @dataclass
 class Histogram:
@@ -75,6 +77,30 @@ class Histogram:
         places = (chosen * (BINS / 2 / self.limit) + BINS / 2).astype(np.int64)
         self.counts += np.bincount(places.clip(0, BINS - 1), minlength=BINS)
 
+    def range(self, estimator: str, symmetric: bool) -> Range:
+        """Return the interval that one of :data:`ESTIMATORS` finds.
+
+        Args:
+            estimator: its name.
+            symmetric: whether the interval is one around zero.
+        """
+        return ESTIMATORS[estimator](self, symmetric)
+
+    def merge(self, other: Histogram) -> None:
+        """Count what another histogram counted."""
+        if other.limit == 0.0:
+            self.counts += other.counts
+            return
+        added = Histogram(other.counts.copy(), other.limit, other.low, other.high)
+        if self.limit == 0.0:
+            self.limit = added.limit
+        while self.limit < added.limit:
+            self._double()
+        while added.limit < self.limit:
+            added._double()
+        self.counts += added.counts
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
     def _double(self) -> None:
         quarter = BINS // 4
         folded = self.counts.reshape(-1, 2).sum(axis=1)
@@ -89,7 +115,6 @@ class Histogram:
         return middles * (2 * self.limit / BINS) - self.limit
 
 
-Range = tuple[float, float]
 Estimator = Callable[[Histogram, bool], Range]
 """From a histogram, and whether the interval must be symmetric, to (low, high) around zero."""
 

@@ -33,7 +33,8 @@ from xdecoder_rt.export.conversion import (
 from xdecoder_rt.export.half import half_graphs
 from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.progress import StepProgress
-from xdecoder_rt.export.quantized import quantized_graphs
+from xdecoder_rt.export.quantized import quantized_graphs, recorded_graphs
+from xdecoder_rt.export.recorded import Recording
 from xdecoder_rt.export.repack import portable_members
 from xdecoder_rt.image import RgbImage
 from xdecoder_rt.plan.file import Source, write_plan
@@ -141,7 +142,13 @@ def _convert(
     if options.precision == "fp32":
         return Converted({}, None)
     if options.precision == "int8":
-        assert images is not None  # it was checked
+        if images is None:
+            recording = Recording.of(manifest.model.weights_sha256)
+            progress(
+                f"Quantizing with ranges recorded of these weights on {recording.domain_names}: "
+                "no images"
+            )
+            return recorded_graphs(manifest, members, options, recording)
         return quantized_graphs(fp32, manifest, members, options, images, progress)
     if options.profile == "cpu":
         return Converted({}, None)

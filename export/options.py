@@ -59,8 +59,8 @@ class ConvertOptions:
     Attributes:
         precision: one of `BUILD_PRECISIONS`.
         profile: one of `PROFILES`: which target the graphs are written for.
-        calibration: the calibration set, which int8 needs: a labelled folder, a folder of images,
-            or a video.
+        calibration: the calibration set of int8: a labelled folder, a folder of images, or a video.
+            None takes the ranges that are recorded of the weights, where there are any.
         max_drop: the most that int8 may lose, 0 to 100: PQ where the set is labelled, else percent
             of pixels.
         estimator: of ranges, one of `ESTIMATOR_NAMES`; None compares all and takes the best.
@@ -99,12 +99,13 @@ class ConvertOptions:
                 f"There is no profile {quoted(self.profile)}", expected=" or ".join(PROFILES)
             )
         if self.precision == "int8" and self.calibration is None:
-            raise ArgumentError(
-                "An INT8 plan needs a calibration set",
-                expected="some hundred images like those that the model will see: a labelled "
-                "folder (accuracy is then measured by PQ), a folder of images, or a video",
-                fix="name it with calibration",
-            )
+            for name in ("estimator", "report"):
+                if getattr(self, name) is not None:
+                    raise ArgumentError(
+                        f"{name} was given without a calibration set",
+                        expected="neither, which takes ranges recorded of the weights, or both",
+                        fix="name one with calibration",
+                    )
         if self.precision == "fp16" and self.profile == "cpu":
             raise ArgumentError(
                 "There is no fp16 plan for CPUs: their runtimes compute fp16 graphs in fp32",

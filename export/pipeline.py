@@ -187,10 +187,14 @@ class _Recipe:
     def _export(self, output: Path, conversion: ConvertOptions | None) -> _StepResult:
         for module in _EXPORT_MODULES:
             require(module, "export")
+        from xdecoder_rt.export.costs import weights_digest
         from xdecoder_rt.export.portable import MAX_PHRASES, build_portable
+        from xdecoder_rt.export.recorded import Recording
 
         self.progress(f"Loading {self.source or 'the starter model'}")
         model = load_model(self.source, self.options.tasks)
+        if conversion is not None and conversion.precision == "int8" and not conversion.calibration:
+            Recording.of(weights_digest(model))  # before long work
         family, options = model.config.family, self.options
         if options.regions is False:
             model.drop_regions()

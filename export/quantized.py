@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx
@@ -13,11 +13,11 @@ from tqdm import tqdm
 from xdecoder_rt.backends import open_backend
 from xdecoder_rt.backends.onnxruntime import OnnxRuntimeBackend
 from xdecoder_rt.calibration.groups import OperatorGroup, groups_of
-from xdecoder_rt.calibration.observe import Histograms, observe
+from xdecoder_rt.calibration.observe import observe
 from xdecoder_rt.calibration.probe import AccuracyProbe, Divergence
 from xdecoder_rt.calibration.profiles import QuantizationProfile, profile_of, quantizable
 from xdecoder_rt.calibration.qdq import halve_constants, quantize, quantize_tables, violations
-from xdecoder_rt.calibration.ranges import ESTIMATORS, Histogram, Range
+from xdecoder_rt.calibration.ranges import ESTIMATORS
 from xdecoder_rt.calibration.report import BlockEffect, SearchPoint, SearchReport
 from xdecoder_rt.calibration.sensitivity import Search, Trial, largest_within
 from xdecoder_rt.calibration.sets import CalibrationSet
@@ -26,6 +26,13 @@ from xdecoder_rt.export.conversion import PROBES, Converted
 from xdecoder_rt.export.options import ConvertOptions
 from xdecoder_rt.export.precision import to_typed
 from xdecoder_rt.export.progress import StepProgress
+from xdecoder_rt.export.recorded import (
+    Observations,
+    Observed,
+    Recording,
+    graph_kinds,
+    joined,
+)
 from xdecoder_rt.plan.manifest import Manifest
 
 
@@ -39,7 +46,7 @@ class PlanQuantizer:
         manifest: of the plan.
         members: its members.
         profile: the form of the graphs.
-        histograms: of activations.
+        histograms: of activations, or ranges that were recorded, by member and tensor.
 
     Attributes:
         groups: what may be chosen.
@@ -50,20 +57,14 @@ class PlanQuantizer:
         manifest: Manifest,
         members: Mapping[str, bytes],
         profile: QuantizationProfile,
-        histograms: Histograms,
+        histograms: Observations,
     ) -> None:
-        graphs = manifest.graphs
-        kinds = {
-            "vision": tuple(graphs.vision.values()),
-            "decode": tuple(graphs.decode.values()),
-            "text": (graphs.text,),
-            "token": () if graphs.token is None else (graphs.token,),
-        }
+        graphs, kinds = manifest.graphs, graph_kinds(manifest.graphs)
         self._profile = profile
         self._models: dict[str, onnx.ModelProto] = {}
         self._kind: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
-        self._input_histograms: dict[str, list[Histogram | None]] = {}
+        self._input_histograms: dict[str, list[Observed | None]] = {}
         for kind, names in kinds.items():
             for member in names:
                 model = onnx.load_from_string(members[member])
@@ -156,11 +157,9 @@ class PlanQuantizer:
             histogram = self._input_histograms[member][place]
             if (kind, place) in chosen and histogram is not None:
                 nodes.append(name)
-                ranges[by_name[name].input[0]] = self._range(histogram, estimator)
+                observed = histogram.range(estimator, self._profile.symmetric)
+                ranges[by_name[name].input[0]] = observed
         return quantize(model, self._profile, nodes, ranges)
-
-    def _range(self, histogram: Histogram, estimator: str) -> Range:
-        return ESTIMATORS[estimator](histogram, self._profile.symmetric)
 
 
 def quantized_graphs(
@@ -189,7 +188,7 @@ def quantized_graphs(
     with tqdm(
         total=len(images.chosen(options.images)), desc="statistics", leave=False, disable=None
     ) as bar:
-        histograms = observe(
+        observed = observe(
             fp32,
             images,
             options.images,
@@ -197,12 +196,24 @@ def quantized_graphs(
             cache_dir=options.cache_dir,
             progress=lambda done, of: bar.update(done - bar.n),
         )
+    histograms: Observations = observed
+    recording = Recording.find(manifest.model.weights_sha256)
+    if recording is not None:
+        try:
+            histograms = joined(observed, recording.histograms(manifest, members))
+            progress(f"Joined with ranges recorded of these weights on {recording.domain_names}")
+        except BuildError as error:
+            progress(f"Without the ranges recorded of these weights: {error.what}")
+            recording = None
     quantizer = PlanQuantizer(manifest, members, profile, histograms)
+    candidates = quantizer.groups if recording is None else recording.lowered(quantizer.groups)
     numbers = images.chosen(PROBES, part=1)
-    divergence = Divergence(fp32, list(images.read(numbers)), OnnxRuntimeBackend(options.threads))
+    divergence = Divergence(
+        fp32, list(images.read(numbers)), OnnxRuntimeBackend(options.threads, as_written=True)
+    )
     progress("Comparing range estimators")
     names = list(ESTIMATORS) if options.estimator is None else [options.estimator]
-    estimators = {name: divergence(quantizer.build(quantizer.groups, name)) for name in names}
+    estimators = {name: divergence(quantizer.build(candidates, name)) for name in names}
     estimator = min(estimators, key=lambda name: estimators[name])
     calibrated = images.chosen(options.images)
     judged = images.others(calibrated, options.search_images)
@@ -224,19 +235,19 @@ def quantized_graphs(
         accuracy = probe.measure(quantizer.build(groups, estimator), backend)
         points.append(SearchPoint(len(groups), accuracy.score, accuracy.latency_ms))
         progress(
-            f"{len(groups)} of {len(quantizer.groups)} blocks quantized: {probe.metric} "
+            f"{len(groups)} of {len(candidates)} blocks quantized: {probe.metric} "
             f"{accuracy.score:.2f}, {base.score - accuracy.score:+.2f} lost"
         )
         return Trial(len(groups), base.score - accuracy.score, accuracy.latency_ms)
 
-    with tqdm(total=len(quantizer.groups), desc="blocks alone", leave=False, disable=None) as bar:
+    with tqdm(total=len(candidates), desc="blocks alone", leave=False, disable=None) as bar:
 
         def effect(group: OperatorGroup) -> float:
             error = divergence(quantizer.build([group], estimator))
             bar.update()
             return error
 
-        search = largest_within(quantizer.groups, effect, measure, options.max_drop)
+        search = largest_within(candidates, effect, measure, options.max_drop)
     if not search.lowered:
         raise BuildError(
             f"No block can be quantized within a drop of {options.max_drop:g} {probe.metric}",
@@ -248,6 +259,15 @@ def quantized_graphs(
         graphs if profile.unquantized == "fp32" else quantizer.build(search.lowered, estimator),
         backend,
     )
+    calibration = {
+        "profile": profile.name,
+        "set": images.path.name,
+        "images": len(calibrated),
+        "joined_with": [] if recording is None else [domain.name for domain in recording.domains],
+        "estimator": estimator,
+        "max_drop": options.max_drop,
+        "kept": [group.name for group in quantizer.groups if group not in search.lowered],
+    }
     report = SearchReport(
         manifest.model.name,
         profile.name,
@@ -269,18 +289,40 @@ def quantized_graphs(
     complaints = []
     if lost > options.max_drop:
         complaints.append(f"it loses {lost:.2f} {probe.metric}")
-    return Converted(graphs, _calibration(report), _accuracy(report), complaints, report)
+    return Converted(graphs, calibration, _accuracy(report), complaints, report)
 
 
-def _calibration(report: SearchReport) -> dict[str, object]:
-    return {
-        "profile": report.profile,
-        "set": report.calibration,
-        "images": report.calibration_images,
-        "estimator": report.estimator,
-        "max_drop": report.max_drop,
-        "kept": [block.name for block in report.blocks if not block.quantized],
+def recorded_graphs(
+    manifest: Manifest,
+    members: Mapping[str, bytes],
+    options: ConvertOptions,
+    recording: Recording,
+) -> Converted:
+    """Quantize a plan's graphs with ranges that come with its weights; no image is looked at.
+
+    Args:
+        manifest: of the plan.
+        members: its members.
+        options: which profile.
+        recording: of the plan's weights.
+
+    Raises:
+        BuildError: the plan has other operators than those that were recorded.
+    """
+    histograms = recording.histograms(manifest, members)
+    quantizer = PlanQuantizer(manifest, members, profile_of(options.profile), histograms)
+    chosen = recording.lowered(quantizer.groups)
+    estimator = recording.estimators[options.profile]
+    calibration = {
+        "profile": options.profile,
+        "set": "recorded with the weights",
+        "domains": {domain.name: domain.images for domain in recording.domains},
+        "images": sum(domain.images for domain in recording.domains),
+        "estimator": estimator,
+        "kept": list(recording.kept),
     }
+    accuracy = {"recorded_pq": [asdict(score) for score in recording.held_out]}
+    return Converted(quantizer.finish(chosen, estimator), calibration, accuracy)
 
 
 def _accuracy(report: SearchReport) -> dict[str, object]:
@@ -304,8 +346,8 @@ def _effects(search: Search[OperatorGroup]) -> tuple[BlockEffect, ...]:
 
 
 def _histograms_of(
-    model: onnx.ModelProto, names: Sequence[str], observed: Mapping[str, Histogram]
-) -> list[Histogram | None]:
+    model: onnx.ModelProto, names: Sequence[str], observed: Mapping[str, Observed]
+) -> list[Observed | None]:
     """What was seen entering each of some operators."""
     by_name = {node.name: node for node in model.graph.node}
     histograms = (observed.get(by_name[name].input[0]) for name in names)

@@ -46,7 +46,13 @@ class Session:
     asked: list[Any] = []
     has = ["CPUExecutionProvider"]
 
-    def __init__(self, model: bytes, options: object, providers: list[Any]) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        options: object,
+        providers: list[Any],
+        disabled_optimizers: list[str],
+    ) -> None:
         self.asked[:] = providers
 
     def get_providers(self) -> list[str]:
@@ -133,9 +139,15 @@ def test_quantized_products_stay_whole_but_on_processors_that_overflow(
     places = ("cpu", "cuda", "tensorrt")  # TensorRT takes them as they are
     whole = [not has_entry(OnnxRuntimeBackend(device=place)._options, UNFUSED) for place in places]
     assert whole == [not slow, True, True]
+    rounding = [
+        not has_entry(OnnxRuntimeBackend(as_written=as_written)._options, UNROUNDED)
+        for as_written in (False, True)
+    ]
+    assert rounding == [not slow, True]
 
 
 UNFUSED = "session.disable_quant_qdq"
+UNROUNDED = "session.enable_quant_qdq_cleanup"
 
 
 def has_entry(options: ort.SessionOptions, key: str) -> bool:
@@ -174,6 +186,45 @@ def test_onnx_runtime_multiplies_bytes_without_an_overflow() -> None:
     feeds = {"x": np.full((4, width), 255, np.float32)}
     made = backend.to_numpy_all(backend.load("products", model.SerializeToString)(feeds))["y"]
     np.testing.assert_array_equal(made, width * 255 * 127)
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Clip"])
+@pytest.mark.parametrize("as_written", [False, True])
+def test_an_activation_does_not_go_with_the_rounding_after_it(
+    activation: str, as_written: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without VNNI activations are not rounded; the optimizer had merged the two before."""
+    onnx = pytest.importorskip("onnx", reason="graphs are made with the package onnx")
+    monkeypatch.setattr(backend_module, "multiplies_bytes_slowly", lambda: True)
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    held = {
+        "scale": np.array(6 / 255, np.float32),
+        "zero": np.array(0, np.uint8),
+        "low": np.array(0, np.float32),
+        "high": np.array(6, np.float32),
+        "weight": np.eye(8, dtype=np.float32),
+    }
+    bounds = ["low", "high"] if activation == "Clip" else []
+    nodes = [
+        helper.make_node(activation, ["x", *bounds], ["active"]),
+        helper.make_node("QuantizeLinear", ["active", "scale", "zero"], ["steps"]),
+        helper.make_node("DequantizeLinear", ["steps", "scale", "zero"], ["left"]),
+        helper.make_node("MatMul", ["left", "weight"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, kind, [4, 8]) for name in ("x", "y")]
+    initial = [onnx.numpy_helper.from_array(array, name) for name, array in held.items()]
+    graph = helper.make_graph(nodes, "activation", ports[:1], ports[1:], initial)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    backend = OnnxRuntimeBackend(1, as_written=as_written)
+    x = np.linspace(-9, 9, 32, dtype=np.float32).reshape(4, 8)
+    run = backend.load("activation", model.SerializeToString)
+    made = backend.to_numpy_all(run({"x": x}))["y"]
+    active = x.clip(0, 6 if activation == "Clip" else None)
+    if as_written:
+        assert set(np.unique(np.round(made * 255 / 6, 3))) <= set(range(256))
+        np.testing.assert_allclose(made, active.clip(0, 6), atol=6 / 255)
+    else:
+        np.testing.assert_allclose(made, active, rtol=1e-6)
 
 
 # --- OpenVINO -------------------------------------------------------------------------------------

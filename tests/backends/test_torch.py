@@ -164,7 +164,7 @@ def test_every_node_of_an_int8_plan_is_what_onnx_runtime_makes_of_it(
     What is quantized and what it gives back is the same bit for bit, half-way values too.
     """
     onnx = pytest.importorskip("onnx", reason="graphs are taken apart with the package onnx")
-    reference, backend = OnnxRuntimeBackend(1), TorchBackend("cpu")
+    reference, backend = OnnxRuntimeBackend(1, as_written=True), TorchBackend("cpu")
     with Plan.open(plan_of("int8")) as plan:
         model = onnx.load_from_string(plan.graph(plan.manifest.graphs.vision["64x64"]))
     whole = onnx.shape_inference.infer_shapes(model)
@@ -220,7 +220,7 @@ def test_an_int8_plan_is_what_onnx_runtime_makes_of_it(
 
     Most frames have none.
     """
-    reference, backend = OnnxRuntimeBackend(1), TorchBackend("cpu")
+    reference, backend = OnnxRuntimeBackend(1, as_written=True), TorchBackend("cpu")
     with Plan.open(plan_of("int8")) as plan:
         read = partial(plan.graph, plan.manifest.graphs.vision["64x64"])
         graphs = [each.load("vision", read) for each in (backend, reference)]
@@ -235,7 +235,12 @@ def test_an_int8_plan_is_what_onnx_runtime_makes_of_it(
     assert max(worst) < 0.05, worst
     pictures = [synthetic.image(SIZE, seed) for seed in (7, 8)]
     with (
-        Engine(plan_of("int8"), backend="onnxruntime", threads=1, cache_dir=tmp_path) as base,
+        Engine(
+            plan_of("int8"),
+            backend=OnnxRuntimeBackend(1, as_written=True),
+            threads=1,
+            cache_dir=tmp_path,
+        ) as base,
         Engine(plan_of("int8"), backend="torch", device="cpu", cache_dir=tmp_path) as engine,
     ):
         found = compare(engine, base, pictures, WORDS, ["the red mug"])

@@ -13,6 +13,7 @@ import pytest
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder, LabelledFolderWriter
 from xdecoder_rt.errors import ArgumentError, DatasetError
 from xdecoder_rt.evaluation.evaluate import evaluate
+from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 
 VOCABULARY = ("mug", "table", "wall", "robot arm")
 STUFF = ("table", "wall")
@@ -215,3 +216,15 @@ def test_a_data_set_of_nothing_but_background_is_refused(tmp_path: Path) -> None
         writer.add(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2), np.uint8), {1: "background"})
     with pytest.raises(DatasetError, match="no class but 'background'"):
         evaluate(Oracle(MAP, {}), LabelledFolder.open(tmp_path), progress=False)
+
+
+def test_each_image_gives_its_own_counts_which_add_up(folder: LabelledFolder) -> None:
+    counts: list[PanopticQuality] = []
+    classes = {id_: VOCABULARY.index(label) for id_, label in LABELS.items()}
+    report = evaluate(Oracle(MAP, classes), folder, tasks=["segment"], when_segmented=counts.append)
+    assert len(counts) == report.items == 3
+    together = PanopticQuality(VOCABULARY, STUFF)
+    for image in counts:
+        assert image.counts[1].sum() == 3
+        together.merge(image)
+    assert together.compute() == report.panoptic

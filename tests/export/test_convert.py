@@ -236,15 +236,6 @@ def test_a_plan_that_is_lower_already(int8_plan: Path, tmp_path: Path) -> None:
         convert_plan(int8_plan, tmp_path / "bf16.plan", ConvertOptions("bf16"))
 
 
-def test_the_command_line_wants_a_calibration_set(
-    fp32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--plan", str(fp32), "--precision", "int8", "-o", str(tmp_path / "int8.plan")]
-    assert main(["build", *arguments]) == 1
-    assert "add --calibration DIR" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_check_compares_no_plans_of_different_sizes(
     fp32: Path, tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,7 +67,10 @@ def test_every_choice_is_known_where_it_is_carried_out() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: ConvertOptions("int8"), "needs a calibration set"),
+        (
+            lambda: ConvertOptions("int8", report=Path("r")),
+            "report was given without a calibration",
+        ),
         (lambda: ConvertOptions("fp16"), "no fp16 plan for CPUs"),
         (lambda: ConvertOptions("int5"), "no precision 'int5'"),
         (lambda: ConvertOptions("bf16", "gpu"), "no profile 'gpu'.*cpu or tensorrt"),

@@ -46,7 +46,8 @@ that is how a Jetson builds its own plan. TensorRT builds for the GPU that it ru
 builds on any machine for the GPUs that --sm names.
 
 --precision makes a plan of either in less: int8 (fastest on a CPU with VNNI or AMX, a third of the
-size; needs images to calibrate on), bf16 (for CPUs that have it), fp16 (for TensorRT).
+size; calibrated on your images, or with ranges recorded of the weights), bf16 (for CPUs that have
+it), fp16 (for TensorRT).
 """
 EXAMPLES = """\
   xdecoder-rt build                                     the starter model, to model.plan
@@ -60,6 +61,7 @@ EXAMPLES = """\
   xdecoder-rt build --plan model.plan --backend tensorrt -o orin.plan             on the device
   xdecoder-rt build --plan model.plan --backend tensorrt_rtx --sm 86 89 -o rtx.plan
   xdecoder-rt build --plan model.plan --vocabulary kitchen.txt -o robot.plan
+  xdecoder-rt build --precision int8 -o int8.plan                                 of the starter
   xdecoder-rt build --precision int8 --calibration scenes/val --report report -o int8.plan
   xdecoder-rt build --plan model.plan --precision bf16 -o bf16.plan
 """

@@ -58,6 +58,12 @@ def _precision_lines(summary: BuildSummary) -> list[str]:
             f"{printable(str(accuracy['metric']))}: {accuracy['fp32']:.2f} in fp32, "
             f"{accuracy['int8']:.2f} in int8, on {accuracy['images']} images"
         )
+    for score in accuracy.get("recorded_pq", ()):
+        lines.append(
+            f"PQ as recorded with these ranges: {score['fp32']:.2f} in fp32, {score['int8']:.2f} "
+            f"in int8, on {score['images']} images of {printable(score['name'])} (with 95 % "
+            f"certainty between {score['low']:.2f} and {score['high']:.2f} lost)"
+        )
     if "times_faster_than_fp32" in accuracy:
         lines.append(f"a frame: {accuracy['times_faster_than_fp32']:.2f} times as fast as in fp32")
     return lines

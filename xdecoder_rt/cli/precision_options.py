@@ -39,7 +39,8 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="for int8: images like those that the model will see, some hundreds: a labelled "
-        "folder, a folder of images, or a video",
+        "folder, a folder of images, or a video (default: none, where ranges are recorded of the "
+        "weights over several kinds of scenes)",
     )
     group.add_argument(
         "--max-drop",
@@ -85,7 +86,7 @@ def check_precision(args: argparse.Namespace) -> None:
     """Refuse options that contradict one another, before any work.
 
     Raises:
-        ArgumentError: an option of INT8 without it, or INT8 without a calibration set.
+        ArgumentError: an option of INT8 without it, or one of calibration without a set.
     """
     if args.precision != "int8":
         int8_options = ("calibration", "max_drop", "estimator", "calibration_images", "report")
@@ -96,13 +97,14 @@ def check_precision(args: argparse.Namespace) -> None:
                     expected="--precision int8",
                 )
         return
-    if args.calibration is None:
-        raise ArgumentError(
-            "--precision int8 was given without a calibration set",
-            expected="some hundred images like those that the model will see: a labelled folder "
-            "(accuracy is then measured by PQ), a folder of images, or a video",
-            fix="add --calibration DIR",
-        )
+    for name in ("max_drop", "estimator", "calibration_images", "search_images", "report"):
+        if args.calibration is None and getattr(args, name) is not None:
+            raise ArgumentError(
+                f"--{name.replace('_', '-')} was given without a calibration set",
+                expected="a labelled folder (accuracy is then measured by PQ), a folder of images, "
+                "or a video; without one, ranges are taken that are recorded of the weights",
+                fix="add --calibration DIR",
+            )
 
 
 def convert_options(args: argparse.Namespace) -> ConvertOptions | None:

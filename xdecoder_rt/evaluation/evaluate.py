@@ -49,6 +49,7 @@ def evaluate(
     object_threshold: float | None = None,
     overlap_threshold: float | None = None,
     when_stopped: Callable[[EvaluationReport], None] | None = None,
+    when_segmented: Callable[[PanopticQuality], None] | None = None,
 ) -> EvaluationReport:
     """Score every task that a plan has and a data set has labels or texts for.
 
@@ -73,6 +74,7 @@ def evaluate(
         when_stopped: Takes the report of the images done when an exception, Ctrl-C for one, ends
             the evaluation before the last; the image it was at may count in part. Retrieval, which
             is scored after the last, is not in it.
+        when_segmented: Takes each image's own counts of panoptic segmentation.
 
     Raises:
         ArgumentError: if a threshold is no number from 0 to 1, `limit` is less than 1, or `tasks`
@@ -99,7 +101,9 @@ def evaluate(
 
     to_do = _TaskChoice.of(engine, items, task_names, note)
     thresholds = (object_threshold, overlap_threshold)
-    segmenting = _Segmenting(dataset, engine, note, thresholds) if to_do.segments else None
+    segmenting = (
+        _Segmenting(dataset, engine, note, thresholds, when_segmented) if to_do.segments else None
+    )
     text_tasks = [kind() for kind in to_do.text_tasks]
     if segmenting:
         segmenting.warm_up(engine, items[0])
@@ -230,7 +234,9 @@ class _Segmenting:
         engine: Engine,
         note: Callable[[str], None],
         thresholds: tuple[float | None, float | None],
+        when_segmented: Callable[[PanopticQuality], None] | None,
     ) -> None:
+        self._when_segmented = when_segmented
         text = engine.manifest.text
         self._void_labels = {
             label
@@ -279,13 +285,17 @@ class _Segmenting:
         semantic = engine.segment(state, self._vocabulary, task="semantic")
 
         predicted = {int(s["id"]): int(s["label_id"]) for s in panoptic.segments_info}
-        self._panoptic.update(
+        counts = PanopticQuality(self._vocabulary, self._stuff)
+        counts.update(
             ids,
             classes,
             panoptic.segmentation,
             predicted,
             crowds=[s.id for s in item.segments if s.iscrowd and s.id in classes],
         )
+        self._panoptic.merge(counts)
+        if self._when_segmented is not None:
+            self._when_segmented(counts)
         self._absent.update(classes.values(), panoptic.segmentation, predicted)
         self._semantic.update(class_map(ids, classes), semantic.segmentation)
         return state

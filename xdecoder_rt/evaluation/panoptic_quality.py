@@ -298,6 +298,15 @@ class PanopticQuality:
             )
         return PanopticScores.average(per_class)
 
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """Return what :meth:`compute` scores, ``[3, classes]``: sums of IoU, matches, errors.
+
+        An error is half a false positive or half a false negative: PQ of a class is 100 times its
+        sum of IoU over matches and errors.
+        """
+        return np.stack([self._iou, self._tp, (self._fp + self._fn) / 2])
+
     def unscored(self) -> UnscoredShare:
         """Return how much of all images counted the labels say nothing of."""
         return UnscoredShare(
