@@ -34,6 +34,11 @@ SCORES = {
     "CIDEr": ("caption", "cider"),
     "VQA": ("vqa", "accuracy"),
 }
+PHOTOGRAPHS = {
+    "photographs": "The starter:",
+    "photographs_no_distractors": "Built with `--no-distractors`:",
+    "photographs_decoder": "The decoder alone (`build --no-regions --no-distractors`):",
+}
 
 
 def begin_of(name: str) -> str:
@@ -61,6 +66,24 @@ def ablation() -> str:
     return study.tables(results, list(results[0]["scores"]))
 
 
+def photograph_ablation() -> str:
+    """Return the tables of the study that asks photographs about one lever at a time."""
+    import photograph_ablation as study
+
+    return study.tables(read("photograph_ablation"))
+
+
+def photographs() -> str:
+    """Return what the starter says of photographs, and what it says without regions."""
+    import photographs as study
+
+    parts = []
+    for name, title in PHOTOGRAPHS.items():
+        figures = read(name)
+        parts += [title, "", study.table(figures), ""]
+    return "\n".join([*parts, study.sources_table(read(next(iter(PHOTOGRAPHS))))])
+
+
 def candidates() -> str:
     """Return the table of the shapes that were compared."""
     import candidates as study
@@ -79,6 +102,8 @@ def published() -> str:
 TABLES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "accuracy": ("docs/training.md", accuracy),
     "ablation": ("docs/measured/ablation.md", ablation),
+    "photograph_ablation": ("docs/measured/starter.md", photograph_ablation),
+    "photographs": ("docs/measured/starter.md", photographs),
     "candidates": ("docs/measured/candidates.md", candidates),
     "published": ("docs/measured/presets.md", published),
 }

@@ -15,6 +15,9 @@ unlabelled  share of points without any label
 phrases     share of phrases whose box overlaps the marked one by at least half
 image_r1, image_r5   share of captions that rank their picture first, among the first five
 
+`intervals` has the 95 % interval (Wilson) of each, as if points of one picture were strangers;
+`sources` has the shares of the points of each package.
+
 Settings are chosen on these photographs and on the composites of `python -m xdecoder_rt.scenes
 photographs`; figures to report come from other photographs.
 """
@@ -25,9 +28,10 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -40,6 +44,17 @@ from xdecoder_rt.files.regular import read_regular
 
 POINTS = Path(__file__).with_name("photograph_points.json")
 WORDS_A_PICTURE = 5
+OUTPUTS = {
+    f"{task}_{words}": (title, task)
+    for words, title in (("all_words", "100"), ("five_words", "five"))
+    for task in ("panoptic", "semantic")
+}
+KINDS = {
+    "named_things": "things named",
+    "named_stuff": "stuff named",
+    "named": "all points",
+    "unlabelled": "without label",
+}
 _LARGEST_FILE = 64 << 20
 
 
@@ -147,11 +162,60 @@ def shares(points: list[dict[str, Any]], labels: list[str | None]) -> dict[str, 
     }
 
 
+def interval(share: float, count: int) -> list[float]:
+    """Return the 95 % interval (Wilson) of a share of so many, all in per cent."""
+    share, z = share / 100, NormalDist().inv_cdf(0.975)
+    middle = share + z * z / (2 * count)
+    half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    return [100 * (middle + side * half) / (1 + z * z / count) for side in (-1, 1)]
+
+
+def counts(points: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return of how many points each of the `shares` is."""
+    stuff = sum(point["stuff"] for point in points)
+    things = len(points) - stuff
+    return {
+        "named_things": things,
+        "named_stuff": stuff,
+        "named": len(points),
+        "unlabelled": len(points),
+    }
+
+
+def with_intervals(figures: dict[str, Any], points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures and, of every share, its interval."""
+    asked = {"phrases": figures["phrases_asked"]}
+    asked |= dict.fromkeys(("image_r1", "image_r5"), figures["photographs"])
+    intervals: dict[str, Any] = {name: interval(figures[name], n) for name, n in asked.items()}
+    of_points = counts(points)
+    for name, found in figures.items():
+        if isinstance(found, dict):
+            intervals[name] = {kind: interval(found[kind], n) for kind, n in of_points.items()}
+    return figures | {"intervals": intervals}
+
+
+def by_source(
+    points: Sequence[dict[str, Any]],
+    sources: Sequence[str],
+    labels: Mapping[str, Sequence[str | None]],
+) -> dict[str, Any]:
+    """Return the shares of the points of each package."""
+    figures: dict[str, Any] = {}
+    for source in sorted(set(sources)):
+        own = [number for number, name in enumerate(sources) if name == source]
+        chosen = [points[number] for number in own]
+        figures[source] = {"points": len(own)}
+        for name, found in labels.items():
+            figures[source][name] = shares(chosen, [found[number] for number in own])
+    return figures
+
+
 def measure(engine: Engine, folder: Path) -> dict[str, Any]:
     """Return all figures of a plan, in per cent."""
     document = json.loads(POINTS.read_bytes())
     vocabulary, all_stuff = document["vocabulary"], set(document["stuff"])
     points: list[dict[str, Any]] = []
+    sources: list[str] = []
     labels: dict[str, list[str | None]] = {}
     hits, rows, captions = [], [], []
     for photograph in photographs():
@@ -160,6 +224,7 @@ def measure(engine: Engine, folder: Path) -> dict[str, Any]:
         height, width = image.shape[:2]
         state = engine.encode(image)
         points += entry["points"]
+        sources += [entry["package"]] * len(entry["points"])
         five = five_words(entry, vocabulary)
         for name, words in (("all_words", vocabulary), ("five_words", five)):
             stuff = sorted(all_stuff.intersection(words))
@@ -176,7 +241,7 @@ def measure(engine: Engine, folder: Path) -> dict[str, Any]:
     likeness = engine.embed_text(captions) @ np.stack(rows).T
     own = np.diag(likeness)[:, None]
     rank = (likeness > own).sum(1)
-    return {
+    figures = {
         "photographs": len(rows),
         "points": len(points),
         **{name: shares(points, found) for name, found in labels.items()},
@@ -185,6 +250,46 @@ def measure(engine: Engine, folder: Path) -> dict[str, Any]:
         "image_r1": 100 * float((rank < 1).mean()),
         "image_r5": 100 * float((rank < 5).mean()),
     }
+    return with_intervals(figures, points) | {"sources": by_source(points, sources, labels)}
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the Markdown of what `measure` gave, with intervals."""
+    lines = [
+        f"| words | output | {' | '.join(KINDS.values())} |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, (words, task) in OUTPUTS.items():
+        cells = [_cell(figures[name], figures["intervals"][name], kind) for kind in KINDS]
+        if task == "semantic":
+            cells[-1] = ""
+        lines.append(f"| {words} | {task} | {' | '.join(cells)} |")
+    texts = {
+        "phrases": f"of the {figures['phrases_asked']} phrases get a box that overlaps the marked "
+        "one by half or more",
+        "image_r1": "of the captions find their picture first",
+        "image_r5": "find it among the first five",
+    }
+    said = [f"{_cell(figures, figures['intervals'], kind)} {text}" for kind, text in texts.items()]
+    return "\n".join([*lines, "", "; ".join(said) + "."])
+
+
+def sources_table(figures: Mapping[str, Any]) -> str:
+    """Return the Markdown of the points of each package."""
+    kinds = [kind for kind in KINDS if kind != "unlabelled"]
+    lines = [
+        f"| package, 100 words | points | {' | '.join(KINDS[kind] for kind in kinds)} |",
+        f"| --- | ---: |{' ---: |' * len(kinds)}",
+    ]
+    for source, found in figures["sources"].items():
+        shares = [f"{found['semantic_all_words'][kind]:.1f} %" for kind in kinds]
+        lines.append(f"| {source}, semantic | {found['points']} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def _cell(figures: Mapping[str, Any], intervals: Mapping[str, Any], kind: str) -> str:
+    low, high = intervals[kind]
+    return f"{figures[kind]:.1f} % ({low:.0f}-{high:.0f})"
 
 
 def main() -> int:

@@ -166,6 +166,28 @@ def test_figures_are_shares_of_points_phrases_and_captions(made: Path, tmp_path:
     assert figures["image_r5"] == 100
 
 
+def test_every_share_has_its_interval_and_every_package_its_shares(
+    made: Path, tmp_path: Path
+) -> None:
+    photographs.collect(tmp_path / "pictures", made)
+    figures = photographs.measure(Seeing(), tmp_path / "pictures")  # type: ignore[arg-type]
+    semantic = figures["intervals"]["semantic_all_words"]
+    assert semantic["named_things"] == photographs.interval(100, 2)
+    assert semantic["named"] == photographs.interval(50, 4)
+    assert figures["intervals"]["phrases"] == photographs.interval(50, 4)
+    assert figures["intervals"]["image_r5"] == photographs.interval(100, 2)
+    assert set(figures["sources"]) == {"a", "b"}
+    for source in figures["sources"].values():
+        assert source["points"] == 2
+        assert source["panoptic_five_words"]["named_stuff"] == 0
+
+
+def test_an_interval_is_that_of_wilson() -> None:
+    assert photographs.interval(50, 10) == pytest.approx([23.659, 76.341], abs=1e-3)
+    assert photographs.interval(0, 10) == pytest.approx([0, 27.753], abs=1e-3)
+    assert photographs.interval(100, 10) == pytest.approx([72.247, 100], abs=1e-3)
+
+
 def test_another_picture_than_the_marked_one_is_refused(made: Path, tmp_path: Path) -> None:
     Image.new("RGB", (8, 6), (77, 0, 0)).save(made / "first.png")
     with pytest.raises(ValueError, match="another picture"):
