@@ -84,6 +84,13 @@ def photographs() -> str:
     return "\n".join([*parts, study.sources_table(read(next(iter(PHOTOGRAPHS))))])
 
 
+def presence() -> str:
+    """Return what plans find that is there, and that is not."""
+    import presence as study
+
+    return study.table(read("presence"))
+
+
 def candidates() -> str:
     """Return the table of the shapes that were compared."""
     import candidates as study
@@ -104,6 +111,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "ablation": ("docs/measured/ablation.md", ablation),
     "photograph_ablation": ("docs/measured/starter.md", photograph_ablation),
     "photographs": ("docs/measured/starter.md", photographs),
+    "presence": ("docs/measured/starter.md", presence),
     "candidates": ("docs/measured/candidates.md", candidates),
     "published": ("docs/measured/presets.md", published),
 }

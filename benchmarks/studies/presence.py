@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -36,19 +38,28 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="JSON file")
     args = parser.parse_args()
     results = []
-    print("| plan | folder | PQ | phrases found | nothing of six absent words | absent phrases |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
-    for plan in args.plans:
-        with Engine(plan, threads=args.threads) as engine:
-            for folder in args.folders:
+    for folder in args.folders:
+        for plan in args.plans:
+            with Engine(plan, threads=args.threads) as engine:
                 figures = measure(engine, folder, args.limit)
-                results.append({"plan": plan.name, "folder": folder.name, **figures})
-                shares = (figures[key] for key in ("found", "silent", "absent_phrases"))
-                cells = [f"{figures['pq']:.1f}", *(f"{share:.0f} %" for share in shares)]
-                print("| " + " | ".join((plan.name, folder.name, *cells)) + " |", flush=True)
+            results.append({"plan": plan.name, "folder": folder.name, **figures})
+    print(table(results))
     if args.output is not None:
         with atomic_writer(args.output) as file:
             file.write((json.dumps(results, indent=1) + "\n").encode())
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return figures as a table, a row each."""
+    lines = [
+        "| folder | plan | PQ | phrases found | nothing of six absent words | absent phrases |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for figures in results:
+        shares = (figures[key] for key in ("found", "silent", "absent_phrases"))
+        cells = [f"{figures['pq']:.1f}", *(f"{share:.0f} %" for share in shares)]
+        lines.append("| " + " | ".join((figures["folder"], figures["plan"], *cells)) + " |")
+    return "\n".join(lines)
 
 
 def measure(engine: Engine, folder: Path, limit: int | None) -> dict[str, float]:
