@@ -181,3 +181,10 @@ def test_a_phrase_whose_noun_is_a_distractors_is_not_found(rewritten: Rewrite) -
         assert after.score < 0.05 and not after.found
         (asked,) = engine.refer(frame(), [phrase], min_score=0)
         assert asked.found
+
+
+@pytest.mark.parametrize("phrase", ["[?]", "|", "...", "background", "the [red] mug", "mug" * 200])
+def test_any_phrase_has_a_noun_that_can_be_asked_for(rewritten: Rewrite, phrase: str) -> None:
+    with Engine(rewritten("any.plan", np.eye(2, 16)), backend="onnxruntime") as engine:
+        (reference,) = engine.refer(frame(), [phrase], min_score=0)
+        assert 0 <= reference.score <= 1

@@ -24,7 +24,7 @@ from xdecoder_rt.state import DecodedRows, Floats, ImageState
 from xdecoder_rt.words.encoder import unit
 from xdecoder_rt.words.noun import noun_of
 from xdecoder_rt.words.vocabulary import Vocabulary
-from xdecoder_rt.words.word import check_text
+from xdecoder_rt.words.word import Word, check_text
 
 MAX_SCALE = 100.0
 """The original clamps the factor of grounding's cosines here."""
@@ -80,7 +80,7 @@ class ReferQuestion:
         groups = phrase_groups(features, decoder.num_queries, joint)
         nouns: list[Vocabulary] = []
         if runtime.distractors is not None:
-            nouns = [Vocabulary.parse([noun_of(phrase)]) for phrase in checked]
+            nouns = [Vocabulary.parse([Word(noun_of(phrase))]) for phrase in checked]
         return cls(checked, features, groups, least, nouns)
 
     def groups(self, state: ImageState) -> Sequence[RowGroup]:
