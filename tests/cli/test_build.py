@@ -236,6 +236,19 @@ def test_a_size_that_a_plan_lacks(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [["--no-regions"], ["--no-distractors"], ["--tasks", "segment"], ["--size", "short:64"]],
+)
+def test_what_only_a_checkpoint_can_be_built_with_is_named_as_it_was_typed(
+    flags: list[str], tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "other.plan"
+    assert main(["build", "--plan", str(tiny_plan), *flags, "-o", str(target)]) == 1
+    assert f"{flags[0]} given with --plan" in the_error(capsys)
+    assert not target.exists()
+
+
 def test_a_size_that_no_network_takes(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,10 +187,10 @@ def run(args: argparse.Namespace) -> int:
     check_precision(args)
     options = _options(args)
     if args.plan and options.for_weights():
-        # `rule` is given as --size.
-        named = [name.replace("_", "-").replace("rule", "size") for name in options.for_weights()]
+        flags = {"rule": "--size", "regions": "--no-regions", "distractors": "--no-distractors"}
+        named = [flags.get(name, "--" + name.replace("_", "-")) for name in options.for_weights()]
         raise ArgumentError(
-            f"{', '.join(f'--{name}' for name in named)} given with --plan",
+            f"{', '.join(named)} given with --plan",
             expected="a plan keeps its tasks and rules",
             fix="build from a checkpoint to choose them",
         )
