@@ -56,9 +56,7 @@ def load_model(
     from xdecoder_rt.models.checkpoint import CHECKPOINT_FORMAT
     from xdecoder_rt.models.weights_file import header_format
 
-    path = fetch_checkpoint(checkpoint or STARTER_NAME)
-    if path == Path(STARTER_NAME):
-        path = STARTER
+    path = checkpoint_file(checkpoint)
     check_checkpoint(path)
     if header_format(path) != CHECKPOINT_FORMAT:
         return load_published(path, tasks=tasks)
@@ -70,6 +68,19 @@ def load_model(
             expected=f"some of the tasks {', '.join(model.config.tasks)}",
         )
     return model
+
+
+def checkpoint_file(checkpoint: str | os.PathLike[str] | None) -> Path:
+    """Return where the file of a checkpoint is, downloaded where its address is given.
+
+    Args:
+        checkpoint: as :func:`load_model` takes it; it need not exist.
+
+    Raises:
+        CheckpointError: it cannot be downloaded.
+    """
+    path = fetch_checkpoint(checkpoint or STARTER_NAME)
+    return STARTER if path == Path(STARTER_NAME) else path
 
 
 def check_checkpoint(path: Path) -> None:

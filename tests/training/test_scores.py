@@ -18,6 +18,7 @@ from PIL import Image
 from xdecoder_rt import Engine
 from xdecoder_rt.datasets.items import Phrase, Segment
 from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.export.sources import STARTER, STARTER_NAME
 from xdecoder_rt.masks.score_curve import ScoreCurve, score_problem
 from xdecoder_rt.models import ModelConfig, XDecoder, load_checkpoint, save_checkpoint
 from xdecoder_rt.models.checkpoint import read_header
@@ -179,6 +180,17 @@ def test_the_checkpoint_gets_curves_and_keeps_its_weights_and_header(
     assert rules.min_scores == {"refer": reports["refer"]["min_score"]}
     plain = dataclasses.replace(rules, curves={}, min_scores={})
     assert plain == old.config.postprocess
+
+
+def test_the_starter_gets_curves_by_its_name_and_keeps_its_header(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    answers = Answers()
+    for judged in answers.judged.values():
+        judged += judged_of(rng, 200, lambda s: s**2)
+    fit_scores(Path(STARTER_NAME), tmp_path / "after.safetensors", answers, {})
+    assert (
+        read_header(tmp_path / "after.safetensors")["training"] == read_header(STARTER)["training"]
+    )
 
 
 def test_a_plans_curves_are_on_all_that_it_reports(

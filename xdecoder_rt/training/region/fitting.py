@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xdecoder_rt.errors import ArgumentError, CheckpointError
-from xdecoder_rt.export.sources import load_model
+from xdecoder_rt.export.sources import checkpoint_file, load_model
 from xdecoder_rt.image import RgbImage, lay_image
 from xdecoder_rt.models import XDecoder, save_checkpoint
 from xdecoder_rt.models.checkpoint import read_header
@@ -144,7 +144,7 @@ def fit_region_classifier(
     model = with_classifier(base, classifier, reduce, scores, vectors, settings.config)
     report = FitReport(len(names.texts), loss, same_name)
     try:
-        header = read_header(checkpoint)
+        header = read_header(checkpoint_file(checkpoint))
     except CheckpointError:  # a published file, which says nothing about itself
         header = {}
     try:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from xdecoder_rt.errors import ArgumentError
-from xdecoder_rt.export.sources import load_model
+from xdecoder_rt.export.sources import checkpoint_file, load_model
 from xdecoder_rt.masks.score_curve import ScoreCurve
 from xdecoder_rt.models import save_checkpoint
 from xdecoder_rt.models.checkpoint import read_header
@@ -169,6 +169,6 @@ def fit_scores(
             least[kind] = report.min_score
     rules = replace(model.config.postprocess, curves=curves, min_scores=least)
     model.config = replace(model.config, postprocess=rules)
-    kept = {k: v for k, v in read_header(checkpoint).items() if k not in _OWN_KEYS}
+    kept = {k: v for k, v in read_header(checkpoint_file(checkpoint)).items() if k not in _OWN_KEYS}
     save_checkpoint(out, model, kept)
     return reports
