@@ -193,13 +193,13 @@ class _Recipe:
 
         self.progress(f"Loading {self.source or 'the starter model'}")
         model = load_model(self.source, self.options.tasks)
-        if conversion is not None and conversion.precision == "int8" and not conversion.calibration:
-            Recording.of(weights_digest(model))  # before long work
         family, options = model.config.family, self.options
         if options.regions is False:
             model.drop_regions()
         if options.distractors is False:
             model.config = replace(model.config, distractors=None)
+        if conversion is not None and conversion.precision == "int8" and not conversion.calibration:
+            Recording.of(weights_digest(model))  # before long work
         inputs, share = options.inputs(family), options.piece_share
         is_final = conversion is None or conversion.precision == "fp32"
         built = build_portable(

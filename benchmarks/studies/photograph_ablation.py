@@ -38,6 +38,7 @@ from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.evaluate import evaluate
 from xdecoder_rt.export.portable import build_portable
+from xdecoder_rt.export.sources import STARTER
 from xdecoder_rt.models import XDecoder, load_checkpoint
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.distributed import World
@@ -46,7 +47,6 @@ from xdecoder_rt.training.trainer import CHECKPOINT, Trainer
 from xdecoder_rt.training.validation import validate
 from xdecoder_rt.words.tokenizer import ClipTokenizer
 
-STARTER = Path(__file__).parents[2] / "export" / "starter" / "starter.safetensors"
 SIZE = (448, 448)
 RESULTS = Path(__file__).parents[1] / "results" / "photograph_ablation.json"
 # Each measure of the folders, and each share of the photographs' points, with its heading.

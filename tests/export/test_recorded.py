@@ -196,15 +196,18 @@ def test_what_saw_nothing_but_zeros_leaves_a_joined_range_alone() -> None:
     assert joined({"a": {"x": Histogram()}}, {})["a"]["x"].limit == 0.0
 
 
+def by_images_of(folder: CalibrationSet) -> ConvertOptions:
+    return ConvertOptions(
+        "int8", calibration=folder.path, max_drop=100.0, images=2, search_images=1,
+        estimator="max", force=True, threads=1,
+    )  # fmt: skip
+
+
 def test_a_calibration_set_is_joined_with_what_is_recorded(
     fp32: Path, with_recording: Path, folders: list[CalibrationSet], tmp_path: Path
 ) -> None:
     steps: list[str] = []
-    options = ConvertOptions(
-        "int8", calibration=folders[2].path, max_drop=100.0, images=2, search_images=1,
-        estimator="max", force=True, threads=1,
-    )  # fmt: skip
-    made = convert_plan(fp32, tmp_path / "int8.plan", options, steps.append)
+    made = convert_plan(fp32, tmp_path / "int8.plan", by_images_of(folders[2]), steps.append)
     assert "Joined with ranges recorded of these weights on one, two" in steps
     assert made.manifest.calibration is not None
     assert made.manifest.calibration["joined_with"] == ["one", "two"]
@@ -217,11 +220,7 @@ def test_other_layers_than_the_recorded_ones_are_calibrated_by_images_alone(
     layers = {**recording.layers, "vision": "0" * 64}
     with_recording.write_text(json.dumps(replace(recording, layers=layers).document()))
     steps: list[str] = []
-    options = ConvertOptions(
-        "int8", calibration=folders[2].path, max_drop=100.0, images=2, search_images=1,
-        estimator="max", force=True, threads=1,
-    )  # fmt: skip
-    made = convert_plan(fp32, tmp_path / "int8.plan", options, steps.append)
+    made = convert_plan(fp32, tmp_path / "int8.plan", by_images_of(folders[2]), steps.append)
     assert any(step.startswith("Without the ranges recorded") for step in steps)
     assert made.manifest.calibration is not None
     assert made.manifest.calibration["joined_with"] == []

@@ -10,6 +10,7 @@ from xdecoder_rt.masks.classification import (
     join_regions,
     with_distractors,
 )
+from xdecoder_rt.masks.votes import join_votes
 from xdecoder_rt.runtime import Runtime
 from xdecoder_rt.state import DecodedRows, Floats
 from xdecoder_rt.words.vocabulary import Vocabulary
@@ -47,6 +48,27 @@ def object_logits(
     shares = word_shares(latents.region_scores[:queries], relation, vocabulary)
     info = runtime.regions.info
     return join_regions(logits, shares, info.weight, info.void_yield, distractor_part)
+
+
+def voted_logits(
+    runtime: Runtime, latents: DecodedRows, logits: Floats
+) -> tuple[Floats, Floats | None]:
+    """Return class logits in which queries with much the same mask count for one another.
+
+    Args:
+        runtime: of the plan.
+        latents: of an image.
+        logits: ``[Q, classes + 1]`` of :func:`object_logits`.
+
+    Returns:
+        float32 ``[Q, classes + 1]``; and how the masks overlap, ``[Q, Q]``. Where the plan has no
+        votes, the logits as they are and None.
+    """
+    votes, queries = runtime.manifest.postprocess.votes, len(logits)
+    if not votes or latents.overlaps is None:
+        return logits, None
+    overlaps = latents.overlaps[:queries, :queries]
+    return join_votes(logits, overlaps, votes), overlaps
 
 
 def word_logits(

@@ -13,10 +13,9 @@ from xdecoder_rt import tasks
 from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.classification import class_probabilities
-from xdecoder_rt.masks.votes import join_votes
 from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.questions.least_score import AS_THEY_ARE, ScoreScale, is_sure, least_score
-from xdecoder_rt.questions.object_words import object_logits
+from xdecoder_rt.questions.object_words import object_logits, voted_logits
 from xdecoder_rt.results import Reference
 from xdecoder_rt.rows import RowGroup
 from xdecoder_rt.runtime import Runtime
@@ -93,8 +92,8 @@ class ReferQuestion:
         """Match phrases to queries, and form the masks of the matched."""
         noun_scores = None
         if self.nouns:
-            latents, votes = runtime.rows.latents(state), runtime.manifest.postprocess.votes
-            noun_scores = [_noun_scores(runtime, latents, noun, votes) for noun in self.nouns]
+            latents = runtime.rows.latents(state)
+            noun_scores = [_noun_scores(runtime, latents, noun) for noun in self.nouns]
         return read_references(
             self.phrases,
             self.features,
@@ -117,11 +116,9 @@ def _sigmoid(margins: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return scores
 
 
-def _noun_scores(runtime: Runtime, latents: DecodedRows, noun: Vocabulary, votes: float) -> Floats:
+def _noun_scores(runtime: Runtime, latents: DecodedRows, noun: Vocabulary) -> Floats:
     """Return how likely each object query is of a noun: float32 ``[Q]``."""
-    logits = object_logits(runtime, latents, noun)
-    if votes and latents.overlaps is not None:
-        logits = join_votes(logits, latents.overlaps[: len(logits), : len(logits)], votes)
+    logits, _ = voted_logits(runtime, latents, object_logits(runtime, latents, noun))
     scores: Floats = class_probabilities(logits)[:, 0]
     return scores
 

@@ -13,12 +13,12 @@ from xdecoder_rt.errors import ArgumentError, quoted
 from xdecoder_rt.masks import postprocess
 from xdecoder_rt.masks.panoptic_rule import MapSegment
 from xdecoder_rt.masks.postprocess import Panoptic, Selection
-from xdecoder_rt.masks.votes import join_votes, without_duplicates
+from xdecoder_rt.masks.votes import without_duplicates
 from xdecoder_rt.pixels.letterbox import Letterbox
 from xdecoder_rt.plan.manifest import PostprocessInfo
 from xdecoder_rt.questions.example import check_examples
 from xdecoder_rt.questions.least_score import ScoreScale, check_thresholds, is_sure, least_score
-from xdecoder_rt.questions.object_words import object_logits
+from xdecoder_rt.questions.object_words import object_logits, voted_logits
 from xdecoder_rt.questions.segment_rules import instance_pairs, panoptic_queries, semantic_columns
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.rows import RowGroup
@@ -105,14 +105,10 @@ class SegmentQuestion:
         vocabulary, rules, box = self.vocabulary, runtime.manifest.postprocess, state.letterbox
         latents = runtime.rows.latents(state)
         _, mask_embedding = latents.answer("segment")
-        queries = runtime.manifest.decoder.objects
         # Semantic output has no void to give a region to.
         logits = object_logits(runtime, latents, vocabulary, self.rule != "semantic")
         if self.rule == "panoptic":
-            overlaps = None
-            if rules.votes and latents.overlaps is not None:
-                overlaps = latents.overlaps[:queries, :queries]
-                logits = join_votes(logits, overlaps, rules.votes)
+            logits, overlaps = voted_logits(runtime, latents, logits)
             is_thing = vocabulary.is_thing()
             rules = replace(
                 rules,

@@ -26,12 +26,15 @@ class Distractors:
     """
 
     def __init__(self, info: DistractorInfo, vectors: Features) -> None:
+        self._info = info
         self._vectors = vectors
         self.beside = PerTable(lambda table: self._unlike(table, info.likeness))
         """From a table of words ``[K + 1, D]``, the last row void's, to the distractors that are
         unlike each of them, float32 ``[N, D]``: a synonym of a word must not compete with it."""
-        self.beside_for_regions = PerTable(lambda table: self._unlike(table, info.region_likeness))
-        """The same for what a classifier says of regions."""
+
+    def beside_for_regions(self, table: Features) -> Features:
+        """Return the same for what a classifier says of regions; its asker keeps what it makes."""
+        return self._unlike(table, self._info.region_likeness)
 
     def _unlike(self, table: Features, least: float) -> Features:
         likeness = (self._vectors @ table[:-1].T).max(axis=1)
