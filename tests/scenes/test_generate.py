@@ -160,6 +160,19 @@ def test_val_has_training_names_in_other_drawings(clipart: Path, cache: Path) ->
     assert len(clipart_studio("val", clipart, cache).vocabulary) <= 150
 
 
+def test_val_draws_a_fixed_part_of_its_names_or_those_that_were_asked_for(
+    clipart: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xdecoder_rt.scenes import clipart as module
+
+    monkeypatch.setattr(module, "_VAL_NAMES", 3)
+    studio = module.clipart_studio("val", clipart, cache)
+    names = sorted(studio._by_name)
+    assert len(names) == 3
+    chosen = module.clipart_studio("val", clipart, cache, names[:1])
+    assert list(chosen._by_name) == names[:1]
+
+
 def test_drawings_of_points_and_of_lines_become_solid_sprites(tmp_path: Path) -> None:
     drawing = lexicon()[0]
     draw_svg(tmp_path / "svg" / drawing.path, 3)  # a ring: an outline drawing of a disc

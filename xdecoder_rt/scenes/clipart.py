@@ -260,8 +260,8 @@ def clipart_studio(
     else:
         reserved = _val_drawings()
         candidates = [d for d in sprites.drawings if d.name not in novel and d in reserved]
-        names = sorted({d.name for d in candidates}, key=lambda n: unit_hash(n, "val names"))
-        drawings = [d for d in candidates if d.name in set(names[:_VAL_NAMES])]
+        every = sorted({d.name for d in candidates}, key=lambda n: unit_hash(n, "val names"))
+        drawings = [d for d in candidates if d.name in set(every[:_VAL_NAMES])]
     if not drawings:
         raise DatasetError(
             f"{sprites.root} has no drawing for the split {split!r}",
