@@ -74,6 +74,12 @@ def library(folder: Path, members: dict[str, bytes], rotation: str = "") -> Path
     return folder
 
 
+def test_a_face_may_come_before_what_it_names() -> None:
+    late = "f 1/1 2/1 3/2\nv 0 0 0\nv 2 0 0\nv 2 4 0\nvt 0 0\nvt 1 1\n"
+    (part,) = read_model("late.obj", {"late.obj": late.encode()}.__getitem__)
+    assert np.allclose(part.vertices, [[0, 0, 0], [2, 0, 0], [2, 0, 4]])
+
+
 def test_the_lexicon_names_models_with_canonical_lower_case_noun_phrases() -> None:
     models = furniture_lexicon()
     assert len(models) == len(set(models)) > 700
@@ -115,7 +121,9 @@ def test_a_rotation_of_the_catalogue_turns_the_model(tmp_path: Path) -> None:
     ("model", "said"),
     [
         ("", "nothing that can be seen"),
-        ("v 0 0 0\nf 1 2 3\n", "names what is not there"),
+        ("v 0 0 0\nf 1 2 3\n", "names point 3 of 1"),
+        ("v 0 0 0\nv 1 0 0\nv 1 1 0\nvt 0 0\nf 1/1 2/1 3/2\n", "texture coordinate 2 of 1"),
+        ("v 0 0 0\nf 1 1 -2\n", "names what is not there"),
         ("v 0 0 0\nf 0 1 1\n", "names what is not there"),
         ("v 0 0 nan\nf 1 1 1\n", "no finite number"),
         ("v 0 0 x\nf 1 1 1\n", "is no model"),

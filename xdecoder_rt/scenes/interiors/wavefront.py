@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -91,6 +91,8 @@ def _read_lines(
             current = meshes.setdefault(rest.strip(), _Mesh())
         elif word == "mtllib":
             libraries.append(rest.strip())
+    # A face may come before what it names: only the whole lists tell whether that is there.
+    _check_corners(meshes.values(), tuple(len(rows) for rows in numbers.values()))
     return (
         _table(numbers["v"], 3),
         _table(numbers["vt"], 2),
@@ -100,14 +102,31 @@ def _read_lines(
     )
 
 
+def _check_corners(meshes: Iterable[_Mesh], counts: tuple[int, ...]) -> None:
+    for mesh in meshes:
+        if mesh.corners:
+            largest = np.asarray(mesh.corners, np.int64).max(axis=0)
+            if (largest >= counts).any():
+                kind = int((largest >= counts).argmax())
+                raise ValueError(
+                    f"a corner names {('point', 'texture coordinate', 'normal')[kind]} "
+                    f"{largest[kind] + 1:,} of {counts[kind]:,}"
+                )
+
+
 def _corner(text: str, counts: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return a corner's places in the three lists, -1 where it has none."""
+    """Return a corner's places in the three lists, -1 where it has none.
+
+    Args:
+        text: as it stands in the file.
+        counts: length of the lists so far, from which negative numbers count backwards.
+    """
     places = [-1, -1, -1]
     for kind, number in enumerate(text.split("/")[:3]):
         if number:
             value = int(number)
             places[kind] = value - 1 if value > 0 else counts[kind] + value
-            if not 0 <= places[kind] < counts[kind]:
+            if value == 0 or not 0 <= places[kind] < _MOST_LINES:
                 raise ValueError(f"the corner {text[:40]!r} names what is not there")
     if places[0] < 0:
         raise ValueError(f"the corner {text[:40]!r} has no point")
