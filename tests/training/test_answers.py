@@ -13,8 +13,7 @@ from xdecoder_rt.training.answers import AnswerSampler, frequent_answers
 
 WORDS = st.sampled_from(["yes", "no", "red", "blue", "two", "a mug", "left"])
 QUESTIONS = st.lists(
-    st.none()
-    | st.builds(
+    st.builds(
         AnsweredQuestion,
         st.just("what?"),
         st.lists(WORDS, min_size=1, max_size=4).map(tuple),
@@ -39,16 +38,15 @@ def test_the_most_frequent_answers_come_first_and_ties_follow_the_alphabet() -> 
 @settings(max_examples=60, deadline=None)
 @given(QUESTIONS, st.integers(1, 12), st.integers(0, 99))
 def test_a_step_offers_all_that_its_questions_accept_and_offer(
-    questions: list[AnsweredQuestion | None], size: int, step: int
+    questions: list[AnsweredQuestion], size: int, step: int
 ) -> None:
     known = tuple(f"answer {i}" for i in range(8))
     drawn = AnswerSampler(known, size, 0).sample(questions, step)
-    asked = [question for question in questions if question is not None]
-    own = {text for q in asked for text in (*q.answers, *(q.choices or ()))}
+    own = {text for q in questions for text in (*q.answers, *(q.choices or ()))}
     assert len(set(drawn)) == len(drawn)
     assert own == set(drawn[: len(own)])
     assert set(drawn) <= own | set(known)
-    assert len(drawn) == (max(len(own), min(size, len(own) + len(known))) if asked else 0)
+    assert len(drawn) == (max(len(own), min(size, len(own) + len(known))) if questions else 0)
 
 
 def test_steps_draw_different_answers() -> None:

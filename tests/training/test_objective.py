@@ -55,10 +55,10 @@ def make_batch(seed: int, counts: tuple[int, ...] = (3, 1, 0), spoken: bool = Tr
         # Keep to the middle of the cells, where bilinear samples are the cells' own values.
         points = np.floor(points / 4) * 4 + 2
         image = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-        texts = (f"a picture of {count}", AnsweredQuestion("how many ?", (str(count),)))
-        caption, question = texts if spoken and count else (None, None)
-        shape = (SIZE, SIZE)
-        examples.append(Example(image, shape, True, targets, points, weights, 0, caption, question))
+        caption = f"a picture of {count}" if spoken and count else None
+        questions = (AnsweredQuestion("how many ?", (str(count),)),) if caption else ()
+        example = Example(image, (SIZE, SIZE), True, targets, points, weights, 0)
+        examples.append(dataclasses.replace(example, caption=caption, questions=questions))
     return collate(examples)
 
 
@@ -84,6 +84,7 @@ def step_text(batch: Batch) -> StepText:
         class_ids=numbers(batch.labels, batch.membership.shape[1]),
         phrases=torch.tensor([*range(PHRASES, PHRASES + NAMES), NAMES]),
         phrase_ids=numbers(batch.phrases, batch.phrase_membership.shape[1]),
+        asked=torch.tensor([bool(phrases) for phrases in batch.phrases]),
         captions=torch.full((size,), -1),
         caption_keys=torch.zeros(size, dtype=torch.int64),
         caption_rows=none,
@@ -221,6 +222,26 @@ def test_images_without_phrases_take_no_part_in_grounding(objective: Objective) 
     after = objective.losses(said(features, mask, classes), FEATURES, batch, text)
     for name in ("grounding", "phrase_mask", "phrase_dice"):
         torch.testing.assert_close(after[name], before[name])
+
+
+def test_what_is_not_there_is_learnt_as_nothing(objective: Objective) -> None:
+    """An image asked only for what is not there: its copies should say void, and have no masks."""
+    batch = make_batch(1)
+    text = step_text(batch)
+    features, mask, classes = random_prediction(0)
+    wanted = classes[2].clone()
+    wanted[COPIES] = FEATURES[NAMES]
+
+    def losses(asked: bool, *, void: bool) -> dict[str, float]:
+        text.asked[2] = asked
+        said_of_third = torch.stack((*classes[:2], wanted if void else classes[2]))
+        taken = objective.losses(said(features, mask, said_of_third), FEATURES, batch, text)
+        return {name: value.item() for name, value in taken.items()}
+
+    assert losses(True, void=True)["grounding"] < losses(True, void=False)["grounding"]
+    assert losses(False, void=True)["grounding"] == losses(False, void=False)["grounding"]
+    for name in ("phrase_mask", "phrase_dice"):
+        assert losses(True, void=False)[name] == losses(False, void=False)[name]
 
 
 def test_the_order_of_object_queries_does_not_matter(objective: Objective) -> None:

@@ -26,12 +26,16 @@ Tokenizer = Callable[[Sequence[str]], NDArray[np.int64]]
 QUERIES, END = 6, 63
 VOCABULARY = BatchVocabulary(("cup", "bin"), ("a photo of a cup", "a bin", "background"))
 MIXED = (
-    Texts((Phrase("the red cup", (1,)), Phrase("the bin", (2,))), "a cup left of a bin"),
-    Texts((), None, AnsweredQuestion("what is it ?", ("a cup", "cup", "cup", "bin"))),
+    Texts((Phrase("the red cup", (1,)), Phrase("the bin", (2,))), (), "a cup left of a bin"),
+    Texts(questions=(AnsweredQuestion("what is it ?", ("a cup", "cup", "cup", "bin")),)),
     Texts(
         (Phrase("the bin", (2,)),),
+        ("the red bin",),
         "a bin",
-        AnsweredQuestion("how many ?", ("two",), ("two", "one")),
+        (
+            AnsweredQuestion("how many ?", ("two",), ("two", "one")),
+            AnsweredQuestion("is the bin red ?", ("yes",)),
+        ),
     ),
     Texts(),
 )
@@ -82,12 +86,13 @@ def test_every_text_row_stands_for_its_token(
 ) -> None:
     text = writer()
     for image, texts in enumerate(MIXED):
-        phrases = [t for p in texts.phrases for t in tokens_of(tiny_tokenizer, p.text)]
+        said = [*(phrase.text for phrase in texts.phrases), *texts.absent]
+        phrases = [token for phrase in said for token in tokens_of(tiny_tokenizer, phrase)]
         assert row_tokens(text, image, Row.PHRASE) == phrases
         # The end token is written and never read.
         caption = tokens_of(tiny_tokenizer, texts.caption)[:-1] if texts.caption else []
         assert row_tokens(text, image, Row.CAPTION) == caption
-        question = tokens_of(tiny_tokenizer, texts.question.text) if texts.question else []
+        question = [t for q in texts.questions for t in tokens_of(tiny_tokenizer, q.text)]
         assert row_tokens(text, image, Row.QUESTION) == question
     total = len(token_at(text))
     without = (text.kind <= Row.FIRST_GROUNDING) | (text.kind == Row.PADDING)
@@ -131,7 +136,7 @@ def test_features_are_the_text_encoders(
 
         expected = {
             "names": alone(*VOCABULARY.sentences),
-            "phrases": alone("the red cup", "the bin", "background"),
+            "phrases": alone("the red cup", "the bin", "the red bin", "background"),
             "answers": alone("yes", "a cup", "cup", "bin", "two"),
         }
         captions = alone("a cup left of a bin", "a bin")
@@ -159,9 +164,9 @@ def test_rows_say_what_they_say_alone(
         torch.testing.assert_close(classes[:, :QUERIES], latents.expand(len(MIXED), -1, -1))
         for image, texts in enumerate(MIXED):
             for kind, own in (
-                (Row.PHRASE, Texts(texts.phrases)),
+                (Row.PHRASE, Texts(texts.phrases, texts.absent)),
                 (Row.CAPTION, Texts(caption=texts.caption)),
-                (Row.QUESTION, Texts(question=texts.question)),
+                (Row.QUESTION, Texts(questions=texts.questions)),
             ):
                 if own == Texts():
                     continue
@@ -196,18 +201,36 @@ def test_caption_rows_write_the_tokens_that_follow(writer: Callable[..., StepTex
 
 def test_equal_phrases_are_one_and_find_their_images(writer: Callable[..., StepText]) -> None:
     text = writer()
-    assert len(text.phrases) == 3  # two phrases and void
+    assert len(text.phrases) == 4  # two phrases, one of what is not there, and void
     assert text.phrase_ids.tolist() == [[0, 1], [-1, -1], [1, -1], [-1, -1]]
+    assert text.asked.tolist() == [True, False, True, False]
     assert text.class_ids.tolist() == [[0, 1]] * 4
 
 
 def test_answers_share_what_people_gave(writer: Callable[..., StepText]) -> None:
     text = writer(answers=["yes", "two"])
-    assert text.accepted.tolist() == [[0, 0, 0.25, 0.5, 0.25], [0, 1, 0, 0, 0]]
+    assert text.accepted.tolist() == [[0, 0, 0.25, 0.5, 0.25], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
     rows = text.kind.flatten()[text.question_rows]
-    assert rows.tolist() == [Row.QUESTION] * 2
+    assert rows.tolist() == [Row.QUESTION] * 3
     last = token_at(text)[text.row_place.flatten()[text.question_rows]]
-    assert last.tolist() == [END] * 2
+    assert last.tolist() == [END] * 3
+
+
+def test_questions_of_an_image_do_not_see_one_another(writer: Callable[..., StepText]) -> None:
+    text = writer()
+    rows = torch.nonzero(text.kind[2] == Row.QUESTION).flatten()
+    first, second = (text.question_rows[-2:] - 2 * text.kind.shape[1]).tolist()
+    seen = text.visible[2][second, rows]
+    assert seen.tolist() == (rows > first).tolist()
+
+
+def test_an_image_asked_only_for_what_is_not_there_is_learnt_from(
+    writer: Callable[..., StepText],
+) -> None:
+    text = writer([Texts(absent=("the red cup",)), Texts()])
+    assert text.asked.tolist() == [True, False]
+    assert text.phrase_ids.shape[1] == 0
+    assert (text.kind[0] == Row.PHRASE).any()
 
 
 def test_equal_captions_have_equal_keys(writer: Callable[..., StepText]) -> None:

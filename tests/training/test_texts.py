@@ -57,8 +57,8 @@ def example(item: Any, position: int, tasks: Any = tuple(TASKS)) -> Example:
 @given(st.integers(0, 10**6))
 def test_views_keep_texts_true(item: Any, position: int) -> None:
     seen = example(item, position)
-    assert (seen.caption is None) == (seen.question is None) == (not seen.targets.phrases)
-    if seen.caption is None or seen.question is None:
+    assert (seen.caption is None) == (not seen.questions) == (not seen.targets.phrases)
+    if seen.caption is None:
         return  # a free view, of which nothing is said
     ids, labels = seen.targets.ids, seen.targets.labels
     assert sorted(labels) == ["box", "box", "floor"]
@@ -83,8 +83,8 @@ def test_views_keep_texts_true(item: Any, position: int) -> None:
         assert np.array_equal(mask, wanted), text
     side = "left" if small_is_left else "right"
     assert seen.caption == f"a small box {side} of a large box"
-    assert seen.question.answers == (side,)
-    assert set(seen.question.choices or ()) == {"left", "right"}
+    assert seen.questions[0].answers == (side,)
+    assert set(seen.questions[0].choices or ()) == {"left", "right"}
 
 
 def test_most_views_have_texts_and_some_are_free(item: Any) -> None:
@@ -95,12 +95,13 @@ def test_most_views_have_texts_and_some_are_free(item: Any) -> None:
 
 
 def test_mirroring_twice_changes_nothing_and_once_the_sides() -> None:
-    texts = Texts(PHRASES, "Left of it", QUESTION)
+    texts = Texts(PHRASES, ("the cup on the left",), "Left of it", (QUESTION,))
     mirrored = texts.mirrored()
     assert mirrored.caption == "Right of it"
     assert mirrored.phrases[0] == Phrase("the box on the right", (1,))
-    assert mirrored.question == AnsweredQuestion(
-        "is the small box right or left ?", ("right",), ("right", "left")
+    assert mirrored.absent == ("the cup on the right",)
+    assert mirrored.questions == (
+        AnsweredQuestion("is the small box right or left ?", ("right",), ("right", "left")),
     )
     assert mirrored.mirrored() == texts
     assert Texts().mirrored() == Texts()
@@ -122,10 +123,36 @@ def test_only_the_texts_of_trained_tasks_are_drawn(
     for texts in (draw_texts(item, tasks, np.random.default_rng(0)), first_texts(item, tasks)):
         assert bool(texts.phrases) == phrases
         assert (texts.caption is not None) == caption
-        assert (texts.question is not None) == question
+        assert bool(texts.questions) == question
     plain = plain_example(item, 64, tasks)
     assert plain.segmented == ("segment" in tasks)
     assert bool(plain.targets.phrases) == phrases
+
+
+def test_some_images_are_asked_for_what_is_not_there(item: Any) -> None:
+    vocabulary = ("box", "crate", "floor", "spoon")  # a crate may be called a box
+    drawn = [
+        draw_texts(item, ["refer"], np.random.default_rng(i), vocabulary).absent for i in range(300)
+    ]
+    assert 0.2 < np.mean([bool(absent) for absent in drawn]) < 0.4
+    said = {text for absent in drawn for text in absent}
+    assert said <= {"the spoon", "the spoon on the left", "the spoon on the right", "the spoones"}
+    assert len(said) >= 3
+    # What training does not ask for phrases, or does not know the segments of, is not asked.
+    assert not draw_texts(item, ["caption"], np.random.default_rng(0), vocabulary).absent
+    unknown = SimpleNamespace(segments=(), phrases=PHRASES, captions=(), questions=())
+    assert not any(
+        draw_texts(unknown, ["refer"], np.random.default_rng(i), vocabulary).absent
+        for i in range(50)
+    )
+
+
+def test_up_to_three_different_questions_are_drawn() -> None:
+    asked = tuple(AnsweredQuestion(f"is it {i} ?", ("yes",)) for i in range(5))
+    for count in (1, 2, 5):
+        item = SimpleNamespace(segments=(), phrases=(), captions=(), questions=asked[:count])
+        texts: Any = draw_texts(item, ["answer"], np.random.default_rng(0))
+        assert len(set(texts.questions)) == min(3, count)
 
 
 def test_one_to_three_different_phrases_are_drawn(item: Any) -> None:

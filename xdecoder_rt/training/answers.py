@@ -57,21 +57,16 @@ class AnswerSampler:
         self.size = size
         self.seed = seed
 
-    def sample(
-        self, questions: Sequence[AnsweredQuestion | None], position: int
-    ) -> tuple[str, ...]:
+    def sample(self, questions: Sequence[AnsweredQuestion], position: int) -> tuple[str, ...]:
         """Return the answers that questions accept and offer, filled up at random.
 
         Args:
-            questions: each image's question, if it has one.
+            questions: those of all images.
             position: of the step's first sample; the same arguments give the same candidates.
         """
-        answered_questions = [question for question in questions if question is not None]
-        if not answered_questions:
+        if not questions:
             return ()
-        step_answers = [
-            text for q in answered_questions for text in (*q.answers, *(q.choices or ()))
-        ]
+        step_answers = [text for q in questions for text in (*q.answers, *(q.choices or ()))]
         rng = np.random.default_rng((_ANSWER_STREAM, self.seed, position))
         drawn = (self.answers[int(i)] for i in rng.permutation(len(self.answers)))
         candidates = dict.fromkeys(step_answers)

@@ -46,8 +46,9 @@ class Example:
         weights: ``[P]`` weights that undo the points' bias; see
             :func:`~xdecoder_rt.training.points.focused_points`.
         source: index of the data set.
+        absent: phrases of what is not there.
         caption: a description, or None.
-        question: a question with its answers, or None.
+        questions: questions with their answers.
     """
 
     image: NDArray[np.uint8]
@@ -57,8 +58,9 @@ class Example:
     points: NDArray[np.float32]
     weights: NDArray[np.float32]
     source: int
+    absent: tuple[str, ...] = ()
     caption: str | None = None
-    question: AnsweredQuestion | None = None
+    questions: tuple[AnsweredQuestion, ...] = ()
 
 
 class TrainingSet(Dataset[Example]):
@@ -93,8 +95,9 @@ class TrainingSet(Dataset[Example]):
             DatasetError: a file of the item is missing or broken.
         """
         rng = np.random.default_rng((_AUGMENT_STREAM, self.seed, key.position))
-        item = self.sources[key.source].items[key.item]
-        texts = draw_texts(item, self.tasks, rng)
+        source = self.sources[key.source]
+        item = source.items[key.item]
+        texts = draw_texts(item, self.tasks, rng, source.vocabulary)
         ids = item.load_panoptic()
         segments = item.segments if "segment" in self.tasks else ()
         # Larger scales are learnt from free crops, of which the texts would be untrue.
@@ -146,8 +149,9 @@ def make_example(
         xy,
         weights,
         source,
+        texts.absent,
         texts.caption,
-        texts.question,
+        texts.questions,
     )
 
 
@@ -201,12 +205,13 @@ class Batch:
         known_ids: ``[B, I]`` bool, whether it is known which names an id's pixels belong to.
         phrases: the texts of each image's phrases.
         phrase_membership: ``[B, M, I]`` bool, the same for what the phrases mean.
+        absent: phrases of what is not on each image.
         points: ``[B, P, 2]`` x, y as shares of the side, 0 to 1.
         point_ids: ``[B, P]`` int64, the id under each point.
         point_weights: ``[B, P]`` float32 weights that undo the points' bias.
         sources: the data set of each image.
         captions: each image's description, or None.
-        questions: each image's question, or None.
+        questions: each image's questions.
     """
 
     images: Tensor
@@ -218,12 +223,13 @@ class Batch:
     known_ids: Tensor
     phrases: list[tuple[str, ...]]
     phrase_membership: Tensor
+    absent: list[tuple[str, ...]]
     points: Tensor
     point_ids: Tensor
     point_weights: Tensor
     sources: list[int]
     captions: list[str | None]
-    questions: list[AnsweredQuestion | None]
+    questions: list[tuple[AnsweredQuestion, ...]]
 
     def _map(self, change: str, *args: object, **kwargs: object) -> Batch:
         tensors = {
@@ -299,12 +305,13 @@ def collate(examples: Sequence[Example]) -> Batch:
         known_ids=_stack_tables([e.targets.known_ids[None] for e in examples])[:, 0],
         phrases=[e.targets.phrases for e in examples],
         phrase_membership=_stack_tables([t[n:] for t, n in zip(tables, named, strict=True)]),
+        absent=[e.absent for e in examples],
         points=torch.from_numpy(points / np.float32(size)),
         point_ids=torch.from_numpy(point_ids),
         point_weights=torch.from_numpy(np.stack([e.weights for e in examples])),
         sources=[e.source for e in examples],
         captions=[e.caption for e in examples],
-        questions=[e.question for e in examples],
+        questions=[e.questions for e in examples],
     )
 
 

@@ -211,7 +211,7 @@ class Objective(nn.Module):
             logits,
             text.phrase_ids,
             assigned,
-            (text.phrase_ids >= 0).any(dim=1),
+            text.asked,
             settings.losses.void,
         )
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
@@ -68,6 +69,7 @@ class StepMaker:
             position: place of its first sample in the order of all.
         """
         names = self._vocabulary.sample(batch.labels, batch.sources, position)
-        answers = self._answers.sample(batch.questions, position)
+        questions = list(chain.from_iterable(batch.questions))
+        answers = self._answers.sample(questions, position)
         text = self._writer.write(batch, names, answers)
         return Step(batch, text, None if self._lessons is None else self._lessons.write(position))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class StepText:
         names: ``[K + 1]`` int64, end of each name's sentence, void last.
         class_ids: ``[B, N]`` int64, name of each target, -1 for none.
         phrases: ``[U + 1]`` int64, end of each distinct phrase, void last.
-        phrase_ids: ``[B, M]`` int64, -1 for none.
+        phrase_ids: ``[B, M]`` int64, -1 for none; of the phrases that mean something.
+        asked: ``[B]`` bool, whether an image has phrases, though all of them mean nothing.
         captions: ``[B]`` int64, end of each image's caption for retrieval, -1 for none.
         caption_keys: ``[B]`` int64, the same number for the same caption.
         caption_rows: ``[C]`` int64, rows that write the next token.
@@ -65,6 +67,7 @@ class StepText:
     class_ids: Tensor
     phrases: Tensor
     phrase_ids: Tensor
+    asked: Tensor
     captions: Tensor
     caption_keys: Tensor
     caption_rows: Tensor
@@ -131,9 +134,11 @@ class StepWriter:
             vocabulary: names that segments are classified against.
             answers: candidates that questions are answered from, besides those they accept.
         """
-        spoken = [text for texts in batch.phrases for text in texts]
-        distinct = list(dict.fromkeys(spoken))
-        asked = [question for question in batch.questions if question is not None]
+        said = [
+            (*there, *absent) for there, absent in zip(batch.phrases, batch.absent, strict=True)
+        ]
+        distinct = list(dict.fromkeys(chain.from_iterable(said)))
+        asked = list(chain.from_iterable(batch.questions))
         accepted = [answer for question in asked for answer in question.answers]
         candidates = list(dict.fromkeys((*answers, *accepted))) if asked else []
         everything = [*vocabulary.sentences, *distinct, *candidates]
@@ -142,7 +147,7 @@ class StepWriter:
         everything += [question.text for question in asked]
         texts = _Encoded.of(self.tokenizer, everything)
 
-        layouts, places = self._layouts(batch, texts)
+        layouts, places = self._layouts(batch, said, texts)
         longest = max(map(len, layouts))
         layouts = [tasks.padded(layout, longest, self.num_queries) for layout in layouts]
         rows = Rows.of(layouts)
@@ -163,6 +168,7 @@ class StepWriter:
             class_ids=vocabulary.indices(batch.labels, batch.membership.shape[1]),
             phrases=texts.ends([*distinct, BACKGROUND] if distinct else []),
             phrase_ids=_phrase_ids(batch, distinct),
+            asked=torch.tensor([bool(phrases) for phrases in said]),
             captions=torch.tensor([NONE if t is None else texts.end[t] for t in retrieved]),
             caption_keys=torch.tensor([0 if t is None else _key(t) for t in retrieved]),
             caption_rows=caption_rows,
@@ -173,14 +179,12 @@ class StepWriter:
         )
 
     def _layouts(
-        self, batch: Batch, texts: _Encoded
+        self, batch: Batch, said: Sequence[tuple[str, ...]], texts: _Encoded
     ) -> tuple[list[tasks.RowLayout], list[Integers]]:
         """Each image's rows, and the places that their text indices mean."""
         layouts, places = [], []
-        refers = any(batch.phrases)
-        for phrases, caption, question in zip(
-            batch.phrases, batch.captions, batch.questions, strict=True
-        ):
+        refers = any(said)
+        for phrases, caption, questions in zip(said, batch.captions, batch.questions, strict=True):
             parts, own = [tasks.latents(self.num_queries)], [np.empty(0, dtype=np.int64)]
 
             def add(task: str, *spans: Integers) -> None:
@@ -193,7 +197,7 @@ class StepWriter:
                 add("refer", *map(texts.span, phrases))
             if caption is not None and "caption" in self.wanted:
                 add("caption", texts.span(caption)[: self._written(texts, caption)])
-            if question is not None:
+            for question in questions:
                 add("answer", texts.span(question.text))
             layouts.append(tasks.side_by_side(parts, tasks.LATENT_GROUP))
             places.append(np.concatenate(own))
@@ -300,13 +304,14 @@ def _phrase_ids(batch: Batch, distinct: Sequence[str]) -> Tensor:
 
 
 def _last_rows(layouts: Sequence[tasks.RowLayout], kind: tasks.Row) -> Tensor:
-    """The last row of a kind in each image that has any."""
-    found = [np.flatnonzero(layout.kind == kind) for layout in layouts]
+    """The last row of each group that has rows of a kind."""
     length = len(layouts[0])
-    return torch.tensor(
-        [image * length + int(rows[-1]) for image, rows in enumerate(found) if len(rows)],
-        dtype=torch.int64,
-    )
+    last = []
+    for image, layout in enumerate(layouts):
+        rows = np.flatnonzero(layout.kind == kind)
+        ends = np.flatnonzero(np.diff(layout.group[rows], append=tasks.LATENT_GROUP))
+        last.append(image * length + rows[ends])
+    return torch.from_numpy(np.concatenate(last))
 
 
 def _accepted(answers: Sequence[Sequence[str]], candidates: Sequence[str]) -> Tensor:

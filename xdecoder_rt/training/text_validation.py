@@ -7,6 +7,8 @@ token by token.
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -73,8 +75,7 @@ class TextScores:
         if self._answers and len(text.question_rows):
             rows = F.normalize(embedding.flatten(0, 1)[text.question_rows], dim=-1)
             best = (rows @ torch.cat(self._answers).T).argmax(dim=1).tolist()
-            questions = [question for question in batch.questions if question is not None]
-            for index, question in zip(best, questions, strict=True):
+            for index, question in zip(best, chain.from_iterable(batch.questions), strict=True):
                 answer = self.model.config.answers[index]
                 self._answered.append(answer_accuracy(answer, question.answers))
         present = text.captions >= 0
