@@ -28,7 +28,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -88,9 +88,24 @@ def collect(folder: Path, share: Path) -> None:
         ValueError: a package is missing, or brings another picture.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    found = photographs()
+    for photograph, data in zip(found, packaged([p.entry for p in found], share), strict=True):
+        with atomic_writer(folder / photograph.name) as file:
+            file.write(data)
+
+
+def packaged(entries: Sequence[Mapping[str, Any]], share: Path) -> Iterator[bytes]:
+    """Yield the files of listed photographs, out of their packages.
+
+    Args:
+        entries: What a list says of each.
+        share: `/usr/share`, or that folder of packages unpacked elsewhere.
+
+    Raises:
+        ValueError: a package is missing, or brings another picture.
+    """
     opened: dict[str, dict[str, bytes]] = {}
-    for photograph in photographs():
-        entry = photograph.entry
+    for entry in entries:
         path = share / entry["file"]
         try:
             data = read_regular(path, _LARGEST_FILE)
@@ -104,8 +119,7 @@ def collect(folder: Path, share: Path) -> None:
             data = opened[entry["file"]].get(resource, b"")
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise ValueError(f"{path} {resource or ''} is another picture than the marked one")
-        with atomic_writer(folder / photograph.name) as file:
-            file.write(data)
+        yield data
 
 
 def five_words(entry: dict[str, Any], vocabulary: Sequence[str]) -> list[str]:
