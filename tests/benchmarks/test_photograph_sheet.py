@@ -1,4 +1,4 @@
-"""``benchmarks/studies/photograph_sheet.py``: which photographs may be shown, what is said of them."""
+"""``benchmarks/studies/photograph_sheet.py``: what may be shown, and what is said of it."""
 
 from __future__ import annotations
 
