@@ -229,6 +229,15 @@ def test_a_width_without_images_and_images_without_a_width_are_refused(
     assert "--width and --images go together" in capsys.readouterr().err
 
 
+def test_a_checkpoint_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nor is the checkpoint looked for that is to be fitted.
+    arguments = ["fit", "nowhere.safetensors", "-o", str(tmp_path / "nowhere" / "out")]
+    assert main(arguments) == 1
+    assert "cannot be written: there is no folder" in capsys.readouterr().err
+
+
 def test_a_trunk_that_was_trained_further_is_refused(
     checkpoint: Path,
     images: Path,

@@ -245,3 +245,15 @@ def test_a_share_that_is_none_is_refused(tmp_path: Path, capsys: Any) -> None:
         assert "--silent has" in capsys.readouterr().err
     assert main(["fit", "starter", str(tmp_path), *out, "--limit", "0"]) == 1
     assert "--limit is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-o", "--json"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_asked(
+    option: str, tmp_path: Path, capsys: Any
+) -> None:
+    files = {"-o": tmp_path / "out.safetensors", "--json": tmp_path / "out.json"}
+    files[option] = tmp_path / "nowhere" / "out"
+    arguments = [text for name, file in files.items() for text in (name, str(file))]
+    assert main(["fit", "starter", str(tmp_path / "data"), *arguments]) == 1
+    assert "cannot be written: there is no folder" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))

@@ -21,13 +21,14 @@ from xdecoder_rt.cli.options import (
     size,
     task_names,
 )
-from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, check_writable, note
+from xdecoder_rt.cli.output import CommandReport, ProgressPrinter, note
 from xdecoder_rt.cli.precision_options import add_precision, check_precision, convert_options
 from xdecoder_rt.errors import ArgumentError
 from xdecoder_rt.export.download import fetch_checkpoint
 from xdecoder_rt.export.options import BACKENDS, BuildOptions
 from xdecoder_rt.export.presets import PRESET_NAMES
 from xdecoder_rt.export.sources import STARTER_NAME, check_checkpoint
+from xdecoder_rt.files.output_file import check_writable
 from xdecoder_rt.pixels.letterbox import ResizeRule
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import INTERPOLATIONS

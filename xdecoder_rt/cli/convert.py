@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from xdecoder_rt.cli.options import add_json, add_offline
-from xdecoder_rt.cli.output import CommandReport, check_writable, is_same_file, note
+from xdecoder_rt.cli.output import CommandReport, is_same_file, note
 from xdecoder_rt.errors import ArgumentError, printable, quoted, require
 from xdecoder_rt.export.download import fetch_checkpoint
+from xdecoder_rt.files.output_file import check_writable
 
 SUMMARY = "take the tensors alone out of a .pt file, as .safetensors"
 DESCRIPTION = """\

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from xdecoder_rt.cli.options import add_json, add_plan, size
-from xdecoder_rt.cli.output import CommandReport, check_writable, writer
+from xdecoder_rt.cli.output import CommandReport
 from xdecoder_rt.errors import ArgumentError, printable, quoted
+from xdecoder_rt.files.output_file import check_writable, writer
 from xdecoder_rt.plan.contents import graph_members, graph_size
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.plan.manifest import Manifest, size_key

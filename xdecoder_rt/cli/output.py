@@ -1,20 +1,20 @@
-"""Output of commands: the report, progress, files that appear whole, tables and counts."""
+"""Output of commands: the report, progress, tables and counts."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from xdecoder_rt.atomic import atomic_writer, real_path
+from xdecoder_rt.atomic import real_path
 from xdecoder_rt.cli.stdio import discard, write_stdout
 from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.files.output_file import check_writable, unwritable, writer
 
 STDOUT = "-"
 
@@ -150,53 +150,6 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
-def check_writable(path: str | os.PathLike[str], content: str) -> None:
-    """Find out before long work whether a file can be written after it.
-
-    Args:
-        path: the file.
-        content: what would be in it, for the message.
-
-    Raises:
-        ArgumentError: its folder is missing or closed, or it is a folder itself.
-    """
-    try:
-        target = real_path(path)
-    except OSError as error:
-        raise unwritable(path, content, error.strerror or str(error)) from error
-    folder = target.parent
-    if os.path.isdir(target):
-        raise unwritable(path, content, "it is a folder")
-    if not os.path.isdir(folder):
-        raise unwritable(path, content, f"there is no folder {quoted(str(folder), 200)}")
-    if not os.access(target if _is_special(target) else folder, os.W_OK):
-        raise unwritable(path, content, "there is no permission to")
-
-
-@contextlib.contextmanager
-def writer(path: str | os.PathLike[str], content: str) -> Iterator[BinaryIO]:
-    """Open a file to be written whole or not at all; a pipe or device is written directly.
-
-    Args:
-        path: the file.
-        content: what is in it, for the message.
-
-    Raises:
-        ArgumentError: it cannot be written.
-    """
-    try:
-        if _is_special(Path(path)):
-            with open(path, "wb") as stream:
-                yield stream
-        else:
-            with atomic_writer(path) as file:
-                yield file
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise unwritable(path, content, error.strerror or str(error)) from error
-
-
 def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
     """Whether two paths lead to one place; no path leads anywhere that no file can have."""
     try:
@@ -235,15 +188,6 @@ def format_count(number: float) -> str:
     return f"{number:g}"
 
 
-def _is_special(path: Path) -> bool:
-    """Whether a path is there and is neither a file nor a folder (/dev/null, a pipe)."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
 def _refuse_other_content(path: Path) -> None:
     """Refuse to replace a file that holds no JSON: ``--json photo.jpg`` is a slip of the hand."""
     if not os.path.isfile(path):
@@ -259,11 +203,3 @@ def _refuse_other_content(path: Path) -> None:
             expected="--json alone, for standard output, or --json with a file for it",
             fix="put --json last, or name another file",
         )
-
-
-def unwritable(path: str | os.PathLike[str], content: str, reason: str) -> ArgumentError:
-    """Return the error of a file that cannot be written."""
-    return ArgumentError(
-        f"{quoted(os.fspath(path), 200)} cannot be written: {reason}",
-        fix=f"choose another place for {content}",
-    )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdecoder_rt.atomic import make_folder, real_path
-from xdecoder_rt.cli.output import check_writable, writer
 from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.files.output_file import check_writable, writer
 
 if TYPE_CHECKING:
     from PIL import Image

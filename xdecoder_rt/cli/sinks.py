@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xdecoder_rt.atomic import make_folder
-from xdecoder_rt.cli.output import check_writable, unwritable, writer
 from xdecoder_rt.cli.pictures import write_picture
 from xdecoder_rt.errors import ArgumentError, quoted, require
+from xdecoder_rt.files.output_file import check_writable, unwritable, writer
 
 if TYPE_CHECKING:
     from PIL import Image

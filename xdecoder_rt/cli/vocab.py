@@ -24,11 +24,11 @@ from xdecoder_rt.cli.options import (
 )
 from xdecoder_rt.cli.output import (
     CommandReport,
-    check_writable,
     format_table,
     progress_bar,
 )
 from xdecoder_rt.errors import VocabularyError, printable
+from xdecoder_rt.files.output_file import check_writable
 
 if TYPE_CHECKING:
     from xdecoder_rt.plan.file import Plan

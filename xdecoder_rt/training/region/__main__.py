@@ -10,6 +10,7 @@ from pathlib import Path
 
 from xdecoder_rt.errors import ArgumentError, XDecoderError, require
 from xdecoder_rt.files.folder import list_images
+from xdecoder_rt.files.output_file import check_writable
 from xdecoder_rt.image import RgbImage, load_image
 from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET
 
@@ -141,6 +142,7 @@ def _fit(arguments: argparse.Namespace) -> str:
         raise ArgumentError(
             "--width was given with --trunk own", expected="one of them", fix="leave --width out"
         )
+    check_writable(arguments.out, "the checkpoint")
     settings = FitSettings(steps=arguments.steps, seed=arguments.seed, votes=arguments.votes)
     joining = {
         name: value

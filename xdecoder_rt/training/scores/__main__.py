@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, XDecoderError, require
+from xdecoder_rt.files.output_file import check_writable, writer
 from xdecoder_rt.masks.score_curve import CURVE_KINDS
 
 _DESCRIPTION = """\
@@ -90,6 +90,9 @@ def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.limit is not None and arguments.limit < 1:
         raise ArgumentError(f"--limit is {arguments.limit}", expected="1 or more")
     silent = _silent_shares(arguments.silent)
+    check_writable(arguments.out, "the checkpoint")
+    if arguments.json is not None:
+        check_writable(arguments.json, "what the curves are worth")
     datasets = [open_dataset(path) for path in arguments.data]
     checkpoint = fetch_checkpoint(arguments.checkpoint)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
@@ -123,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         reports = _fit(arguments)
         if arguments.json is not None:
-            with atomic_writer(arguments.json) as file:
+            with writer(arguments.json, "what the curves are worth") as file:
                 file.write(json.dumps(reports, indent=1).encode() + b"\n")
         print(_said(reports))
     except XDecoderError as error:
