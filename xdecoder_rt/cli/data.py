@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING
 
 from xdecoder_rt.cli.images import quantity
 from xdecoder_rt.cli.options import add_json, positive
-from xdecoder_rt.cli.output import (
-    CommandReport,
-    check_writable,
-    format_table,
-    note,
-    progress_bar,
-)
+from xdecoder_rt.cli.output import CommandReport, format_table, note, progress_bar
 from xdecoder_rt.errors import printable, require
+from xdecoder_rt.files.output_file import check_writable
 
 if TYPE_CHECKING:
     from xdecoder_rt.datasets.inspection import Duplicate, Inspection

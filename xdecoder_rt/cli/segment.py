@@ -28,16 +28,11 @@ from xdecoder_rt.cli.options import (
     add_words,
     read_vocabulary,
 )
-from xdecoder_rt.cli.output import (
-    CommandReport,
-    check_writable,
-    is_same_file,
-    progress_bar,
-    writer,
-)
+from xdecoder_rt.cli.output import CommandReport, is_same_file, progress_bar
 from xdecoder_rt.cli.pictures import add_picture, destinations, write_picture
 from xdecoder_rt.cli.tables import segment_table
 from xdecoder_rt.errors import ArgumentError, quoted
+from xdecoder_rt.files.output_file import check_writable, writer
 
 if TYPE_CHECKING:
     from xdecoder_rt.datasets.coco_file import CocoFile
