@@ -194,10 +194,13 @@ class _Recipe:
         self.progress(f"Loading {self.source or 'the starter model'}")
         model = load_model(self.source, self.options.tasks)
         family, options = model.config.family, self.options
+        joined = (model.region, model.config.distractors)
         if options.regions is False:
             model.drop_regions()
         if options.distractors is False:
             model.config = replace(model.config, distractors=None)
+        if joined != (model.region, model.config.distractors):
+            model.drop_curves()  # they are of scores with both
         if conversion is not None and conversion.precision == "int8" and not conversion.calibration:
             Recording.of(weights_digest(model))  # before long work
         inputs, share = options.inputs(family), options.piece_share

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from xdecoder_rt.export.options import BuildOptions, ConvertOptions, EngineOptio
 from xdecoder_rt.export.pipeline import build
 from xdecoder_rt.export.sources import is_plan
 from xdecoder_rt.export.summary import EngineGraphSummary
+from xdecoder_rt.masks.score_curve import ScoreCurve
 from xdecoder_rt.plan.file import Plan
 from xdecoder_rt.streams import synthetic
 from xdecoder_rt.words.vocabulary import Vocabulary
@@ -45,6 +47,24 @@ def checkpoint(tiny: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_checkpoint(path, XDecoder(tiny))
     return path
+
+
+def test_curves_of_scores_with_distractors_are_not_of_a_plan_without(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript", reason="building a plan needs the extra export")
+    from xdecoder_rt.models import XDecoder, save_checkpoint
+    from xdecoder_rt.models.config import DistractorConfig
+
+    curves = {"refer": ScoreCurve((0.0, 1.0), (0.2, 0.6))}
+    rules = replace(tiny.postprocess, curves=curves, min_scores={"refer": 0.3})
+    model = XDecoder(replace(tiny, postprocess=rules, distractors=DistractorConfig(("mug", "cat"))))
+    save_checkpoint(tmp_path / "curved.safetensors", model)
+    for distractors in (None, False):
+        options = BuildOptions(sizes=[SIZE], distractors=distractors)
+        built = build(tmp_path / "curved.safetensors", tmp_path / "curved.plan", options)
+        found = built.manifest.postprocess
+        assert bool(found.curves) == bool(found.min_scores) == (distractors is None)
 
 
 @pytest.fixture

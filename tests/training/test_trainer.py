@@ -21,6 +21,7 @@ pytest.importorskip("matplotlib", reason="training needs matplotlib")
 pytest.importorskip("tqdm", reason="training needs tqdm")
 
 from xdecoder_rt.errors import ArgumentError, CheckpointError, DatasetError, XDecoderError
+from xdecoder_rt.masks.score_curve import ScoreCurve
 from xdecoder_rt.models import XDecoder, load_checkpoint
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.distillation.teacher import Teacher
@@ -405,6 +406,17 @@ def test_the_names_of_the_data_are_kept_with_the_weights_as_distractors(make: Ma
     names = set(trainer.examples.sources[0].vocabulary)
     kept = load_checkpoint(trainer.run()).config.distractors
     assert kept is not None and set(kept.words) == names
+
+
+def test_curves_of_other_weights_are_not_kept(
+    make: Make, tiny_model: Callable[..., XDecoder]
+) -> None:
+    model = tiny_model()
+    plain = model.config.postprocess
+    curves = {"refer": ScoreCurve((0.0, 1.0), (0.2, 0.6))}
+    rules = dataclasses.replace(plain, curves=curves, min_scores={"refer": 0.3})
+    model.config = dataclasses.replace(model.config, postprocess=rules)
+    assert load_checkpoint(make(model, steps=1).run()).config.postprocess == plain
 
 
 def test_the_ensemble_of_retrieval_is_kept_with_the_weights(make: Make) -> None:

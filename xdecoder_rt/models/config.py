@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeAlias
 
 from xdecoder_rt.errors import CheckpointError
@@ -243,6 +243,13 @@ class PostprocessConfig:
     min_scores: Mapping[str, Annotated[float, Rule(low=0, high=1)]] = field(
         default_factory=dict, hash=False
     )
+
+    def without_curves(self) -> PostprocessConfig:
+        """Return rules that report scores as they are: curves are of one model's weights.
+
+        The least scores that were chosen with the curves go with them.
+        """
+        return replace(self, curves={}, min_scores={})
 
 
 @dataclass(frozen=True)

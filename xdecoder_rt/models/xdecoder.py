@@ -65,6 +65,11 @@ class XDecoder(nn.Module):
         """Leave the classifier of regions out, if there is one."""
         self.region, self.config = None, replace(self.config, region=None)
 
+    def drop_curves(self) -> None:
+        """Report scores as they are: of other weights, or joined otherwise, curves are not true."""
+        rules = self.config.postprocess.without_curves()
+        self.config = replace(self.config, postprocess=rules)
+
     def encode_text(self, token_ids: Tensor) -> Tensor:
         """``[T, L]`` int64 to ``[T, proj_dim]``, unnormalised, read at the first end token."""
         return self.text_encoder.pooled(token_ids)

@@ -146,6 +146,7 @@ class Trainer:
         self.device = device
         self.model = model.to(device)
         freeze(model, config.train_only, config.freeze_backbone, config.freeze_text)
+        model.drop_curves()
         answers = frequent_answers(sources) if "answer" in config.tasks else ()
         model.config = replace(
             model.config,

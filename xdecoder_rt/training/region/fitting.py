@@ -139,7 +139,8 @@ def fit_region_classifier(
     scale = float(base.text_encoder.logit_scale.detach().exp())
     vectors, loss = class_vectors(names, table, scale, settings)
     base.config = replace(
-        base.config, postprocess=replace(base.config.postprocess, votes=settings.votes)
+        base.config,
+        postprocess=replace(base.config.postprocess.without_curves(), votes=settings.votes),
     )
     model = with_classifier(base, classifier, reduce, scores, vectors, settings.config)
     report = FitReport(len(names.texts), loss, same_name)

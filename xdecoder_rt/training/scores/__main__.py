@@ -7,7 +7,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,8 +96,7 @@ def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
     checkpoint = fetch_checkpoint(arguments.checkpoint)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
         model = load_model(checkpoint)
-        plain = replace(model.config.postprocess, curves={}, min_scores={})
-        model.config = replace(model.config, postprocess=plain)
+        model.drop_curves()
         bare, plan = Path(folder) / "bare.safetensors", Path(folder) / "bare.plan"
         save_checkpoint(bare, model)
         build(bare, plan)

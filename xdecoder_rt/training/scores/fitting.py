@@ -159,7 +159,7 @@ def fit_scores(
         CheckpointError: a checkpoint cannot be read or written.
     """
     model = load_model(checkpoint)
-    curves, reports, least = {}, {}, dict(model.config.postprocess.min_scores)
+    curves, reports, least = {}, {}, {}
     for kind, judged in answers.judged.items():
         if not judged:
             continue
