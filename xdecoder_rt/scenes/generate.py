@@ -17,13 +17,12 @@ from xdecoder_rt.datasets.labelled_folder import LabelledFolder, LabelledFolderW
 from xdecoder_rt.errors import ArgumentError, DatasetError, require
 from xdecoder_rt.scenes.describe import describe_folder
 from xdecoder_rt.scenes.scene import Scene, scene_generator
+from xdecoder_rt.scenes.splits import SPLITS, Split
 
-__all__ = ["DOMAINS", "SPLITS", "Domain", "Split", "generate"]
+__all__ = ["DOMAINS", "SPLITS", "Domain", "generate"]
 
 Domain = Literal["clipart", "workcell", "mujoco", "photographs"]
-Split = Literal["train", "val", "novel"]
 DOMAINS: tuple[Domain, ...] = ("clipart", "workcell", "mujoco", "photographs")
-SPLITS: tuple[Split, ...] = ("train", "val", "novel")
 
 _SCENES_A_TASK = 4
 _SCENES_A_PROCESS = 80  # the simulator gives little memory back: about 5 MB a scene are lost
@@ -172,7 +171,9 @@ def generate(
     if count < 1:
         raise ArgumentError(f"count is {count}", expected="at least 1 scene")
     if size is not None and not all(64 <= side <= 4096 for side in size):
-        raise ArgumentError(f"size is {size}", expected="height and width from 64 to 4096 pixels")
+        raise ArgumentError(
+            f"size is {size[1]}x{size[0]}", expected="width and height from 64 to 4096 pixels"
+        )
     processes = min(workers if workers is not None else usable_cores(), count)
     if processes < 1:
         raise ArgumentError(f"workers is {workers}", expected="at least 1 process")
