@@ -157,7 +157,7 @@ def test_a_checkpoint_gets_the_classifier_and_keeps_all_else(
 ) -> None:
     arguments = ["fit", str(checkpoint), "--wordnet", str(wordnet)]
     arguments += ["--steps", "2", "--weight", "0.25", "--void", "3"]
-    outs = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    outs = [tmp_path / name for name in ("a.safetensors", "runs/b.safetensors")]
     for out in outs:
         assert main([*arguments, "-o", str(out)]) == 0
     assert_same(*outs)

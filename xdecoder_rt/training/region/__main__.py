@@ -12,6 +12,7 @@ from xdecoder_rt.errors import ArgumentError, XDecoderError, require
 from xdecoder_rt.files.folder import list_images
 from xdecoder_rt.image import RgbImage, load_image
 from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET
+from xdecoder_rt.training.outputs import prepare_output
 
 _DESCRIPTION = """\
 Give a compact checkpoint the ImageNet classifier of its trunk, which then names what the decoder
@@ -141,6 +142,7 @@ def _fit(arguments: argparse.Namespace) -> str:
         raise ArgumentError(
             "--width was given with --trunk own", expected="one of them", fix="leave --width out"
         )
+    prepare_output(arguments.out)
     settings = FitSettings(steps=arguments.steps, seed=arguments.seed, votes=arguments.votes)
     joining = {
         name: value

@@ -15,6 +15,7 @@ from typing import Any
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.errors import ArgumentError, XDecoderError, require
 from xdecoder_rt.masks.score_curve import CURVE_KINDS
+from xdecoder_rt.training.outputs import prepare_output
 
 _DESCRIPTION = """\
 Fit curves from a model's scores to how often answers of such a score are right, for panoptic and
@@ -90,6 +91,9 @@ def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.limit is not None and arguments.limit < 1:
         raise ArgumentError(f"--limit is {arguments.limit}", expected="1 or more")
     silent = _silent_shares(arguments.silent)
+    for output in (arguments.out, arguments.json):
+        if output is not None:
+            prepare_output(output)
     datasets = [open_dataset(path) for path in arguments.data]
     checkpoint = fetch_checkpoint(arguments.checkpoint)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
