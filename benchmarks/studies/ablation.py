@@ -35,6 +35,7 @@ from ablation_arms import ARMS, REPEATS, Arm
 from xdecoder_rt import Engine
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.cli.options import positive
+from xdecoder_rt.cli.output import check_writable
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.evaluate import evaluate
@@ -291,6 +292,9 @@ def main() -> int:
     command = shlex.join(["python", *sys.argv])
     folders = [folder.name for folder in args.validation]
     try:
+        for output in (args.output, args.json):
+            if output is not None:
+                check_writable(output, "the results")
         for name in args.arms:
             path = args.runs / f"{name}.json"
             if not path.exists():

@@ -34,6 +34,7 @@ from photographs import measure as measure_photographs
 
 from xdecoder_rt import Engine
 from xdecoder_rt.cli.options import positive
+from xdecoder_rt.cli.output import check_writable
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.evaluate import evaluate
@@ -253,6 +254,7 @@ def main() -> int:
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     try:
+        check_writable(args.json, "the results")
         for name in args.arms:
             train(name, args)
         for name in args.arms:

@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from xdecoder_rt import Engine, XDecoderError
 from xdecoder_rt.atomic import atomic_writer
+from xdecoder_rt.cli.output import check_writable
 from xdecoder_rt.files.image_file import read_image
 
 LIST = Path(__file__).with_name("photograph_sheet.json")
@@ -75,13 +76,14 @@ def main() -> int:
     )
     parser.add_argument("plan", type=Path)
     parser.add_argument("--share", type=Path, default=Path("/usr/share"), metavar="DIR")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="IMAGE")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WEBP")
     args = parser.parse_args()
     entries = json.loads(LIST.read_bytes())["photographs"]
     rows = -(-len(entries) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * CELL, rows * CELL), "white")
     right = 0
     try:
+        check_writable(args.output, "the sheet")
         with Engine(args.plan) as engine:
             for number, data in enumerate(packaged(entries, args.share)):
                 place, good = cell(engine, data, entries[number])

@@ -22,7 +22,7 @@ from pathlib import Path
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.calibration.sets import CalibrationSet
 from xdecoder_rt.cli.options import positive
-from xdecoder_rt.cli.output import note
+from xdecoder_rt.cli.output import check_writable, note
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.export.record import RecordOptions, calibrated_on, held_out_folders, record
 from xdecoder_rt.export.recorded import RECORDED, HeldOutScore
@@ -31,6 +31,7 @@ from xdecoder_rt.words.cache import default_directory
 
 def run(options: argparse.Namespace) -> int:
     """Record and write; return the exit code."""
+    check_writable(options.output, "the ranges")
     warnings.filterwarnings("ignore", message="The calibration set")
     domains = [CalibrationSet.open(path, labelled=True) for path in options.domains]
     settings = RecordOptions(
