@@ -327,3 +327,23 @@ def test_an_option_that_would_do_nothing_is_not_taken(
     with pytest.raises(SystemExit):
         main([domain, str(tmp_path / "out"), option, "any"])
     assert option in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_so_in_one_word_and_leaves_no_folder(
+    tmp_path: Path,
+    clipart: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from xdecoder_rt.scenes.clipart import ClipartStudio
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClipartStudio, "draw", interrupted)
+    folders = ["--clipart-dir", str(clipart), "--cache-dir", str(cache)]
+    command = ["clipart", str(tmp_path / "out"), "--count", "1", "--quiet", *folders]
+    assert main(command) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not list(tmp_path.iterdir())

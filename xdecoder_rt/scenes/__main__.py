@@ -16,6 +16,8 @@ from xdecoder_rt.scenes.photographs.stamps import DEFAULT_STAMPS_DIR
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
+
 _DESCRIPTION = """\
 Draw labelled scenes and write them as a labelled folder: images, maps of segment ids and
 annotations.json, as `xdecoder-rt train` and `xdecoder-rt eval` read them.
@@ -280,7 +282,7 @@ def _describe(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m xdecoder_rt.scenes",
         description=_DESCRIPTION,
@@ -303,6 +305,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 

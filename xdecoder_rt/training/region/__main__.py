@@ -14,6 +14,8 @@ from xdecoder_rt.image import RgbImage, load_image
 from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET
 from xdecoder_rt.training.outputs import prepare_output
 
+_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
+
 _DESCRIPTION = """\
 Give a compact checkpoint the ImageNet classifier of its trunk, which then names what the decoder
 finds, photographs of things that no training data shows included. The checkpoint must have been
@@ -164,13 +166,16 @@ def _fit(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         print(_fit(arguments))
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 

@@ -17,6 +17,8 @@ from xdecoder_rt.errors import ArgumentError, XDecoderError, require
 from xdecoder_rt.masks.score_curve import CURVE_KINDS
 from xdecoder_rt.training.outputs import prepare_output
 
+_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
+
 _DESCRIPTION = """\
 Fit curves from a model's scores to how often answers of such a score are right, for panoptic and
 instance output and for phrases, on labelled images that it was not trained on; and choose least
@@ -122,7 +124,7 @@ def _said(reports: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         reports = _fit(arguments)
@@ -133,6 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 
