@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ from command_line import save_labelled_folder
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def refusal(program: str, *arguments: object) -> str:
-    """Return the line that a program ends with."""
+def refusal(program: str, *arguments: object, path: Path | None = None) -> str:
+    """Return the line that a program ends with; modules are looked for in `path` first."""
     command = [sys.executable, str(BENCHMARKS / program), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ if path is None else {**os.environ, "PYTHONPATH": str(path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1, done.stderr
     return done.stderr.splitlines()[-1] if "Traceback" not in done.stderr else done.stderr
 
@@ -49,3 +51,11 @@ def test_examples_need_a_thing_on_several_images(tiny_plan: Path, tmp_path: Path
     save_labelled_folder(tmp_path / "few")
     said = refusal("studies/examples.py", tiny_plan, tmp_path / "few", "--marks", 90)
     assert said.startswith("error: No thing of") and "92 images" in said
+
+
+def test_a_peer_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("pybullet", reason="the program renders with pybullet")
+    pytest.importorskip("supervision", reason="the extra supervision is missing")
+    (tmp_path / "trackers.py").write_text("raise ModuleNotFoundError(name=__name__)\n")
+    said = refusal("tracking.py", "--frames", 1, path=tmp_path)
+    assert said == "error: The package trackers is not installed. Fix: pip install trackers."
