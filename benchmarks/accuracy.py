@@ -16,11 +16,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xdecoder_rt import Engine
+from xdecoder_rt import Engine, XDecoderError
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.evaluate import evaluate
 from xdecoder_rt.evaluation.report import EvaluationReport
+from xdecoder_rt.files.output_file import check_writable
 
 SEGMENTS = ("scenes", "items", "words asked", "PQ", "SQ", "RQ", "mIoU")
 TEXTS = (
@@ -54,15 +55,22 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="images of each folder (default all)")
     args = parser.parse_args()
     segments, texts, classes, figures = [], [], [], {}
-    with Engine(args.plan) as engine:
-        digest = engine.manifest.model.weights_sha256
-        for path in args.folders:
-            folder = LabelledFolder.open(path)
-            report = evaluate(engine, folder, limit=args.limit)
-            figures[path.name] = report.to_json()
-            segments.append([path.name, *segment_cells(len(folder.vocabulary), report)])
-            texts.append([path.name, *text_cells(report)])
-            classes += extremes(path.name, report)
+    try:
+        for output in (args.output, args.json):
+            if output is not None:
+                check_writable(output, "the figures")
+        with Engine(args.plan) as engine:
+            digest = engine.manifest.model.weights_sha256
+            for path in args.folders:
+                folder, name = LabelledFolder.open(path), path.resolve().name
+                report = evaluate(engine, folder, limit=args.limit)
+                figures[name] = report.to_json()
+                segments.append([name, *segment_cells(len(folder.vocabulary), report)])
+                texts.append([name, *text_cells(report)])
+                classes += extremes(name, report)
+    except XDecoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     command = shlex.join(["python", *sys.argv])
     text = f"# Accuracy\n\nWeights `{digest[:12]}`, measured by\n`{command}`\n\n"
     text += f"{table(SEGMENTS, segments)}\n"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
 
-from xdecoder_rt import Engine
+from xdecoder_rt import Engine, XDecoderError
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 from xdecoder_rt.evaluation.referring import ReferringIoU
@@ -277,4 +278,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except XDecoderError as error:
+        sys.exit(f"error: {error}")

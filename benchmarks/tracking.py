@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from xdecoder_rt import Engine, Tracker
+from xdecoder_rt import Engine, Tracker, XDecoderError
+from xdecoder_rt.errors import require
 from xdecoder_rt.results import Segmentation, box_of_mask
 from xdecoder_rt.scenes.moving import MovingFrame, walk
 from xdecoder_rt.scenes.room import ROOM_STUFF
@@ -215,8 +217,13 @@ def main() -> None:
     if arguments.squares:
         print_cost(arguments)
         return
-    import supervision
-    from trackers import ByteTrackTracker
+    supervision = require("supervision", "supervision")
+    try:
+        from trackers import ByteTrackTracker
+    except ModuleNotFoundError as error:
+        raise XDecoderError(
+            f"The package {error.name} is not installed", fix="pip install trackers"
+        ) from error
 
     engine = Engine(arguments.plan) if arguments.plan else None
     rows: dict[str, list[float]] = {"Tracker": [0, 0, 0], "ByteTrack": [0, 0, 0]}
@@ -274,4 +281,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except XDecoderError as error:
+        sys.exit(f"error: {error}")

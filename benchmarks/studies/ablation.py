@@ -39,6 +39,7 @@ from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.evaluate import evaluate
 from xdecoder_rt.export.portable import build_portable
+from xdecoder_rt.files.output_file import check_writable
 from xdecoder_rt.models import XDecoder, load_checkpoint, save_checkpoint
 from xdecoder_rt.models.checkpoint import read_tensors
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
@@ -291,6 +292,9 @@ def main() -> int:
     command = shlex.join(["python", *sys.argv])
     folders = [folder.name for folder in args.validation]
     try:
+        for output in (args.output, args.json):
+            if output is not None:
+                check_writable(output, "the results")
         for name in args.arms:
             path = args.runs / f"{name}.json"
             if not path.exists():

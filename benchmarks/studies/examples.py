@@ -13,6 +13,7 @@ standard deviation over the draws.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from xdecoder_rt import Engine, Word
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, XDecoderError
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 
 SPARE = 2
@@ -51,6 +52,11 @@ def main() -> None:
         print("| ---: | ---: | ---: | ---: | ---: | ---: |")
         for marks in args.marks:
             names = sorted(n for n, where in shown.items() if len(where) >= marks + SPARE)
+            if not names:
+                raise ArgumentError(
+                    f"No thing of {args.folder} is shown by {marks + SPARE} images",
+                    expected="a folder of more images, or fewer --marks",
+                )
             scores, left = [], []
             for repeat in range(args.repeats):
                 rng = np.random.default_rng([args.seed, marks, repeat])
@@ -116,4 +122,7 @@ def compared(engine, pictures, shown, names, marks, rng):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except XDecoderError as error:
+        sys.exit(f"error: {error}")

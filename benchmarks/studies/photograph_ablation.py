@@ -39,6 +39,7 @@ from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.evaluation.evaluate import evaluate
 from xdecoder_rt.export.portable import build_portable
 from xdecoder_rt.export.sources import STARTER
+from xdecoder_rt.files.output_file import check_writable
 from xdecoder_rt.models import XDecoder, load_checkpoint
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.distributed import World
@@ -253,6 +254,7 @@ def main() -> int:
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     try:
+        check_writable(args.json, "the results")
         for name in args.arms:
             train(name, args)
         for name in args.arms:

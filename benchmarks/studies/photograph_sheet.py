@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from xdecoder_rt import Engine, XDecoderError
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.files.image_file import read_image
+from xdecoder_rt.files.output_file import check_writable
 
 LIST = Path(__file__).with_name("photograph_sheet.json")
 COLUMNS, CELL, LINE = 5, 300, 24
@@ -75,13 +76,14 @@ def main() -> int:
     )
     parser.add_argument("plan", type=Path)
     parser.add_argument("--share", type=Path, default=Path("/usr/share"), metavar="DIR")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="IMAGE")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WEBP")
     args = parser.parse_args()
     entries = json.loads(LIST.read_bytes())["photographs"]
     rows = -(-len(entries) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * CELL, rows * CELL), "white")
     right = 0
     try:
+        check_writable(args.output, "the sheet")
         with Engine(args.plan) as engine:
             for number, data in enumerate(packaged(entries, args.share)):
                 place, good = cell(engine, data, entries[number])

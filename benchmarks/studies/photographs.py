@@ -40,6 +40,7 @@ from qt_resources import resources
 from xdecoder_rt import Engine, XDecoderError
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.files.image_file import read_image
+from xdecoder_rt.files.output_file import check_writable
 from xdecoder_rt.files.regular import read_regular
 
 POINTS = Path(__file__).with_name("photograph_points.json")
@@ -325,6 +326,7 @@ def main() -> int:
         if args.command == "collect":
             collect(args.folder, args.share)
             return 0
+        check_writable(args.output, "the figures")
         with Engine(args.plan, threads=args.threads) as engine:
             figures = measure(engine, args.folder)
     except (ValueError, XDecoderError) as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xdecoder_rt import Engine
+from xdecoder_rt import Engine, XDecoderError
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
+from xdecoder_rt.files.output_file import check_writable
 
 ABSENT_WORDS, ABSENT_PHRASES, PHRASES = 6, 2, 4
 
 
-def main() -> None:
+def main() -> int:
+    """Read the command line, measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plans", type=Path, nargs="+", metavar="PLAN")
     parser.add_argument("--folders", type=Path, nargs="+", required=True, metavar="DIR")
@@ -38,15 +41,22 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="JSON file")
     args = parser.parse_args()
     results = []
-    for folder in args.folders:
-        for plan in args.plans:
-            with Engine(plan, threads=args.threads) as engine:
-                figures = measure(engine, folder, args.limit)
-            results.append({"plan": plan.name, "folder": folder.name, **figures})
+    try:
+        if args.output is not None:
+            check_writable(args.output, "the figures")
+        for folder in args.folders:
+            for plan in args.plans:
+                with Engine(plan, threads=args.threads) as engine:
+                    figures = measure(engine, folder, args.limit)
+                results.append({"plan": plan.name, "folder": folder.resolve().name, **figures})
+    except XDecoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(table(results))
     if args.output is not None:
         with atomic_writer(args.output) as file:
             file.write((json.dumps(results, indent=1) + "\n").encode())
+    return 0
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
@@ -100,4 +110,4 @@ def measure(engine: Engine, folder: Path, limit: int | None) -> dict[str, float]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,11 +26,13 @@ from xdecoder_rt.cli.output import note
 from xdecoder_rt.errors import XDecoderError
 from xdecoder_rt.export.record import RecordOptions, calibrated_on, held_out_folders, record
 from xdecoder_rt.export.recorded import RECORDED, HeldOutScore
+from xdecoder_rt.files.output_file import check_writable
 from xdecoder_rt.words.cache import default_directory
 
 
 def run(options: argparse.Namespace) -> int:
     """Record and write; return the exit code."""
+    check_writable(options.output, "the ranges")
     warnings.filterwarnings("ignore", message="The calibration set")
     domains = [CalibrationSet.open(path, labelled=True) for path in options.domains]
     settings = RecordOptions(

@@ -23,6 +23,7 @@ from typing import Any
 from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.cli.options import positive
 from xdecoder_rt.errors import XDecoderError
+from xdecoder_rt.files.output_file import check_writable
 from xdecoder_rt.tasks import TASKS
 from xdecoder_rt.training.config import SourceSpec, TrainConfig
 from xdecoder_rt.training.trainer import METRICS, train
@@ -99,6 +100,7 @@ def main() -> int:
     }
     runs = {"together": tuple(TASKS), **{task: (task,) for task in TASKS}}
     try:
+        check_writable(args.output, "the table")
         for name, tasks in runs.items():
             train(TrainConfig(out=args.runs / name, tasks=tasks, **settings))
     except XDecoderError as error:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
-from xdecoder_rt import Engine
+from xdecoder_rt import Engine, XDecoderError
 from xdecoder_rt.datasets.labelled_folder import LabelledFolder
 from xdecoder_rt.evaluation.panoptic_quality import PanopticQuality
 
@@ -99,4 +100,7 @@ def panoptic_qualities(engine, runtime, manifest, folder, choices, limit):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except XDecoderError as error:
+        sys.exit(f"error: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from xdecoder_rt.cli import main
 from xdecoder_rt.datasets.inspection import likeness
 from xdecoder_rt.datasets.labelled_folder import LabelledFolderWriter
+from xdecoder_rt.scenes.bank.store import BankWriter
 
 pytest.importorskip("torch", reason="training's data sets need the extra train")
 
@@ -82,6 +84,35 @@ def test_what_is_broken_is_told_and_the_rest_is_counted(tmp_path: Path) -> None:
     code, document = inspected(tmp_path / "found.json", folder)
     found = document["sources"][str(folder)]
     assert code == 1 and len(found["broken"]) == 2 and found["images"] == 4
+
+
+def save_bank(path: Path) -> Path:
+    """A thing to paste, and a picture to paste it on."""
+    writer = BankWriter()
+    for add, shape in (
+        (lambda file: writer.cut_out("mug", True, file), (60, 60, 4)),
+        (writer.photograph, (120, 160, 3)),
+    ):
+        file = io.BytesIO()
+        pixels = np.random.default_rng(0).integers(128, 256, shape, np.uint8)
+        Image.fromarray(pixels).save(file, "PNG")
+        add(file.getvalue())
+    writer.write(path)
+    return path
+
+
+def test_the_scenes_of_a_bank_are_not_composed_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("cv2", reason="banks need opencv-python-headless")
+    monkeypatch.setattr("xdecoder_rt.cli.data._SCENES_OF_A_BANK", 3)
+    bank = save_bank(tmp_path / "bank")
+    _, document = inspected(tmp_path / "found.json", bank)
+    assert document["sources"][str(bank)]["images"] == 3
+    assert "its first 3 scenes" in capsys.readouterr().err
+    folder = save_folder(tmp_path / "train", 1, 2)
+    assert main(["data", "inspect", str(folder), "--limit", "2"]) == 0
+    assert "2 images" in capsys.readouterr().out
 
 
 def test_a_sheet_is_drawn(tmp_path: Path) -> None:

@@ -145,6 +145,21 @@ def test_names_that_a_split_does_not_draw_are_refused(
     assert not (tmp_path / "few").exists()
 
 
+def test_a_name_of_another_split_comes_with_that_split(
+    tmp_path: Path, clipart: Path, cache: Path
+) -> None:
+    from xdecoder_rt.scenes.clipart import training_drawings
+
+    sprites = SpriteCache(clipart, cache)
+    for split, other, names in (
+        ("train", "novel", {d.name for d in sprites.drawings} & novel_names()),
+        ("novel", "train", {d.name for d in training_drawings(sprites)}),
+    ):
+        with pytest.raises(ArgumentError, match="no drawing of") as caught:
+            clipart_folder(tmp_path / "few", clipart, cache, 2, split=split, names=[min(names)])
+        assert caught.value.fix == f"take the split {other!r}, which has one"
+
+
 def test_val_has_training_names_in_other_drawings(clipart: Path, cache: Path) -> None:
     from xdecoder_rt.scenes.clipart import clipart_studio
 
@@ -264,7 +279,7 @@ def test_a_broken_file_in_the_cache_is_healed(tmp_path: Path) -> None:
         ({"domain": "emoji"}, "clipart or workcell"),
         ({"split": "test"}, "train, val, novel"),
         ({"count": 0}, "at least 1"),
-        ({"size": (8, 8)}, "64 to 4096"),
+        ({"size": (64, 8)}, "8x64.*width and height from 64 to 4096"),
         ({"workers": -1}, "at least 1 process"),
         ({"workers": 0}, "at least 1 process"),
     ],
@@ -299,3 +314,36 @@ def test_the_command_generates_and_reports_errors_in_one_line(
     assert main([*arguments, *folders]) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("domain", "option"),
+    [("workcell", "--clipart-dir"), ("mujoco", "--stamps-dir"), ("clipart", "--grounds-dir"),
+     ("photographs", "--cache-dir"), ("photographs", "--names")],
+)  # fmt: skip
+def test_an_option_that_would_do_nothing_is_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], domain: str, option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main([domain, str(tmp_path / "out"), option, "any"])
+    assert option in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_so_in_one_word_and_leaves_no_folder(
+    tmp_path: Path,
+    clipart: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from xdecoder_rt.scenes.clipart import ClipartStudio
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClipartStudio, "draw", interrupted)
+    folders = ["--clipart-dir", str(clipart), "--cache-dir", str(cache)]
+    command = ["clipart", str(tmp_path / "out"), "--count", "1", "--quiet", *folders]
+    assert main(command) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not list(tmp_path.iterdir())

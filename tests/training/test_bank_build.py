@@ -95,6 +95,21 @@ def test_a_folder_without_pictures_is_named_and_nothing_is_left(
     assert not (tmp_path / "bank" / BANK_INDEX).exists()
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (["--no-drawings", "--views", "0", "--backdrops", "1"], "would have no cut-outs"),
+        (["--no-drawings", "--views", "1", "--backdrops", "0"], "nothing that its cut-outs can"),
+    ],
+)
+def test_a_bank_that_nothing_could_be_composed_of_is_refused_before_it_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], parts: list[str], said: str
+) -> None:
+    assert main(["bank", str(tmp_path / "bank"), *parts, "--quiet"]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "bank").exists()
+
+
 def test_a_photograph_that_cannot_be_read_is_named(
     material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

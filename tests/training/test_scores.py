@@ -17,7 +17,7 @@ from PIL import Image
 
 from xdecoder_rt import Engine
 from xdecoder_rt.datasets.items import Phrase, Segment
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, CheckpointError
 from xdecoder_rt.export.sources import STARTER, STARTER_NAME
 from xdecoder_rt.masks.score_curve import ScoreCurve, score_problem
 from xdecoder_rt.models import ModelConfig, XDecoder, load_checkpoint, save_checkpoint
@@ -249,13 +249,21 @@ def test_a_share_that_is_none_is_refused(tmp_path: Path, capsys: Any) -> None:
     assert "--limit is 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["-o", "--json"])
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_asked(
-    option: str, tmp_path: Path, capsys: Any
+def test_outputs_that_cannot_be_written_are_named_before_the_work(
+    tmp_path: Path, capsys: Any
 ) -> None:
-    files = {"-o": tmp_path / "out.safetensors", "--json": tmp_path / "out.json"}
-    files[option] = tmp_path / "nowhere" / "out"
-    arguments = [text for name, file in files.items() for text in (name, str(file))]
-    assert main(["fit", "starter", str(tmp_path / "data"), *arguments]) == 1
-    assert "cannot be written: there is no folder" in capsys.readouterr().err
-    assert not list(tmp_path.glob("out*"))
+    (tmp_path / "file").touch()
+    command = ["fit", "starter", str(tmp_path), "-o"]
+    for outputs, said in (
+        ([str(tmp_path)], "it is a folder"),
+        ([str(tmp_path / "file" / "out.safetensors")], "cannot be written"),
+        (
+            [str(tmp_path / "new" / "a"), "--json", str(tmp_path / "file" / "b")],
+            "cannot be written",
+        ),
+    ):
+        assert main([*command, *outputs]) == 1
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "new").is_dir()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        fit_scores(Path(STARTER_NAME), tmp_path, Answers(), {})

@@ -35,7 +35,7 @@ from xdecoder_rt.training.metrics import (
 )
 from xdecoder_rt.training.sources import open_dataset
 from xdecoder_rt.training.step import Step
-from xdecoder_rt.training.trainer import CHECKPOINT, CURVES, METRICS, STATE, Trainer
+from xdecoder_rt.training.trainer import CHECKPOINT, CURVES, METRICS, STATE, Trainer, train
 
 Make = Callable[..., Trainer]
 CPU = torch.device("cpu")
@@ -193,6 +193,14 @@ def test_a_folder_with_a_run_is_not_overwritten_by_accident(make: Make) -> None:
     make(steps=1).run()
     with pytest.raises(ArgumentError, match="already holds a run"):
         make()
+
+
+def test_a_folder_with_a_run_is_refused_before_anything_is_read(config: TrainConfig) -> None:
+    config.out.mkdir()
+    (config.out / STATE).touch()
+    missing = dataclasses.replace(config, sources=(SourceSpec(config.out / "nowhere"),))
+    with pytest.raises(ArgumentError, match="already holds a run"):
+        train(missing)
 
 
 def test_resuming_a_finished_run_changes_nothing(make: Make) -> None:

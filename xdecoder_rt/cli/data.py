@@ -33,6 +33,8 @@ EXAMPLES = """\
   xdecoder-rt data inspect yolo/data.yaml 'yolo/data.yaml#val' --json found.json
 """
 _LISTED = 5
+_SCENES_OF_A_BANK = 200
+"""Inspected by default of a bank, which composes another scene for every sample."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pictures of the sheet (default: %(default)s)",
     )
+    parser.add_argument(
+        "--limit",
+        type=positive,
+        metavar="N",
+        help="first images of each data set (default: all; of a bank, whose scenes do not end, "
+        f"{_SCENES_OF_A_BANK})",
+    )
     add_json(parser)
 
 
@@ -64,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """
     require("torch", "train")  # the room of training opens data sets
     from xdecoder_rt.datasets.inspection import Duplicates, inspect_dataset
+    from xdecoder_rt.scenes.bank.composed import ComposedScenes
     from xdecoder_rt.training.sheet import write_sheet
     from xdecoder_rt.training.sources import open_dataset
 
@@ -74,8 +84,12 @@ def run(args: argparse.Namespace) -> int:
     duplicates = Duplicates()
     inspections = {}
     for source, dataset in datasets.items():
+        limit = args.limit
+        if limit is None and isinstance(dataset, ComposedScenes):
+            limit = _SCENES_OF_A_BANK
+            note(f"{printable(source, 200)} is a bank: its first {limit} scenes")
         with progress_bar("images") as progress:
-            inspections[source] = inspect_dataset(source, dataset, duplicates, progress)
+            inspections[source] = inspect_dataset(source, dataset, duplicates, progress, limit)
         report.text(_text(source, inspections[source]))
     across = [pair for pair in duplicates.found if pair.is_across]
     within = [pair for pair in duplicates.found if not pair.is_across]

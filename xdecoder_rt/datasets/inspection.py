@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -136,6 +137,7 @@ def inspect_dataset(
     dataset: PanopticDataset,
     duplicates: Duplicates,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    limit: int | None = None,
 ) -> Inspection:
     """Look at every image and map of a data set; what is broken is noted and passed over.
 
@@ -144,10 +146,12 @@ def inspect_dataset(
         dataset: what to look at.
         duplicates: takes note of every image.
         progress: called with the number of images done and of all.
+        limit: how many images, from the first; None for all.
     """
+    total = len(dataset.items) if limit is None else min(limit, len(dataset.items))
     result = Inspection(classes={label: ClassCount() for label in dataset.vocabulary})
     shares = []
-    for number, item in enumerate(dataset.items):
+    for number, item in enumerate(islice(dataset.items, total)):
         try:
             pixels, ids = item.load_image(), item.load_panoptic()
             _count(result, item, ids)
@@ -156,7 +160,7 @@ def inspect_dataset(
         except DatasetError as error:
             result.broken[str(item.image)] = str(error)
         result.images += 1
-        progress(number + 1, len(dataset.items))
+        progress(number + 1, total)
     result.unlabelled = float(np.mean(shares)) if shares else 0.0
     return result
 

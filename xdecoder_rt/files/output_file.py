@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from xdecoder_rt.atomic import atomic_writer, real_path
+from xdecoder_rt.atomic import atomic_writer, make_folder, real_path
 from xdecoder_rt.errors import ArgumentError, quoted
 
-__all__ = ["check_writable", "is_special", "unwritable", "writer"]
+__all__ = ["check_writable", "is_special", "prepare_output", "unwritable", "writer"]
 
 
 def check_writable(path: str | os.PathLike[str], content: str) -> None:
@@ -36,6 +36,23 @@ def check_writable(path: str | os.PathLike[str], content: str) -> None:
         raise unwritable(path, content, f"there is no folder {quoted(str(folder), 200)}")
     if not os.access(target if is_special(target) else folder, os.W_OK):
         raise unwritable(path, content, "there is no permission to")
+
+
+def prepare_output(path: str | os.PathLike[str], content: str) -> None:
+    """Make the folder of a file, and find out as :func:`check_writable` does.
+
+    Args:
+        path: the file.
+        content: what would be in it, for the message.
+
+    Raises:
+        ArgumentError: the folder cannot be made or written, or the file is a folder.
+    """
+    try:
+        make_folder(real_path(path).parent)
+    except OSError as error:
+        raise unwritable(path, content, error.strerror or str(error)) from error
+    check_writable(path, content)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from xdecoder_rt.scenes.photographs.stamps import DEFAULT_STAMPS_DIR
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
+
 _DESCRIPTION = """\
 Draw labelled scenes and write them as a labelled folder: images, maps of segment ids and
 annotations.json, as `xdecoder-rt train` and `xdecoder-rt eval` read them.
@@ -54,8 +56,8 @@ examples:
   python -m xdecoder_rt.scenes workcell data/more --count 2000 --seed 1 --workers 8
   python -m xdecoder_rt.scenes describe data/workcell_val --seed 2
   python -m xdecoder_rt.scenes bank data/bank --scenes data/more --photographs wallpapers
-  python -m xdecoder_rt.scenes bank data/larger --banks data/bank --no-drawings --views 0 \
-      --backdrops 0 --stamps-dir /usr/share/tuxpaint/stamps --grounds-dir /usr/share \
+  python -m xdecoder_rt.scenes bank data/larger --banks data/bank --no-drawings --views 0 \\
+      --backdrops 0 --stamps-dir /usr/share/tuxpaint/stamps --grounds-dir /usr/share \\
       --furniture-dir /usr/share/sweethome3d/furniture
 
 Scene i of a seed is the same on every run, whatever the number of workers. The folder appears when
@@ -71,7 +73,7 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def _add_generate_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_generate_arguments(parser: argparse.ArgumentParser, domain: str) -> None:
     parser.add_argument("out", type=Path, help="folder to write; it must not hold a finished set")
     parser.add_argument(
         "--count",
@@ -102,6 +104,21 @@ def _add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: one a processor core)"
     )
+    if domain == "clipart":
+        _add_clipart_arguments(parser)
+    elif domain == "photographs":
+        _add_photograph_arguments(parser, DEFAULT_STAMPS_DIR, DEFAULT_GROUNDS_DIR)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_clipart_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="draw things of these names alone (default: all of the split)",
+    )
     parser.add_argument(
         "--clipart-dir",
         type=Path,
@@ -114,8 +131,6 @@ def _add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where rendered drawings are kept (default: the user's cache folder)",
     )
-    _add_photograph_arguments(parser, DEFAULT_STAMPS_DIR, DEFAULT_GROUNDS_DIR)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _add_photograph_arguments(
@@ -232,6 +247,7 @@ def _bank(arguments: argparse.Namespace) -> str:
 
 
 def _generate(arguments: argparse.Namespace) -> str:
+    materials = ("names", "clipart_dir", "cache_dir", "stamps_dir", "grounds_dir")
     folder = generate(
         arguments.command,
         arguments.out,
@@ -240,12 +256,8 @@ def _generate(arguments: argparse.Namespace) -> str:
         seed=arguments.seed,
         size=arguments.size,
         workers=arguments.workers,
-        clipart_dir=arguments.clipart_dir,
-        cache_dir=arguments.cache_dir,
-        stamps_dir=arguments.stamps_dir,
-        grounds_dir=arguments.grounds_dir,
-        names=getattr(arguments, "names", ()),
         progress=not arguments.quiet,
+        **{name: value for name, value in vars(arguments).items() if name in materials},
     )
     return (
         f"{folder.root}: {len(folder)} scenes, {len(folder.vocabulary)} names, "
@@ -270,7 +282,7 @@ def _describe(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m xdecoder_rt.scenes",
         description=_DESCRIPTION,
@@ -281,15 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for domain in DOMAINS:
         about = f"draw {domain} scenes into a new labelled folder"
         domain_parser = commands.add_parser(domain, help=about, description=about)
-        _add_generate_arguments(domain_parser)
-        if domain == "clipart":
-            domain_parser.add_argument(
-                "--names",
-                nargs="+",
-                default=(),
-                metavar="NAME",
-                help="draw things of these names alone (default: all of the split)",
-            )
+        _add_generate_arguments(domain_parser, domain)
     about = "write the phrases, captions and questions of a labelled folder anew"
     _add_describe_arguments(commands.add_parser("describe", help=about, description=about))
     about = "collect what training composes scenes of while it runs"
@@ -301,6 +305,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 

@@ -17,7 +17,7 @@ from xdecoder_rt.scenes.names import synonyms
 from xdecoder_rt.scenes.pasting import random_placement
 from xdecoder_rt.scenes.scene import Scene, scene_size, unit_hash
 from xdecoder_rt.scenes.sensor import photograph
-from xdecoder_rt.scenes.splits import novel_names
+from xdecoder_rt.scenes.splits import SPLITS, novel_names
 from xdecoder_rt.scenes.sprites import DEFAULT_CLIPART_DIR, Drawing, SpriteCache, lexicon
 
 __all__ = ["ClipartStudio", "clipart_studio", "drawn_names", "training_drawings"]
@@ -232,6 +232,19 @@ def drawn_names() -> frozenset[str]:
     return frozenset(d.name for d in lexicon() if d not in _val_drawings()) - novel_names()
 
 
+def _drawings_of(split: str, sprites: SpriteCache) -> list[Drawing]:
+    """Return the drawings of a split, those of them that are there."""
+    if split == "train":
+        return training_drawings(sprites)
+    novel = novel_names()
+    if split == "novel":
+        return [d for d in sprites.drawings if d.name in novel]
+    reserved = _val_drawings()
+    candidates = [d for d in sprites.drawings if d.name not in novel and d in reserved]
+    names = sorted({d.name for d in candidates}, key=lambda n: unit_hash(n, "val names"))
+    return [d for d in candidates if d.name in set(names[:_VAL_NAMES])]
+
+
 def clipart_studio(
     split: str, clipart_dir: Path | None, cache_dir: Path, names: Sequence[str] = ()
 ) -> ClipartStudio:
@@ -252,16 +265,7 @@ def clipart_studio(
         MissingExtraError: resvg_py or scipy is not installed.
     """
     sprites = SpriteCache(clipart_dir or DEFAULT_CLIPART_DIR, cache_dir)
-    novel = novel_names()
-    if split == "novel":
-        drawings = [d for d in sprites.drawings if d.name in novel]
-    elif split == "train":
-        drawings = training_drawings(sprites)
-    else:
-        reserved = _val_drawings()
-        candidates = [d for d in sprites.drawings if d.name not in novel and d in reserved]
-        every = sorted({d.name for d in candidates}, key=lambda n: unit_hash(n, "val names"))
-        drawings = [d for d in candidates if d.name in set(every[:_VAL_NAMES])]
+    drawings = _drawings_of(split, sprites)
     if not drawings:
         raise DatasetError(
             f"{sprites.root} has no drawing for the split {split!r}",
@@ -269,9 +273,11 @@ def clipart_studio(
         )
     known = {drawing.name for drawing in drawings}
     if missing := [name for name in names if name not in known]:
+        drawn = [s for s in SPLITS if missing[0] in {d.name for d in _drawings_of(s, sprites)}]
         raise ArgumentError(
             f"the split {split!r} has no drawing of {quoted(missing[0])}",
             expected="names among " + ", ".join(sorted(known)[:8]) + f", … ({len(known)} in all)",
+            fix=f"take the split {drawn[0]!r}, which has one" if drawn else None,
         )
     if names:
         drawings = [drawing for drawing in drawings if drawing.name in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -56,6 +57,7 @@ class _Worker:
 
 
 def _start(root: Path, seed: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the pool's process, which ends it
     _Worker.current = _Worker(root, seed)
 
 

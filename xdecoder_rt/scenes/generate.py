@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,12 @@ from xdecoder_rt.datasets.labelled_folder import LabelledFolder, LabelledFolderW
 from xdecoder_rt.errors import ArgumentError, DatasetError, require
 from xdecoder_rt.scenes.describe import describe_folder
 from xdecoder_rt.scenes.scene import Scene, scene_generator
+from xdecoder_rt.scenes.splits import SPLITS, Split
 
-__all__ = ["DOMAINS", "SPLITS", "Domain", "Split", "generate"]
+__all__ = ["DOMAINS", "SPLITS", "Domain", "generate"]
 
 Domain = Literal["clipart", "workcell", "mujoco", "photographs"]
-Split = Literal["train", "val", "novel"]
 DOMAINS: tuple[Domain, ...] = ("clipart", "workcell", "mujoco", "photographs")
-SPLITS: tuple[Split, ...] = ("train", "val", "novel")
 
 _SCENES_A_TASK = 4
 _SCENES_A_PROCESS = 80  # the simulator gives little memory back: about 5 MB a scene are lost
@@ -97,6 +97,7 @@ class _Worker:
 
 
 def _start(order: _Order) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the pool's process, which ends it
     _Worker.current = _Worker(order)
 
 
@@ -172,7 +173,9 @@ def generate(
     if count < 1:
         raise ArgumentError(f"count is {count}", expected="at least 1 scene")
     if size is not None and not all(64 <= side <= 4096 for side in size):
-        raise ArgumentError(f"size is {size}", expected="height and width from 64 to 4096 pixels")
+        raise ArgumentError(
+            f"size is {size[1]}x{size[0]}", expected="width and height from 64 to 4096 pixels"
+        )
     processes = min(workers if workers is not None else usable_cores(), count)
     if processes < 1:
         raise ArgumentError(f"workers is {workers}", expected="at least 1 process")

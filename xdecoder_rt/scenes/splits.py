@@ -1,8 +1,9 @@
-"""The names of things that belong to training, and those that are kept from it."""
+"""The splits, and the names of things that belong to training, and those that are kept from it."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 from xdecoder_rt.scenes.catalogue import WORKCELL_NAMES
 from xdecoder_rt.scenes.lexicons.furniture import furniture_lexicon
@@ -10,7 +11,10 @@ from xdecoder_rt.scenes.lexicons.stamps import stamp_lexicon
 from xdecoder_rt.scenes.names import canonical, held_out
 from xdecoder_rt.scenes.sprites import lexicon
 
-__all__ = ["novel_names"]
+__all__ = ["SPLITS", "Split", "novel_names"]
+
+Split = Literal["train", "val", "novel"]
+SPLITS: tuple[Split, ...] = ("train", "val", "novel")
 
 
 @lru_cache(maxsize=1)

@@ -82,6 +82,7 @@ def train(config: TrainConfig) -> Path:
         DatasetError: a data set is missing or broken.
         XDecoderError: the loss is no longer finite.
     """
+    _check_folder(config)
     keep_freed_memory()
     threads = config.threads or cores_if_limited()
     if threads:
@@ -98,6 +99,15 @@ def train(config: TrainConfig) -> Path:
         return Trainer(config, model, tokenizer, sources, held_out, world, device).run()
     finally:
         world.leave()
+
+
+def _check_folder(config: TrainConfig) -> None:
+    """Refuse a folder with a run that is not to be resumed, before data and weights are read."""
+    if (config.out / STATE).exists() and not config.resume:
+        raise ArgumentError(
+            f"{config.out} already holds a run",
+            fix="resume it with --resume, or choose another folder",
+        )
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
@@ -294,12 +304,7 @@ class Trainer:
 
     def _prepare_folder(self) -> None:
         """Make the run's folder, or restore the run that is in it."""
-        state = self.config.out / STATE
-        if state.exists() and not self.config.resume:
-            raise ArgumentError(
-                f"{self.config.out} already holds a run",
-                fix="resume it with --resume, or choose another folder",
-            )
+        _check_folder(self.config)
         try:
             make_folder(self.config.out)
         except OSError as error:
@@ -307,6 +312,7 @@ class Trainer:
                 f"{self.config.out} cannot be made ({error.strerror})",
                 fix="choose a folder that can be written",
             ) from error
+        state = self.config.out / STATE
         if state.exists():
             self._restore(state)
 

@@ -107,8 +107,9 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
         What is in it, for people.
 
     Raises:
-        DatasetError: the drawings or a folder cannot be read, a label is stuff in one part of the
-            bank and a thing in another, or the bank cannot be written.
+        DatasetError: the drawings or a folder cannot be read, there would be no cut-outs or
+            nothing below them, a label is stuff in one part of the bank and a thing in another, or
+            the bank cannot be written.
         MissingExtraError: a package of the extra "scenes" is missing.
     """
     folders = [LabelledFolder.open(folder, verify=False) for folder in plan.scenes]
@@ -121,6 +122,17 @@ def build_bank(plan: BankPlan, output: Path, cache_dir: Path, progress: bool = T
     library = FurnitureLibrary(plan.furniture_dir) if plan.furniture_dir else None
     models = [m for m in library.models if m.name not in novel_names()] if library else []
     banks = [Bank(folder) for folder in plan.banks]
+    if not (names or drawings or chosen or models or banks):
+        raise DatasetError(
+            "The bank would have no cut-outs",
+            expected="drawings, --views, --stamps-dir, --furniture-dir or --banks",
+        )
+    if not (plan.backdrops or grounds or folders or plan.photographs or banks):
+        raise DatasetError(
+            "The bank would have nothing that its cut-outs can lie on",
+            expected="--backdrops, --scenes, --photographs, --grounds-dir or --banks",
+            fix="a single backdrop is enough for a bank that goes into another: --backdrops 1",
+        )
     things = {*names, *(drawing.name for drawing in drawings)}
     things |= {*(stamp.name for stamp in chosen), *(model.name for model in models)}
     shown = {r.label for g in grounds.grounds for r in g.regions} if grounds else set()

@@ -10,6 +10,8 @@ from pathlib import Path
 from xdecoder_rt.errors import ArgumentError, XDecoderError, require
 from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET, visible_nouns
 
+_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
+
 _DESCRIPTION = """\
 Give the text encoder what a sentence encoder knows of nouns, so that names that training never
 uses land near those that it does.
@@ -103,13 +105,16 @@ def _teach(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         print(_ask(arguments) if arguments.command == "ask" else _teach(arguments))
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 

@@ -27,8 +27,9 @@ def visible_nouns(folder: Path = DEFAULT_WORDNET) -> list[str]:
         DatasetError: the files are not there, or are others.
     """
     words, children = read_synsets(folder)
+    lines = _lines(folder, "cntlist.rev")
     try:
-        tagged = _times_tagged(_lines(folder, "cntlist.rev"))
+        tagged = _times_tagged(lines)
     except ValueError as error:
         raise _damaged(folder, error) from error
     synsets = {synset for synset, names in words.items() if set(names) & set(_ROOTS)}
@@ -57,8 +58,9 @@ def read_synsets(folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str
     Raises:
         DatasetError: the file is not there, or is another.
     """
+    lines = _lines(folder, "data.noun")
     try:
-        return _synsets(_lines(folder, "data.noun"))
+        return _synsets(lines)
     except (IndexError, ValueError) as error:
         raise _damaged(folder, error) from error
 
@@ -68,8 +70,8 @@ def _lines(folder: Path, name: str) -> list[str]:
         return (folder / name).read_text(encoding="latin-1").splitlines()
     except OSError as error:
         raise DatasetError(
-            f"WordNet cannot be read ({error})",
-            expected=f"data.noun and cntlist.rev in {folder}",
+            f"{folder / name} cannot be read: {error.strerror or error}",
+            expected="WordNet's data.noun and cntlist.rev",
             fix='install Debian\'s package with "sudo apt-get install wordnet-base"',
         ) from error
 

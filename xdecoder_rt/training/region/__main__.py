@@ -10,9 +10,11 @@ from pathlib import Path
 
 from xdecoder_rt.errors import ArgumentError, XDecoderError, require
 from xdecoder_rt.files.folder import list_images
-from xdecoder_rt.files.output_file import check_writable
+from xdecoder_rt.files.output_file import prepare_output
 from xdecoder_rt.image import RgbImage, load_image
 from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET
+
+_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 _DESCRIPTION = """\
 Give a compact checkpoint the ImageNet classifier of its trunk, which then names what the decoder
@@ -142,7 +144,7 @@ def _fit(arguments: argparse.Namespace) -> str:
         raise ArgumentError(
             "--width was given with --trunk own", expected="one of them", fix="leave --width out"
         )
-    check_writable(arguments.out, "the checkpoint")
+    prepare_output(arguments.out, "the checkpoint")
     settings = FitSettings(steps=arguments.steps, seed=arguments.seed, votes=arguments.votes)
     joining = {
         name: value
@@ -164,13 +166,16 @@ def _fit(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         print(_fit(arguments))
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from xdecoder_rt.errors import ArgumentError, XDecoderError, require
-from xdecoder_rt.files.output_file import check_writable, writer
+from xdecoder_rt.files.output_file import prepare_output, writer
 from xdecoder_rt.masks.score_curve import CURVE_KINDS
+
+_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 _DESCRIPTION = """\
 Fit curves from a model's scores to how often answers of such a score are right, for panoptic and
@@ -89,9 +91,9 @@ def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.limit is not None and arguments.limit < 1:
         raise ArgumentError(f"--limit is {arguments.limit}", expected="1 or more")
     silent = _silent_shares(arguments.silent)
-    check_writable(arguments.out, "the checkpoint")
+    prepare_output(arguments.out, "the checkpoint")
     if arguments.json is not None:
-        check_writable(arguments.json, "what the curves are worth")
+        prepare_output(arguments.json, "what the curves are worth")
     datasets = [open_dataset(path) for path in arguments.data]
     checkpoint = fetch_checkpoint(arguments.checkpoint)
     with tempfile.TemporaryDirectory(prefix="xdecoder-rt-") as folder:
@@ -119,7 +121,7 @@ def _said(reports: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 after an error, which takes one line."""
+    """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         reports = _fit(arguments)
@@ -130,6 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XDecoderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 

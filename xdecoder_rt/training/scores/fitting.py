@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
-from xdecoder_rt.errors import ArgumentError
+from xdecoder_rt.errors import ArgumentError, CheckpointError
 from xdecoder_rt.export.sources import checkpoint_file, load_model
 from xdecoder_rt.masks.score_curve import ScoreCurve
 from xdecoder_rt.models import save_checkpoint
@@ -170,5 +170,8 @@ def fit_scores(
     rules = replace(model.config.postprocess, curves=curves, min_scores=least)
     model.config = replace(model.config, postprocess=rules)
     kept = {k: v for k, v in read_header(checkpoint_file(checkpoint)).items() if k not in _OWN_KEYS}
-    save_checkpoint(out, model, kept)
+    try:
+        save_checkpoint(out, model, kept)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error.strerror or error}") from error
     return reports
