@@ -23,6 +23,7 @@ from xdecoder_rt.masks.score_curve import ScoreCurve, score_problem
 from xdecoder_rt.models import ModelConfig, XDecoder, load_checkpoint, save_checkpoint
 from xdecoder_rt.models.checkpoint import read_header
 from xdecoder_rt.plan.manifest import Manifest
+from xdecoder_rt.questions.least_score import MIN_SCORES
 from xdecoder_rt.results import Segmentation
 from xdecoder_rt.training.scores.__main__ import main
 from xdecoder_rt.training.scores.answers import (
@@ -177,11 +178,17 @@ def test_the_checkpoint_gets_curves_and_keeps_its_weights_and_header(
         assert torch.equal(value, new.state_dict()[name]), name
     rules = new.config.postprocess
     assert rules.curves.keys() == {"panoptic", "instance", "refer"}
-    assert rules.min_scores == {"refer": reports["refer"]["min_score"]}
+    assert rules.min_scores == {
+        "refer": reports["refer"]["min_score"],
+        "instance": rules.curves["instance"].reported(MIN_SCORES["instance"]),
+    }
     assert rules.without_curves() == old.config.postprocess
     # A least score is on the scale of its curve: without another it goes with it.
     fit_scores(after, before, answers, {})
-    assert load_checkpoint(before).config.postprocess.min_scores == {}
+    again = load_checkpoint(before).config.postprocess
+    for kind in ("refer", "instance"):
+        least = again.curves[kind].least(again.min_scores[kind])
+        assert 0 < least <= MIN_SCORES[kind] < least + 0.01
 
 
 def test_the_starter_gets_curves_by_its_name_and_keeps_its_header(tmp_path: Path) -> None:

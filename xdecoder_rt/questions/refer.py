@@ -27,7 +27,7 @@ from xdecoder_rt.words.word import Word, check_text
 
 MAX_SCALE = 100.0
 """The original clamps the factor of grounding's cosines here."""
-_NOUN_MIN_SCORE = 0.05
+NOUN_MIN_SCORE = 0.05
 """Default of plans that ask for nouns and have no least score of their own: on held-out scenes 94 %
 of the phrases that are found are above it."""
 
@@ -71,7 +71,7 @@ class ReferQuestion:
         decoder = runtime.manifest.decoder
         defaults = runtime.manifest.postprocess.min_scores
         if runtime.distractors is not None:
-            defaults = {"refer": _NOUN_MIN_SCORE, **defaults}
+            defaults = {"refer": NOUN_MIN_SCORE, **defaults}
         least = least_score(min_score, "refer", runtime.manifest.model.family, defaults)
         checked = check_phrases(phrases, decoder.max_phrases)
         runtime.text.check_lengths(checked, strict)
