@@ -127,8 +127,8 @@ class Engine(TrackingCalls):
                 :class:`~xdecoder_rt.Word` with rules. Or a :class:`~xdecoder_rt.Vocabulary`.
             task: ``"panoptic"``, ``"semantic"`` or ``"instance"``.
             stuff: labels without instances (floor, sky), looked for too; all others are things.
-            min_score: nothing below it is given; 0 for all that the plan's rules give. None: 0.25
-                for instances of a compact plan, else 0 (panoptic plans have a threshold).
+            min_score: nothing below it is given; 0 for all that the plan's rules give. None: the
+                plan's own, or 0.25 for instances of a compact plan, else 0.
             object_threshold: least score of a query in panoptic output; None for the plan's.
             overlap_threshold: least share of its own mask that a panoptic segment owns; as well.
 
@@ -186,8 +186,8 @@ class Engine(TrackingCalls):
             joint: decode all phrases in one group, as the original does: faster, and what a
                 phrase gets then depends on the others. By default each phrase is asked alone.
             min_score: a phrase below it is not found, and its mask is empty. 0 gives a mask to
-                every phrase, as published; None: 0.05 of plans with distractors, whose score is
-                the noun's too, 0.25 of other compact plans, 0 of published ones.
+                every phrase, as published; None: the plan's own, or 0.05 of plans with
+                distractors, whose score is the noun's too, 0.25 of other compact ones, else 0.
 
         Returns:
             One entry a phrase, in their order; for a list of images, a list of those.
