@@ -166,14 +166,14 @@ def add_min_score(parser: argparse._ActionsContainer, subject: str, defaults: st
     Args:
         parser: of the command.
         subject: what is left out below it.
-        defaults: the default of a compact plan, in words.
+        defaults: the default of a compact plan without one of its own, in words.
     """
     parser.add_argument(
         "--min-score",
         type=share,
         metavar="S",
         help=f"leave out {subject} below this score, 0 to 1; 0 shows all that the plan's rules "
-        f"give (default: {defaults}; 0 of published plans)",
+        f"give (default: the plan's own; if it has none, {defaults}; 0 of published plans)",
     )
 
 
