@@ -38,6 +38,14 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "LEAST_TILES", 1)
 
 
+@pytest.fixture
+def slow_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without products of bytes, which has none of bf16 either."""
+    monkeypatch.setattr(backend_module, "multiplies_bytes_slowly", lambda: True)
+    plain = backend_module._PRECISIONS
+    monkeypatch.setattr(backend_module, "_PRECISIONS_WITH_BF16", plain)
+
+
 def floats() -> tuple[Any, dict[str, np.ndarray]]:
     """A graph of the four kinds of layers, and a sum that reads what a product reads."""
     draw = np.random.default_rng(0)
@@ -107,16 +115,14 @@ def kinds(data: bytes, *, fixed: bool = True) -> Counter[str]:
 
 @pytest.mark.parametrize("is_steady", [True, False], ids=["fixed shapes", "any shapes"])
 def test_a_product_is_computed_in_fp32_with_the_weights_of_int8(
-    is_steady: bool, monkeypatch: pytest.MonkeyPatch
+    is_steady: bool, slow_processor: None
 ) -> None:
-    monkeypatch.setattr(backend_module, "multiplies_bytes_slowly", lambda: True)
     names = ("mix",)
     actual = answer(bytes_of(names), "int8", is_steady=is_steady)
     np.testing.assert_allclose(actual, answer(in_steps(names), "fp32"), rtol=1e-4, atol=1e-5)
 
 
-def test_so_is_a_convolution_that_winograd_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend_module, "multiplies_bytes_slowly", lambda: True)
+def test_so_is_a_convolution_that_winograd_takes(slow_processor: None) -> None:
     names = ("wide", "mix")
     actual = answer(bytes_of(names), "int8")
     np.testing.assert_allclose(actual, answer(in_steps(names), "fp32"), rtol=1e-4, atol=1e-4)

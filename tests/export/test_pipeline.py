@@ -265,7 +265,9 @@ def test_compact_plans_clean_masks_and_published_ones_keep_their_rule(
         given.update(options)
         raise KeyboardInterrupt
 
-    model = SimpleNamespace(config=SimpleNamespace(family=family, tasks=("segment",)))
+    model = SimpleNamespace(
+        config=SimpleNamespace(family=family, tasks=("segment",), distractors=None), region=None
+    )
     monkeypatch.setattr("xdecoder_rt.export.pipeline.load_model", lambda source, tasks: model)
     monkeypatch.setattr(portable, "build_portable", export)
     with pytest.raises(KeyboardInterrupt):
