@@ -11,9 +11,11 @@ import importlib
 import operator
 import sys
 import warnings
+from collections.abc import Callable
 from types import FrameType, ModuleType
 
 __all__ = [
+    "EXIT_INTERRUPTED",
     "ArgumentError",
     "BackendError",
     "BuildError",
@@ -25,6 +27,7 @@ __all__ = [
     "PlanVersionError",
     "VocabularyError",
     "XDecoderError",
+    "exit_status",
     "require",
     "quoted",
     "shortened",
@@ -33,6 +36,8 @@ __all__ = [
 ]
 
 
+EXIT_INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended, as shells have it."""
 _LONGEST = 1000
 
 
@@ -280,3 +285,23 @@ def require(module: str, extra: str) -> ModuleType:
             f"The module {module!r} could not be imported ({error})",
             fix=install_command(extra),
         ) from error
+
+
+def exit_status(command: Callable[[], str]) -> int:
+    """Run a command whose answer is a text; print that, or in one line on stderr why there is none.
+
+    Args:
+        command: what to run.
+
+    Returns:
+        The exit status: 0, 1 after an error of ours, 130 after Ctrl-C.
+    """
+    try:
+        print(command())
+    except XDecoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0

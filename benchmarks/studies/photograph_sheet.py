@@ -49,16 +49,16 @@ def verdict(entry: dict[str, Any], label: str | None) -> tuple[str, tuple[int, i
     return f"{label} (is: {right})", WRONG
 
 
-def cell(engine: Engine, data: bytes, entry: dict[str, Any]) -> tuple[Image.Image, bool]:
+def cell(
+    engine: Engine, data: bytes, entry: dict[str, Any], words: Sequence[str], stuff: Sequence[str]
+) -> tuple[Image.Image, bool]:
     """Return a photograph with its segments and the verdict, and whether that is good."""
     photograph = Image.fromarray(read_image(data))
     photograph.thumbnail((2 * CELL, 2 * CELL))
     pixels = np.asarray(photograph)
-    vocabulary, stuff = words_asked(json.loads(LIST.read_bytes())["photographs"])
-    state = engine.encode(pixels)
-    marked = {"points": [{"at": entry["at"]}]}
-    (label,) = labels_at(engine, state, marked, vocabulary, stuff=stuff)
-    drawn = engine.segment(state, vocabulary, stuff=stuff).draw(pixels)
+    result = engine.segment(pixels, words, stuff=stuff)
+    (label,) = labels_at(result, [entry["at"]])
+    drawn = result.draw(pixels)
     drawn.thumbnail((CELL - 6, CELL - LINE - 6))
     text, colour = verdict(entry, label)
     place = Image.new("RGB", (CELL, CELL), "white")
@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WEBP")
     args = parser.parse_args()
     entries = json.loads(LIST.read_bytes())["photographs"]
+    words, stuff = words_asked(entries)
     rows = -(-len(entries) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * CELL, rows * CELL), "white")
     right = 0
@@ -86,7 +87,7 @@ def main() -> int:
         check_writable(args.output, "the sheet")
         with Engine(args.plan) as engine:
             for number, data in enumerate(packaged(entries, args.share)):
-                place, good = cell(engine, data, entries[number])
+                place, good = cell(engine, data, entries[number], words, stuff)
                 sheet.paste(place, (number % COLUMNS * CELL, number // COLUMNS * CELL))
                 right += good
     except (ValueError, XDecoderError) as error:

@@ -42,6 +42,7 @@ from xdecoder_rt.atomic import atomic_writer
 from xdecoder_rt.files.image_file import read_image
 from xdecoder_rt.files.output_file import check_writable
 from xdecoder_rt.files.regular import read_regular
+from xdecoder_rt.results import Segmentation
 
 POINTS = Path(__file__).with_name("photograph_points.json")
 WORDS_A_PICTURE = 5
@@ -137,18 +138,14 @@ def five_words(entry: dict[str, Any], vocabulary: Sequence[str]) -> list[str]:
     return sorted([*words, *others][:WORDS_A_PICTURE])
 
 
-def labels_at(
-    engine: Engine, state: Any, entry: dict[str, Any], words: Sequence[str], **options: Any
-) -> list[str | None]:
-    """Return the label at each point of a picture, None where there is none."""
-    result = engine.segment(state, words, **options)
+def labels_at(result: Segmentation, places: Sequence[Sequence[float]]) -> list[str | None]:
+    """Return the label at each place, x and y from 0 to 1; None where there is none."""
     names = {info["id"]: info["label"] for info in result.segments_info}
     if result.task == "semantic":
         names = {info["label_id"]: info["label"] for info in result.segments_info}
     height, width = result.segmentation.shape
     found = []
-    for point in entry["points"]:
-        x, y = point["at"]
+    for x, y in places:
         row, column = min(int(y * height), height - 1), min(int(x * width), width - 1)
         found.append(names.get(int(result.segmentation[row, column])))
     return found
@@ -241,11 +238,12 @@ def measure(engine: Engine, folder: Path) -> dict[str, Any]:
         points += entry["points"]
         sources += [entry["package"]] * len(entry["points"])
         five = five_words(entry, vocabulary)
+        places = [point["at"] for point in entry["points"]]
         for name, words in (("all_words", vocabulary), ("five_words", five)):
             stuff = sorted(all_stuff.intersection(words))
             for task in ("panoptic", "semantic"):
-                found = labels_at(engine, state, entry, words, task=task, stuff=stuff)
-                labels.setdefault(f"{task}_{name}", []).extend(found)
+                result = engine.segment(state, words, task=task, stuff=stuff)
+                labels.setdefault(f"{task}_{name}", []).extend(labels_at(result, places))
         phrases = [phrase["text"] for phrase in entry["phrases"]]
         answers = engine.refer(state, phrases) if phrases else []
         for phrase, answer in zip(entry["phrases"], answers, strict=True):

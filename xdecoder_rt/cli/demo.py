@@ -26,9 +26,9 @@ from xdecoder_rt.cli.options import (
     read_vocabulary,
 )
 from xdecoder_rt.cli.output import CommandReport, is_same_file, note
-from xdecoder_rt.cli.signals import EXIT_INTERRUPTED, Terminated
+from xdecoder_rt.cli.signals import Terminated
 from xdecoder_rt.cli.sinks import PictureWindow, Sink, open_output
-from xdecoder_rt.errors import ArgumentError, VocabularyError, printable, quoted
+from xdecoder_rt.errors import EXIT_INTERRUPTED, ArgumentError, VocabularyError, printable, quoted
 from xdecoder_rt.streams.address import without_password
 from xdecoder_rt.streams.frames import SOURCES, FrameSource, open_frames
 from xdecoder_rt.streams.mailbox import FrameReader, StreamFrame

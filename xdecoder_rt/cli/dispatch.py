@@ -23,9 +23,9 @@ from typing import Any, NoReturn, TextIO
 from xdecoder_rt import __version__
 from xdecoder_rt.cli.documents import DOCUMENTS, kind_of
 from xdecoder_rt.cli.output import CommandReport, note
-from xdecoder_rt.cli.signals import EXIT_INTERRUPTED, Interruption
+from xdecoder_rt.cli.signals import Interruption
 from xdecoder_rt.cli.stdio import flush_streams, prepare_streams, write_stdout
-from xdecoder_rt.errors import XDecoderError, quoted, shortened
+from xdecoder_rt.errors import EXIT_INTERRUPTED, XDecoderError, quoted, shortened
 
 __all__ = ["dispatch"]
 

@@ -11,14 +11,12 @@ from types import FrameType
 from typing import Any
 
 __all__ = [
-    "EXIT_INTERRUPTED",
     "Interruption",
     "Terminated",
     "ignore_interruptions",
     "interruptible",
 ]
 
-EXIT_INTERRUPTED = 130
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 # A closing terminal sends SIGHUP twice, and wrappers pass on a Ctrl-C that the command has had.
 _REPEAT_SECONDS = 1.0

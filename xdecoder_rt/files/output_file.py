@@ -12,7 +12,7 @@ from typing import BinaryIO
 from xdecoder_rt.atomic import atomic_writer, make_folder, real_path
 from xdecoder_rt.errors import ArgumentError, quoted
 
-__all__ = ["check_writable", "is_special", "prepare_output", "unwritable", "writer"]
+__all__ = ["check_writable", "prepare_output", "unwritable", "writer"]
 
 
 def check_writable(path: str | os.PathLike[str], content: str) -> None:
@@ -34,7 +34,7 @@ def check_writable(path: str | os.PathLike[str], content: str) -> None:
         raise unwritable(path, content, "it is a folder")
     if not os.path.isdir(folder):
         raise unwritable(path, content, f"there is no folder {quoted(str(folder), 200)}")
-    if not os.access(target if is_special(target) else folder, os.W_OK):
+    if not os.access(target if _is_special(target) else folder, os.W_OK):
         raise unwritable(path, content, "there is no permission to")
 
 
@@ -67,7 +67,7 @@ def writer(path: str | os.PathLike[str], content: str) -> Iterator[BinaryIO]:
         ArgumentError: it cannot be written.
     """
     try:
-        if is_special(Path(path)):
+        if _is_special(Path(path)):
             with open(path, "wb") as stream:
                 yield stream
         else:
@@ -87,7 +87,7 @@ def unwritable(path: str | os.PathLike[str], content: str, reason: str) -> Argum
     )
 
 
-def is_special(path: Path) -> bool:
+def _is_special(path: Path) -> bool:
     """Whether a path is there and is neither a file nor a folder (/dev/null, a pipe)."""
     try:
         mode = path.stat().st_mode

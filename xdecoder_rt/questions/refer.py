@@ -27,9 +27,6 @@ from xdecoder_rt.words.word import Word, check_text
 
 MAX_SCALE = 100.0
 """The original clamps the factor of grounding's cosines here."""
-NOUN_MIN_SCORE = 0.05
-"""Default of plans that ask for nouns and have no least score of their own: on held-out scenes 94 %
-of the phrases that are found are above it."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,13 @@ class ReferQuestion:
         """
         runtime.require("refer")
         decoder = runtime.manifest.decoder
-        defaults = runtime.manifest.postprocess.min_scores
-        if runtime.distractors is not None:
-            defaults = {"refer": NOUN_MIN_SCORE, **defaults}
-        least = least_score(min_score, "refer", runtime.manifest.model.family, defaults)
+        least = least_score(
+            min_score,
+            "refer",
+            runtime.manifest.model.family,
+            runtime.manifest.postprocess.min_scores,
+            distractors=runtime.distractors is not None,
+        )
         checked = check_phrases(phrases, decoder.max_phrases)
         runtime.text.check_lengths(checked, strict)
         features = runtime.text.token_features(checked)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xdecoder_rt.errors import XDecoderError
+from xdecoder_rt.errors import exit_status
 from xdecoder_rt.scenes.bank.build import BankPlan, build_bank
 from xdecoder_rt.scenes.describe import describe_folder
 from xdecoder_rt.scenes.generate import DOMAINS, SPLITS, default_cache, generate
@@ -15,8 +15,6 @@ from xdecoder_rt.scenes.photographs.grounds import DEFAULT_GROUNDS_DIR
 from xdecoder_rt.scenes.photographs.stamps import DEFAULT_STAMPS_DIR
 
 __all__ = ["main"]
-
-_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 _DESCRIPTION = """\
 Draw labelled scenes and write them as a labelled folder: images, maps of segment ids and
@@ -300,15 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_bank_arguments(commands.add_parser("bank", help=about, description=about))
     arguments = parser.parse_args(argv)
     actions = {"describe": _describe, "bank": _bank}
-    try:
-        print(actions.get(arguments.command, _generate)(arguments))
-    except XDecoderError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    return 0
+    return exit_status(lambda: actions.get(arguments.command, _generate)(arguments))
 
 
 if __name__ == "__main__":

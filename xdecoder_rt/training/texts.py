@@ -112,8 +112,9 @@ def _absent(
             continue
         said = phrases[int(rng.integers(len(phrases)))].text
         own = max((label for label in present if label in said), key=len, default=None)
-        swapped = own is not None and rng.random() < 0.5
-        return (said.replace(own, name) if swapped and own else f"the {name}",)
+        if own is not None and rng.random() < 0.5:
+            return (said.replace(own, name),)
+        return (f"the {name}",)
     return ()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -29,13 +29,6 @@ class _Material:
     picture: str | None = None
 
 
-@dataclass
-class _Mesh:
-    """The corners of a material's triangles: rows of vertex, texture coordinate and normal."""
-
-    corners: list[tuple[int, int, int]] = field(default_factory=list)
-
-
 def read_model(name: str, member: Callable[[str], bytes]) -> list[Part]:
     """Return a model's parts, one a material, z up; panes are left out of what is not all glass.
 
@@ -50,15 +43,15 @@ def read_model(name: str, member: Callable[[str], bytes]) -> list[Part]:
     text = member(name).decode("utf-8", "replace")
     folder = PurePosixPath(name).parent
     try:
-        points, uvs, normals, meshes, libraries = _read_lines(text, name)
+        points, uvs, normals, corners, libraries = _read_lines(text, name)
         materials: dict[str, _Material] = {}
         for library in libraries:
             materials.update(_materials(library, folder, member))
-        shown = [(m, materials.get(key, _Material())) for key, m in meshes.items() if m.corners]
-        solid = [(mesh, material) for mesh, material in shown if material.opacity >= _CLEAR]
+        shown = [(table, materials.get(key, _Material())) for key, table in corners.items()]
+        solid = [(table, material) for table, material in shown if material.opacity >= _CLEAR]
         parts = [
-            _part(np.asarray(mesh.corners, np.int64), points, uvs, normals, material, member)
-            for mesh, material in solid or shown
+            _part(table, points, uvs, normals, material, member)
+            for table, material in solid or shown
         ]
     except (ValueError, IndexError) as error:
         raise DatasetError(
@@ -71,12 +64,16 @@ def read_model(name: str, member: Callable[[str], bytes]) -> list[Part]:
 
 def _read_lines(
     text: str, name: str
-) -> tuple[Floats64, Floats64, Floats64, dict[str, _Mesh], list[str]]:
+) -> tuple[Floats64, Floats64, Floats64, dict[str, NDArray[np.int64]], list[str]]:
+    """Return points, texture coordinates, normals, each material's corners, and libraries.
+
+    Corners are rows of point, texture coordinate and normal, -1 for none, three a triangle.
+    """
     lines = text.splitlines()
     if len(lines) > _MOST_LINES:
         raise DatasetError(f"{quoted(name)} has {len(lines):,} lines", expected="a smaller model")
     numbers: dict[str, list[str]] = {"v": [], "vt": [], "vn": []}
-    meshes: dict[str, _Mesh] = {"": _Mesh()}
+    meshes: dict[str, list[tuple[int, int, int]]] = {"": []}
     current, libraries = meshes[""], []
     for line in lines:
         word, _, rest = line.strip().partition(" ")
@@ -86,32 +83,29 @@ def _read_lines(
             counts = tuple(len(numbers[kind]) for kind in ("v", "vt", "vn"))
             corners = [_corner(corner, counts) for corner in rest.split()]
             for second in range(1, len(corners) - 1):  # a fan
-                current.corners += (corners[0], corners[second], corners[second + 1])
+                current += (corners[0], corners[second], corners[second + 1])
         elif word == "usemtl":
-            current = meshes.setdefault(rest.strip(), _Mesh())
+            current = meshes.setdefault(rest.strip(), [])
         elif word == "mtllib":
             libraries.append(rest.strip())
+    tables = {key: np.array(mesh, np.int64) for key, mesh in meshes.items() if mesh}
     # A face may come before what it names: only the whole lists tell whether that is there.
-    _check_corners(meshes.values(), tuple(len(rows) for rows in numbers.values()))
+    for table in tables.values():
+        _check_corners(table, tuple(len(rows) for rows in numbers.values()))
     return (
         _table(numbers["v"], 3),
         _table(numbers["vt"], 2),
         _table(numbers["vn"], 3),
-        meshes,
+        tables,
         libraries,
     )
 
 
-def _check_corners(meshes: Iterable[_Mesh], counts: tuple[int, ...]) -> None:
-    for mesh in meshes:
-        if mesh.corners:
-            largest = np.asarray(mesh.corners, np.int64).max(axis=0)
-            if (largest >= counts).any():
-                kind = int((largest >= counts).argmax())
-                raise ValueError(
-                    f"a corner names {('point', 'texture coordinate', 'normal')[kind]} "
-                    f"{largest[kind] + 1:,} of {counts[kind]:,}"
-                )
+def _check_corners(corners: NDArray[np.int64], counts: tuple[int, ...]) -> None:
+    kinds = ("point", "texture coordinate", "normal")
+    for kind, largest, count in zip(kinds, corners.max(axis=0), counts, strict=True):
+        if largest >= count:
+            raise ValueError(f"a corner names {kind} {largest + 1:,} of {count:,}")
 
 
 def _corner(text: str, counts: tuple[int, ...]) -> tuple[int, int, int]:

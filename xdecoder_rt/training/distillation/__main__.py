@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xdecoder_rt.errors import ArgumentError, XDecoderError, require
+from xdecoder_rt.errors import ArgumentError, exit_status, require
 from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET, visible_nouns
-
-_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 _DESCRIPTION = """\
 Give the text encoder what a sentence encoder knows of nouns, so that names that training never
@@ -107,15 +105,7 @@ def _teach(arguments: argparse.Namespace) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
-    try:
-        print(_ask(arguments) if arguments.command == "ask" else _teach(arguments))
-    except XDecoderError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    return 0
+    return exit_status(lambda: {"ask": _ask, "teach": _teach}[arguments.command](arguments))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 
-from xdecoder_rt.errors import ArgumentError, XDecoderError, require
+from xdecoder_rt.errors import ArgumentError, exit_status, require
 from xdecoder_rt.files.folder import list_images
 from xdecoder_rt.files.output_file import prepare_output
 from xdecoder_rt.image import RgbImage, load_image
 from xdecoder_rt.training.distillation.nouns import DEFAULT_WORDNET
-
-_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 _DESCRIPTION = """\
 Give a compact checkpoint the ImageNet classifier of its trunk, which then names what the decoder
@@ -168,15 +166,7 @@ def _fit(arguments: argparse.Namespace) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
-    try:
-        print(_fit(arguments))
-    except XDecoderError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    return 0
+    return exit_status(lambda: _fit(arguments))
 
 
 if __name__ == "__main__":

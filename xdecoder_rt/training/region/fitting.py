@@ -138,9 +138,9 @@ def fit_region_classifier(
         table = text_table(base, tokenizer, names.texts, torch.device("cpu"))
     scale = float(base.text_encoder.logit_scale.detach().exp())
     vectors, loss = class_vectors(names, table, scale, settings)
+    base.drop_curves()
     base.config = replace(
-        base.config,
-        postprocess=replace(base.config.postprocess.without_curves(), votes=settings.votes),
+        base.config, postprocess=replace(base.config.postprocess, votes=settings.votes)
     )
     model = with_classifier(base, classifier, reduce, scores, vectors, settings.config)
     report = FitReport(len(names.texts), loss, same_name)

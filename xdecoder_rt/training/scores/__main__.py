@@ -11,11 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xdecoder_rt.errors import ArgumentError, XDecoderError, require
+from xdecoder_rt.errors import ArgumentError, exit_status, require
 from xdecoder_rt.files.output_file import prepare_output, writer
 from xdecoder_rt.masks.score_curve import CURVE_KINDS
-
-_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 _DESCRIPTION = """\
 Fit curves from a model's scores to how often answers of such a score are right, for panoptic and
@@ -74,7 +72,7 @@ def _silent_shares(given: Sequence[str]) -> dict[str, float]:
     return shares
 
 
-def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
+def _fit(arguments: argparse.Namespace) -> str:
     for module in ("torch", "safetensors", "scipy"):
         require(module, "train")
     from tqdm import tqdm
@@ -105,7 +103,11 @@ def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
         watch = partial(tqdm, unit="image", disable=None)
         with Engine(plan) as engine:
             answers = collect_answers(engine, datasets, arguments.limit, arguments.seed, watch)
-    return fit_scores(checkpoint, arguments.out, answers, silent)
+    reports = fit_scores(checkpoint, arguments.out, answers, silent)
+    if arguments.json is not None:
+        with writer(arguments.json, "what the curves are worth") as file:
+            file.write(json.dumps(reports, indent=1).encode() + b"\n")
+    return _said(reports)
 
 
 def _said(reports: dict[str, Any]) -> str:
@@ -123,19 +125,7 @@ def _said(reports: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, 1 after an error, in one line, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
-    try:
-        reports = _fit(arguments)
-        if arguments.json is not None:
-            with writer(arguments.json, "what the curves are worth") as file:
-                file.write(json.dumps(reports, indent=1).encode() + b"\n")
-        print(_said(reports))
-    except XDecoderError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    return 0
+    return exit_status(lambda: _fit(arguments))
 
 
 if __name__ == "__main__":

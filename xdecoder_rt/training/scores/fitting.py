@@ -16,8 +16,7 @@ from xdecoder_rt.export.sources import checkpoint_file, load_model
 from xdecoder_rt.masks.score_curve import ScoreCurve
 from xdecoder_rt.models import save_checkpoint
 from xdecoder_rt.models.checkpoint import read_header
-from xdecoder_rt.questions.least_score import MIN_SCORES
-from xdecoder_rt.questions.refer import NOUN_MIN_SCORE
+from xdecoder_rt.questions.least_score import usual_min_score
 from xdecoder_rt.training.scores.answers import Answers, Judged
 
 _Floats = npt.NDArray[np.float64]
@@ -162,18 +161,17 @@ def fit_scores(
     """
     model = load_model(checkpoint)
     curves, reports, least = {}, {}, {}
-    default = dict(MIN_SCORES)
-    if model.config.distractors is not None:
-        default["refer"] = NOUN_MIN_SCORE
+    has_distractors = model.config.distractors is not None
     for kind, judged in answers.judged.items():
         if not judged:
             continue
         curve, report = judge_kind(judged, answers.absent[kind], silent_shares.get(kind, 0.0))
         curves[kind], reports[kind] = curve, asdict(report)
+        usual = usual_min_score(kind, model.config.family, distractors=has_distractors)
         if report.min_score is not None:
             least[kind] = report.min_score
-        elif default[kind]:  # the same answers as without the curve, on its scale
-            least[kind] = curve.reported(default[kind])
+        elif usual:  # the same answers as without the curve, on its scale
+            least[kind] = curve.reported(usual)
     rules = replace(model.config.postprocess, curves=curves, min_scores=least)
     model.config = replace(model.config, postprocess=rules)
     kept = {k: v for k, v in read_header(checkpoint_file(checkpoint)).items() if k not in _OWN_KEYS}
